@@ -1,0 +1,14 @@
+"""The models: torch and mmengine are all they need (but for :mod:`.vit`, imported on demand)."""
+
+from mmengine.registry import MODELS as ROOT_MODELS
+
+from .coma import CoMA
+from .decoder import ConvNeXtDecoder, ViTDecoder
+from .dm_msa import DMMSA, MSA
+from .dyvit import ARCHITECTURES, DyViT
+
+# So that a bare type='DyViT' is found under any default scope once this package is imported (custom_imports).
+if 'DyViT' not in ROOT_MODELS.module_dict:
+    ROOT_MODELS.register_module(module=DyViT)
+
+__all__ = ['ARCHITECTURES', 'CoMA', 'ConvNeXtDecoder', 'DMMSA', 'DyViT', 'MSA', 'ViTDecoder']

@@ -1,0 +1,149 @@
+"""From the visible units' tokens to one prediction per unit.
+
+Shapes: B images, U = Hu * Wu units, K of them encoded, t * t * C values per encoded unit and stage, D decoder width,
+V values predicted per unit (C * s * s pixels).
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .dm_msa import MSA
+from .dyvit import Block, initialize_linear
+from .mask_units import sincos_positions
+
+
+class MaskedDecoder(BaseModule):
+    """What both decoders share: embed the encoded units, fill the gaps with mask tokens, mix, predict.
+
+    Embedding a stage is a convolution with kernel = stride = the unit's side there (one matrix product). With several
+    stages the results are summed (fusion of stages: Hiera's idea, ours here).
+
+    Args:
+        in_channels: values per unit, t * t * C, of each stage that the encoder returns; one number for one stage.
+        out_channels: V.
+        dim: D.
+        init_cfg: mmengine's initialisation config.
+    """
+
+    def __init__(self, in_channels: int | Sequence[int], out_channels: int, dim: int, init_cfg: dict | None = None):
+        super().__init__(init_cfg)
+        in_channels = (in_channels,) if isinstance(in_channels, int) else in_channels
+        self.dim = dim
+        self.embeddings = nn.ModuleList(nn.Linear(channels, dim) for channels in in_channels)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.prediction = nn.Linear(dim, out_channels)
+
+    def fill(self, tokens: Sequence[Tensor], idx: Tensor, num_units: int) -> Tensor:
+        """Embed encoded units, put them in their places and mask tokens everywhere else.
+
+        Args:
+            tokens: for each stage ``(B, K * t * t, C)``.
+            idx: ``(B, K)``, the unit that each K came from.
+            num_units: U.
+
+        Returns:
+            ``(B, U, D)``, row-major, without positions.
+        """
+        B, K = idx.shape
+        embedded = sum(embed(stage.reshape(B, K, -1)) for embed, stage in zip(self.embeddings, tokens))
+        gaps = self.mask_token.to(embedded.dtype).expand(B, num_units, -1)
+        return gaps.scatter(1, idx[..., None].expand_as(embedded), embedded)
+
+    @abstractmethod
+    def mix(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Let all units exchange what they know, ``(B, U, D)`` to the same."""
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Decode filled units, ``(B, U, D)`` to normalised ``(B, U, D)``; :meth:`predict` turns those into pixels."""
+        positions = sincos_positions(grid, 1, self.dim, None, x.device, self.mask_token.dtype)
+        return self.norm(self.mix(x + positions[:, 0], grid))
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Predict the pixels of decoded units, ``(B, U, D)`` to ``(B, U, V)``."""
+        return self.prediction(x)
+
+
+@MODELS.register_module()
+class ViTDecoder(MaskedDecoder):
+    """Plain transformer decoder (paper: 8 ViT blocks; width and heads are ours, MAE's).
+
+    Args:
+        in_channels: values per unit of each stage.
+        out_channels: V.
+        dim: D, a multiple of 4 and of ``num_heads``.
+        depth: number of blocks.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the MLPs over ``dim``.
+        init_cfg: mmengine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        out_channels: int,
+        dim: int = 512,
+        depth: int = 8,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(in_channels, out_channels, dim, init_cfg)
+        self.blocks = nn.ModuleList(Block(dim, MSA(dim, num_heads), mlp_ratio) for _ in range(depth))
+        self.apply(initialize_linear)
+
+    def mix(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Attend over all units."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depth-wise 7 x 7 convolution, LN, MLP (ratio 4), residual; channels last."""
+
+    def __init__(self, dim: int, kernel_size: int = 7):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform, ``(B, Hu, Wu, D)`` to the same."""
+        return x + self.mlp(self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
+
+
+@MODELS.register_module()
+class ConvNeXtDecoder(MaskedDecoder):
+    """Convolutional decoder on the grid of units (the partner of the paper's ablation; its width is ours).
+
+    Args:
+        in_channels: values per unit of each stage.
+        out_channels: V.
+        dim: D, a multiple of 4.
+        depth: number of blocks.
+        kernel_size: side of the depth-wise convolution in units, odd.
+        init_cfg: mmengine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        out_channels: int,
+        dim: int = 512,
+        depth: int = 8,
+        kernel_size: int = 7,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(in_channels, out_channels, dim, init_cfg)
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size) for _ in range(depth)))
+        self.apply(initialize_linear)
+
+    def mix(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Convolve over the grid of units."""
+        return self.blocks(x.unflatten(1, grid)).flatten(1, 2)

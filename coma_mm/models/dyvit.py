@@ -1,0 +1,364 @@
+"""DyViT, a hierarchical vision transformer that is the same function on all units of an image and on some of them.
+
+Shapes: B images, H x W pixels, U = Hu * Wu mask units, K <= U of them encoded, t = 8, 4, 2, 1 tokens along a unit's side
+in stages 1-4, N = K * t * t tokens, C channels of the stage.
+
+Only attention looks from one unit to another. Everything else works on tokens or on neighbours inside a unit, so leaving
+units out before the first layer gives exactly what hiding them from attention would, at a fraction of the cost.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..masking import unit_grid
+from ..registry import MODELS
+from .dm_msa import DMMSA, MSA, Blocks
+from .mask_units import UNIT_SIDE, attention_blocks, sincos_positions, split_units, tokens_to_map, unit_patches
+
+# Ours: the paper's table is not public to us. Measured parameters and GMACs: docs/models.md.
+ARCHITECTURES = {
+    'pico': dict(dims=(32, 64, 128, 256), depths=(1, 1, 4, 1), heads=(4, 8, 4, 8)),
+    'tiny': dict(dims=(64, 128, 256, 512), depths=(2, 2, 10, 2), heads=(4, 8, 8, 16)),
+    'small': dict(dims=(96, 192, 384, 768), depths=(2, 2, 10, 2), heads=(4, 8, 12, 24)),
+    'base': dict(dims=(128, 256, 512, 1024), depths=(2, 2, 10, 2), heads=(4, 8, 8, 16)),
+    'large': dict(dims=(192, 384, 768, 1536), depths=(2, 2, 16, 2), heads=(4, 8, 12, 24)),
+}
+# Window side in tokens of each head; in pixels at patch size 4 both stages gather 8, 16 and 32 (stage 2 also 8 = 1 token).
+WINDOWS = ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drop a residual branch for whole samples, keep the expectation."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop, ``(B, N, C)`` to the same; the identity in eval mode or at rate 0."""
+        if not self.training or not self.rate:
+            return x
+        return x * x.new_empty(x.shape[0], 1, 1).bernoulli_(1 - self.rate).div_(1 - self.rate)
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel on a residual branch."""
+
+    def __init__(self, dim: int, init: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((dim,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale."""
+        return x * self.weight
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: LN, attention, LN, MLP, each with a residual.
+
+    Args:
+        dim: C.
+        attn: attention module, ``forward(x, blocks)``.
+        mlp_ratio: hidden width of the MLP over ``dim``.
+        drop_path: rate of stochastic depth.
+        layer_scale: initial value of the residual branches' learned scale; ``None`` for none.
+    """
+
+    def __init__(
+        self, dim: int, attn: nn.Module, mlp_ratio: float = 4.0, drop_path: float = 0.0, layer_scale: float | None = None
+    ):
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = attn
+        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, blocks: Blocks | None = None) -> Tensor:
+        """Transform, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` restricts attention, see :func:`.dm_msa.attend`."""
+        x = x + self.drop_path(self.scale1(self.attn(self.norm1(x), blocks)))
+        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
+
+
+class Downsample(nn.Module):
+    """LN, then a 2 x 2 convolution with stride 2: four neighbours in memory become one token."""
+
+    def __init__(self, dim: int, out: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.reduction = nn.Linear(4 * dim, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge, ``(B, N, C)`` to ``(B, N / 4, out)``."""
+        return self.reduction(self.norm(x).view(x.shape[0], -1, self.reduction.in_features))
+
+
+class Stage(nn.Module):
+    """Down-sampling (but for the first stage) and the blocks of one resolution."""
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[Block]):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+
+
+def initialize_linear(module: nn.Module) -> None:
+    """Draw a linear layer's weights as MAE does (Xavier uniform, zero bias); for ``module.apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+@MODELS.register_module()
+class DyViT(BaseModule):
+    """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention (paper; widths and depths are ours).
+
+    ``forward(images)`` returns feature maps for detectors, segmentors and classifiers; ``forward(images, idx_visible)``
+    encodes only the units named, for masked pre-training. Weights are drawn in the constructor, so ``init_weights()``
+    does nothing but what ``init_cfg`` asks for and never overwrites loaded weights.
+
+    Args:
+        arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with ``dims``,
+            ``depths`` and ``heads`` (four entries each).
+        img_size: image size of pre-training in pixels, one number or (height, width). Images of any other size see the
+            same range of positions.
+        patch_size: side of a stage-1 token in pixels: 1 for 32 px images, 2 for 64-96 px, 4 for 224 px and more.
+        in_channels: channels of the image.
+        out_indices: stages (0-3) whose maps are returned, each with a norm of its own. Stages after the last of them are
+            not built.
+        attention: per stage ``'dm_msa'`` or ``'msa'``.
+        windows: per stage the window side in tokens, one for each head or one number for all (``None`` where the stage
+            uses ``'msa'``). Defaults to 8, 16 and 32 px in stages 1 and 2.
+        kv_conv: ``'dense'`` or ``'depthwise'``, see :class:`.dm_msa.DMMSA`.
+        mlp_ratio: hidden width of the MLPs over their input width.
+        qkv_bias: whether projections to queries, keys and values have a bias.
+        drop_path_rate: rate of stochastic depth of the last block; rises linearly from 0 at the first.
+        layer_scale: initial value of a learned scale on residual branches; ``None`` for none.
+        attn_window: side in units of the blocks that attention is restricted to on images larger than one block; ``None``
+            for global attention. Such a block of 7 is 224 px at patch size 4.
+        global_blocks: with ``attn_window``, numbers of the transformer blocks (counted from 0 through all stages) that
+            stay global. Defaults to the last block of each quarter of stage 3, as in ViTDet.
+        frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
+        norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
+        with_cp: recompute blocks in the backward pass instead of keeping their activations.
+        pretrained: short for ``init_cfg=dict(type='Pretrained', checkpoint=pretrained)``.
+        init_cfg: mmengine's initialisation config.
+
+    Raises:
+        ValueError: on an unknown arch or option, heads that match neither dims nor windows, windows that do not divide
+            the unit, indices out of range.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 4,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (3,),
+        attention: Sequence[str] = ('dm_msa', 'dm_msa', 'msa', 'msa'),
+        windows: Sequence[int | Sequence[int] | None] | None = None,
+        kv_conv: str = 'dense',
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        layer_scale: float | None = None,
+        attn_window: int | None = None,
+        global_blocks: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        pretrained: str | None = None,
+        init_cfg: dict | None = None,
+    ):
+        if pretrained:
+            if init_cfg:
+                raise ValueError('give either `pretrained` or `init_cfg`, not both')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        super().__init__(init_cfg)
+        dims, depths, heads = _read_arch(arch)
+        out_indices = _read_indices('out_indices', out_indices, 4)
+        num_stages = out_indices[-1] + 1  # stages that no output needs would have parameters without gradient
+        self.patch_size = patch_size
+        self.unit_size = UNIT_SIDE * patch_size
+        self.embed_dims = dims[0]
+        self.num_features = dims[num_stages - 1]
+        self.num_blocks = sum(depths[:num_stages])
+        self.out_indices = out_indices
+        self.out_channels = tuple(dims[i] for i in out_indices)
+        self.strides = tuple(patch_size * 2**i for i in out_indices)
+        # What one unit carries in each output: tokens times channels. Decoders of masked pre-training build on it.
+        self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.base_grid = height / self.unit_size, width / self.unit_size
+        self.attn_window = attn_window
+        if global_blocks is None:
+            first, depth = depths[0] + depths[1], depths[2]
+            global_blocks = [first + math.ceil(quarter * depth / 4) - 1 for quarter in (1, 2, 3, 4)]
+        self.global_blocks = frozenset(_read_indices('global_blocks', global_blocks, sum(depths)))
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        if frozen_stages not in range(-1, 5):
+            raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
+        if attn_window is not None and attn_window < 1:
+            raise ValueError(f'attn_window must be a number of units >= 1 or None, got {attn_window}')
+
+        make_attention = _attention_factory(dims, heads, attention, windows, kv_conv, qkv_bias)
+        rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
+        self.stem = nn.Linear(in_channels * patch_size**2, dims[0])
+        self.stages = nn.ModuleList()
+        for i, (dim, depth) in enumerate(zip(dims[:num_stages], depths)):
+            downsample = Downsample(dims[i - 1], dim) if i else nn.Identity()
+            blocks = [Block(dim, make_attention(i), mlp_ratio, next(rates), layer_scale) for _ in range(depth)]
+            self.stages.append(Stage(downsample, blocks))
+        for i in out_indices:
+            self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
+        self.apply(initialize_linear)
+        self._freeze_stages()
+
+    def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Encode whole images, or the visible units of each.
+
+        Args:
+            x: images ``(B, in_channels, H, W)``. Whole images of any size are padded with zeros at the bottom and the
+                right to full units; with ``idx_visible`` the sides must be multiples of the unit.
+            idx_visible: ``(B, K)`` the units to encode, row-major numbers, in any order.
+
+        Returns:
+            One tensor for each of ``out_indices``: maps ``(B, C, ceil(H / stride), ceil(W / stride))``, or with
+            ``idx_visible`` tokens ``(B, K * t * t, C)``, unit after unit in the order given, Z-order inside.
+
+        Raises:
+            ValueError: if ``idx_visible`` is given and the sides are not multiples of the unit.
+        """
+        H, W = x.shape[-2:]
+        order, blocks, inverse = idx_visible, None, None
+        if idx_visible is None:
+            x = F.pad(x, (0, -W % self.unit_size, 0, -H % self.unit_size))
+        grid = unit_grid(x.shape[-2:], self.unit_size)
+        if idx_visible is None and self.attn_window and max(grid) > self.attn_window:
+            order, inverse, blocks = attention_blocks(grid, self.attn_window, x.device)
+
+        weight = self.stem.weight
+        positions = sincos_positions(grid, UNIT_SIDE, self.embed_dims, self.base_grid, weight.device, weight.dtype)
+        if order is not None:
+            positions = positions[order]
+        x = self.stem(unit_patches(split_units(x, self.unit_size, order))) + positions.flatten(-3, -2)
+
+        outs, number = [], 0
+        recompute = self.with_cp and self.training and torch.is_grad_enabled()
+        for i, stage in enumerate(self.stages):
+            side = UNIT_SIDE >> i
+            x = stage.downsample(x)
+            token_blocks = blocks and tuple((count, units * side**2) for count, units in blocks)
+            for block in stage.blocks:
+                local = None if number in self.global_blocks else token_blocks
+                x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
+                number += 1
+            if i in self.out_indices:
+                out = getattr(self, f'norm{i}')(x)
+                if idx_visible is None:
+                    if inverse is not None:
+                        out = out.unflatten(1, (-1, side**2))[:, inverse].flatten(1, 2)
+                    stride = self.patch_size << i
+                    out = tokens_to_map(out, grid)[..., : math.ceil(H / stride), : math.ceil(W / stride)]
+                outs.append(out)
+        return tuple(outs)
+
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.stem, *self.stages[: self.frozen_stages]]
+        frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'DyViT':
+        """Set the mode; frozen stages, and norms under ``norm_eval``, stay in eval mode."""
+        super().train(mode)
+        self._freeze_stages()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eval()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Place a parameter for layer-wise learning-rate decay.
+
+        Args:
+            param_name: full name of the parameter.
+            prefix: what stands before the backbone's own names, e.g. ``'backbone.'``.
+
+        Returns:
+            ``(depth, number of depths)``: 0 for the stem, 1 to L for the L blocks in order (a down-sampling goes with
+            the block after it), L + 1 for the output norms and everything outside the backbone.
+        """
+        last = self.num_blocks + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        first, *rest = param_name[len(prefix) :].split('.')
+        if first == 'stem':
+            return 0, last + 1
+        if first != 'stages':
+            return last, last + 1
+        stage, part, number = int(rest[0]), rest[1], rest[2]
+        before = sum(len(earlier.blocks) for earlier in self.stages[:stage])
+        return before + 1 + (int(number) if part == 'blocks' else 0), last + 1
+
+
+def _read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
+    """Return dims, depths and heads, each of length 4."""
+    if isinstance(arch, str):
+        names = {**{name[0]: name for name in ARCHITECTURES}, **{name: name for name in ARCHITECTURES}}
+        if arch not in names:
+            raise ValueError(
+                f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)}, their first letters, or give a dict with '
+                'dims, depths and heads'
+            )
+        arch = ARCHITECTURES[names[arch]]
+    if set(arch) != {'dims', 'depths', 'heads'} or any(len(value) != 4 for value in arch.values()):
+        raise ValueError(f'arch needs dims, depths and heads with four entries each, got {dict(arch)}')
+    return tuple(tuple(arch[key]) for key in ('dims', 'depths', 'heads'))
+
+
+def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
+    """Check indices against ``count`` and make negative ones count from the end."""
+    if any(i not in range(-count, count) for i in indices) or (name == 'out_indices' and not indices):
+        raise ValueError(f'{name} must be numbers from 0 to {count - 1}, got {tuple(indices)}')
+    return tuple(sorted({i % count for i in indices}))
+
+
+def _attention_factory(dims, heads, attention, windows, kv_conv, qkv_bias):
+    """Check the options of all stages, then return ``make(stage) -> attention module``."""
+    if len(attention) != 4 or any(kind not in ('dm_msa', 'msa') for kind in attention):
+        raise ValueError(f"attention must name 'dm_msa' or 'msa' for each of four stages, got {attention!r}")
+    if windows is not None and len(windows) != 4:
+        raise ValueError(f'windows must have one entry for each of four stages (None for msa), got {windows!r}')
+
+    def make(i: int) -> nn.Module:
+        if attention[i] == 'msa':
+            return MSA(dims[i], heads[i], qkv_bias)
+        chosen = (windows or WINDOWS)[i]
+        if chosen is None:
+            raise ValueError(f'stage {i + 1} uses dm_msa but has no windows; set windows[{i}]')
+        chosen = (chosen,) * heads[i] if isinstance(chosen, int) else tuple(chosen)
+        if len(chosen) != heads[i]:
+            raise ValueError(
+                f'stage {i + 1} has {heads[i]} heads but {len(chosen)} windows {chosen}; give one window for each head'
+            )
+        return DMMSA(dims[i], chosen, UNIT_SIDE >> i, kv_conv, qkv_bias)
+
+    return make

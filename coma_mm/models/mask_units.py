@@ -1,0 +1,178 @@
+"""Where every pixel and token lives: the one home of image <-> unit geometry.
+
+Shapes: B images, H x W pixels, p patch size, s = 8 p unit size in pixels, U = Hu * Wu units of the image (row-major),
+K <= U units that are encoded, t tokens along a unit's side in some stage (8, 4, 2, 1), C channels.
+
+Tokens travel as ``(B, K * t * t, C)``: unit after unit, and in Z-order (Morton) inside a unit. Every 2x2, 4x4 or 8x8
+block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling and any convolution with kernel = stride
+is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay (design: ours).
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..masking import unit_grid
+
+UNIT_SIDE = 8  # stage-1 tokens along the side of a unit
+
+
+def split_units(image: Tensor, unit_size: int, idx: Tensor | None = None) -> Tensor:
+    """Cut an image into units, copying only those asked for.
+
+    Args:
+        image: ``(B, C, H, W)``, sides multiples of ``unit_size``.
+        unit_size: side of a unit in pixels.
+        idx: units to keep, ``(K,)`` for all images alike or ``(B, K)`` for each its own; all U in order if ``None``.
+
+    Returns:
+        ``(B, K, C, s, s)``.
+    """
+    B, C, H, W = image.shape
+    Hu, Wu = unit_grid((H, W), unit_size)
+    units = image.view(B, C, Hu, unit_size, Wu, unit_size).permute(0, 2, 4, 1, 3, 5)  # B, Hu, Wu, C, s, s
+    if idx is None:
+        return units.reshape(B, Hu * Wu, C, unit_size, unit_size)
+    if idx.ndim == 1:
+        return units[:, idx // Wu, idx % Wu]
+    return units[torch.arange(B, device=idx.device)[:, None], idx // Wu, idx % Wu]
+
+
+def join_units(units: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Put all units of an image back in their places, the inverse of :func:`split_units`.
+
+    Args:
+        units: ``(B, U, C, s, s)``.
+        grid: ``(Hu, Wu)``.
+
+    Returns:
+        ``(B, C, H, W)``.
+    """
+    B, _, C, s, _ = units.shape
+    return units.view(B, *grid, C, s, s).permute(0, 3, 1, 4, 2, 5).reshape(B, C, grid[0] * s, grid[1] * s)
+
+
+def unit_patches(units: Tensor) -> Tensor:
+    """Cut units into 8 x 8 pixel patches in Z-order.
+
+    Args:
+        units: ``(B, K, C, s, s)``.
+
+    Returns:
+        ``(B, K * 64, C * p * p)``, each row laid out like a convolution kernel ``(C, p, p)``.
+    """
+    B, K, C, s, _ = units.shape
+    p = s // UNIT_SIDE
+    # Z-order is the interleaving of the bits of y and x: split both into bits, then let them take turns.
+    bits = units.reshape(B, K, C, 2, 2, 2, p, 2, 2, 2, p).permute(0, 1, 3, 7, 4, 8, 5, 9, 2, 6, 10)
+    return bits.reshape(B, K * UNIT_SIDE**2, C * p * p)
+
+
+def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return all tokens of an image to raster order.
+
+    Args:
+        tokens: ``(B, U * t * t, C)``, units row-major.
+        grid: ``(Hu, Wu)``.
+
+    Returns:
+        ``(B, C, Hu * t, Wu * t)``, contiguous.
+    """
+    B, N, C = tokens.shape
+    Hu, Wu = grid
+    levels = ((N // (Hu * Wu)).bit_length() - 1) // 2  # t = 2 ** levels
+    bits = tokens.view(B, Hu, Wu, *(2, 2) * levels, C)
+    y = range(3, 3 + 2 * levels, 2)
+    x = range(4, 4 + 2 * levels, 2)
+    return bits.permute(0, bits.ndim - 1, 1, *y, 2, *x).reshape(B, C, Hu << levels, Wu << levels)
+
+
+@lru_cache(maxsize=8)
+def _z_order(side: int) -> tuple[Tensor, Tensor]:
+    """Return y and x, ``(side * side,)`` each, of a unit's tokens in Z-order."""
+    token = torch.arange(side * side)
+    y, x = torch.zeros_like(token), torch.zeros_like(token)
+    for bit in range(side.bit_length() - 1):
+        x |= (token >> 2 * bit & 1) << bit
+        y |= (token >> 2 * bit + 1 & 1) << bit
+    return y, x
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # a table first asked for during inference must still serve training
+def sincos_positions(
+    grid: tuple[int, int],
+    side: int,
+    dim: int,
+    base: tuple[int, int] | None = None,
+    device: torch.device | str = 'cpu',
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Compute fixed 2-D sine-cosine positions for any grid, non-square ones included; cached per argument tuple.
+
+    Coordinates are scaled so that any grid spans what the ``base`` grid spans: a larger image sees the positions of
+    pre-training, interpolated (ours).
+
+    Args:
+        grid: ``(Hu, Wu)`` units of the image.
+        side: tokens along a unit's side, 8 for the encoder's first stage, 1 for one token per unit.
+        dim: channels, a multiple of 4: half for y, half for x, each half sines, half cosines.
+        base: grid of pre-training in units; ``None`` for no scaling.
+        device: where the table is kept.
+        dtype: of the table; it is computed in float64.
+
+    Returns:
+        ``(U, side * side, dim)``, tokens in Z-order.
+
+    Raises:
+        ValueError: if ``dim`` is not a multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f'2-D sine-cosine positions need channels in multiples of 4, got {dim}')
+    omega = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+
+    def encode(units: int, base_units: int, inside: Tensor) -> Tensor:
+        """Encode one axis: (units, side * side, dim / 2)."""
+        tokens = torch.arange(units, dtype=torch.float64)[:, None] * side + inside
+        angles = ((tokens + 0.5) * (base_units / units) - 0.5)[..., None] * omega
+        return torch.cat([angles.sin(), angles.cos()], -1)
+
+    (Hu, Wu), (y, x) = grid, _z_order(side)
+    by_row = encode(Hu, base[0] if base else Hu, y)[:, None].expand(-1, Wu, -1, -1)
+    by_column = encode(Wu, base[1] if base else Wu, x)[None].expand(Hu, -1, -1, -1)
+    return torch.cat([by_row, by_column], -1).flatten(0, 1).to(device, dtype)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def attention_blocks(
+    grid: tuple[int, int], window: int, device: torch.device | str = 'cpu'
+) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
+    """Order an image's units so that each block of ``window`` x ``window`` units is contiguous.
+
+    What is left over at the right and the bottom forms smaller blocks of its own rather than being padded to full
+    ones: the same attention as with masked padding, but no token is computed in vain and no mask is needed.
+
+    Args:
+        grid: ``(Hu, Wu)``.
+        window: side of a block in units.
+        device: where the two index tensors are kept.
+
+    Returns:
+        ``order`` (U,), the units sorted by block; ``inverse`` (U,), which undoes it; and for each of the up to four
+        kinds of block (whole, right edge, bottom edge, corner) ``(blocks, units per block)``, in that order.
+    """
+    units = torch.arange(grid[0] * grid[1]).view(grid)
+    order, kinds = [], []
+    cut_y, cut_x = (side // window * window for side in grid)
+    for rows in (slice(0, cut_y), slice(cut_y, None)):
+        for columns in (slice(0, cut_x), slice(cut_x, None)):
+            part = units[rows, columns]
+            if part.numel():
+                h, w = (min(side, window) for side in part.shape)
+                blocks = part.view(part.shape[0] // h, h, part.shape[1] // w, w).transpose(1, 2).reshape(-1, h * w)
+                order.append(blocks.flatten())
+                kinds.append(tuple(blocks.shape))
+    order = torch.cat(order).to(device)
+    return order, order.argsort(), tuple(kinds)

@@ -1,0 +1,83 @@
+"""A plain ViT as the encoder of CoMA: mmpretrain's, with one path for visible units added.
+
+Shapes: B images, U patches of 16 x 16 px (the mask units here), K of them encoded, C channels.
+
+The only model file that imports mmpretrain. It is imported when ``coma_mm.MaskedViT`` is first asked for, so that DyViT
+stays usable without mmpretrain.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models import VisionTransformer
+from torch import Tensor
+
+from ..masking import unit_grid
+from ..registry import MODELS
+from .mask_units import sincos_positions, split_units
+
+
+@MODELS.register_module()
+class MaskedViT(VisionTransformer):
+    """mmpretrain's VisionTransformer that can encode only some of its patches; same arguments, weights and key names.
+
+    As in MAE, positions are fixed sines and cosines and linear layers start Xavier-uniform. The class token is encoded
+    along and not handed to the decoder.
+
+    Args:
+        arch: as in mmpretrain, e.g. ``'base'``.
+        img_size: the size of all images in pixels.
+        patch_size: side of a patch, which is the mask unit; a multiple of 8 is not needed.
+        out_type: what ``forward(images)`` returns; ``'featmap'`` gives one map ``(B, C, H / p, W / p)``.
+        **kwargs: mmpretrain's other arguments.
+    """
+
+    def __init__(self, arch='base', img_size=224, patch_size=16, out_type='featmap', **kwargs):
+        super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
+        self.unit_size = patch_size
+        self.unit_channels = (self.embed_dims,)
+        self.pos_embed.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Draw MAE's initial weights, or load those that ``init_cfg`` names and leave them as they are."""
+        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
+            return super(VisionTransformer, self).init_weights()
+        super().init_weights()
+        table = sincos_positions(self.patch_resolution, 1, self.embed_dims)[:, 0]
+        self.pos_embed.data[:, -len(table) :] = table
+        self.pos_embed.data[:, : -len(table)] = 0
+        for module in self.modules():
+            if isinstance(module, torch.nn.Linear):
+                torch.nn.init.xavier_uniform_(module.weight)
+                torch.nn.init.zeros_(module.bias)
+        torch.nn.init.xavier_uniform_(self.patch_embed.projection.weight.data.flatten(1))
+        torch.nn.init.normal_(self.cls_token, std=0.02)
+
+    def train(self, mode: bool = True) -> 'MaskedViT':
+        """Set the mode and return the model, which mmpretrain's backbones forget."""
+        super().train(mode)
+        return self
+
+    def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Encode whole images as mmpretrain does, or the visible patches of each.
+
+        Args:
+            x: ``(B, 3, H, W)``.
+            idx_visible: ``(B, K)`` row-major numbers of the patches to encode.
+
+        Returns:
+            What ``out_type`` says, or with ``idx_visible`` one tensor ``(B, K, C)`` in a tuple.
+        """
+        if idx_visible is None:
+            return super().forward(x)
+        unit_grid(x.shape[-2:], self.unit_size)
+        projection = self.patch_embed.projection
+        patches = split_units(x, self.unit_size, idx_visible).flatten(2)
+        patches = F.linear(patches, projection.weight.flatten(1), projection.bias)
+        extra = self.pos_embed.shape[1] - self.patch_resolution[0] * self.patch_resolution[1]
+        tokens = patches + self.pos_embed[0, extra:][idx_visible]
+        if extra:
+            tokens = torch.cat([(self.cls_token + self.pos_embed[:, :extra]).expand(len(x), -1, -1), tokens], 1)
+        tokens = self.pre_norm(self.drop_after_pos(tokens))
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return (self.ln1(tokens[:, extra:]),)

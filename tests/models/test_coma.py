@@ -1,0 +1,300 @@
+"""The algorithm: who sees what, who predicts what, who learns from what."""
+
+import copy
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+
+from coma_mm.masking import num_hidden
+from coma_mm.models import CoMA
+
+DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=2, num_heads=4)
+BACKBONE = dict(type='coma_mm.DyViT', arch='pico', img_size=64, patch_size=2)
+
+
+def build(seed=0, **options):
+    torch.manual_seed(seed)
+    options = {'backbone': BACKBONE, 'decoder': DECODER, **options}
+    return CoMA(**options).train()
+
+
+def sample(grid=(4, 4), unit_size=16, batch=2, ratio=0.6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    units = grid[0] * grid[1]
+    order = torch.rand(batch, units, generator=generator).argsort(1)
+    mask = torch.zeros(batch, units, dtype=torch.bool).scatter(1, order[:, : num_hidden(units, ratio)], True)
+    images = torch.randn(batch, 3, grid[0] * unit_size, grid[1] * unit_size, generator=generator)
+    return images, mask.view(batch, *grid)
+
+
+def total(losses):
+    return sum(value for key, value in losses.items() if 'loss' in key)
+
+
+def gradients(model, images, mask):
+    model.zero_grad()
+    losses = model(images, dict(mask=mask), mode='loss')
+    total(losses).backward()
+    return losses, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+class Recorder(torch.nn.Module):
+    """An encoder of the plainest kind, which notes the units that it is shown. Its token is the unit's mean colour."""
+
+    unit_size, unit_channels = 16, (3,)
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(3))
+        self.seen = []
+
+    def forward(self, images, idx_visible):
+        self.seen.append((idx_visible, torch.is_grad_enabled(), self.training))
+        means = torch.nn.functional.avg_pool2d(images, 16).flatten(2).transpose(1, 2)
+        return (means[torch.arange(len(images))[:, None], idx_visible] * self.scale,)
+
+
+@pytest.mark.parametrize('grid', [(2, 2), (3, 5), (7, 7)])
+@pytest.mark.parametrize('ratio', [0.25, 0.5, 0.6, 0.75])
+def test_branches_partition_the_image(grid, ratio):
+    encoder = Recorder()
+    model = build(backbone=encoder, mask_ratio=ratio)
+    images, mask = sample(grid, ratio=ratio, batch=3)
+    model(images, dict(mask=mask), mode='loss')
+    (adaptive, with_gradient, training), (evaluation, frozen_gradient, frozen_training) = encoder.seen
+    assert with_gradient and training and not frozen_gradient and not frozen_training and encoder.training
+    units = torch.arange(grid[0] * grid[1]).expand(3, -1)
+    assert torch.equal(torch.cat([adaptive, evaluation], 1).sort(1).values, units)
+    hidden = mask.flatten(1)
+    assert not hidden.gather(1, adaptive).any() and hidden.gather(1, evaluation).all()
+    assert evaluation.shape[1] == round(ratio * grid[0] * grid[1])
+
+
+@pytest.mark.parametrize('norm_pix', [False, True])
+def test_no_unit_is_predicted_by_a_branch_that_saw_it(norm_pix):
+    """Change one unit: its own prediction must stay as it was, to the bit, while other predictions move."""
+    model = build(norm_pix=norm_pix).eval()
+    images, mask = sample(batch=1)
+    images, hidden = images.expand(16, -1, -1, -1), mask.flatten(1).expand(16, -1)
+    changed = images.clone()
+    for unit in range(16):  # image u of the batch is changed in unit u
+        row, column = divmod(unit, 4)
+        changed[unit, :, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] += 1 + torch.rand(3, 16, 16)
+    with torch.no_grad():
+        moved = (model._predict(images, hidden) != model._predict(changed, hidden)).any(-1)
+    same_branch = mask.flatten()[:, None] == mask.flatten()
+    assert torch.equal(moved, ~same_branch)
+
+
+def test_reconstruction_is_assembled_from_both_branches():
+    images, mask = sample()
+    model = build(norm_pix=False)
+    assembled = model.reconstruct(images, mask)
+    assert assembled.shape == images.shape and model.training and not assembled.requires_grad
+    hidden = mask.flatten(1)
+    model.eval()
+    with torch.no_grad():
+        expected = model.target.to_image(model._predict(images, hidden), images)
+    torch.testing.assert_close(assembled, expected)
+
+
+def test_loss_is_the_mean_over_all_units():
+    model = build()
+    images, mask = sample()
+    losses = model(images, dict(mask=mask), mode='loss')
+    prediction = model._predict(images, mask.flatten(1))
+    errors = (prediction - model.target(images)).square()
+    torch.testing.assert_close(total(losses), errors.mean())
+    hidden = mask.flatten(1)
+    torch.testing.assert_close(losses['mse_adaptive'], errors[hidden].mean())
+    torch.testing.assert_close(losses['mse_evaluation'], errors[~hidden].mean())
+
+
+def test_copy_every_step_equals_an_explicit_copy():
+    """The current encoder under no_grad is a deep copy taken every step: same loss, same gradients, to the bit."""
+    backbone = {**BACKBONE, 'drop_path_rate': 0.3}
+    images, mask = sample()
+    implicit, explicit = build(backbone=backbone), build(backbone=backbone)
+    explicit.evaluation = torch.nn.Identity()  # replaced below; train() and eval() reach it as they do a second model
+    for step in range(3):
+        results = []
+        for model in (implicit, explicit):
+            if model is explicit:
+                frozen = copy.deepcopy(model.backbone).eval().requires_grad_(False)
+                frozen.update_parameters = lambda source: None
+                model.evaluation = frozen
+            torch.manual_seed(step)
+            results.append(gradients(model, images, mask))
+        (losses_a, grads_a), (losses_b, grads_b) = results
+        assert losses_a == losses_b
+        grads_b = {name: grad for name, grad in grads_b.items() if not name.startswith('evaluation')}
+        assert grads_a.keys() == grads_b.keys()
+        assert all(torch.equal(grads_a[name], grads_b[name]) for name in grads_a)
+        with torch.no_grad():
+            for model in (implicit, explicit):
+                for parameter in model.parameters():
+                    if parameter.grad is not None:
+                        parameter -= 0.1 * parameter.grad
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        dict(evaluation=dict(mode='copy', interval=3)),
+        dict(evaluation=dict(mode='ema', momentum=0.1)),
+        dict(evaluation=dict(mode='off')),
+        dict(evaluation=dict(mode='joint')),
+        dict(fuse_stages=True),
+        dict(norm_pix=False),
+        dict(decoder=dict(type='coma_mm.ConvNeXtDecoder', dim=32, depth=2)),
+        dict(backbone={**BACKBONE, 'windows': (4, 2, None, None)}),
+        dict(backbone={**BACKBONE, 'attention': ('msa',) * 4}),
+        dict(backbone={**BACKBONE, 'kv_conv': 'depthwise'}),
+    ],
+    ids=str,
+)
+def test_every_trainable_parameter_gets_a_gradient_and_the_frozen_branch_none(options):
+    model = build(**options)
+    images, mask = sample(grid=(3, 5))
+    losses, grads = gradients(model, images, mask)
+    assert total(losses).isfinite()
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert grads.keys() == names
+    assert not any(name.startswith('evaluation') for name in names)
+
+
+def test_gradient_reaches_the_encoder_through_the_adaptive_part_only():
+    images, mask = sample()
+    encoder_gradients = {}
+    for mode in ('copy', 'joint'):
+        model = build(evaluation=dict(mode=mode))
+        for key in ('loss_adaptive', 'loss_evaluation'):
+            model.zero_grad()
+            model(images, dict(mask=mask), mode='loss')[key].backward()
+            encoder_gradients[mode, key] = model.backbone.stem.weight.grad
+            assert model.decoder.prediction.weight.grad.abs().sum() > 0
+    assert encoder_gradients['copy', 'loss_evaluation'].abs().sum() == 0
+    assert encoder_gradients['joint', 'loss_evaluation'].abs().sum() > 0
+    assert torch.equal(encoder_gradients['copy', 'loss_adaptive'], encoder_gradients['joint', 'loss_adaptive'])
+
+
+def test_off_is_plain_masked_autoencoding():
+    model, full = build(evaluation=dict(mode='off')), build()
+    images, mask = sample()
+    losses, expected = (m(images, dict(mask=mask), mode='loss') for m in (model, full))
+    assert set(losses) == {'loss_adaptive', 'mse_adaptive'}
+    torch.testing.assert_close(losses['loss_adaptive'], expected['mse_adaptive'])
+
+
+def advance(model, images, mask):
+    gradients(model, images, mask)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+
+
+def test_copy_with_interval_lags_behind():
+    model = build(evaluation=dict(mode='copy', interval=2))
+    images, mask = sample()
+    for step in range(5):
+        current = model.backbone.stem.weight.clone()
+        advance(model, images, mask)
+        if step % 2 == 0:
+            latest = current
+        assert torch.equal(model.evaluation.module.stem.weight, latest), step
+
+
+def test_ema_is_a_moving_average():
+    model = build(evaluation=dict(mode='ema', momentum=0.1))
+    images, mask = sample()
+    average = None
+    for _ in range(4):
+        current = model.backbone.stem.weight.clone()
+        advance(model, images, mask)
+        average = current if average is None else average * 0.9 + current * 0.1
+        torch.testing.assert_close(model.evaluation.module.stem.weight.data, average.data)
+
+
+def test_second_model_is_in_the_state_dict_and_stays_in_eval_mode():
+    model = build(evaluation=dict(mode='ema', momentum=0.1))
+    images, mask = sample()
+    advance(model, images, mask)
+    other = build(seed=5, evaluation=dict(mode='ema', momentum=0.1))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.evaluation.module.stem.weight, model.evaluation.module.stem.weight)
+    assert other.evaluation.steps == 1 and not model.evaluation.training
+    assert not any(key.startswith('evaluation') for key in build().state_dict())
+
+
+@pytest.mark.parametrize('patch_size', [1, 2, 4])
+def test_patch_sizes(patch_size):
+    unit = 8 * patch_size
+    model = build(backbone={**BACKBONE, 'patch_size': patch_size, 'img_size': 4 * unit})
+    images, mask = sample(unit_size=unit)
+    assert total(model(images, dict(mask=mask), mode='loss')).isfinite()
+
+
+def test_autocast_keeps_the_gradients_of_the_shared_weights():
+    """Under autocast a weight's cast is cached; reused from the branch without gradient it would cut the other's."""
+    images, mask = sample()
+    model = build(norm_pix=False)
+    _, exact = gradients(model, images, mask)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses, rounded = gradients(model, images, mask)
+    assert total(losses).dtype == torch.float32 and rounded.keys() == exact.keys()
+    for name in exact:
+        cosine = torch.cosine_similarity(rounded[name].flatten().float(), exact[name].flatten(), 0)
+        assert cosine > 0.98, name
+
+
+def test_data_samples_of_mmpretrain():
+    images, mask = sample()
+    samples = [DataSample().set_mask(m) for m in mask]
+    model = build()
+    a, b = (model(images, masks, mode='loss') for masks in (samples, dict(mask=mask)))
+    assert a == b
+
+
+def test_tensor_mode_gives_maps_of_whole_images():
+    assert build()(torch.randn(1, 3, 64, 64))[0].shape == (1, 256, 4, 4)
+    with pytest.raises(RuntimeError, match="got 'predict'"):
+        build()(torch.randn(1, 3, 64, 64), mode='predict')
+
+
+def test_layer_depth_counts_the_decoder_as_head():
+    model = build()
+    assert model.get_layer_depth('backbone.stem.weight') == (0, 9)
+    assert model.get_layer_depth('decoder.mask_token') == (8, 9)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(evaluation=dict(mode='momentum')), "evaluation mode must be one of copy, ema, off, joint, got 'momentum'"),
+        (dict(evaluation=dict(mode='off', interval=2)), 'interval .* goes with copy and ema only'),
+        (dict(evaluation=dict(mode='copy', momentum=0.1)), "momentum goes with mode='ema' only"),
+        (dict(mask_ratio=1.0), 'mask_ratio must lie between 0 and 1, got 1.0'),
+        (dict(backbone={**BACKBONE, 'attn_window': 7}), 'attn_window'),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(**options)
+
+
+def test_wrong_masks_are_named():
+    model = build()
+    images, mask = sample()
+    with pytest.raises(ValueError, match=r"add dict\(type='coma_mm.ComplementaryMask'"):
+        model(images, [DataSample(), DataSample()], mode='loss')
+    with pytest.raises(ValueError, match=r'masks of shape \(2, 3, 4\) do not fit 2 images of 64 x 64 px'):
+        model(images, dict(mask=mask[:, :3]), mode='loss')
+    with pytest.raises(ValueError, match=r'masks hide \[0, 16\] of 16 units, but mask_ratio=0.6 .* means 10'):
+        model(images, dict(mask=torch.arange(2).view(2, 1, 1).expand(2, 4, 4) > 0), mode='loss')
+    with pytest.raises(ValueError, match='16 px units: use'):
+        model(images[..., :60], dict(mask=mask), mode='loss')
+    with pytest.raises(ValueError, match='leaves a branch without units'):
+        model(images[..., :16, :16], dict(mask=mask[:, :1, :1]), mode='loss')

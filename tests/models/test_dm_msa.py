@@ -1,0 +1,75 @@
+"""Attention against a softmax written by hand; that windows are convolutions is shown in test_masked_vs_dense."""
+
+import pytest
+import reference
+import torch
+import torch.nn.functional as F
+
+from coma_mm.models.dm_msa import DMMSA, MSA, WindowConv, attend
+
+
+def softmax_attention(q, k, v):
+    """(B, N, h, d) by the definition, head by head."""
+    outs = []
+    for head in range(q.shape[2]):
+        scores = q[:, :, head] @ k[:, :, head].transpose(1, 2) / q.shape[-1] ** 0.5
+        weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+        outs.append(weights @ v[:, :, head])
+    return torch.stack(outs, 2)
+
+
+def test_attention_equals_its_definition():
+    q, k, v = (torch.randn(2, n, 3, 8, dtype=torch.float64) for n in (12, 6, 6))
+    torch.testing.assert_close(attend(q, k, v), softmax_attention(q, k, v), rtol=0, atol=1e-12)
+
+
+def test_blocks_attend_to_themselves_only():
+    q, k, v = (torch.randn(2, n, 3, 8, dtype=torch.float64) for n in (40, 10, 10))
+    out = attend(q, k, v, ((2, 8), (3, 4), (1, 12)))
+    spans = [(0, 8), (8, 16), (16, 20), (20, 24), (24, 28), (28, 40)]
+    for start, stop in spans:
+        keys = slice(start // 4, stop // 4)
+        expected = softmax_attention(q[:, start:stop], k[:, keys], v[:, keys])
+        torch.testing.assert_close(out[:, start:stop], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('window', [1, 2, 4, 8])
+def test_window_convolution_equals_conv2d(window):
+    conv = WindowConv(6, 10, window, bias=True).double()
+    image = torch.randn(2, 16, 24, 6, dtype=torch.float64)
+    tokens = reference.units_of(image, (2, 3)).flatten(1, 2)
+    expected = F.conv2d(
+        image.permute(0, 3, 1, 2), reference.to_kernel(conv.weight, window), conv.bias, stride=window
+    ).permute(0, 2, 3, 1)
+    expected = reference.units_of(expected, (2, 3)).flatten(1, 2)
+    torch.testing.assert_close(conv(tokens), expected, rtol=0, atol=1e-12)
+
+
+def test_window_one_is_plain_attention():
+    plain, windowed = MSA(32, 4).double(), DMMSA(32, (1, 1, 1, 1), 8).double()
+    windowed.q.weight.data, windowed.kv[0].weight.data = plain.qkv.weight.data.split([32, 64])
+    windowed.q.bias.data, windowed.kv[0].bias.data = plain.qkv.bias.data.split([32, 64])
+    windowed.proj.load_state_dict(plain.proj.state_dict())
+    x = torch.randn(2, 64, 32, dtype=torch.float64)
+    torch.testing.assert_close(windowed(x), plain(x), rtol=0, atol=1e-12)
+
+
+def test_depthwise_convolution_starts_as_the_mean():
+    attn = DMMSA(16, (4, 4), 8, kv_conv='depthwise')
+    x = torch.randn(2, 64, 16)
+    expected = attn.kv[0].pointwise(x.view(2, 4, 16, 16).mean(2))
+    torch.testing.assert_close(attn.kv[0](x), expected)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(dim=30, windows=(1, 2, 4, 4), unit_side=8), '4 attention heads do not divide 30 channels'),
+        (dict(dim=32, windows=(1, 3), unit_side=8), r'window 3 .* does not divide a mask unit.*\[1, 2, 4, 8\]'),
+        (dict(dim=32, windows=(1, 8), unit_side=4), r'window 8 .* 4 x 4 tokens .*\[1, 2, 4\]'),
+        (dict(dim=32, windows=(1, 2), unit_side=8, kv_conv='pool'), "kv_conv must be .* got 'pool'"),
+    ],
+)
+def test_wrong_options_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DMMSA(**arguments)

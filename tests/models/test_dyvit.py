@@ -1,0 +1,142 @@
+"""The contract of a backbone."""
+
+import itertools
+
+import pytest
+import torch
+from mmengine.runner import save_checkpoint
+
+from coma_mm.models import ARCHITECTURES, DyViT
+from coma_mm.models.dyvit import DropPath
+
+SMALL = dict(arch='pico', img_size=64, patch_size=2)
+IMAGE = torch.randn(2, 3, 32, 48)
+
+
+@pytest.mark.parametrize('height, width', [(224, 224), (97, 130), (32, 31), (5, 300)])
+def test_any_image_size(height, width):
+    model = DyViT('pico', out_indices=(0, 1, 2, 3)).eval()
+    for stride, channels, out in zip(model.strides, model.out_channels, model(torch.randn(1, 3, height, width))):
+        assert out.shape == (1, channels, -(-height // stride), -(-width // stride))
+
+
+def test_padding_is_zero_pixels():
+    model = DyViT(**SMALL).eval()
+    padded = torch.zeros(2, 3, 48, 48)
+    padded[:, :, :32, :47] = IMAGE[..., :47]
+    padded, image = padded[:, :, :32], IMAGE[..., :47]
+    assert torch.equal(model(image)[0], model(padded)[0])
+
+
+@pytest.mark.parametrize('out_indices', [(3,), (0, 1, 2, 3), (1,), [0, -1]])
+def test_every_parameter_gets_a_gradient(out_indices):
+    model = DyViT(**SMALL, out_indices=out_indices, layer_scale=0.1)
+    outs = model(IMAGE)
+    assert len(outs) == len(out_indices)
+    sum(out.square().sum() for out in outs).backward()
+    unused = {name for name, p in model.named_parameters() if p.grad is None}
+    assert not unused
+
+
+@pytest.mark.parametrize('frozen, out_indices', itertools.product(range(-1, 5), [(3,), (0, 1, 2, 3)]))
+def test_frozen_stages(frozen, out_indices):
+    model = DyViT(**SMALL, out_indices=out_indices, frozen_stages=frozen).train()
+    if frozen < 4:
+        sum(out.square().sum() for out in model(IMAGE)).backward()
+    for name, parameter in model.named_parameters():
+        # the stem freezes from 0 on, stage i and its norm from i + 1 on
+        freezes_at = 0 if name.startswith('stem') else 1 + int(name.split('.')[name.startswith('stages')].strip('norm'))
+        assert parameter.requires_grad == (frozen < freezes_at), name
+        assert parameter.requires_grad == (parameter.grad is not None), name
+    for i, stage in enumerate(model.stages):
+        assert stage.training == (i >= frozen)
+
+
+def test_norm_eval_and_train_return():
+    model = DyViT(**SMALL, norm_eval=True)
+    assert model.train() is model
+    assert not any(m.training for m in model.modules() if isinstance(m, torch.nn.LayerNorm))
+    assert model.stages[0].blocks[0].mlp.training
+
+
+def test_recomputing_changes_nothing():
+    model = DyViT(**SMALL)
+    results = []
+    for with_cp in (False, True):
+        model.with_cp = with_cp
+        model.zero_grad()
+        out = model(IMAGE)[0]
+        out.square().sum().backward()
+        results.append([out, *(p.grad.clone() for p in model.parameters())])
+    for a, b in zip(*results):
+        assert torch.equal(a, b)
+
+
+def test_layer_depths_are_monotone_and_cover_every_parameter():
+    for arch in ARCHITECTURES:
+        with torch.device('meta'):
+            model = DyViT(arch, out_indices=(0, 1, 2, 3))
+        names = [name for name, _ in model.named_parameters()]
+        body = [name for name in names if not name.startswith('norm')]
+        depths = [model.get_layer_depth('backbone.' + name, 'backbone.') for name in body]
+        count = model.num_blocks + 2
+        assert {total for _, total in depths} == {count}
+        order = [depth for depth, _ in depths]
+        assert order == sorted(order) and set(order) == set(range(count - 1)), arch
+        heads = [name for name in names if name.startswith('norm')] + ['neck.fc.weight']
+        assert {model.get_layer_depth(name) for name in heads} == {(count - 1, count)}
+
+
+def test_init_weights_keeps_loaded_weights(tmp_path):
+    source, target = DyViT(**SMALL), DyViT(**SMALL)
+    target.load_state_dict(source.state_dict())
+    target.init_weights()
+    save_checkpoint(dict(state_dict=source.state_dict()), str(tmp_path / 'a.pth'))
+    from_config = DyViT(**SMALL, pretrained=str(tmp_path / 'a.pth'))
+    from_config.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+        assert torch.equal(from_config.state_dict()[name], value)
+
+
+def test_arch_by_letter_and_by_dict():
+    assert DyViT('p').out_channels == (256,)
+    custom = DyViT(dict(dims=(16, 32, 64, 128), depths=(1, 1, 1, 1), heads=(4, 8, 2, 4)), out_indices=(0, 3))
+    assert custom.out_channels == (16, 128) and custom.unit_channels == (16 * 64, 128)
+
+
+def test_drop_path_keeps_the_expectation():
+    torch.manual_seed(0)
+    drop, x = DropPath(0.25), torch.ones(20000, 1, 1)
+    out = drop(x)
+    torch.testing.assert_close(out.unique(), torch.tensor([0, 1 / 0.75]))
+    assert abs(out.mean() - 1) < 0.02
+    assert drop.eval()(x) is x
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(arch='huge'), "unknown arch 'huge'; choose from pico, tiny, small, base, large"),
+        (dict(arch=dict(dims=(16,) * 4)), 'arch needs dims, depths and heads'),
+        (dict(arch=dict(dims=(30, 64, 64, 64), depths=(1,) * 4, heads=(4, 8, 4, 8))), '4 attention heads do not divide 30'),
+        (dict(windows=((2, 4), 2, None, None)), r'stage 1 has 4 heads but 2 windows \(2, 4\)'),
+        (dict(windows=(4, 2)), 'windows must have one entry for each of four stages'),
+        (dict(windows=(16, 2, None, None)), 'window 16 .* does not divide a mask unit'),
+        (dict(attention=('dm_msa',) * 4), r'stage 3 uses dm_msa but has no windows'),
+        (dict(attention=('swin',) * 4), 'attention must name'),
+        (dict(out_indices=(0, 4)), r'out_indices must be numbers from 0 to 3, got \(0, 4\)'),
+        (dict(global_blocks=(7,)), 'global_blocks must be numbers from 0 to 6'),
+        (dict(frozen_stages=5), 'frozen_stages must be -1'),
+        (dict(attn_window=0), 'attn_window must be'),
+        (dict(pretrained='a.pth', init_cfg=dict(type='Constant', layer='Linear')), 'either `pretrained` or `init_cfg`'),
+    ],
+)
+def test_wrong_options_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DyViT(**{'arch': 'pico', **arguments})
+
+
+def test_visible_units_need_whole_units():
+    with pytest.raises(ValueError, match='no whole number of 16 px units'):
+        DyViT(**SMALL)(torch.randn(1, 3, 40, 32), torch.tensor([[0]]))

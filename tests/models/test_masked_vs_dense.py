@@ -1,0 +1,100 @@
+"""The central promise: encoding some units equals encoding the whole image with the other units' keys removed."""
+
+import pytest
+import torch
+import reference
+
+from coma_mm.models import DyViT
+
+OPTIONS = {
+    'default': {},
+    'depthwise': dict(kv_conv='depthwise'),
+    'one window': dict(windows=(4, 2, None, None)),
+    'plain attention': dict(attention=('msa',) * 4),
+    'dm_msa everywhere': dict(attention=('dm_msa',) * 4, windows=((1, 2, 4, 8), 4, (1, 1, 2, 2), 1)),
+    'patch size 1': dict(patch_size=1),
+    'layer scale, no bias': dict(layer_scale=0.5, qkv_bias=False),
+}
+
+
+def build(**options):
+    torch.manual_seed(0)
+    options = {'img_size': 64, 'patch_size': 2, **options}
+    model = DyViT('pico', out_indices=(0, 1, 2, 3), **options).double().eval()
+    for parameter in model.parameters():  # biases, norms and scales away from their trivial initial values
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return model
+
+
+def sample(model, grid, batch=2, keep=4):
+    image = torch.randn(batch, 3, grid[0] * model.unit_size, grid[1] * model.unit_size, dtype=torch.float64)
+    idx = torch.rand(batch, grid[0] * grid[1]).argsort(1)[:, :keep]  # in random order
+    visible = torch.zeros(batch, grid[0] * grid[1], dtype=torch.bool).scatter(1, idx, True)
+    return image, idx, visible.view(batch, *grid)
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+@pytest.mark.parametrize('grid', [(3, 3), (2, 5)])
+def test_masked_equals_dense_with_hidden_keys(name, grid):
+    model = build(**OPTIONS[name])
+    image, idx, visible = sample(model, grid)
+    for tokens, dense in zip(model(image, idx), reference.forward(model, image, visible)):
+        units = reference.units_of(dense, grid)
+        expected = units[torch.arange(len(idx))[:, None], idx].flatten(1, 2)
+        torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+def test_whole_image_equals_raster_implementation(name):
+    model = build(**OPTIONS[name])
+    grid = (2, 3)
+    image, _, visible = sample(model, grid)
+    for out, expected in zip(model(image), reference.forward(model, image, torch.ones_like(visible))):
+        torch.testing.assert_close(out, expected.permute(0, 3, 1, 2), rtol=0, atol=1e-10)
+
+
+def test_hidden_pixels_change_nothing():
+    model = build()
+    image, idx, visible = sample(model, (3, 4))
+    pixels = visible.repeat_interleave(model.unit_size, 1).repeat_interleave(model.unit_size, 2)[:, None]
+    other = torch.where(pixels, image, torch.randn_like(image) * 100)
+    for a, b in zip(model(image, idx), model(other, idx)):
+        assert torch.equal(a, b)
+
+
+def test_order_of_units_is_irrelevant():
+    model = build()
+    image, idx, _ = sample(model, (3, 4), keep=5)
+    shuffle = torch.tensor([3, 0, 4, 1, 2])
+    for a, b in zip(model(image, idx), model(image, idx[:, shuffle])):
+        units = a.unflatten(1, (5, -1))[:, shuffle]
+        torch.testing.assert_close(units.flatten(1, 2), b, rtol=0, atol=1e-12)
+
+
+def test_all_units_visible_equals_whole_image():
+    model = build()
+    image, idx, _ = sample(model, (2, 3), keep=6)
+    idx = idx.sort(1).values
+    for tokens, dense in zip(model(image, idx), model(image)):
+        expected = reference.units_of(dense.permute(0, 2, 3, 1), (2, 3)).flatten(1, 2)
+        torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('grid', [(4, 6), (5, 3), (2, 7), (5, 5)])
+def test_attention_windows_equal_masked_attention(grid):
+    """Blocks at the border are smaller, and attend exactly as if padded to full ones with the padding masked."""
+    model = build(attn_window=2)
+    image, _, visible = sample(model, grid)
+    row, column = torch.meshgrid(torch.arange(grid[0]) // 2, torch.arange(grid[1]) // 2, indexing='ij')
+    expected = reference.forward(model, image, torch.ones_like(visible), row * 100 + column)
+    for out, dense in zip(model(image), expected):
+        torch.testing.assert_close(out, dense.permute(0, 3, 1, 2), rtol=0, atol=1e-10)
+
+
+def test_attention_window_as_large_as_the_image_is_global():
+    model = build()
+    image, _, _ = sample(model, (3, 3))
+    expected = model(image)
+    model.attn_window = 3
+    for a, b in zip(model(image), expected):
+        assert torch.equal(a, b)
