@@ -1,0 +1,106 @@
+"""The mask of an image: which of its units the adaptive branch does not see (and the evaluation branch does)."""
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from ..masking import num_hidden, unit_grid
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class ComplementaryMask(BaseTransform):
+    """Draw which units of an image are hidden from the adaptive branch; the evaluation branch sees exactly those.
+
+    The mask has ``round(ratio * units)`` ones, whatever the strategy, and every unit is equally likely to be one of
+    them. It is drawn from NumPy's global generator, as all transforms of the OpenMMLab toolboxes do, so it follows
+    from the seed that mmengine gives each data-loading worker.
+
+    The ratio is the paper's; ``stratified`` is ours.
+
+    Required keys: none. If there is an ``img`` (array ``(H, W, C)``, tensor ``(C, H, W)`` or PIL image), its size is
+    checked.
+
+    Added keys:
+
+    - ``mask`` (np.ndarray): Bool, ``(H / unit_size, W / unit_size)``, True = hidden from the adaptive branch. The key
+      is one that mmpretrain's ``PackInputs`` packs into the data sample, as a tensor.
+
+    Args:
+        input_size (int | tuple[int, int]): Side, or height and width, of the image in pixels: multiples of the unit.
+        unit_size (int): Side of a mask unit in pixels: 8 times the patch size of DyViT, the patch size of a plain
+            ViT. Defaults to 32.
+        ratio (float): Fraction of the units to hide. Defaults to 0.6.
+        strategy (str): ``random``, any set of units is as likely as any other; or ``stratified``, the hidden units
+            are spread evenly: each neighbourhood of 2x2 units (2x1, 1x2 or 1x1 at the border of an odd grid) holds
+            its share of them, rounded up or down. Defaults to ``random``.
+
+    Raises:
+        ValueError: If the ratio leaves a branch without units, the size is not a multiple of the unit, the strategy
+            is unknown, or an image is not of ``input_size``.
+    """
+
+    def __init__(
+        self,
+        input_size: int | tuple[int, int],
+        unit_size: int = 32,
+        ratio: float = 0.6,
+        strategy: str = 'random',
+    ) -> None:
+        orders = dict(random=self._random, stratified=self._stratified)
+        if strategy not in orders:
+            raise ValueError(f'unknown mask strategy {strategy!r}: choose one of {list(orders)}')
+        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        self.unit_size = unit_size
+        self.ratio = ratio
+        self.strategy = strategy
+        self.grid = rows, cols = unit_grid(self.input_size, unit_size)
+        self.num_units = rows * cols
+        self.num_hidden = num_hidden(self.num_units, ratio)
+        self.draw = orders[strategy]
+        # the 2x2 neighbourhood that each unit belongs to, numbered row by row
+        row, col = np.divmod(np.arange(self.num_units), cols)
+        self.neighbourhood = (row // 2) * ((cols + 1) // 2) + col // 2
+
+    def transform(self, results: dict) -> dict:
+        """Add ``mask`` to the results."""
+        if 'img' in results:
+            self._check_size(results['img'])
+        results['mask'] = self.draw().reshape(self.grid)
+        return results
+
+    def _random(self) -> np.ndarray:
+        return np.random.permutation(self.num_units) < self.num_hidden
+
+    def _stratified(self) -> np.ndarray:
+        """Systematic sampling along the units listed neighbourhood by neighbourhood.
+
+        Spreading h ones over n places as evenly as integers allow, from a random start (a Bresenham line), puts the
+        floor or the ceiling of its share into every run of places, hence into every neighbourhood, and h in total.
+        Shuffling the neighbourhoods and the units in each makes their places random.
+        """
+        shuffled = np.random.permutation(self.neighbourhood[-1] + 1)[self.neighbourhood]
+        units = np.lexsort((np.random.permutation(self.num_units), shuffled))
+        start = np.random.randint(self.num_units)
+        mask = np.empty(self.num_units, dtype=bool)
+        mask[units] = (np.arange(self.num_units) * self.num_hidden + start) % self.num_units < self.num_hidden
+        return mask
+
+    def _check_size(self, img) -> None:
+        if isinstance(img, torch.Tensor):
+            size = tuple(img.shape[-2:])
+        elif isinstance(img, np.ndarray):
+            size = img.shape[:2]
+        else:
+            size = img.size[::-1]  # PIL
+        if size != self.input_size:
+            raise ValueError(
+                f'ComplementaryMask got an image of (height, width) = {size} but has input_size={self.input_size}: '
+                'make the crop or resize before it give that size, or change input_size'
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(input_size={self.input_size}, unit_size={self.unit_size}, ratio={self.ratio}, '
+            f'strategy={self.strategy!r})'
+        )

@@ -1,0 +1,139 @@
+"""Any folder of images as a data set without labels."""
+
+import logging
+import os
+from collections.abc import Sequence
+
+import torch
+from mmengine.logging import print_log
+
+from ..registry import DATASETS
+from .loading import UnreadableImageError
+from .seeding import EpochSeededDataset
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+
+UNREAD, READABLE, UNREADABLE = range(3)
+
+
+@DATASETS.register_module()
+class ImageFolder(EpochSeededDataset):
+    """All images in a folder and its sub-folders, without labels: ``dict(img_path=...)`` each.
+
+    The names of the sub-folders mean nothing, so this also reads ImageNet's ``train`` for pre-training. Hidden files
+    and folders (``.name``) are left out, links to folders are followed, and the order is the same on every machine.
+
+    An image that the pipeline's :class:`LoadImage` cannot read is named in the log, once, and another one is drawn at
+    random in its place. More than ``max_unreadable`` of the data set stops the run; so that a big one need not be read
+    to its end for that, 200 unreadable images do if they are more than that share of those read so far. The workers of
+    a process count together, the processes of a distributed run each for themselves. With ``test_mode`` the first one
+    stops the run.
+
+    Args:
+        data_root (str): The folder.
+        data_prefix (str): Sub-folder of ``data_root`` to read, e.g. ``train``. Defaults to '', all of it.
+        extensions (Sequence[str]): What file names end in, in upper or lower case. Defaults to jpg, jpeg, png, webp,
+            bmp, tif and tiff.
+        max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
+        **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or has no images in it.
+        RuntimeError: While reading, if too many images are unreadable.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        data_prefix: str = '',
+        extensions: Sequence[str] = EXTENSIONS,
+        max_unreadable: float = 0.05,
+        **kwargs,
+    ) -> None:
+        self.extensions = tuple(extension.lower() for extension in extensions)
+        self.max_unreadable = max_unreadable
+        # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
+        self.state: torch.Tensor | None = None
+        super().__init__(
+            data_root=os.path.expanduser(data_root or ''), data_prefix=dict(img_path=data_prefix), **kwargs
+        )
+
+    def full_init(self) -> None:
+        """Search the folder, once."""
+        super().full_init()
+        if self.state is None:
+            self.state = torch.full((len(self),), UNREAD, dtype=torch.uint8).share_memory_()
+
+    def load_data_list(self) -> list[dict]:
+        """Return ``dict(img_path=...)`` for each image, in a fixed order."""
+        folder = os.path.abspath(self.data_prefix['img_path'])
+        remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
+        if folder != os.path.abspath(self.data_root):
+            remedy += " train_dataloader.dataset.data_prefix=SUBFOLDER (or '')"
+        if not self.data_root:
+            raise FileNotFoundError(f'no folder of images is given: {remedy}')
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f'there is no folder {folder}: put the images there, or {remedy}')
+        paths = find_images(folder, self.extensions)
+        if not paths:
+            raise FileNotFoundError(
+                f'no images in {folder} and its sub-folders (looked for {" ".join(self.extensions)}): '
+                f'put some there, or {remedy}'
+            )
+        return [dict(img_path=path) for path in paths]
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Return the image after the pipeline, or None to have mmengine draw another one."""
+        try:
+            data = super().prepare_data(idx)
+        except UnreadableImageError as error:
+            if self.test_mode:
+                raise
+            self._skip(idx, error)
+            return None
+        self.state[idx] = READABLE
+        return data
+
+    @property
+    def num_unreadable(self) -> int:
+        """How many images have proved to be unreadable so far."""
+        return int((self.state == UNREADABLE).sum())
+
+    def _skip(self, idx: int, error: UnreadableImageError) -> None:
+        """Log an unreadable image if it is a new one, and stop the run if there are too many."""
+        if self.state[idx] == UNREADABLE:
+            return
+        self.state[idx] = UNREADABLE
+        count = self.num_unreadable
+        # as an error, because all ranks but the first print nothing less
+        print_log(f'skipped unreadable image {count}: {error}', logger='current', level=logging.ERROR)
+        num_read = int((self.state != UNREAD).sum())
+        out_of = len(self) if count < 200 else num_read
+        if count > self.max_unreadable * out_of:
+            raise RuntimeError(
+                f'{count} of the {num_read} images read so far ({len(self)} in all) are unreadable, more than '
+                f'{self.max_unreadable:.0%}: repair or remove them (the log names them; the last is {error}), '
+                'or raise max_unreadable of the data set'
+            )
+
+
+def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str]:
+    """Return the paths of all images in a folder and its sub-folders, in a fixed order.
+
+    Asks the file system for the names in each folder and for nothing about each file: ImageNet takes seconds.
+    """
+    paths, visited = [], set()
+
+    def report(error: OSError) -> None:
+        print_log(f'left out a folder: {error}', logger='current', level=logging.ERROR)
+
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=report):
+        real_path = os.path.realpath(path)
+        if real_path in visited:  # reached again by a link, which may lead back to where we are
+            folders.clear()
+            continue
+        visited.add(real_path)
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        names = (name for name in files if not name.startswith('.') and name.lower().endswith(tuple(extensions)))
+        paths.extend(os.path.join(path, name) for name in sorted(names))
+    return paths

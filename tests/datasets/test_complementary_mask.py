@@ -1,0 +1,140 @@
+from functools import partial
+from math import ceil, floor
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import worker_init_fn
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from coma_mm.datasets import ComplementaryMask
+
+SIZES = [(224, 224), (224, 160), (32, 320), (64, 96), (448, 480)]
+STRATEGIES = ['random', 'stratified']
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    np.random.seed(0)
+
+
+def draw(transform, times):
+    return np.stack([transform({})['mask'] for _ in range(times)])
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+@pytest.mark.parametrize('ratio', [0.1, 0.25, 0.5, 0.6, 0.75, 0.9])
+@pytest.mark.parametrize('size', SIZES)
+def test_shape_and_exact_count(size, ratio, strategy):
+    masks = draw(ComplementaryMask(size, ratio=ratio, strategy=strategy), 30)
+    assert masks.dtype == bool
+    assert masks.shape == (30, size[0] // 32, size[1] // 32)
+    assert (masks.sum((1, 2)) == round(ratio * masks[0].size)).all()
+
+
+@pytest.mark.parametrize('ratio', [0.1, 0.3, 0.6, 0.75])
+@pytest.mark.parametrize('size', SIZES)
+def test_stratified_gives_every_neighbourhood_its_share(size, ratio):
+    masks = draw(ComplementaryMask(size, ratio=ratio, strategy='stratified'), 100)
+    share = masks[0].mean()
+    for row in range(0, masks.shape[1], 2):
+        for col in range(0, masks.shape[2], 2):
+            block = masks[:, row : row + 2, col : col + 2].reshape(100, -1)
+            expected = share * block.shape[1]
+            assert set(block.sum(1)) <= {floor(expected), ceil(expected)}
+
+
+def test_random_does_not_spread_evenly():
+    masks = draw(ComplementaryMask(224), 1000)
+    assert {0, 4} <= set(masks[:, :2, :2].sum((1, 2)))
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+def test_units_are_equally_likely_and_masks_differ(strategy):
+    masks = draw(ComplementaryMask(224, strategy=strategy), 5000)
+    assert np.abs(masks.mean(0) - 29 / 49).max() < 0.035  # five standard deviations
+    assert len(np.unique(masks, axis=0)) > 4990
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+def test_follows_from_numpy_s_seed(strategy):
+    transform = ComplementaryMask(224, strategy=strategy)
+    np.random.seed(7)
+    first = draw(transform, 3)
+    np.random.seed(7)
+    assert np.array_equal(draw(transform, 3), first)
+    assert not np.array_equal(draw(transform, 3), first)
+
+
+class Masks(Dataset):
+    """Eight masks, and no images."""
+
+    def __init__(self, strategy):
+        self.transform = ComplementaryMask(224, strategy=strategy)
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, idx):
+        return self.transform({})['mask']
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+def test_follows_from_the_seed_of_the_workers(strategy):
+    def load(seed):
+        init = partial(worker_init_fn, num_workers=2, rank=0, seed=seed)
+        return list(DataLoader(Masks(strategy), batch_size=4, num_workers=2, worker_init_fn=init))
+
+    first_worker, second_worker = load(seed=3)
+    again = load(seed=3)
+    assert torch.equal(again[0], first_worker)
+    assert torch.equal(again[1], second_worker)
+    assert not torch.equal(first_worker, second_worker)
+    assert not torch.equal(load(seed=5)[0], first_worker)
+
+
+def test_passes_through_a_mmpretrain_pipeline():
+    mask = TRANSFORMS.build(dict(type='coma_mm.ComplementaryMask', input_size=[64, 96], unit_size=16))
+    pack = TRANSFORMS.build(dict(type='PackInputs'))
+    results = mask(dict(img=np.zeros((64, 96, 3), np.uint8)))
+    packed = pack(dict(results))
+    assert packed['inputs'].shape == (3, 64, 96)
+    assert packed['data_samples'].mask.dtype == torch.bool
+    assert np.array_equal(packed['data_samples'].mask.numpy(), results['mask'])
+
+
+@pytest.mark.parametrize('img', [torch.zeros(3, 64, 96), np.zeros((64, 96), np.uint8), Image.new('RGB', (96, 64))])
+def test_other_images(img):
+    assert ComplementaryMask((64, 96), unit_size=16)(dict(img=img))['mask'].shape == (4, 6)
+
+
+def test_plain_tensors_collate():
+    transform = ComplementaryMask(64, unit_size=16)
+    batch = default_collate([transform(dict(img=torch.zeros(3, 64, 64))) for _ in range(2)])
+    assert batch['mask'].shape == (2, 4, 4)
+    assert batch['mask'].dtype == torch.bool
+
+
+@pytest.mark.parametrize('img', [torch.zeros(3, 96, 64), np.zeros((96, 64, 3), np.uint8), Image.new('RGB', (64, 96))])
+def test_an_image_of_another_size(img):
+    message = r'got an image of \(height, width\) = \(96, 64\) but has input_size=\(64, 96\): make the crop'
+    with pytest.raises(ValueError, match=message):
+        ComplementaryMask((64, 96), unit_size=16)(dict(img=img))
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r'use \(192, 192\) or \(224, 224\)'):
+        ComplementaryMask(200)
+    with pytest.raises(ValueError, match='mask ratio of 1.2'):
+        ComplementaryMask(224, ratio=1.2)
+    with pytest.raises(ValueError, match='leaves a branch without units'):
+        ComplementaryMask(32)
+    with pytest.raises(ValueError, match=r"unknown mask strategy 'block': choose one of \['random', 'stratified'\]"):
+        ComplementaryMask(224, strategy='block')
+
+
+def test_repr_names_the_arguments():
+    text = "ComplementaryMask(input_size=(224, 224), unit_size=32, ratio=0.6, strategy='stratified')"
+    assert repr(ComplementaryMask(224, strategy='stratified')) == text

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS
+from sklearn.datasets import load_digits, load_sample_image
+
+from coma_mm.datasets import PHOTOS, Photos, load_digits_images
+from coma_mm.datasets.photos import Photo, photo_path
+
+
+def test_every_photo_is_here_and_may_be_published():
+    photos = Photos()
+    assert len(photos) == len(PHOTOS) == 7
+    for idx, name in enumerate(PHOTOS):
+        results = photos[idx]
+        assert name in results['img_path']
+        assert results['img'].dtype == np.uint8
+        assert results['img'].shape == (*results['ori_shape'], 3)
+        assert min(results['img_shape']) >= 300
+        assert results['sample_idx'] == idx
+        assert PHOTOS[name].licence in ('public domain', 'CC0', 'CC BY 2.0')
+
+
+def test_colours_are_rgb():
+    img = Photos(names=['china'])[0]['img']
+    assert np.abs(img.astype(int) - load_sample_image('china.jpg')).mean() < 1
+
+
+def test_an_epoch_may_be_longer_than_the_list():
+    photos = Photos(length=5, names=['coffee', 'rocket'])
+    assert len(photos) == 5
+    assert ['coffee' in photos[i]['img_path'] for i in range(5)] == [True, False, True, False, True]
+    assert photos[4]['sample_idx'] == 4
+
+
+def test_images_in_memory_are_not_changed_by_a_pipeline():
+    photos = Photos(names=['rocket'])
+    before = photos[0]['img'].copy()
+    photos[0]['img'][:] = 0
+    assert np.array_equal(photos[0]['img'], before)
+
+
+def test_in_a_pipeline_by_config():
+    pipeline = [
+        dict(type='mmpretrain.RandomResizedCrop', scale=64, backend='pillow', interpolation='bicubic'),
+        dict(type='coma_mm.ComplementaryMask', input_size=64, unit_size=16),
+        dict(type='mmpretrain.PackInputs'),
+    ]
+    packed = DATASETS.build(dict(type='coma_mm.Photos', length=20, pipeline=pipeline))[19]
+    assert packed['inputs'].shape == (3, 64, 64)
+    assert packed['data_samples'].mask.sum() == 10
+    assert packed['data_samples'].sample_idx == 19
+
+
+def test_unknown_photo():
+    with pytest.raises(ValueError, match=r"unknown photo 'lena': choose among \['astronaut'"):
+        Photos(names=['lena'])
+
+
+def test_photo_that_the_installed_version_lacks(monkeypatch):
+    monkeypatch.setitem(PHOTOS, 'dog', Photo('skimage/data/dog.png', 'CC0', 'nobody'))
+    with pytest.raises(FileNotFoundError, match=r'comes with scikit-image .*pip install --upgrade scikit-image'):
+        photo_path('dog')
+
+
+def test_photo_of_a_package_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(PHOTOS, 'dog', Photo('not_installed/dog.png', 'CC0', 'nobody'))
+    with pytest.raises(FileNotFoundError, match=r'comes with not_installed .*pip install --upgrade not_installed'):
+        photo_path('dog')
+
+
+def test_digits():
+    images, labels = load_digits_images(32)
+    assert images.shape == (1797, 3, 32, 32)
+    assert images.dtype == np.uint8
+    assert labels.dtype == np.int64
+    assert np.array_equal(labels, load_digits().target)
+    assert set(labels) == set(range(10))
+    assert (images[:, 0] == images[:, 2]).all()
+    originals, _ = load_digits_images(8)
+    assert np.array_equal(originals[:, 1], np.round(load_digits().images * 255 / 16))
