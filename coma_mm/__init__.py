@@ -4,8 +4,8 @@ from importlib import import_module
 
 from .version import __version__
 
-# Public names and the modules they live in, imported on first use. mmengine's registries look here as well, which is how
-# type='coma_mm.MaskedViT' is found: no other module of ours imports the file that needs mmpretrain.
+# Public names and the modules they live in, imported on first use. mmengine's registries look here as well, which is
+# how type='coma_mm.MaskedViT' is found: no other module of ours imports the file that needs mmpretrain.
 _LAZY = {
     'CoMA': 'coma_mm.models',
     'DyViT': 'coma_mm.models',

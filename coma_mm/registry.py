@@ -1,7 +1,8 @@
 """The package's registries, children of mmengine's root.
 
 ``type='coma_mm.DyViT'`` therefore resolves in a config of any default scope with no import line: mmengine imports this
-file on sight of the prefix, and each registry imports its ``locations`` on first look-up. Only mmengine is imported here.
+file on sight of the prefix, and each registry imports its ``locations`` on first look-up. Only mmengine is imported
+here.
 """
 
 from mmengine import registry as root

@@ -38,8 +38,8 @@ class CoMA(BaseModel):
     The interface is that of mmpretrain's self-supervised algorithms; only torch and mmengine are needed.
 
     Args:
-        backbone: config or module of an encoder: ``forward(images, idx_visible)`` returns per stage ``(B, K * t * t, C)``
-            tokens of the visible units; ``unit_size`` is the unit's side in pixels, ``unit_channels`` the values
+        backbone: config or module of an encoder: ``forward(images, idx_visible)`` returns per stage the
+            ``(B, K * t * t, C)`` tokens of the visible units; ``unit_size`` is the unit's side in pixels, ``unit_channels`` the values
             ``t * t * C`` per unit of each stage.
         decoder: config or module, :class:`.decoder.ViTDecoder` or like it. ``in_channels`` and ``out_channels`` follow
             from the backbone and need not be given.
@@ -113,8 +113,8 @@ class CoMA(BaseModel):
                 each image, or a dict with ``mask`` ``(B, Hu, Wu)``.
 
         Returns:
-            ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with evaluation
-            off: ``loss_adaptive`` over the hidden ones), and each branch's own mean ``mse_*`` for the log.
+            ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
+            evaluation off: ``loss_adaptive`` over the hidden ones), and each branch's own mean ``mse_*`` for the log.
 
         Raises:
             ValueError: if the images do not divide into units, or masks are missing, of another shape, or hide another
@@ -212,22 +212,24 @@ class CoMA(BaseModel):
             masks = [sample.mask for sample in data_samples or () if 'mask' in sample]
             mask = torch.stack(masks) if masks else None
         if mask is None:
-            raise ValueError("the samples carry no mask; add dict(type='coma_mm.ComplementaryMask', ...) to the pipeline")
+            raise ValueError(
+                "the samples carry no mask; add dict(type='coma_mm.ComplementaryMask', ...) to the pipeline"
+            )
         if mask.shape != (len(inputs), *grid):
             raise ValueError(
                 f'masks of shape {tuple(mask.shape)} do not fit {len(inputs)} images of {inputs.shape[2]} x '
-                f'{inputs.shape[3]} px, which have {grid[0]} x {grid[1]} units of {self.unit_size} px; set input_size and '
-                'unit_size of ComplementaryMask to those of the images and the model'
+                f'{inputs.shape[3]} px, which have {grid[0]} x {grid[1]} units of {self.unit_size} px; set input_size '
+                'and unit_size of ComplementaryMask to those of the images and the model'
             )
         hidden = mask.to(inputs.device, torch.bool).flatten(1)
-        # Counting reads the masks back to the host: free on the CPU, elsewhere done once per shape to keep the step async.
+        # Counting waits for the device: free on the CPU, elsewhere done only once per shape.
         if hidden.device.type == 'cpu' or hidden.shape[1] not in self._checked:
             self._checked.add(hidden.shape[1])
             expected, counts = self._num_hidden(hidden), hidden.sum(1).unique().tolist()
             if counts != [expected]:
                 raise ValueError(
-                    f'masks hide {counts} of {hidden.shape[1]} units, but mask_ratio={self.mask_ratio} of the model means '
-                    f'{expected}; give ComplementaryMask the same ratio'
+                    f'masks hide {counts} of {hidden.shape[1]} units, but mask_ratio={self.mask_ratio} of the model '
+                    f'means {expected}; give ComplementaryMask the same ratio'
                 )
         return hidden
 
@@ -239,7 +241,9 @@ def _build_evaluation(
     if mode not in EVALUATION_MODES:
         raise ValueError(f'evaluation mode must be one of {", ".join(EVALUATION_MODES)}, got {mode!r}')
     if interval < 1 or (interval > 1 and mode in ('off', 'joint')):
-        raise ValueError(f'evaluation interval must be >= 1 and goes with copy and ema only, got {interval} for {mode!r}')
+        raise ValueError(
+            f'evaluation interval must be >= 1 and goes with copy and ema only, got {interval} for {mode!r}'
+        )
     if momentum is not None and mode != 'ema':
         raise ValueError(f"evaluation momentum goes with mode='ema' only, got {momentum} for {mode!r}")
     if mode == 'ema':

@@ -3,8 +3,8 @@
 Shapes: B images, N tokens (units in any order, Z-order inside), C channels, h heads, d = C / h channels a head,
 w window side in tokens, M = N / w**2 windows.
 
-Tokens of a window are w * w neighbours in memory (``mask_units``), so a strided convolution with kernel = stride = w is a
-``view`` and a ``Linear``; windows lie inside units, so it is the same convolution with and without masking.
+Tokens of a window are w * w neighbours in memory (``mask_units``), so a strided convolution with kernel = stride = w is
+a ``view`` and a ``Linear``; windows lie inside units, so it is the same convolution with and without masking.
 """
 
 from collections import Counter
@@ -99,8 +99,8 @@ class DMMSA(nn.Module):
             if window < 1 or unit_side % window:
                 fitting = [side for side in (1, 2, 4, 8) if side <= unit_side]
                 raise ValueError(
-                    f'window {window} (of windows={tuple(windows)}) does not divide a mask unit, which is {unit_side} x '
-                    f'{unit_side} tokens in this stage; choose from {fitting}'
+                    f'window {window} (of windows={tuple(windows)}) does not divide a mask unit, which is {unit_side} '
+                    f'x {unit_side} tokens in this stage; choose from {fitting}'
                 )
         if kv_conv not in ('dense', 'depthwise'):
             raise ValueError(f"kv_conv must be 'dense' or 'depthwise', got {kv_conv!r}")

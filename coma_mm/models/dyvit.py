@@ -1,10 +1,10 @@
 """DyViT, a hierarchical vision transformer that is the same function on all units of an image and on some of them.
 
-Shapes: B images, H x W pixels, U = Hu * Wu mask units, K <= U of them encoded, t = 8, 4, 2, 1 tokens along a unit's side
-in stages 1-4, N = K * t * t tokens, C channels of the stage.
+Shapes: B images, H x W pixels, U = Hu * Wu mask units, K <= U of them encoded, t = 8, 4, 2, 1 tokens along a unit's
+side in stages 1-4, N = K * t * t tokens, C channels of the stage.
 
-Only attention looks from one unit to another. Everything else works on tokens or on neighbours inside a unit, so leaving
-units out before the first layer gives exactly what hiding them from attention would, at a fraction of the cost.
+Only attention looks from one unit to another. Everything else works on tokens or on neighbours inside a unit, so
+leaving units out before the first layer gives exactly what hiding them from attention would, at a fraction of the cost.
 """
 
 import math
@@ -29,7 +29,7 @@ ARCHITECTURES = {
     'base': dict(dims=(128, 256, 512, 1024), depths=(2, 2, 10, 2), heads=(4, 8, 8, 16)),
     'large': dict(dims=(192, 384, 768, 1536), depths=(2, 2, 16, 2), heads=(4, 8, 12, 24)),
 }
-# Window side in tokens of each head; in pixels at patch size 4 both stages gather 8, 16 and 32 (stage 2 also 8 = 1 token).
+# Window side in tokens of each head: 8, 16 and 32 px in both stages at patch size 4.
 WINDOWS = ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)
 
 
@@ -71,7 +71,12 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, dim: int, attn: nn.Module, mlp_ratio: float = 4.0, drop_path: float = 0.0, layer_scale: float | None = None
+        self,
+        dim: int,
+        attn: nn.Module,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
     ):
         super().__init__()
         hidden = int(dim * mlp_ratio)
@@ -128,14 +133,14 @@ class DyViT(BaseModule):
     does nothing but what ``init_cfg`` asks for and never overwrites loaded weights.
 
     Args:
-        arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with ``dims``,
-            ``depths`` and ``heads`` (four entries each).
+        arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with
+            ``dims``, ``depths`` and ``heads`` (four entries each).
         img_size: image size of pre-training in pixels, one number or (height, width). Images of any other size see the
             same range of positions.
         patch_size: side of a stage-1 token in pixels: 1 for 32 px images, 2 for 64-96 px, 4 for 224 px and more.
         in_channels: channels of the image.
-        out_indices: stages (0-3) whose maps are returned, each with a norm of its own. Stages after the last of them are
-            not built.
+        out_indices: stages (0-3) whose maps are returned, each with a norm of its own. Stages after the last of them
+            are not built.
         attention: per stage ``'dm_msa'`` or ``'msa'``.
         windows: per stage the window side in tokens, one for each head or one number for all (``None`` where the stage
             uses ``'msa'``). Defaults to 8, 16 and 32 px in stages 1 and 2.
@@ -144,8 +149,8 @@ class DyViT(BaseModule):
         qkv_bias: whether projections to queries, keys and values have a bias.
         drop_path_rate: rate of stochastic depth of the last block; rises linearly from 0 at the first.
         layer_scale: initial value of a learned scale on residual branches; ``None`` for none.
-        attn_window: side in units of the blocks that attention is restricted to on images larger than one block; ``None``
-            for global attention. Such a block of 7 is 224 px at patch size 4.
+        attn_window: side in units of the blocks that attention is restricted to on images larger than one block;
+            ``None`` for global attention. Such a block of 7 is 224 px at patch size 4.
         global_blocks: with ``attn_window``, numbers of the transformer blocks (counted from 0 through all stages) that
             stay global. Defaults to the last block of each quarter of stage 3, as in ViTDet.
         frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
@@ -325,8 +330,8 @@ def _read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
         names = {**{name[0]: name for name in ARCHITECTURES}, **{name: name for name in ARCHITECTURES}}
         if arch not in names:
             raise ValueError(
-                f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)}, their first letters, or give a dict with '
-                'dims, depths and heads'
+                f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)}, their first letters, or give a dict '
+                'with dims, depths and heads'
             )
         arch = ARCHITECTURES[names[arch]]
     if set(arch) != {'dims', 'depths', 'heads'} or any(len(value) != 4 for value in arch.values()):

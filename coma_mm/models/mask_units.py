@@ -4,8 +4,8 @@ Shapes: B images, H x W pixels, p patch size, s = 8 p unit size in pixels, U = H
 K <= U units that are encoded, t tokens along a unit's side in some stage (8, 4, 2, 1), C channels.
 
 Tokens travel as ``(B, K * t * t, C)``: unit after unit, and in Z-order (Morton) inside a unit. Every 2x2, 4x4 or 8x8
-block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling and any convolution with kernel = stride
-is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay (design: ours).
+block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling and any convolution with kernel =
+stride is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay (design: ours).
 """
 
 from functools import lru_cache

@@ -92,7 +92,9 @@ def forward(model, image, visible, attention_block=None):
     def allowed_for(number):
         def allowed(H, W, window):
             def per_token(units, stride):
-                return units.repeat_interleave(H // Hu // stride, -2).repeat_interleave(W // Wu // stride, -1).flatten(-2)
+                return (
+                    units.repeat_interleave(H // Hu // stride, -2).repeat_interleave(W // Wu // stride, -1).flatten(-2)
+                )
 
             mask = per_token(visible, window)[:, None, :]
             if attention_block is not None and number not in model.global_blocks:
@@ -122,7 +124,5 @@ def units_of(feature_map, grid):
     units = []
     for row in range(grid[0]):
         for column in range(grid[1]):
-            units.append(
-                torch.stack([feature_map[:, row * side + y, column * side + x] for y, x in z_order(side)], 1)
-            )
+            units.append(torch.stack([feature_map[:, row * side + y, column * side + x] for y, x in z_order(side)], 1))
     return torch.stack(units, 1)

@@ -273,7 +273,10 @@ def test_layer_depth_counts_the_decoder_as_head():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(evaluation=dict(mode='momentum')), "evaluation mode must be one of copy, ema, off, joint, got 'momentum'"),
+        (
+            dict(evaluation=dict(mode='momentum')),
+            "evaluation mode must be one of copy, ema, off, joint, got 'momentum'",
+        ),
         (dict(evaluation=dict(mode='off', interval=2)), 'interval .* goes with copy and ema only'),
         (dict(evaluation=dict(mode='copy', momentum=0.1)), "momentum goes with mode='ema' only"),
         (dict(mask_ratio=1.0), 'mask_ratio must lie between 0 and 1, got 1.0'),

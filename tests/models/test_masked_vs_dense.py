@@ -1,8 +1,8 @@
 """The central promise: encoding some units equals encoding the whole image with the other units' keys removed."""
 
 import pytest
-import torch
 import reference
+import torch
 
 from coma_mm.models import DyViT
 

@@ -59,7 +59,10 @@ def test_init_weights_keeps_pretrained_weights(tmp_path):
     torch.save(source.state_dict(), tmp_path / 'vit.pth')
     torch.manual_seed(1)
     target = MaskedViT(
-        arch=ARCH, img_size=(32, 64), patch_size=8, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vit.pth'))
+        arch=ARCH,
+        img_size=(32, 64),
+        patch_size=8,
+        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vit.pth')),
     )
     target.init_weights()
     for name, value in source.state_dict().items():
