@@ -1,0 +1,40 @@
+# PYTHON=... selects the interpreter of a new environment, PYTEST_ARGS=... some of the tests.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-originals lint format clean
+
+# On the CPU also where there is a GPU: mmcv's ops are compiled for the CPU (tools/env/setup.sh).
+PYTEST = CUDA_VISIBLE_DEVICES= $(1)/bin/python -m pytest -q --durations=10 $(PYTEST_ARGS)
+SPELLED = coma_mm configs docs tests tools $(wildcard *.md *.toml *.py Makefile)
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
+
+setup:  ## make .venv for pre-training: pinned packages, nothing compiled
+	@tools/env/setup.sh onedl pretrain
+
+demo: setup  ## pre-train a small DyViT on real photos: a few minutes on a CPU
+	@echo '==> pre-training, as configs/pretrain/coma_dyvit-p_photos.py says'
+	@.venv/bin/python tools/train.py configs/pretrain/coma_dyvit-p_photos.py
+
+test:  ## complete .venv (mmdet, mmseg, compiled mmcv ops) and run the tests
+	@tools/env/setup.sh onedl test
+	$(call PYTEST,.venv)
+
+test-originals:  ## the same tests with open-mmlab's own last releases, in .venv-originals
+	@tools/env/setup.sh originals test
+	$(call PYTEST,.venv-originals)
+
+lint:  ## check format, code and spelling
+	@tools/env/setup.sh onedl lint
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m codespell_lib $(SPELLED)
+
+format:  ## format the code, and correct what can be corrected safely
+	@tools/env/setup.sh onedl lint
+	.venv/bin/python -m ruff format .
+	.venv/bin/python -m ruff check --fix .
+
+clean:  ## delete what was built here; keep environments, data and results
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find coma_mm configs tests tools -name __pycache__ -prune -exec rm -rf {} +

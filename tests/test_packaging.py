@@ -1,0 +1,77 @@
+"""What `pip install` delivers: the wheel's contents and requirements, and that importing the package costs nothing."""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from coma_mm import __version__
+
+ROOT = Path(__file__).parent.parent
+DISTRIBUTION = re.compile(r'(onedl-)?(mmengine|mmcv(-lite)?|mmpretrain|mmdet|mmdetection|mmsegmentation)\b')
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """The wheel of a copy of the checkout, built off line; a stale build folder lies in the copy."""
+    folder = tmp_path_factory.mktemp('packaging')
+    source = folder / 'source'
+    unwanted = shutil.ignore_patterns('.*', '__pycache__', 'build', 'data', 'dist', 'work_dirs', '*.egg-info')
+    shutil.copytree(ROOT, source, ignore=unwanted)
+    stale = source / 'build' / 'lib' / 'coma_mm'
+    stale.mkdir(parents=True)
+    (stale / 'deleted.py').touch()
+    before = {path for path in source.rglob('*')}
+
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-build-isolation', '--no-deps', '--no-index']
+    done = subprocess.run([*command, '-w', folder, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    left = {path.relative_to(source).parts[0] for path in set(source.rglob('*')) - before}
+    assert left <= {'build', 'coma_mm.egg-info'}, 'building a wheel left something in the tree that git does not ignore'
+    (path,) = folder.glob('*.whl')
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def files_of(folder, pattern):
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob(pattern)}
+
+
+def test_wheel_has_modules_configs_and_tools(wheel):
+    names = set(wheel.namelist())
+    expected = {name for name in files_of('coma_mm', '*.py') if '/.mim/' not in name}
+    shipped = files_of('configs', '*.py') | files_of('tools', '*.py') | files_of('tools', '*.sh')
+    expected |= {f'coma_mm/.mim/{name}' for name in shipped if not name.startswith('tools/env/')}
+    assert expected <= names
+    assert any(name.startswith('coma_mm/.mim/configs/pretrain/') for name in names)
+
+
+def test_wheel_has_nothing_else(wheel):
+    names = {name for name in wheel.namelist() if '.dist-info/' not in name}
+    assert all(name.startswith('coma_mm/') for name in names)
+    unwanted = re.compile(r'/tests?/|/test_|__pycache__|/\.mim/tools/env/|deleted\.py')
+    assert not [name for name in names if unwanted.search(name)]
+
+
+def test_wheel_requires_neither_distribution_of_openmmlab(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith('.dist-info/METADATA'))
+    metadata = Parser().parsestr(wheel.read(name).decode())
+    assert metadata['Version'] == __version__
+    assert set(metadata.get_all('Provides-Extra')) == {'all', 'onedl', 'openmmlab'}
+    for requirement in metadata.get_all('Requires-Dist'):
+        if DISTRIBUTION.match(requirement):
+            assert re.search(r'extra == .(onedl|openmmlab).$', requirement), requirement
+
+
+def test_import_is_light():
+    code = 'import sys, coma_mm; print(*sys.modules)'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert 'coma_mm' in loaded
+    assert not loaded & {'torch', 'numpy', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'}
