@@ -69,6 +69,8 @@ class Photos(EpochSeededDataset):
     Args:
         length (int | None): Images per epoch, the photos in turn. Defaults to None, each photo once.
         names (Sequence[str] | None): Which of :data:`PHOTOS`. Defaults to None, all.
+        short_side (int | None): Scale the photos to this short side in pixels, once, so that cropping them costs
+            little. Defaults to None, as they are.
         pipeline (Sequence[dict | Callable]): Transforms of each image. Defaults to none.
 
     Raises:
@@ -80,10 +82,12 @@ class Photos(EpochSeededDataset):
         self,
         length: int | None = None,
         names: Sequence[str] | None = None,
+        short_side: int | None = None,
         pipeline: Sequence[dict | Callable] = (),
     ) -> None:
         self.names = tuple(PHOTOS if names is None else names)
         self.length = len(self.names) if length is None else length
+        self.short_side = short_side
         super().__init__(pipeline=pipeline, serialize_data=False)
 
     def load_data_list(self) -> list[dict]:
@@ -92,6 +96,9 @@ class Photos(EpochSeededDataset):
         for name in self.names:
             path = photo_path(name)
             img = read_image(path)
+            if self.short_side:
+                height, width = (round(side * self.short_side / min(img.shape[:2])) for side in img.shape[:2])
+                img = np.array(Image.fromarray(img).resize((width, height), Image.Resampling.BICUBIC))
             data_list.append(dict(img=img, img_path=path, img_shape=img.shape[:2], ori_shape=img.shape[:2]))
         return data_list
 

@@ -39,8 +39,8 @@ class CoMA(BaseModel):
 
     Args:
         backbone: config or module of an encoder: ``forward(images, idx_visible)`` returns per stage the
-            ``(B, K * t * t, C)`` tokens of the visible units; ``unit_size`` is the unit's side in pixels, ``unit_channels`` the values
-            ``t * t * C`` per unit of each stage.
+            ``(B, K * t * t, C)`` tokens of the visible units; ``unit_size`` is the unit's side in pixels,
+            ``unit_channels`` the values ``t * t * C`` per unit of each stage.
         decoder: config or module, :class:`.decoder.ViTDecoder` or like it. ``in_channels`` and ``out_channels`` follow
             from the backbone and need not be given.
         mask_ratio: share of units hidden from the adaptive branch, the same as in the ``ComplementaryMask`` transform.

@@ -78,3 +78,8 @@ def test_digits():
     assert (images[:, 0] == images[:, 2]).all()
     originals, _ = load_digits_images(8)
     assert np.array_equal(originals[:, 1], np.round(load_digits().images * 255 / 16))
+
+
+def test_scaled_to_a_short_side():
+    for photo in Photos(short_side=64):
+        assert min(photo['img'].shape[:2]) == 64 and photo['img_shape'] == photo['img'].shape[:2]

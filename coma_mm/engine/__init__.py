@@ -1,0 +1,20 @@
+from .checkpoint import ExactCheckpointHook, load_exactly
+from .epoch_seed_hook import EpochSeedHook
+from .finished_hook import FinishedHook
+from .knn_hook import KNNHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
+from .optim import AutocastOptimWrapper
+from .reconstruction_hook import ReconstructionHook
+from .stop_on_nan_hook import StopOnNaNHook
+
+__all__ = [
+    'AutocastOptimWrapper',
+    'EpochSeedHook',
+    'ExactCheckpointHook',
+    'FinishedHook',
+    'KNNHook',
+    'LayerDecayOptimWrapperConstructor',
+    'ReconstructionHook',
+    'StopOnNaNHook',
+    'load_exactly',
+]

@@ -1,0 +1,109 @@
+"""What ``tools/train.py`` and ``tools/test.py`` have in common: OpenMMLab's options, and a config made ready to run."""
+
+import difflib
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .paths import short_path
+
+
+def make_parser(description: str) -> ArgumentParser:
+    """Return a parser of the options that both have."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument('config', help='a config of mmpretrain, mmdet or mmseg')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: ./work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. train_dataloader.batch_size=64 "model.backbone.windows=[[4]*4,2]"',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # Given by torch.distributed.launch with older versions of torch; torchrun sets the variable itself.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser
+
+
+def checkpoint_file(name: str) -> str:
+    """Check, as the ``type`` of an argument, that a checkpoint is there before anything is built or written."""
+    if '://' not in name and not Path(name).is_file():
+        raise ArgumentTypeError(f'there is no file {name}')
+    return name
+
+
+def read_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and merge options into it; without such a file, exit with the names that come near."""
+    if not Path(path).is_file():
+        near = '\n    '.join(_near_matches(path))
+        sys.exit(f'error: there is no config {path}' + (f'; did you mean one of these?\n    {near}' if near else ''))
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    return cfg
+
+
+def prepare(args: Namespace) -> Config:
+    """Read the config and apply what the options and the machine ask for."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+    if args.launcher == 'pytorch' and not torch.cuda.is_available():
+        _distribute_on_cpu(cfg)
+    if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
+        _complete_dataloaders(cfg)
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that the config asks for."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def require_matching_checkpoint(cfg: Config) -> None:
+    """Have the runner stop on a checkpoint that does not fit the model."""
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='coma_mm.ExactCheckpointHook')]
+
+
+def _near_matches(path: str) -> list[str]:
+    """Return configs with names like that of ``path``: beside it, in ./configs, and where the tools come from."""
+    wanted = Path(path)
+    roots = Path('configs'), Path(sys.argv[0]).resolve().parents[1] / 'configs'
+    candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
+    found = {}
+    for config in sorted(candidates):
+        if '_base_' not in config.parts:
+            found.setdefault(config.stem, short_path(config))
+    stem = wanted.name.removesuffix('.py')
+    return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.5)]
+
+
+def _distribute_on_cpu(cfg: Config) -> None:
+    """Start torch.distributed and wrap the model as machines without a GPU need it, where mmengine insists on one."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    ) | (cfg.get('model_wrapper_cfg') or {})
+    cfg.model_wrapper_cfg.device_ids = None
+
+
+def _complete_dataloaders(cfg: Config) -> None:
+    """Set what mmpretrain's configs leave to its tools: they rely on ``default_collate``."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(name):
+            defaults = ConfigDict(
+                pin_memory=torch.cuda.is_available(),
+                persistent_workers=cfg[name].get('num_workers', 0) > 0,
+                collate_fn=dict(type='default_collate'),
+            )
+            cfg[name] = ConfigDict({**defaults, **cfg[name]})

@@ -1,0 +1,89 @@
+"""A run that has gone wrong stops at once and leaves its last good checkpoint alone."""
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import CheckpointHook, Hook
+
+from ..registry import HOOKS
+
+NEVER = torch.iinfo(torch.int64).max
+
+
+@HOOKS.register_module()
+class StopOnNaNHook(Hook):
+    """Stops training when the loss becomes NaN or infinite, and says when it did.
+
+    The first bad iteration is noted on the device in every step and read every ``interval`` iterations, so the hook
+    adds no host synchronisation to the step. It is read before any checkpoint is saved as well, and the weights are
+    looked at then: no checkpoint of broken weights is written, and none is deleted to make room for one.
+
+    Args:
+        interval: Iterations between two looks at the loss.
+    """
+
+    priority = 'ABOVE_NORMAL'  # before hooks that draw pictures and save checkpoints
+
+    def __init__(self, interval: int = 50):
+        self.interval = interval
+
+    def before_train(self, runner) -> None:
+        """Start anew, also after resuming."""
+        self.first_bad = None
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        """Note a bad loss; look every now and then."""
+        loss = torch.as_tensor(outputs['loss']).detach()
+        if self.first_bad is None:
+            self.first_bad = torch.full((), NEVER, device=loss.device)
+        good = torch.isfinite(loss) | (self.first_bad != NEVER)
+        self.first_bad = torch.where(good, self.first_bad, runner.iter + 1)
+        if self._saves_now(runner):
+            self._check(runner, runner.iter + 1, weights=True)
+        elif self.every_n_train_iters(runner, self.interval):
+            self._check(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        """Look before a checkpoint of the epoch is saved."""
+        self._check(runner, runner.iter, weights=True)
+
+    def before_val(self, runner) -> None:
+        """Look before the best checkpoint is saved."""
+        if getattr(self, 'first_bad', None) is not None:  # in training, not in a run that only validates
+            self._check(runner, runner.iter, weights=True)
+
+    def _saves_now(self, runner) -> bool:
+        """Whether a checkpoint that counts iterations is due."""
+        return any(
+            self.every_n_train_iters(runner, hook.interval, hook.save_begin)
+            or (hook.save_last and self.is_last_train_iter(runner))
+            for hook in runner.hooks
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch
+        )
+
+    def _check(self, runner, done: int, weights: bool = False) -> None:
+        """Stop if anything went wrong in the ``done`` iterations so far."""
+        intact = torch.ones_like(self.first_bad)
+        if weights:
+            parameters = [p.detach() for p in runner.model.parameters()]
+            intact &= torch.stack([torch.isfinite(p).all() for p in parameters]).all()
+        # All ranks stop, and name the same iteration, whichever of them got the bad loss.
+        found = torch.stack([self.first_bad, intact])
+        all_reduce(found, 'min')
+        first_bad, intact = found.tolist()
+        if first_bad == NEVER and intact:
+            return
+        what = (
+            f'the loss became NaN or infinite at iteration {first_bad}'
+            if first_bad != NEVER
+            else f'weights became NaN or infinite in one of the iterations up to {done}'
+        )
+        last_good = runner.message_hub.get_info('last_ckpt')
+        advice = (
+            f'the last good checkpoint is {last_good}; go on from it with `--resume {last_good}`'
+            if last_good
+            else 'no checkpoint had been saved; start again'
+        )
+        raise FloatingPointError(
+            f'{what}, so training was stopped: {advice} with a lower learning rate, '
+            'a longer warm-up, or gradients clipped (optim_wrapper.clip_grad)'
+        )

@@ -1,0 +1,4 @@
+from .knn import extract_features, knn_accuracy
+from .reconstruction import mean_colour_baseline, psnr
+
+__all__ = ['extract_features', 'knn_accuracy', 'mean_colour_baseline', 'psnr']

@@ -1,0 +1,3 @@
+from .reconstruction import Reconstructions, draw_reconstructions, reconstruct_images
+
+__all__ = ['Reconstructions', 'draw_reconstructions', 'reconstruct_images']

@@ -1,0 +1,11 @@
+"""CoMA on DyViT-B at 224 px: 49 units of 32 px, 29 of them hidden from the adaptive branch."""
+
+model = dict(
+    type='coma_mm.CoMA',
+    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    backbone=dict(type='coma_mm.DyViT', arch='base', img_size=224),
+    decoder=dict(type='coma_mm.ViTDecoder', dim=512, depth=8, num_heads=16),
+    mask_ratio=0.6,  # the same in the pipeline's ComplementaryMask
+    evaluation=dict(mode='copy'),
+    norm_pix=True,
+)

@@ -1,0 +1,15 @@
+"""CoMA pre-training of DyViT-B on ImageNet-1K, 200 epochs: the paper's main setting.
+
+    tools/dist_train.sh configs/pretrain/coma_dyvit-b_in1k.py 8
+
+Data: data/imagenet/train (any sub-folders), or --cfg-options train_dataloader.dataset.data_root=FOLDER
+Hardware: 8 GPUs x 512 images; with fewer add --auto-scale-lr, or --cfg-options optim_wrapper.accumulative_counts=N
+Hours, result: not run, needs ImageNet (the paper: fine-tuning on par with MAE's 1600 epochs)
+"""
+
+_base_ = [
+    '../_base_/models/coma_dyvit-b.py',
+    '../_base_/datasets/imagenet_pretrain.py',
+    '../_base_/schedules/pretrain_200e.py',
+    '../_base_/default_runtime.py',
+]

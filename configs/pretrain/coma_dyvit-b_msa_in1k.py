@@ -1,0 +1,9 @@
+"""Ablation of DM-MSA: plain self-attention in all stages.
+
+    tools/dist_train.sh configs/pretrain/coma_dyvit-b_msa_in1k.py 8
+
+Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
+"""
+
+_base_ = 'coma_dyvit-b_in1k.py'
+model = dict(backbone=dict(attention=('msa', 'msa', 'msa', 'msa')))

@@ -1,0 +1,72 @@
+"""The demo: CoMA pre-training of a tiny DyViT on the seven photos that come with scikit-image and scikit-learn.
+
+    tools/train.py configs/pretrain/coma_dyvit-p_photos.py
+
+Units are 16 px (patch size 2) of 64 px crops; 10 of 16 are hidden from the adaptive branch. Pixels are predicted as
+they are (norm_pix=False), so the picture shows what the model predicts.
+Hardware: 2 CPU cores
+"""
+
+_base_ = ['../_base_/models/coma_dyvit-b.py', '../_base_/default_runtime.py']
+
+model = dict(
+    backbone=dict(arch='pico', img_size=64, patch_size=2),
+    decoder=dict(dim=128, depth=4, num_heads=4),
+    norm_pix=False,
+)
+
+mask = dict(type='coma_mm.ComplementaryMask', input_size=64, unit_size=16, ratio=0.6)
+crop = dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.8, 1.0), backend='pillow', interpolation='bicubic')
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='coma_mm.Photos',
+        length=64 * 30,
+        short_side=128,
+        pipeline=[crop, mask, dict(type='PackInputs')],
+    ),
+)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor='coma_mm.LayerDecayOptimWrapperConstructor',  # no weight decay on norms, biases and tokens
+    paramwise_cfg=dict(layer_decay_rate=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=19, by_epoch=True, begin=1, end=20, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
+
+default_hooks = dict(logger=dict(interval=20))
+custom_hooks = [
+    dict(type='coma_mm.StopOnNaNHook', interval=20),
+    dict(
+        type='coma_mm.ReconstructionHook',
+        interval=5,
+        dataset=dict(
+            type='coma_mm.Photos',
+            short_side=64,
+            pipeline=[
+                dict(type='CenterCrop', crop_size=64),
+                mask,
+                dict(type='PackInputs'),
+            ],
+        ),
+    ),
+    dict(
+        type='coma_mm.KNNHook',
+        data=dict(type='coma_mm.datasets.load_digits_images', size=32),
+        name="scikit-learn's handwritten digits",
+    ),
+    dict(
+        type='coma_mm.FinishedHook',
+        text='The picture: {work_dir}/reconstruction.png\n'
+        'Next, your own images (a folder, sub-folders and all):\n'
+        '    .venv/bin/python tools/train.py configs/pretrain/coma_dyvit-b_folder.py '
+        '--cfg-options train_dataloader.dataset.data_root=FOLDER',
+    ),
+]

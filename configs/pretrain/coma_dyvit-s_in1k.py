@@ -1,0 +1,9 @@
+"""CoMA pre-training of DyViT-S on ImageNet-1K, 200 epochs.
+
+    tools/dist_train.sh configs/pretrain/coma_dyvit-s_in1k.py 8
+
+Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
+"""
+
+_base_ = 'coma_dyvit-b_in1k.py'
+model = dict(backbone=dict(arch='small'))

@@ -1,0 +1,181 @@
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import CheckpointLoader, Runner
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+SEED, NAN, PICTURE, KNN, FINISHED = range(5)  # of the config's custom hooks
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """What is this small gains nothing from more, and on a busy machine they wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Train the tiny config into a folder, with some of its hooks; return the folder and the log."""
+
+    def train(folder, hooks, **options):
+        cfg = Config.fromfile(TINY)
+        cfg.merge_from_dict(options)
+        cfg.custom_hooks = [hook if isinstance(hook, dict) else cfg.custom_hooks[hook] for hook in hooks]
+        cfg.work_dir = str(tmp_path / folder)
+        cfg.experiment_name = uuid.uuid4().hex  # runners of one second would share their message hub
+        try:
+            Runner.from_cfg(cfg).train()
+        finally:
+            log = max((tmp_path / folder).glob('*/*.log'), key=lambda path: path.stat().st_mtime_ns).read_text()
+            (tmp_path / folder / 'log').write_text(log)
+        return tmp_path / folder, log
+
+    return train
+
+
+@HOOKS.register_module()
+class BreakWeightsHook(Hook):
+    """What an overflow in the optimiser's step does."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, at):
+        self.at = at
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.at:
+            runner.model.backbone.stem.weight.data[0, 0] = float('nan')
+
+
+def weights(path):
+    return CheckpointLoader.load_checkpoint(str(path), map_location='cpu')['state_dict']
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_interrupted_and_resumed_is_uninterrupted_to_the_bit(run, workers):
+    options = {'train_dataloader.num_workers': workers}
+    whole, _ = run('whole', [SEED], **options)
+    resumed, _ = run('resumed', [SEED], resume=True, load_from=str(whole / 'epoch_1.pth'), **options)
+    assert not (resumed / 'epoch_1.pth').exists()
+    assert same(weights(whole / 'epoch_2.pth'), weights(resumed / 'epoch_2.pth'))
+    if not workers:
+        # The hook is what does it, and pictures do not get in its way.
+        without, _ = run('without', [], resume=True, load_from=str(whole / 'epoch_1.pth'))
+        assert not same(weights(whole / 'epoch_2.pth'), weights(without / 'epoch_2.pth'))
+
+
+def test_seeded_epochs_differ(run):
+    """Without learning, what is left of a difference between epochs is in what they draw."""
+    options = {
+        'train_dataloader.num_workers': 1,
+        'optim_wrapper.optimizer.lr': 0,
+        'train_dataloader.sampler.shuffle': False,
+    }
+    folder, _ = run('run', [SEED], **{'model.backbone.drop_path_rate': 0, **options})
+    losses = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]
+    losses = [line['loss_adaptive'] for line in losses]
+    assert len(losses) == len(set(losses)) == 6
+
+
+def test_persistent_workers_cannot_be_seeded(run):
+    options = {'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': True}
+    with pytest.raises(ValueError, match='persistent_workers=False'):
+        run('run', [SEED], **options)
+
+
+def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):
+    options = {
+        'param_scheduler': [dict(type='StepLR', step_size=1, gamma=1e35)],
+        'default_hooks.checkpoint.max_keep_ckpts': 1,
+    }
+    with pytest.raises(FloatingPointError) as error:
+        run('run', [NAN, PICTURE], **options)
+    good = tmp_path / 'run' / 'epoch_1.pth'
+    # The first iteration of epoch 2 does the harm, the second shows it.
+    assert 'at iteration 5, so' in str(error.value) and f'--resume {good}' in str(error.value)
+    assert (tmp_path / 'run' / 'last_checkpoint').read_text() == str(good)
+    assert all(tensor.isfinite().all() for tensor in weights(good).values())
+    assert [path.name for path in good.parent.glob('*.pth')] == [good.name]
+    # The picture is the one of the first epoch: the next would have come after the same check.
+    assert (tmp_path / 'run' / 'log').read_text().count('mean-colour baseline') == 1
+
+
+@pytest.mark.parametrize(
+    ('broken', 'interval', 'expected'),
+    [
+        (4, 1, 'loss became NaN or infinite at iteration 5'),
+        (4, 50, 'loss became NaN or infinite at iteration 5'),  # found at iteration 6, before saving
+        (6, 50, 'weights became NaN or infinite in one of the iterations up to 6'),  # no loss has shown it yet
+    ],
+)
+def test_nan_before_a_checkpoint_that_counts_iterations(run, tmp_path, broken, interval, expected):
+    options = {
+        'default_hooks.checkpoint': dict(type='CheckpointHook', by_epoch=False, interval=3, max_keep_ckpts=1),
+    }
+    with pytest.raises(FloatingPointError, match=expected):
+        run(
+            'run',
+            [dict(type='BreakWeightsHook', at=broken), dict(type='coma_mm.StopOnNaNHook', interval=interval)],
+            **options,
+        )
+    assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['iter_3.pth']
+
+
+def test_nan_in_the_first_epoch(run):
+    with pytest.raises(FloatingPointError, match='no checkpoint had been saved'):
+        run('run', [NAN], **{'optim_wrapper.optimizer.lr': 1e35})
+
+
+def test_pictures_knn_and_last_words(run):
+    dataset = dict(
+        type='coma_mm.Photos',
+        names=['coffee', 'rocket'],
+        pipeline=[
+            dict(type='Resize', scale=(48, 48)),
+            dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16),
+            dict(type='PackInputs'),
+        ],
+    )
+    hook = dict(type='coma_mm.ReconstructionHook', dataset=dataset, interval=1, out='picture.png')
+    folder, log = run('run', [SEED, hook, KNN, FINISHED])
+    assert (folder / 'picture.png').stat().st_size > 10_000
+    assert 'coffee.png: reconstruction ' in log and 'rocket.jpg: reconstruction ' in log and 'average of 2: ' in log
+    scalars = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]
+    assert [line['step'] for line in scalars if 'psnr_baseline' in line] == [3, 6]
+    assert 'random weights ' in log and '898 to compare with, 899 to classify' in log
+    assert log.rstrip().endswith('run/epoch_2.pth') and 'run/reconstruction.png; next: ' in log
+
+    # The hooks look on: training is the same without them.
+    plain, _ = run('plain', [SEED])
+    assert same(weights(folder / 'epoch_2.pth'), weights(plain / 'epoch_2.pth'))
+
+    # A resumed run remembers where it started, and shows the same masks.
+    start = next(line['knn_start'] for line in scalars if 'knn_start' in line)
+    resumed, log = run('resumed', [SEED, hook, KNN], resume=True, load_from=str(folder / 'epoch_1.pth'))
+    assert f'random weights {start:.1f} %' in log
+    assert (resumed / 'picture.png').read_bytes() == (folder / 'picture.png').read_bytes()
+
+
+def test_knn_of_loaded_weights_are_not_called_random(run):
+    first, _ = run('first', [], **{'train_cfg.max_epochs': 1})
+    _, log = run('second', [KNN], load_from=str(first / 'epoch_1.pth'))
+    assert 'loaded weights ' in log and 'random weights' not in log
+
+
+def test_pictures_by_iteration(run):
+    folder, log = run('run', [dict(type='coma_mm.ReconstructionHook', num_images=1, by_epoch=False, interval=2)])
+    scalars = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]
+    assert [line['step'] for line in scalars if 'psnr' in line] == [2, 4, 6]

@@ -1,0 +1,50 @@
+"""Data flows one way, masking -> mask_units -> ... -> coma; imports look back."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / 'coma_mm'
+FLOW = ['masking', 'registry', 'mask_units', 'dm_msa', 'dyvit', 'vit', 'decoder', 'reconstruction', 'coma']
+# What each folder may import of ours: itself and these.
+FOLDERS = {
+    'models': {'masking', 'registry'},
+    'datasets': {'masking', 'registry'},
+    'evaluation': {'masking', 'registry', 'models'},
+    'visualization': {'registry', 'evaluation', 'models'},
+    'engine': {'registry', 'datasets', 'evaluation', 'visualization', 'models'},
+}
+
+
+def imports(file):
+    """Yield (module, whether it is ours) for each import of a file, ours relative to the package."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = file.relative_to(PACKAGE).parts[: -node.level]
+            yield '.'.join([*base, *(node.module or '').split('.')]).strip('.'), True
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module, node.module.startswith('coma_mm')
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, alias.name.startswith('coma_mm')
+
+
+def test_models_import_upstream_only():
+    for file in (PACKAGE / 'models').glob('*.py'):
+        if file.stem == '__init__':
+            continue
+        for module, ours in imports(file):
+            if ours:
+                assert FLOW.index(module.split('.')[-1]) < FLOW.index(file.stem), f'{file.name} imports {module}'
+            elif file.stem != 'vit':  # the one file that is imported on demand
+                root = module.split('.')[0]
+                assert root in ('torch', 'mmengine', 'math', 'collections', 'functools', 'contextlib', 'abc'), (
+                    f'{file.name} imports {module}; models need torch and mmengine only'
+                )
+
+
+def test_folders_import_upstream_only():
+    for folder, allowed in FOLDERS.items():
+        for file in (PACKAGE / folder).glob('*.py'):
+            for module, ours in imports(file):
+                first = module.removeprefix('coma_mm.').split('.')[0]
+                assert not ours or first in allowed | {folder}, f'{file} imports {module}'

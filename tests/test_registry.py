@@ -1,0 +1,55 @@
+"""DyViT is found from any toolbox, in processes that have imported nothing of ours before."""
+
+import subprocess
+import sys
+
+import pytest
+
+BUILD = """
+from mmengine.registry import MODELS, DefaultScope
+import {toolbox}.models
+DefaultScope.get_instance('test', scope_name='{toolbox}')
+{before}
+model = MODELS.build(dict(type='{type}', arch='pico', out_indices=(0, 1, 2, 3)))
+print(model.out_channels)
+from {toolbox}.registry import MODELS as NODE
+assert NODE.get('{type}') is type(model)
+"""
+
+
+def run(code):
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('toolbox', ['mmpretrain', 'mmdet', 'mmseg'])
+def test_prefixed_without_import_line_and_bare_after_custom_imports(toolbox):
+    for kind, before in [
+        ('coma_mm.DyViT', ''),
+        ('DyViT', "from mmengine.utils import import_modules_from_strings as load; load(['coma_mm.models'])"),
+    ]:
+        done = run(BUILD.format(toolbox=toolbox, type=kind, before=before))
+        assert done.stdout.strip().endswith('(32, 64, 128, 256)'), done.stderr[-2000:]
+
+
+def test_models_need_torch_and_mmengine_only():
+    """With all toolboxes out of reach: an ImportError on this path would surface as 'not in the registry'."""
+    done = run(
+        'import sys\n'
+        "for name in ('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'cv2', 'skimage', 'sklearn', 'timm'):\n"
+        '    sys.modules[name] = None\n'
+        'from mmengine.registry import MODELS\n'
+        "model = MODELS.build(dict(type='coma_mm.CoMA', backbone=dict(type='coma_mm.DyViT', arch='pico'),\n"
+        "    decoder=dict(type='coma_mm.ViTDecoder', dim=32, depth=1, num_heads=4)))\n"
+        "print('built', type(model).__name__)\n"
+    )
+    assert done.stdout.strip() == 'built CoMA', done.stderr[-2000:]
+
+
+def test_public_names_are_imported_on_first_use():
+    done = run(
+        'import sys, coma_mm\n'
+        "assert 'torch' not in sys.modules and 'mmengine' not in sys.modules\n"
+        'from coma_mm import DyViT, CoMA, MaskedViT\n'
+        "print(DyViT.__name__, CoMA.__name__, MaskedViT.__name__, hasattr(coma_mm, 'Nothing'))\n"
+    )
+    assert done.stdout.strip() == 'DyViT CoMA MaskedViT False', done.stderr[-2000:]

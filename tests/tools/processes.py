@@ -1,0 +1,41 @@
+"""Tools as their users call them: processes, in another directory."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+TINY = Path(__file__).resolve().parent / 'tiny_coma.py'
+
+
+def call(cwd, tool, *args, succeeds=True):
+    """Call a tool in a folder; return what it printed, standard error last."""
+    command = [str(TOOLS / tool), *map(str, args)]
+    if tool.endswith('.py'):
+        command.insert(0, sys.executable)
+    # What is this small gains nothing from more threads, and on a busy machine they wait for each other.
+    env = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    process = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    printed = process.stdout + process.stderr
+    assert (process.returncode == 0) == succeeds, printed
+    return printed
+
+
+def refuse(monkeypatch, capfd, cwd, tool, *args):
+    """Run a tool that should refuse its arguments in this process, which is quicker; return what it says."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(sys, 'argv', [str(TOOLS / tool), *map(str, args)])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    with pytest.raises(SystemExit) as refusal:
+        runpy.run_path(str(TOOLS / tool), run_name='__main__')
+    assert refusal.value.code
+    return f'{capfd.readouterr().err}{refusal.value.code}'
+
+
+def last_line(printed):
+    """Return what a reader sees first."""
+    return printed.rstrip().splitlines()[-1]

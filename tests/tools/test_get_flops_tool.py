@@ -1,0 +1,40 @@
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from processes import TINY, call
+
+
+def stock(package, config):
+    """Return a config that comes with a toolbox."""
+    return Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs' / config
+
+
+def test_table_keeps_the_papers_claim(tmp_path):
+    lines = call(tmp_path, 'get_flops.py').splitlines()
+    assert lines[0].startswith('| variant |') and lines[0].endswith('GMACs with 20 of 49 units |')
+    rows = {line.split('`')[1]: [float(cell) for cell in line.split('|')[4:7]] for line in lines[2:]}
+    assert list(rows) == ['pico', 'tiny', 'small', 'base', 'large']
+    parameters, dense, masked = rows['base']
+    assert parameters <= 70 and dense <= 11.7
+    assert 0.3 * dense < masked < 0.45 * dense
+
+
+@pytest.mark.parametrize(
+    ('package', 'config', 'parameters', 'macs'),
+    [
+        # 17.56 with attention (16.86 without) and 4.1 are what everyone else counts.
+        ('mmpretrain', 'vision_transformer/vit-base-p16_32xb128-mae_in1k.py', 85.80, 17.56),
+        ('mmdet', 'retinanet/retinanet_r50_fpn_1x_coco.py', 23.51, 4.09),
+    ],
+)
+def test_backbones_of_others(tmp_path, package, config, parameters, macs):
+    printed = call(tmp_path, 'get_flops.py', stock(package, config))
+    counted = [float(number) for number in re.findall(r'([\d.]+) (?:M parameters|GMACs)', printed)]
+    assert counted == pytest.approx([parameters, macs], abs=0.02)
+
+
+def test_pre_training_config(tmp_path):
+    printed = call(tmp_path, 'get_flops.py', TINY, '--shape', 48, 96, '--cfg-options', 'model.evaluation.mode=off')
+    assert 'at 48 x 96' in printed and 'with 7 of 18 units' in printed and 'forward and backward' in printed

@@ -1,0 +1,141 @@
+"""``train.py`` and ``test.py`` on stock configs of mmdet and mmseg, and on a classifier of mmpretrain."""
+
+import importlib.util
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import call, last_line, refuse
+
+
+def stock(package, config):
+    """Return a config that comes with a toolbox."""
+    return Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs' / config
+
+
+def save_image(path, size=(64, 64), classes=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (*size, 3) if classes is None else size
+    Image.fromarray(np.random.default_rng(0).integers(classes or 256, size=shape, dtype=np.uint8)).save(path)
+
+
+def loader_options(*names):
+    return [f'{name}_dataloader.{option}' for name in names for option in ('num_workers=0', 'persistent_workers=False')]
+
+
+def test_mmdet(tmp_path):
+    coco = tmp_path / 'data' / 'coco'
+    box = dict(bbox=[8, 8, 40, 40], area=1600, iscrowd=0, category_id=1)
+    for part in ('train2017', 'val2017'):
+        save_image(coco / part / '1.jpg')
+        annotations = dict(
+            images=[dict(id=1, file_name='1.jpg', height=64, width=64)],
+            annotations=[dict(id=1, image_id=1, **box)],
+            categories=[dict(id=1, name='person')],
+        )
+        (coco / 'annotations').mkdir(exist_ok=True)
+        (coco / 'annotations' / f'instances_{part}.json').write_text(json.dumps(annotations))
+    config = stock('mmdet', 'retinanet/retinanet_r18_fpn_1x_coco.py')
+    options = [
+        'model.backbone.init_cfg=None',
+        'model.test_cfg.score_thr=0.0',
+        'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+    ]
+    options += ['test_dataloader.dataset.pipeline.1.scale=(64,64)', 'train_cfg.max_epochs=1']
+    options += loader_options('train', 'test')
+
+    call(tmp_path, 'train.py', config, '--no-validate', '--work-dir', 'out', '--cfg-options', *options)
+    checkpoint = tmp_path / 'out' / 'epoch_1.pth'
+    extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
+    printed = call(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
+    assert 'bbox_mAP: ' in printed
+    (prediction,) = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
+    assert prediction['img_id'] == 1 and 'bboxes' in prediction['pred_instances']
+    assert [path.name for path in (tmp_path / 'pictures').iterdir()] == ['1.jpg']
+
+
+def test_mmseg(tmp_path):
+    city = tmp_path / 'data' / 'cityscapes'
+    for part, number in (('train', 1), ('train', 2), ('val', 3)):
+        save_image(city / 'leftImg8bit' / part / f'{number}_leftImg8bit.png', (64, 128))
+        save_image(city / 'gtFine' / part / f'{number}_gtFine_labelTrainIds.png', (64, 128), classes=19)
+    config = stock('mmseg', 'fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py')
+    options = ['model.pretrained=None', 'model.data_preprocessor.size=(64,128)', 'train_cfg.max_iters=1']
+    options += ['train_dataloader.dataset.pipeline.2.scale=(128,64)', 'default_hooks.logger.interval=1']
+    options += ['train_dataloader.dataset.pipeline.3.crop_size=(64,128)']
+    options += ['test_dataloader.dataset.pipeline.1.scale=(128,64)']
+    options += loader_options('train', 'test')
+
+    call(tmp_path, 'train.py', config, '--no-validate', '--work-dir', 'out', '--cfg-options', *options)
+    checkpoint = tmp_path / 'out' / 'iter_1.pth'
+    extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures', '--tta']
+    printed = call(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
+    assert 'mIoU: ' in printed
+    (prediction,) = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
+    assert prediction['pred_sem_seg']['data'].shape == (1, 64, 128)
+    assert len(list((tmp_path / 'pictures').rglob('*.png'))) == 1
+
+
+CLASSIFIER = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='coma_mm.DyViT', arch='pico', img_size=64, patch_size=2),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=256, topk=(1,)),
+)
+data = dict(
+    batch_size=2,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='photos',
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 64)), dict(type='PackInputs')],
+    ),
+)
+train_dataloader = val_dataloader = test_dataloader = data
+train_cfg = dict(by_epoch=True, max_epochs=1)
+val_cfg = test_cfg = dict()
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+default_hooks = dict(visualization=dict(type='VisualizationHook'))
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+"""
+
+
+def test_mmpretrain(tmp_path):
+    for name in ('cat/1', 'cat/2', 'dog/3', 'dog/4'):
+        save_image(tmp_path / 'photos' / f'{name}.png')
+    (tmp_path / 'classifier.py').write_text(CLASSIFIER)
+    call(tmp_path, 'train.py', 'classifier.py', '--work-dir', 'out')  # of a config that leaves collate_fn to the tool
+
+    extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
+    printed = call(tmp_path, 'dist_test.sh', 'classifier.py', 'out/epoch_1.pth', 2, *extras)
+    assert 'accuracy/top1: ' in printed
+    assert len(pickle.loads((tmp_path / 'predictions.pkl').read_bytes())) == 4
+    assert len(list((tmp_path / 'pictures').iterdir())) == 2  # the toolbox draws on the first rank only
+
+    options = ['--cfg-options', 'model.head.num_classes=3']
+    error = last_line(call(tmp_path, 'test.py', 'classifier.py', 'out/epoch_1.pth', *options, succeeds=False))
+    assert error.startswith('ValueError: the checkpoint does not fit the model ImageClassifier of this config')
+    assert 'head.fc.weight (2, 256) instead of (3, 256)' in error
+
+
+@pytest.mark.parametrize(
+    ('args', 'error'),
+    [
+        (['no.pth'], 'there is no file no.pth'),
+        (['some.pth', '--out', 'predictions.json'], 'give a name that ends in .pkl'),
+        (['some.pth', '--tta'], 'error: --tta needs tta_model and tta_pipeline'),
+        (['some.pth', '--show-dir', 'a', '--cfg-options', 'default_hooks=None'], 'needs default_hooks.visualization'),
+        (['some.pth', '--cfg-options', 'test_dataloader=None'], 'has no test_dataloader'),
+    ],
+)
+def test_what_cannot_start(monkeypatch, capfd, tmp_path, args, error):
+    (tmp_path / 'classifier.py').write_text(CLASSIFIER)
+    (tmp_path / 'some.pth').touch()
+    assert error in refuse(monkeypatch, capfd, tmp_path, 'test.py', 'classifier.py', *args)

@@ -1,0 +1,121 @@
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+from processes import TINY, call, last_line, refuse
+
+
+def load(path):
+    return CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+
+
+def logged(work_dir):
+    """Return what the newest run logged of each step."""
+    newest = max(work_dir.glob('*/vis_data/scalars.json'), key=lambda path: path.stat().st_mtime_ns)
+    return [json.loads(line) for line in newest.open()]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A folder in which the tiny config was trained, with a relative path to it and the default work dir."""
+    folder = tmp_path_factory.mktemp('train')
+    printed = call(folder, 'train.py', os.path.relpath(TINY, folder))
+    return folder, printed
+
+
+def test_train(trained):
+    folder, printed = trained
+    work_dir = folder / 'work_dirs' / 'tiny_coma'
+    assert {path.name for path in work_dir.glob('*.p*')} == {
+        'epoch_1.pth',
+        'epoch_2.pth',
+        'reconstruction.png',
+        'tiny_coma.py',
+    }
+    assert last_line(printed).endswith(
+        'picture: work_dirs/tiny_coma/reconstruction.png; '
+        f'next: {min(os.path.relpath(TINY, folder), str(TINY), key=len)} work_dirs/tiny_coma/epoch_2.pth'
+    )
+
+
+def test_dist_train_on_two_cpu_processes(trained, tmp_path):
+    """Resumes the run of one process, in bf16, with the learning rate scaled to the batch, from a third directory."""
+    folder, _ = trained
+    options = ['--work-dir', 'out', '--resume', folder / 'work_dirs/tiny_coma/epoch_1.pth', '--amp', '--auto-scale-lr']
+    printed = call(tmp_path, 'dist_train.sh', TINY, 2, *options, '--cfg-options', 'custom_hooks=[]')
+    assert 'Scaling the original LR by 0.5' in printed
+    assert load(tmp_path / 'out' / 'epoch_2.pth')['meta']['epoch'] == 2
+    # Twelve images in batches of four on two ranks.
+    steps = logged(tmp_path / 'out')
+    assert [(line['epoch'], line['step']) for line in steps] == [(2, 4), (2, 5)]
+    assert not (tmp_path / 'out' / 'epoch_1.pth').exists()
+
+
+def test_resume_the_last_checkpoint_of_the_work_dir(trained, tmp_path):
+    shutil.copytree(trained[0] / 'work_dirs/tiny_coma', tmp_path / 'work')
+    options = ['train_cfg.max_epochs=3', 'optim_wrapper.optimizer.lr=0', 'custom_hooks=[]']
+    call(tmp_path, 'train.py', TINY, '--work-dir', 'work', '--resume', '--cfg-options', *options)
+    before, after = load(tmp_path / 'work' / 'epoch_2.pth'), load(tmp_path / 'work' / 'epoch_3.pth')
+    assert before['meta']['epoch'] == 2 and after['meta']['epoch'] == 3
+    assert {line['epoch'] for line in logged(tmp_path / 'work')} == {3}
+    # The learning rate belongs to what is resumed, so training went on.
+    assert not all(torch.equal(before['state_dict'][key], after['state_dict'][key]) for key in before['state_dict'])
+
+
+def test_checkpoint_of_another_architecture_is_not_resumed(trained, tmp_path):
+    checkpoint = trained[0] / 'work_dirs/tiny_coma/epoch_1.pth'
+    options = ['--resume', checkpoint, '--cfg-options', 'model.backbone.arch=pico', 'custom_hooks=[]']
+    error = last_line(call(tmp_path, 'train.py', TINY, *options, succeeds=False))
+    assert error.startswith('ValueError: the checkpoint does not fit the model CoMA of this config')
+    assert 'backbone.stem.weight (16, 12) instead of (32, 12)' in error
+
+
+def test_broken_runs_say_so_last(tmp_path):
+    options = ['--work-dir', 'out', '--cfg-options', 'optim_wrapper.optimizer.lr=1e35']
+    printed = call(tmp_path, 'dist_train.sh', TINY, 2, *options, succeeds=False)
+    # torchrun adds a summary, which has to end with the error.
+    assert 'FloatingPointError: the loss became NaN or infinite at iteration 2' in '\n'.join(printed.splitlines()[-4:])
+    assert not list((tmp_path / 'out').glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('options', 'error'),
+    [
+        (['nowhere/zzz.py'], 'error: there is no config nowhere/zzz.py'),
+        ([TINY.with_name('tiny_com.py')], 'did you mean one of these?\n    '),
+        ([TINY, '--resume', 'nothing.pth'], 'there is no file nothing.pth'),
+        (
+            [TINY, '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None'],
+            'needs auto_scale_lr = dict(base_batch_size=',
+        ),
+    ],
+)
+def test_what_cannot_start(monkeypatch, capfd, tmp_path, options, error):
+    assert error in refuse(monkeypatch, capfd, tmp_path, 'train.py', *options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('script', 'args'), [('dist_train.sh', ['config.py']), ('dist_test.sh', ['a', 'b']), ('slurm_train.sh', ['a', 'b'])]
+)
+def test_scripts_explain_themselves(tmp_path, script, args):
+    printed = call(tmp_path, script, *args, succeeds=False)
+    assert 'usage: ' in printed and 'CONFIG' in printed
+
+
+def test_slurm_train(tmp_path, monkeypatch):
+    srun = tmp_path / 'bin' / 'srun'
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{srun.parent}:{os.environ["PATH"]}')
+    monkeypatch.setenv('GPUS', '4')
+    monkeypatch.setenv('SRUN_ARGS', '--time=1:00 --qos=low')
+    printed = call(tmp_path, 'slurm_train.sh', 'gpu', 'my job', 'c.py', 'out dir', '--amp').splitlines()
+    assert {'--partition=gpu', '--job-name=my job', '--gres=gpu:4', '--ntasks=4', '--qos=low'} <= set(printed)
+    assert printed[-6:] == ['c.py', '--work-dir', 'out dir', '--launcher', 'slurm', '--amp']
+    printed = call(tmp_path, 'slurm_train.sh', 'gpu', 'job', 'c.py', '--amp').splitlines()
+    assert printed[-4:] == ['c.py', '--launcher', 'slurm', '--amp']

@@ -1,0 +1,82 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from coma_mm.visualization import Reconstructions, draw_reconstructions, reconstruct_images
+from coma_mm.visualization.reconstruction import GREY
+
+
+@pytest.fixture
+def reconstructions():
+    torch.manual_seed(0)
+    originals = torch.rand(2, 3, 32, 48)
+    mask = torch.rand(2, 4, 6) < 0.5
+    return Reconstructions(originals, originals * 0.9, mask, unit_size=8, norm_pix=False)
+
+
+def colours(path):
+    return {tuple(colour) for colour in np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3)}
+
+
+def test_picture(reconstructions, tmp_path):
+    path = tmp_path / 'new' / 'picture.png'
+    draw_reconstructions(reconstructions, path, ['one.png', 'a name that is much too long for its place.png'])
+    with Image.open(path) as picture:
+        width, height = picture.size
+    assert width > height > 200
+    assert {(round(GREY * 255),) * 3, (255, 255, 255)} <= {tuple(int(c) for c in colour) for colour in colours(path)}
+    assert [file.name for file in path.parent.iterdir()] == ['picture.png']  # nothing half-written stays
+
+    draw_reconstructions(reconstructions, path)  # without names, over an earlier one
+    # The state of pyplot belongs to whoever uses the process.
+    assert 'matplotlib.pyplot' not in sys.modules or not sys.modules['matplotlib.pyplot'].get_fignums()
+
+
+def test_a_failure_leaves_the_earlier_picture(reconstructions, tmp_path):
+    path = tmp_path / 'picture.png'
+    path.write_bytes(b'earlier')
+    with pytest.raises(IndexError):
+        draw_reconstructions(reconstructions, path, ['too few'])
+    assert path.read_bytes() == b'earlier' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_norm_pix_is_confessed(reconstructions, tmp_path):
+    plain, normalised = tmp_path / 'plain.png', tmp_path / 'normalised.png'
+    draw_reconstructions(reconstructions, plain)
+    reconstructions.norm_pix = True
+    draw_reconstructions(reconstructions, normalised)
+    assert plain.read_bytes() != normalised.read_bytes()
+
+
+def test_report(reconstructions):
+    reconstructions.assembled = reconstructions.originals + 0.1
+    lines = reconstructions.report(['one', 'two']).splitlines()
+    assert [line.split(': ')[0] for line in lines] == ['one', 'two', 'average of 2']
+    baseline = reconstructions.baseline.mean()
+    expected = f'reconstruction 20.0 dB, mean-colour baseline {baseline:.1f} dB: {20 - baseline:+.1f} dB'
+    assert lines[-1] == f'average of 2: {expected}'
+
+
+class Model(torch.nn.Module):
+    """Reconstructs with the inputs' own values, shifted."""
+
+    unit_size, norm_pix = 8, False
+
+    class data_preprocessor:  # noqa: N801
+        mean, std = torch.tensor([100.0, 110, 120])[:, None, None], torch.tensor([50.0, 60, 70])[:, None, None]
+
+        def __new__(cls, data):
+            return dict(inputs=(data['inputs'].float() - cls.mean) / cls.std)
+
+    def reconstruct(self, inputs, mask):
+        return inputs + 1 / self.data_preprocessor.std
+
+
+def test_images_come_back_from_normalised_space():
+    images = torch.randint(250, (2, 3, 16, 16), dtype=torch.uint8)
+    result = reconstruct_images(Model(), images, torch.zeros(2, 2, 2, dtype=torch.bool))
+    torch.testing.assert_close(result.originals, images / 255)
+    torch.testing.assert_close(result.assembled, (images + 1.0) / 255)
