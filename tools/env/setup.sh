@@ -19,7 +19,7 @@ export PYTHONNOUSERSITE=1
 
 stack=$1 level=$2
 cd "$(dirname "$0")/../.."
-env=tools/env
+lists=tools/env/$stack
 case $stack in
     onedl) venv=.venv supported='3.10 3.11 3.12' ;;
     originals) venv=.venv-originals supported='3.11' ;;
@@ -98,7 +98,7 @@ install() { pip install --no-compile --progress-bar off "$@"; }
 
 # --- mmcv with compiled ops -------------------------------------------------------------------------------------------
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/coma_mm/mmcv
-mmcv=$(grep -hE '^(onedl-)?mmcv==' $env/$stack/mm-pretrain.txt)
+mmcv=$(grep -hE '^(onedl-)?mmcv==' "$lists/mm-pretrain.txt")
 
 have_wheel() { compgen -G "$1/*.whl" >/dev/null; }
 
@@ -150,39 +150,47 @@ done
 step pip 26.3 'updating pip' install pip==26.3
 
 if [[ $level == lint ]]; then
-    step lint "$(hash_of $env/lint.txt)" 'installing ruff and codespell' install -r $env/lint.txt
+    step lint "$(hash_of tools/env/lint.txt)" 'installing ruff and codespell' install -r tools/env/lint.txt
     exit
 fi
 
-step packages "$(hash_of $env/$stack/torch.txt $env/pretrain.txt)" \
+# What is installed from, and recorded: the lists that both stacks share, and the stack's own.
+packages=(tools/env/pretrain.txt "$lists/torch.txt")
+packages_test=(tools/env/test.txt "$lists/build.txt")
+
+install_lists() { install "${@/#/--requirement=}"; }
+
+# LIST MODULES: importing them once checks them, and writes the byte code
+install_toolboxes() {
+    # pip's own cache of built wheels does not know that mmcv's differ: keep out of it
+    install --no-deps --no-cache-dir --build-constraint "$lists/build.txt" -r "$1"
+    if ! "$venv/bin/python" -c "import $2"; then
+        rm -f "$venv/.done/ops" # install mmcv again next time
+        echo "If it is mmcv.ops that does not load, delete $cache as well, to have it compiled again."
+        exit 1
+    fi
+}
+
+step packages "$(hash_of "${packages[@]}")" \
     'installing PyTorch and the packages of pre-training (3 GB the first time, 1-2 minutes)' \
-    install -r $env/$stack/torch.txt -r $env/pretrain.txt
+    install_lists "${packages[@]}"
 
 if [[ $level == test ]]; then
-    step packages-test "$(hash_of $env/test.txt $env/$stack/build.txt)" 'installing the packages of the tests' \
-        install -r $env/test.txt -r $env/$stack/build.txt
+    step packages-test "$(hash_of "${packages_test[@]}")" 'installing the packages of the tests' \
+        install_lists "${packages_test[@]}"
     wheels=$cache/$(ops_key)
     message='installing mmcv with its compiled ops'
     have_wheel "$wheels" || message+=" (compiled once, into $cache: 8 minutes on 2 cores)"
     step ops "$wheels" "$message" install_ops "$wheels"
 fi
 
-# pip's own cache of built wheels does not know that mmcv's differ: keep out of it
-install_mm() { install --no-deps --no-cache-dir --build-constraint $env/$stack/build.txt "$@"; }
+step pretrain "$(hash_of "${packages[@]}" "$lists/mm-pretrain.txt")" \
+    'installing mmengine, mmcv and mmpretrain, and importing them' \
+    install_toolboxes "$lists/mm-pretrain.txt" 'torch, torchvision, skimage, sklearn, mmpretrain'
 
-step mm-pretrain "$(hash_of $env/$stack/mm-pretrain.txt)" 'installing mmengine, mmcv and mmpretrain' \
-    install_mm -r $env/$stack/mm-pretrain.txt
-[[ $level == pretrain ]] ||
-    step mm-test "$(hash_of $env/$stack/mm-test.txt)" 'installing mmdet and mmseg' \
-        install_mm -r $env/$stack/mm-test.txt
+[[ $level == pretrain ]] || step test "$(hash_of "${packages[@]}" "${packages_test[@]}" "$lists"/mm-*.txt)" \
+    'installing mmdet and mmseg, and importing them' \
+    install_toolboxes "$lists/mm-test.txt" 'mmcv.ops, mmdet, mmseg'
 
 step coma_mm "$PWD $(hash_of setup.py pyproject.toml coma_mm/version.py)" 'linking coma_mm to this checkout' \
-    install_mm --editable .
-
-imports='coma_mm, torch, torchvision, skimage, sklearn, mmpretrain'
-message='importing everything once, to check it'
-if [[ $level == test ]]; then
-    imports+=', mmcv.ops, mmdet, mmseg'
-    message+=" (should mmcv.ops not load, delete $wheels)"
-fi
-step "imports-$level" "$(hash_of $env/*.txt $env/$stack/*.txt)" "$message" "$venv/bin/python" -c "import $imports"
+    install --no-deps --build-constraint "$lists/build.txt" --editable .
