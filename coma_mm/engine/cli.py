@@ -67,6 +67,12 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
+def leave_distributed() -> None:
+    """End torch.distributed, whose threads can abort a process that exits while they run."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def require_matching_checkpoint(cfg: Config) -> None:
     """Have the runner stop on a checkpoint that does not fit the model."""
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='coma_mm.ExactCheckpointHook')]

@@ -28,8 +28,14 @@ class EpochSeedHook(Hook):
     def before_train_epoch(self, runner) -> None:
         """Seed this process, and the workers before they load the epoch's first images."""
         sequence = np.random.SeedSequence([runner.seed, runner.epoch, runner.rank])
-        process, workers = (int(seed) for seed in sequence.generate_state(2) // 2)  # room to add the worker's number
+        # Halved to leave room for the worker's number.
+        process, workers, self.steps_seed = (int(seed) for seed in sequence.generate_state(3) // 2)
         seed_generators(process)
         dataset = runner.train_dataloader.dataset
         if isinstance(dataset, EpochSeededDataset):
             dataset.epoch_seed.fill_(workers)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Seed this process again: starting workers draws from its generators, and persistent ones start only once."""
+        if batch_idx == 0:
+            seed_generators(self.steps_seed)

@@ -49,7 +49,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             depth, depths = module.backbone.get_layer_depth(name, 'backbone.')
         else:
             raise ValueError(
-                f'a layer decay rate of {rate} needs get_layer_depth of {type(module).__name__} or of its backbone; use '
-                'a backbone that has it, such as coma_mm.DyViT, or layer_decay_rate=1.0'
+                f'a layer decay rate of {rate} needs get_layer_depth of {type(module).__name__} or of its backbone; '
+                'use a backbone that has it, such as coma_mm.DyViT, or layer_decay_rate=1.0'
             )
         return rate ** (depths - 1 - depth)

@@ -47,7 +47,8 @@ class Reconstructions:
 
     def summary(self) -> str:
         """Return one line on the average of all images."""
-        return _compare(self.psnr.mean(), self.baseline.mean())
+        note = ' (not comparable: unit mean and variance taken from the original)' if self.norm_pix else ''
+        return _compare(self.psnr.mean(), self.baseline.mean()) + note
 
     def report(self, names: Sequence[str]) -> str:
         """Return a line per image and one on their average."""

@@ -64,9 +64,9 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_interrupted_and_resumed_is_uninterrupted_to_the_bit(run, workers):
-    options = {'train_dataloader.num_workers': workers}
+@pytest.mark.parametrize(('workers', 'persistent'), [(0, False), (2, False), (2, True)])
+def test_interrupted_and_resumed_is_uninterrupted_to_the_bit(run, workers, persistent):
+    options = {'train_dataloader.num_workers': workers, 'train_dataloader.persistent_workers': persistent}
     whole, _ = run('whole', [SEED], **options)
     resumed, _ = run('resumed', [SEED], resume=True, load_from=str(whole / 'epoch_1.pth'), **options)
     assert not (resumed / 'epoch_1.pth').exists()
@@ -90,9 +90,11 @@ def test_seeded_epochs_differ(run):
     assert len(losses) == len(set(losses)) == 6
 
 
-def test_persistent_workers_cannot_be_seeded(run):
-    options = {'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': True}
-    with pytest.raises(ValueError, match='persistent_workers=False'):
+def test_workers_of_foreign_datasets_cannot_be_seeded(run):
+    options = {'train_dataloader.num_workers': 1}
+    dataset = Config.fromfile(TINY).train_dataloader.dataset
+    options['train_dataloader.dataset'] = dict(_delete_=True, type='RepeatDataset', times=1, dataset=dataset)
+    with pytest.raises(ValueError, match='EpochSeedHook cannot seed the workers of RepeatDataset'):
         run('run', [SEED], **options)
 
 

@@ -21,7 +21,7 @@ def call(cwd, tool, *args, succeeds=True):
     env = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     process = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     printed = process.stdout + process.stderr
-    assert (process.returncode == 0) == succeeds, printed
+    assert (process.returncode == 0) == succeeds, '\n'.join(printed.splitlines()[-30:])
     return printed
 
 

@@ -42,6 +42,7 @@ def test_mmdet(tmp_path):
     options = [
         'model.backbone.init_cfg=None',
         'model.test_cfg.score_thr=0.0',
+        'model.bbox_head.num_classes=1',
         'train_dataloader.dataset.pipeline.2.scale=(64,64)',
     ]
     options += ['test_dataloader.dataset.pipeline.1.scale=(64,64)', 'train_cfg.max_epochs=1']

@@ -49,6 +49,7 @@ def test_norm_pix_is_confessed(reconstructions, tmp_path):
     reconstructions.norm_pix = True
     draw_reconstructions(reconstructions, normalised)
     assert plain.read_bytes() != normalised.read_bytes()
+    assert 'unit mean and variance taken from the original' in reconstructions.summary()
 
 
 def test_report(reconstructions):

@@ -1,0 +1,104 @@
+#!/usr/bin/env python
+"""Show what a pre-trained model makes of images: what each branch sees, the assembled reconstruction, the error."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from pickle import UnpicklingError
+
+ROOT = Path(__file__).resolve().parents[1]
+if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is installed
+    sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope  # noqa: E402
+from mmengine.runner import CheckpointLoader  # noqa: E402
+from PIL import Image, ImageOps  # noqa: E402
+
+from coma_mm.datasets import UnreadableImageError, read_image  # noqa: E402
+from coma_mm.datasets.folder import find_images  # noqa: E402
+from coma_mm.engine import load_exactly  # noqa: E402
+from coma_mm.engine.cli import checkpoint_file, read_config  # noqa: E402
+from coma_mm.visualization import draw_reconstructions, reconstruct_images  # noqa: E402
+
+
+def parse_args() -> Namespace:
+    """Parse the options."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='a pre-training config')
+    parser.add_argument('checkpoint', type=checkpoint_file, help='of that config')
+    parser.add_argument('images', nargs='+', help='image files, and folders of them')
+    parser.add_argument('--out', default='reconstruction.png', help='(%(default)s)')
+    parser.add_argument('--max-images', type=int, default=16, help='rows of the picture, at most (%(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of the masks (%(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings')
+    return parser.parse_args()
+
+
+def build_mask_transform(cfg: Config):
+    """Build the mask transform of the training pipeline, which also knows the size of the images."""
+
+    def find(node):
+        if isinstance(node, dict) and str(node.get('type')).endswith('ComplementaryMask'):
+            return node
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        return next((found for found in map(find, children) if found), None)
+
+    transform = find(cfg.get('train_dataloader'))
+    if transform is None:
+        raise ValueError(f'{cfg.filename} is no pre-training config: its training pipeline draws no ComplementaryMask')
+    return TRANSFORMS.build(transform)
+
+
+def find_paths(names: list[str], limit: int) -> list[Path]:
+    """Return image files, those in folders included."""
+    paths = []
+    for name in names:
+        found = [name] if Path(name).is_file() else find_images(name)
+        if not found:
+            what = 'no image in the folder' if Path(name).is_dir() else 'no file'
+            raise FileNotFoundError(f'there is {what} {name}')
+        paths += found
+    if len(paths) > limit:
+        print(f'drawing the first {limit} of {len(paths)} images')
+    return [Path(path) for path in paths[:limit]]
+
+
+def main() -> None:
+    """Draw."""
+    args = parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    transform = build_mask_transform(cfg)
+    paths = find_paths(args.images, args.max_images)
+    height, width = transform.input_size
+    # The largest part of the shape of training in the middle of the image, scaled to that size.
+    images = [Image.fromarray(read_image(path)) for path in paths]
+    images = [ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC) for image in images]
+    images = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images])
+    np.random.seed(args.seed)
+    mask = torch.stack([torch.from_numpy(transform({})['mask']) for _ in paths])
+
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model)
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+    except (EOFError, RuntimeError, UnpicklingError) as error:
+        raise ValueError(f'{args.checkpoint} is no checkpoint ({error})') from error
+    load_exactly(model, checkpoint, args.checkpoint)
+    names = [path.name for path in paths]
+    result = reconstruct_images(model.to(args.device), images, mask)
+    draw_reconstructions(result, args.out, names)
+    print(result.report(names))
+    print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (FileNotFoundError, UnreadableImageError, ValueError) as error:
+        sys.exit(f'error: {error}')
