@@ -1,4 +1,4 @@
-"""Shared by all tests: modules beside a test file can be imported by it, and tiny models gain nothing from more threads."""
+"""Shared by all tests: tiny models gain nothing from more threads."""
 
 import torch
 

@@ -42,6 +42,8 @@ def test_one_step(path, folder, tmp_path):
         cfg.train_dataloader.dataset.data_root = str(folder)
         shrink(cfg.model, 64)
         shrink(cfg.train_dataloader, 64)
+    elif cfg.train_dataloader.dataset.type == 'coma_mm.Digits':
+        cfg.train_dataloader.dataset.indices = 2
     else:
         cfg.train_dataloader.dataset.length = 2
     cfg.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)

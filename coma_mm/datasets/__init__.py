@@ -3,11 +3,12 @@
 from .complementary_mask import ComplementaryMask
 from .folder import ImageFolder
 from .loading import LoadImage, UnreadableImageError, read_image
-from .photos import PHOTOS, Photos, load_digits_images
+from .photos import PHOTOS, Digits, Photos, load_digits_images
 
 __all__ = [
     'PHOTOS',
     'ComplementaryMask',
+    'Digits',
     'ImageFolder',
     'LoadImage',
     'Photos',

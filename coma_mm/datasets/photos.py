@@ -130,3 +130,33 @@ def load_digits_images(size: int) -> tuple[np.ndarray, np.ndarray]:
     scaled = [Image.fromarray(img).resize((size, size), Image.Resampling.BICUBIC) for img in grey]
     images = np.repeat(np.stack(scaled)[:, None], 3, axis=1)
     return images, digits.target.astype(np.int64)
+
+
+@DATASETS.register_module()
+class Digits(EpochSeededDataset):
+    """Scikit-learn's handwritten digits as colour images, see :func:`load_digits_images`.
+
+    Each item is a dict of ``img`` (uint8, ``(size, size, 3)``), ``gt_label``, ``img_shape`` and ``ori_shape`` (height
+    and width) and ``sample_idx``.
+
+    Args:
+        size (int): Side to scale the 8x8 pixel originals to. Defaults to 32.
+        pipeline (Sequence[dict | Callable]): Transforms of each image. Defaults to none.
+        indices (int | Sequence[int] | None): The first so many, or these. Defaults to None, all 1797.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        pipeline: Sequence[dict | Callable] = (),
+        indices: int | Sequence[int] | None = None,
+    ) -> None:
+        self.size = size
+        super().__init__(pipeline=pipeline, serialize_data=False, indices=indices)
+
+    def load_data_list(self) -> list[dict]:
+        """Scale the digits."""
+        images, labels = load_digits_images(self.size)
+        shape = (self.size, self.size)
+        images = images.transpose(0, 2, 3, 1)
+        return [dict(img=img, gt_label=int(y), img_shape=shape, ori_shape=shape) for img, y in zip(images, labels)]

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.utils import get_object_from_string
 
-from ..evaluation import extract_features, knn_accuracy
+from ..evaluation import extract_features, knn_accuracy, standardize
 from ..registry import HOOKS
 
 
@@ -15,8 +15,8 @@ from ..registry import HOOKS
 class KNNHook(Hook):
     """Classifies a small labelled set by its nearest neighbours, with the first weights of the run and with the last.
 
-    Both numbers are logged side by side at the end. The first one travels with checkpoints, so that a resumed run does
-    not mistake its half-trained weights for those at the start.
+    Features are those of the last map, standardised. Both numbers are logged side by side at the end. The first one
+    travels with checkpoints, so that a resumed run does not mistake its half-trained weights for those at the start.
 
     Args:
         data: ``dict(type=..., **arguments)``: ``type`` is the dotted name of a function that returns images, an array
@@ -26,6 +26,7 @@ class KNNHook(Hook):
         temperature: Of their votes, see :func:`coma_mm.evaluation.knn_accuracy`.
         train_fraction: Share of the images that may be neighbours; the others are classified.
         seed: Of this split.
+        pool: Average features over the map, see :func:`coma_mm.evaluation.extract_features`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class KNNHook(Hook):
         temperature: float = 0.07,
         train_fraction: float = 0.5,
         seed: int = 0,
+        pool: bool = True,
     ):
         self.data = dict(data)
         self.name = name
@@ -43,6 +45,7 @@ class KNNHook(Hook):
         self.temperature = temperature
         self.train_fraction = train_fraction
         self.seed = seed
+        self.pool = pool
 
     @master_only
     def before_train(self, runner) -> None:
@@ -71,7 +74,8 @@ class KNNHook(Hook):
 
     def _evaluate(self, runner) -> float:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        features = extract_features(model, self.images)
+        features = extract_features(model, self.images, pool=self.pool)
         labels = self.labels.to(features.device)
         train, test = slice(self.num_train), slice(self.num_train, None)
-        return knn_accuracy(features[train], labels[train], features[test], labels[test], self.k, self.temperature)
+        neighbours, queries = standardize(features[train], features[test])
+        return knn_accuracy(neighbours, labels[train], queries, labels[test], self.k, self.temperature)

@@ -6,22 +6,33 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def extract_features(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Return one feature vector per image: the last map of ``model.backbone``, averaged over its positions.
+def extract_features(model: nn.Module, images: Tensor, batch_size: int = 256, pool: bool = True) -> Tensor:
+    """Return one feature vector per image, (N, features), from the last map of ``model.backbone``.
 
     Args:
         model: Anything with a ``backbone`` and, if the images need it, a ``data_preprocessor``.
         images: (N, 3, H, W), uint8, as pipelines hand them to the model.
         batch_size: Images per forward pass.
+        pool: Average the map over its positions; otherwise all positions side by side, for images that are aligned.
     """
     training = model.training
     model.eval()
     features = []
     for batch in images.split(batch_size):
         last = model.backbone(model.data_preprocessor(dict(inputs=batch, data_samples=None))['inputs'])[-1]
-        features.append(last.flatten(2).mean(2) if last.dim() == 4 else last)
+        features.append(last.flatten(2).mean(2) if pool and last.dim() == 4 else last.flatten(1))
     model.train(training)
     return torch.cat(features)
+
+
+def standardize(train_features: Tensor, test_features: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring each channel of the training features to mean 0 and deviation 1, and the test features along.
+
+    Features of masked autoencoders have a large common part, which cosine similarity would see and nothing else; MAE's
+    linear probe puts a BatchNorm before its classifier for the same reason.
+    """
+    deviation, mean = torch.std_mean(train_features, 0)
+    return (train_features - mean) / (deviation + 1e-6), (test_features - mean) / (deviation + 1e-6)
 
 
 @torch.no_grad()

@@ -8,7 +8,10 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
-custom_hooks = [dict(type='coma_mm.StopOnNaNHook', interval=100)]
+custom_hooks = [
+    dict(type='coma_mm.EpochSeedHook'),  # a resumed run draws what an uninterrupted one would have
+    dict(type='coma_mm.StopOnNaNHook', interval=100),
+]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

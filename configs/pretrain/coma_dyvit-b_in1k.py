@@ -13,3 +13,5 @@ _base_ = [
     '../_base_/schedules/pretrain_200e.py',
     '../_base_/default_runtime.py',
 ]
+
+custom_hooks = [*_base_.custom_hooks, dict(type='coma_mm.ReconstructionHook', interval=20)]

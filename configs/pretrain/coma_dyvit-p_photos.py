@@ -16,7 +16,14 @@ model = dict(
 )
 
 mask = dict(type='coma_mm.ComplementaryMask', input_size=64, unit_size=16, ratio=0.6)
-crop = dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.8, 1.0), backend='pillow', interpolation='bicubic')
+crop = dict(
+    type='RandomResizedCrop',
+    scale=64,
+    crop_ratio_range=(0.7, 1.0),
+    aspect_ratio_range=(0.9, 1.1),
+    backend='pillow',
+    interpolation='bicubic',
+)
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
@@ -31,7 +38,7 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05),
     constructor='coma_mm.LayerDecayOptimWrapperConstructor',  # no weight decay on norms, biases and tokens
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
@@ -43,6 +50,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
 
 default_hooks = dict(logger=dict(interval=20))
 custom_hooks = [
+    dict(type='coma_mm.EpochSeedHook'),
     dict(type='coma_mm.StopOnNaNHook', interval=20),
     dict(
         type='coma_mm.ReconstructionHook',
@@ -58,15 +66,11 @@ custom_hooks = [
         ),
     ),
     dict(
-        type='coma_mm.KNNHook',
-        data=dict(type='coma_mm.datasets.load_digits_images', size=32),
-        name="scikit-learn's handwritten digits",
-    ),
-    dict(
         type='coma_mm.FinishedHook',
         text='The picture: {work_dir}/reconstruction.png\n'
         'Next, your own images (a folder, sub-folders and all):\n'
-        '    .venv/bin/python tools/train.py configs/pretrain/coma_dyvit-b_folder.py '
+        '    source .venv/bin/activate\n'
+        '    tools/train.py configs/pretrain/coma_dyvit-b_folder.py '
         '--cfg-options train_dataloader.dataset.data_root=FOLDER',
     ),
 ]

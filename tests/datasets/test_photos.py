@@ -3,7 +3,7 @@ import pytest
 from mmengine.registry import DATASETS
 from sklearn.datasets import load_digits, load_sample_image
 
-from coma_mm.datasets import PHOTOS, Photos, load_digits_images
+from coma_mm.datasets import PHOTOS, Digits, Photos, load_digits_images
 from coma_mm.datasets.photos import Photo, photo_path
 
 
@@ -83,3 +83,11 @@ def test_digits():
 def test_scaled_to_a_short_side():
     for photo in Photos(short_side=64):
         assert min(photo['img'].shape[:2]) == 64 and photo['img_shape'] == photo['img'].shape[:2]
+
+
+def test_digits_are_a_data_set():
+    images, labels = load_digits_images(16)
+    dataset = Digits(16)
+    assert len(dataset) == len(labels) == 1797
+    item = dataset[5]
+    assert (item['img'] == images[5].transpose(1, 2, 0)).all() and item['gt_label'] == labels[5]

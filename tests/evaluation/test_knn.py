@@ -4,7 +4,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from coma_mm.evaluation import extract_features, knn_accuracy
+from coma_mm.evaluation import extract_features, knn_accuracy, standardize
 
 
 @pytest.fixture(scope='module')
@@ -64,3 +64,21 @@ def test_features_are_the_mean_of_the_last_map(pooled):
     features = extract_features(model, images, batch_size=3)
     torch.testing.assert_close(features, images.double().mean((2, 3)))
     assert model.training and not model.ran_training
+
+
+def test_standardised_by_the_training_features():
+    train, test = torch.randn(50, 3) * 7 + 100, torch.randn(20, 3) * 7 + 100
+    train_out, test_out = standardize(train, test)
+    torch.testing.assert_close(train_out.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(train_out.std(0), torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(test_out, (test - train.mean(0)) / train.std(0), atol=1e-3, rtol=1e-3)
+
+
+def test_features_of_all_positions_or_their_mean():
+    class HalfSize(nn.Module):
+        backbone = staticmethod(lambda images: (nn.functional.avg_pool2d(images, 2),))
+        data_preprocessor = staticmethod(lambda data: dict(inputs=data['inputs'].float()))
+
+    images = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4)
+    assert extract_features(HalfSize(), images, pool=False).shape == (2, 12)
+    torch.testing.assert_close(extract_features(HalfSize(), images), images.float().mean((2, 3)))

@@ -1,0 +1,43 @@
+"""The demo's first part: pre-training on scikit-learn's handwritten digits, and what the features are worth.
+
+    tools/train.py configs/pretrain/coma_dyvit-p_digits.py
+
+1797 images without their labels, scaled to 32 px; units are 8 px (patch size 1). Labels come in only for the kNN
+accuracy, logged for random weights and for those just trained.
+Hardware: 2 CPU cores
+"""
+
+_base_ = ['coma_dyvit-p_photos.py']
+
+model = dict(
+    backbone=dict(img_size=32, patch_size=1),
+    decoder=dict(depth=2),
+    norm_pix=True,
+)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='coma_mm.Digits',
+        size=32,
+        pipeline=[
+            dict(type='RandomCrop', crop_size=32, padding=2),
+            dict(type='coma_mm.ComplementaryMask', input_size=32, unit_size=8, ratio=0.6),
+            dict(type='PackInputs'),
+        ],
+    )
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=5, by_epoch=True, begin=1, end=6, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=6)
+custom_hooks = [
+    dict(type='coma_mm.EpochSeedHook'),
+    dict(type='coma_mm.StopOnNaNHook', interval=20),
+    dict(
+        type='coma_mm.KNNHook',
+        data=dict(type='coma_mm.datasets.load_digits_images', size=32),
+        name="scikit-learn's handwritten digits",
+        pool=False,  # the digits are aligned, so where a feature is says something
+    ),
+]

@@ -1,0 +1,26 @@
+"""What `make demo` runs, shortened to seconds."""
+
+from processes import TOOLS, call, last_line
+
+CONFIGS = TOOLS.parent / 'configs/pretrain'
+SHORT = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
+
+
+def test_photos(tmp_path):
+    options = ['--cfg-options', *SHORT, 'train_dataloader.dataset.length=4']
+    printed = call(tmp_path, 'train.py', CONFIGS / 'coma_dyvit-p_photos.py', *options)
+    work_dir = tmp_path / 'work_dirs/coma_dyvit-p_photos'
+    assert (work_dir / 'reconstruction.png').stat().st_size > 50_000
+    assert (work_dir / 'epoch_1.pth').exists()
+    assert 'average of 7: reconstruction' in printed and 'mean-colour baseline 14.0 dB' in printed
+    assert 'The picture: work_dirs/coma_dyvit-p_photos/reconstruction.png' in printed
+    assert last_line(printed).strip() == (
+        'tools/train.py configs/pretrain/coma_dyvit-b_folder.py --cfg-options train_dataloader.dataset.data_root=FOLDER'
+    )
+
+
+def test_digits(tmp_path):
+    options = ['--cfg-options', *SHORT, 'train_dataloader.dataset.indices=4']
+    printed = call(tmp_path, 'train.py', CONFIGS / 'coma_dyvit-p_digits.py', *options)
+    assert "kNN accuracy on scikit-learn's handwritten digits (898 to compare with, 899 to classify)" in printed
+    assert 'random weights 92.' in printed and 'weights just trained' in printed
