@@ -247,7 +247,7 @@ def _build_evaluation(
     if momentum is not None and mode != 'ema':
         raise ValueError(f"evaluation momentum goes with mode='ema' only, got {momentum} for {mode!r}")
     if mode == 'ema':
-        return mode, ExponentialMovingAverage(encoder, momentum or 0.004, interval).eval()
+        return mode, ExponentialMovingAverage(encoder, 0.004 if momentum is None else momentum, interval).eval()
     if mode == 'copy' and interval > 1:
         return mode, PeriodicCopy(encoder, interval).eval()
     return mode, None
