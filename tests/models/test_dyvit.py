@@ -38,7 +38,7 @@ def test_every_parameter_gets_a_gradient(out_indices):
     assert not unused
 
 
-@pytest.mark.parametrize('frozen, out_indices', itertools.product(range(-1, 5), [(3,), (0, 1, 2, 3)]))
+@pytest.mark.parametrize('frozen, out_indices', [*itertools.product(range(-1, 5), [(3,), (0, 1, 2, 3)])])
 def test_frozen_stages(frozen, out_indices):
     model = DyViT(**SMALL, out_indices=out_indices, frozen_stages=frozen).train()
     if frozen < 4:

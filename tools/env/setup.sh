@@ -190,7 +190,7 @@ step pretrain "$(hash_of "${packages[@]}" "$lists/mm-pretrain.txt")" \
 
 [[ $level == pretrain ]] || step test "$(hash_of "${packages[@]}" "${packages_test[@]}" "$lists"/mm-*.txt)" \
     'installing mmdet and mmseg, and importing them' \
-    install_toolboxes "$lists/mm-test.txt" 'mmcv.ops, mmdet, mmseg'
+    install_toolboxes "$lists/mm-test.txt" 'mmcv.ops, mmdet.datasets, mmseg.datasets'
 
 step coma_mm "$PWD $(hash_of setup.py pyproject.toml coma_mm/version.py)" 'linking coma_mm to this checkout' \
     install --no-deps --build-constraint "$lists/build.txt" --editable .

@@ -11,7 +11,6 @@ train_dataloader = dict(
     batch_size=512,
     num_workers=8,
     persistent_workers=True,
-    pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='coma_mm.ImageFolder', data_root='data/imagenet', data_prefix='train', pipeline=train_pipeline),
