@@ -26,7 +26,7 @@ class MaskedViT(VisionTransformer):
     Args:
         arch: as in mmpretrain, e.g. ``'base'``.
         img_size: the size of all images in pixels.
-        patch_size: side of a patch, which is the mask unit; a multiple of 8 is not needed.
+        patch_size: side of a patch in pixels; patches are the mask units here.
         out_type: what ``forward(images)`` returns; ``'featmap'`` gives one map ``(B, C, H / p, W / p)``.
         **kwargs: mmpretrain's other arguments.
     """
