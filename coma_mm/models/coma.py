@@ -125,15 +125,16 @@ class CoMA(BaseModel):
             self.evaluation.update_parameters(self.backbone)
         errors = unit_errors(self._predict(inputs, hidden), self.target(inputs))
         units, count = hidden.shape[1], self._num_hidden(hidden)
-        adaptive = (errors * hidden).mean() * (units / count)
+        adaptive = (errors * hidden).mean()
+        mse_adaptive = adaptive * (units / count)
         if self.mode == 'off':
-            return dict(loss_adaptive=adaptive, mse_adaptive=adaptive.detach())
-        evaluation = (errors * ~hidden).mean() * (units / (units - count))
+            return dict(loss_adaptive=mse_adaptive, mse_adaptive=mse_adaptive.detach())
+        evaluation = (errors * ~hidden).mean()
         return dict(
-            loss_adaptive=adaptive * (count / units),
-            loss_evaluation=evaluation * (1 - count / units),
-            mse_adaptive=adaptive.detach(),
-            mse_evaluation=evaluation.detach(),
+            loss_adaptive=adaptive,
+            loss_evaluation=evaluation,
+            mse_adaptive=mse_adaptive.detach(),
+            mse_evaluation=evaluation.detach() * (units / (units - count)),
         )
 
     @torch.no_grad()
@@ -169,8 +170,8 @@ class CoMA(BaseModel):
         """Predict each unit without having seen it, ``(B, U, V)``; with evaluation off, only hidden ones count."""
         B, units = hidden.shape
         grid = unit_grid(inputs.shape[-2:], self.unit_size)
-        order = hidden.byte().argsort(dim=1, stable=True)
-        idx_adaptive, idx_evaluation = order.split((units - self._num_hidden(hidden), self._num_hidden(hidden)), 1)
+        count = self._num_hidden(hidden)
+        idx_adaptive, idx_evaluation = hidden.byte().argsort(dim=1, stable=True).split((units - count, count), 1)
 
         filled = [self.decoder.fill(self._stages(self.backbone(inputs, idx_adaptive)), idx_adaptive, units)]
         if self.mode != 'off' or complete:
