@@ -16,8 +16,11 @@ def _child(name: str, location: str) -> Registry:
 
 
 MODELS = _child('MODELS', 'models')
+WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS', 'models')
 DATASETS = _child('DATASETS', 'datasets')
 TRANSFORMS = _child('TRANSFORMS', 'datasets')
+METRICS = _child('METRICS', 'evaluation')
 HOOKS = _child('HOOKS', 'engine')
+LOOPS = _child('LOOPS', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')

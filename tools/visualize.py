@@ -4,7 +4,6 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from pickle import UnpicklingError
 
 ROOT = Path(__file__).resolve().parents[1]
 if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is installed
@@ -14,13 +13,13 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope  # noqa: E402
-from mmengine.runner import CheckpointLoader  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
 from coma_mm.datasets import UnreadableImageError, read_image  # noqa: E402
 from coma_mm.datasets.folder import find_images  # noqa: E402
 from coma_mm.engine import load_exactly  # noqa: E402
 from coma_mm.engine.cli import checkpoint_file, read_config  # noqa: E402
+from coma_mm.models import read_checkpoint  # noqa: E402
 from coma_mm.visualization import draw_reconstructions, reconstruct_images  # noqa: E402
 
 
@@ -85,11 +84,7 @@ def main() -> None:
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-    except (EOFError, RuntimeError, UnpicklingError) as error:
-        raise ValueError(f'{args.checkpoint} is no checkpoint ({error})') from error
-    load_exactly(model, checkpoint, args.checkpoint)
+    load_exactly(model, read_checkpoint(args.checkpoint), args.checkpoint)
     names = [path.name for path in paths]
     result = reconstruct_images(model.to(args.device), images, mask)
     draw_reconstructions(result, args.out, names)

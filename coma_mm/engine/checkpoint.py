@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
+from ..models.pretrained import get_state_dict, load_weights
 from ..registry import HOOKS
 
 
@@ -18,37 +19,13 @@ def load_exactly(model: nn.Module, checkpoint: dict, source: str = 'the checkpoi
     Raises:
         ValueError: If they do not fit, with the first differences.
     """
-    state_dict = checkpoint.get('state_dict', checkpoint)
-    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
-    shapes, missing, unexpected = [], [], []
-    try:
-        missing, unexpected = model.load_state_dict(state_dict, strict=False)
-    except RuntimeError:  # torch reports other shapes this way, at length
-        own = model.state_dict()
-        shapes = [
-            f'{key} {tuple(state_dict[key].shape)} instead of {tuple(own[key].shape)}'
-            for key in own
-            if key in state_dict and state_dict[key].shape != own[key].shape
-        ]
-        if not shapes:
-            raise
     # Statistics of data preprocessors and batch counters come and go between versions of the toolboxes.
-    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    unexpected = [key for key in unexpected if not key.startswith('data_preprocessor.')]
-    differences = [
-        f'{len(found)} {what}: {", ".join(found[:2])}{", ..." if len(found) > 2 else ""}'
-        for what, found in (
-            ('of other shapes', shapes),
-            ('missing in the checkpoint', missing),
-            ('unknown to the model', unexpected),
-        )
-        if found
-    ]
-    if differences:
-        raise ValueError(
-            f'{source} does not fit the model {type(model).__name__} of this config; is it of another architecture? '
-            f'Weights {"; ".join(differences)}'
-        )
+    load_weights(
+        model,
+        get_state_dict(checkpoint),
+        source,
+        lambda key: key.startswith('data_preprocessor.') or key.endswith('num_batches_tracked'),
+    )
 
 
 @HOOKS.register_module()
@@ -64,4 +41,7 @@ class ExactCheckpointHook(Hook):
         """Try the checkpoint."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model = model.module if isinstance(model, BaseTTAModel) else model
-        load_exactly(model, checkpoint)
+        if hasattr(model, 'load_backbone'):  # it takes the backbone of any checkpoint
+            model.load_backbone(checkpoint, 'the checkpoint')
+        else:
+            load_exactly(model, checkpoint)

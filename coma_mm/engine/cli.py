@@ -9,9 +9,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
+from ..models import read_checkpoint
+from .channels import check_channels
 from .paths import short_path
 
 
@@ -64,8 +67,11 @@ def prepare(args: Namespace) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that the config asks for."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
+    CheckpointLoader.register_scheme('', read_checkpoint, force=True)  # '': files
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    check_channels(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+    return runner
 
 
 def leave_distributed() -> None:
@@ -114,6 +120,19 @@ def _distribute_on_cpu(cfg: Config) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     ) | (cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg.device_ids = None
+    _replace(cfg.model, 'SyncBN', 'BN')  # statistics over all processes exist for GPUs only
+
+
+def _replace(node: object, old: str, new: str) -> None:
+    """Replace a type everywhere below a node of a config."""
+    if isinstance(node, dict):
+        if node.get('type') == old:
+            node['type'] = new
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for child in node:
+        _replace(child, old, new)
 
 
 def _complete_dataloaders(cfg: Config) -> None:

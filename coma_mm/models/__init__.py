@@ -6,9 +6,23 @@ from .coma import CoMA
 from .decoder import ConvNeXtDecoder, ViTDecoder
 from .dm_msa import DMMSA, MSA
 from .dyvit import ARCHITECTURES, DyViT
+from .feature_extractor import FeatureExtractor
+from .pretrained import Pretrained, load_backbone, read_checkpoint
 
 # So that a bare type='DyViT' is found under any default scope once this package is imported (custom_imports).
 if 'DyViT' not in ROOT_MODELS.module_dict:
     ROOT_MODELS.register_module(module=DyViT)
 
-__all__ = ['ARCHITECTURES', 'CoMA', 'ConvNeXtDecoder', 'DMMSA', 'DyViT', 'MSA', 'ViTDecoder']
+__all__ = [
+    'ARCHITECTURES',
+    'CoMA',
+    'ConvNeXtDecoder',
+    'DMMSA',
+    'DyViT',
+    'FeatureExtractor',
+    'MSA',
+    'Pretrained',
+    'ViTDecoder',
+    'load_backbone',
+    'read_checkpoint',
+]

@@ -156,7 +156,7 @@ class DyViT(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
         norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
-        pretrained: short for ``init_cfg=dict(type='Pretrained', checkpoint=pretrained)``.
+        pretrained: short for ``init_cfg=dict(type='coma_mm.Pretrained', checkpoint=pretrained)``.
         init_cfg: mmengine's initialisation config.
 
     Raises:
@@ -189,7 +189,7 @@ class DyViT(BaseModule):
         if pretrained:
             if init_cfg:
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
-            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+            init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
         dims, depths, heads = _read_arch(arch)
         out_indices = _read_indices('out_indices', out_indices, 4)
@@ -299,6 +299,14 @@ class DyViT(BaseModule):
                 if isinstance(module, nn.LayerNorm):
                     module.eval()
         return self
+
+    def is_optional_weight(self, name: str) -> bool:
+        """Say whether a weight depends on ``out_indices`` alone: output norms, and stages after the last output.
+
+        A checkpoint may lack such a norm, or have more of both than this backbone.
+        """
+        first, *rest = name.split('.')
+        return first in ('norm0', 'norm1', 'norm2', 'norm3') or (first == 'stages' and int(rest[0]) >= len(self.stages))
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Place a parameter for layer-wise learning-rate decay.

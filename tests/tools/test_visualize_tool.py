@@ -60,7 +60,7 @@ def test_one_clear_error(monkeypatch, capfd, folder, args, error):
             ['tiny.pth', 'photos', '--cfg-options', 'model.decoder.dim=32'],
             'error: tiny.pth does not fit the model CoMA of this config',
         ),
-        (['broken.jpg', 'photos'], 'error: broken.jpg is no checkpoint'),
+        (['broken.jpg', 'photos'], 'error: broken.jpg is damaged or no checkpoint'),
     ],
 )
 def test_wrong_checkpoint(folder, args, error):

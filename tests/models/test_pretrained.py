@@ -1,0 +1,184 @@
+"""A backbone takes all its weights from whatever holds them, or says what is wrong; no file runs code."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MMLogger
+from safetensors.torch import save_file
+from torch import nn
+
+from coma_mm.models import CoMA, DyViT, load_backbone, read_checkpoint
+
+DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=1, num_heads=4)
+
+
+def backbone(checkpoint=None, seed=1, **options):
+    torch.manual_seed(seed)
+    init_cfg = checkpoint and dict(type='coma_mm.Pretrained', checkpoint=str(checkpoint))
+    model = DyViT('pico', init_cfg=init_cfg, **options)
+    if checkpoint:
+        model.init_weights()
+    return model
+
+
+def weights(evaluation=None):
+    """Return the weights of pre-training and those of its backbone."""
+    torch.manual_seed(0)
+    model = CoMA(dict(type='coma_mm.DyViT', arch='pico'), DECODER, evaluation=evaluation)
+    if evaluation:
+        for parameter in model.evaluation.parameters():
+            parameter.data.add_(1)
+    return model.state_dict(), model.backbone.state_dict()
+
+
+def runner_checkpoint(state):
+    """Return what mmengine's runner saves: log histories of numpy arrays, optimiser state and all."""
+    history = HistoryBuffer([0.5, np.float64(0.25)], [1, 1])
+    hub = dict(log_scalars={'train/loss': history}, runtime_info=dict(iter=2, loss=np.float32(1)), resumed_keys={})
+    meta = dict(epoch=2, cfg='model = dict()', dataset_meta=dict(palette=np.zeros((2, 3), np.uint8)))
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))]).state_dict()
+    return dict(meta=meta, state_dict=state, message_hub=hub, optimizer=optimizer, param_schedulers=[dict(step=1)])
+
+
+def prefixed(state, prefix):
+    return {prefix + key: value for key, value in state.items()}
+
+
+LAYOUTS = {
+    'runner': lambda whole, bare: runner_checkpoint(whole),
+    'data-parallel runner': lambda whole, bare: runner_checkpoint(prefixed(whole, 'module.')),
+    'pre-training': lambda whole, bare: whole,
+    'backbone': lambda whole, bare: prefixed(bare, 'backbone.'),
+    'bare': lambda whole, bare: bare,
+    'module': lambda whole, bare: prefixed(bare, 'module.'),
+    'wrapped': lambda whole, bare: dict(model=bare, epoch=3),
+    'wrapped twice': lambda whole, bare: dict(model=dict(state_dict=prefixed(bare, 'model.backbone.'))),
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('ending', ['.pth', '.safetensors'])
+def test_layouts(layout, ending, tmp_path):
+    whole, bare = weights(dict(mode='ema') if 'runner' in layout else None)
+    stored, path = LAYOUTS[layout](whole, bare), tmp_path / f'weights{ending}'
+    if ending == '.pth':
+        torch.save(stored, path)
+    else:  # which holds nothing but tensors
+        while not all(isinstance(value, torch.Tensor) for value in stored.values()):
+            stored = stored.get('state_dict', stored.get('model'))
+        save_file({key: value.contiguous().clone() for key, value in stored.items()}, path)
+    model = backbone(path)
+    for name, value in bare.items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_log_and_expected_differences(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handle', lambda record: lines.append(record.getMessage()))
+    _, bare = weights()
+    torch.save(bare, tmp_path / 'weights.pth')
+    backbone(tmp_path / 'weights.pth', out_indices=(0, 1, 2, 3))
+    (line,) = (line for line in lines if 'matched' in line)
+    assert line.startswith(f'DyViT: matched {len(bare)} of {len(bare) + 6} tensors in {tmp_path / "weights.pth"}; ')
+    assert 'missing, as expected: norm0.weight, norm0.bias, norm1.weight' in line
+    assert line.endswith('unexpected, not needed: none; not of the backbone: 0')
+    # Stages 3 and 4 are not built, their weights not needed.
+    model = backbone(tmp_path / 'weights.pth', out_indices=(1,))
+    assert torch.equal(model.stages[1].blocks[0].norm1.weight, bare['stages.1.blocks.0.norm1.weight'])
+
+
+def test_evaluation_weights_are_taken_by_name_only():
+    whole, bare = weights(dict(mode='ema'))
+    model = backbone()
+    load_backbone(model, whole, 'it', prefix='evaluation.module.')
+    torch.testing.assert_close(model.stem.bias, bare['stem.bias'] + 1)
+    with pytest.raises(ValueError, match="it has no weights that start with 'teacher.'; its first is"):
+        load_backbone(model, whole, 'it', prefix='teacher.')
+
+
+def test_init_weights_keeps_what_was_loaded(tmp_path):
+    torch.save(weights()[1], tmp_path / 'weights.pth')
+    model = nn.ModuleDict(dict(backbone=backbone(tmp_path / 'weights.pth')))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.backbone.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ('change', 'error'),
+    [
+        (lambda state: DyViT('tiny').state_dict(), r'of other shapes: stem.weight \(64, 48\) instead of \(32, 48\)'),
+        (
+            lambda state: {key: value for key, value in state.items() if 'stages.2.blocks.3' not in key},
+            'missing in the checkpoint: stages.2.blocks.3.norm1.weight',
+        ),
+        (
+            lambda state: state | {'stages.0.blocks.9.attn.q.bias': torch.zeros(1)},
+            'unknown to the model: stages.0.blocks.9',
+        ),
+        (lambda state: nn.Linear(2, 2).state_dict(), 'missing in the checkpoint: stem.weight'),
+        (lambda state: dict(epoch=3), 'it holds no weights; its keys are epoch'),
+    ],
+)
+def test_what_does_not_fit(change, error):
+    with pytest.raises(ValueError, match=error):
+        load_backbone(backbone(), change(weights()[1]), 'it')
+
+
+class Code:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_unsafe_and_broken_files(tmp_path):
+    good = tmp_path / 'good.pth'
+    torch.save(runner_checkpoint(weights()[0]), good)
+    unsafe = tmp_path / 'unsafe.pth'
+    torch.save(dict(state_dict=weights()[1], extra=Code(tmp_path / 'ran')), unsafe)
+    plain = tmp_path / 'plain.pth'
+    plain.write_bytes(pickle.dumps(Code(tmp_path / 'ran'), 2))
+    sneaky = tmp_path / 'sneaky.pth'
+    sneaky.write_bytes(b'\x80\x02cbuiltins\ngetattr\n(cbuiltins\ngetattr\nX\x06\x00\x00\x00__self__tR.')
+    for path in (unsafe, plain, sneaky):
+        with pytest.raises(ValueError, match=f'{path.name} (holds more than weights|is damaged)'):
+            backbone(path)
+    assert not (tmp_path / 'ran').exists()
+    for name, content in (
+        ('cut.pth', good.read_bytes()[:9999]),
+        ('empty.pth', b''),
+        ('text.safetensors', b'no weights at all'),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f'{name} is damaged or no checkpoint'):
+            read_checkpoint(tmp_path / name)
+    torch.save([1], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='list.pth holds a list'):
+        read_checkpoint(tmp_path / 'list.pth')
+    with pytest.raises(
+        FileNotFoundError, match='there is no checkpoint none.pth: name another with --cfg-options model'
+    ):
+        backbone('none.pth')
+
+
+def test_plain_pytorch_without_any_toolbox(tmp_path):
+    torch.save(prefixed(weights()[1], 'backbone.'), tmp_path / 'weights.pth')
+    code = (
+        'import sys\n'
+        "for name in ('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'cv2', 'safetensors'):\n"
+        '    sys.modules[name] = None\n'
+        'from coma_mm.models import DyViT\n'
+        "model = DyViT(arch='p', init_cfg=dict(type='coma_mm.Pretrained', checkpoint=sys.argv[1]))\n"
+        'model.init_weights()\n'
+        "print('sum', float(model.stem.weight.double().sum()))\n"
+    )
+    done = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'weights.pth')], capture_output=True, text=True)
+    expected = float(weights()[1]['stem.weight'].double().sum())
+    assert done.stdout.strip().splitlines()[-1] == f'sum {expected}', done.stderr[-2000:]
