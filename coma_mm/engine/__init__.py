@@ -1,7 +1,9 @@
+from .check_classes_hook import CheckClassesHook
 from .checkpoint import ExactCheckpointHook, load_exactly
 from .epoch_seed_hook import EpochSeedHook
 from .finished_hook import FinishedHook
 from .knn_hook import KNNHook
+from .knn_loop import KNNLoop
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim import AutocastOptimWrapper
 from .reconstruction_hook import ReconstructionHook
@@ -9,10 +11,12 @@ from .stop_on_nan_hook import StopOnNaNHook
 
 __all__ = [
     'AutocastOptimWrapper',
+    'CheckClassesHook',
     'EpochSeedHook',
     'ExactCheckpointHook',
     'FinishedHook',
     'KNNHook',
+    'KNNLoop',
     'LayerDecayOptimWrapperConstructor',
     'ReconstructionHook',
     'StopOnNaNHook',

@@ -43,5 +43,6 @@ class ExactCheckpointHook(Hook):
         model = model.module if isinstance(model, BaseTTAModel) else model
         if hasattr(model, 'load_backbone'):  # it takes the backbone of any checkpoint
             model.load_backbone(checkpoint, 'the checkpoint')
+            checkpoint['state_dict'] = model.state_dict()  # what the runner will load after this hook
         else:
             load_exactly(model, checkpoint)

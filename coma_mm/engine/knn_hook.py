@@ -1,81 +1,139 @@
-"""What training did to the features: kNN accuracy before and after."""
+"""What training does to the features: kNN accuracy before, meanwhile and after."""
 
 import numpy as np
 import torch
+from mmengine.dataset import default_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.structures import BaseDataElement
 from mmengine.utils import get_object_from_string
+from torch.utils.data import DataLoader, Dataset
 
-from ..evaluation import extract_features, knn_accuracy, standardize
-from ..registry import HOOKS
+from ..evaluation import NearestNeighbours, collect_features
+from ..models import FeatureExtractor
+from ..registry import DATASETS, HOOKS
+from .check_classes_hook import require_same_classes
 
 
 @HOOKS.register_module()
 class KNNHook(Hook):
-    """Classifies a small labelled set by its nearest neighbours, with the first weights of the run and with the last.
+    """Classifies labelled images by their nearest neighbours, with the first weights of the run and with the last.
 
-    Features are those of the last map, standardised. Both numbers are logged side by side at the end. The first one
-    travels with checkpoints, so that a resumed run does not mistake its half-trained weights for those at the start.
+    Features are those of the backbone's last map, standardised (:class:`coma_mm.evaluation.NearestNeighbours`). Each
+    accuracy is logged as ``knn/top1_k20``, the first and the last side by side at the end. The first one travels with
+    checkpoints, so that a resumed run does not mistake its half-trained weights for those at the start. One process
+    does it all while the others wait: of a big data set take some thousand images (its ``indices``).
 
     Args:
         data: ``dict(type=..., **arguments)``: ``type`` is the dotted name of a function that returns images, an array
-            (N, 3, H, W) of RGB uint8, and labels (N,).
+            (N, 3, H, W) of RGB uint8, and labels (N,). Split at random; or give ``train`` and ``val``.
+        train: Config of the data set to compare with. Its pipeline packs images of one size, without chance.
+        val: Config of the data set to classify.
+        interval: Epochs between evaluations; 0 for those of the first and last weights only.
         name: What the log calls the data.
         k: Neighbours.
-        temperature: Of their votes, see :func:`coma_mm.evaluation.knn_accuracy`.
-        train_fraction: Share of the images that may be neighbours; the others are classified.
+        temperature: Of their votes.
+        train_fraction: Share of ``data`` that may be neighbours; the others are classified.
         seed: Of this split.
-        pool: Average features over the map, see :func:`coma_mm.evaluation.extract_features`.
+        pool: Average features over the map, see :class:`coma_mm.models.FeatureExtractor`.
+        batch_size: Images per forward pass.
+        num_workers: Processes that read ``train`` and ``val``.
+
+    Raises:
+        ValueError: If neither ``data`` nor both of ``train`` and ``val`` are given, or their classes differ.
     """
 
     def __init__(
         self,
-        data: dict,
+        data: dict | None = None,
+        train: dict | None = None,
+        val: dict | None = None,
+        interval: int = 0,
         name: str = 'labelled images',
         k: int = 20,
         temperature: float = 0.07,
         train_fraction: float = 0.5,
         seed: int = 0,
         pool: bool = True,
+        batch_size: int = 256,
+        num_workers: int = 4,
     ):
-        self.data = dict(data)
+        if (data is None) == (train is None) or (train is None) != (val is None):
+            raise ValueError('KNNHook needs either `data`, or `train` and `val`')
+        self.data = data
+        self.train = train
+        self.val = val
+        self.interval = interval
         self.name = name
         self.k = k
         self.temperature = temperature
         self.train_fraction = train_fraction
         self.seed = seed
         self.pool = pool
+        self.batch_size = batch_size
+        self.num_workers = num_workers
 
     @master_only
     def before_train(self, runner) -> None:
         """Load the data and evaluate the weights at the start."""
-        load = get_object_from_string(self.data.pop('type'))
-        images, labels = load(**self.data)
-        order = np.random.default_rng(self.seed).permutation(len(labels))
-        self.images = torch.as_tensor(images)[order]
-        self.labels = torch.as_tensor(labels)[order]
-        self.num_train = round(self.train_fraction * len(labels))
+        if self.data:
+            train, val = self._split()
+        else:
+            train, val = DATASETS.build(self.train), DATASETS.build(self.val)
+            require_same_classes(train, val, ('to compare with', 'to classify'))
+        self.loaders = self._loader(train), self._loader(val)
         if runner.message_hub.get_info('knn_start') is None:
             runner.message_hub.update_info('knn_start', self._evaluate(runner))
             loaded = runner._has_loaded
             runner.message_hub.update_info('knn_start_weights', 'loaded' if loaded else 'random')
 
     @master_only
+    def after_train_epoch(self, runner) -> None:
+        """Evaluate every ``interval`` epochs."""
+        if self.every_n_epochs(runner, self.interval) and not self.is_last_train_epoch(runner):
+            runner.logger.info(
+                f'kNN accuracy on {self.name} after {runner.epoch + 1} epochs: {self._evaluate(runner):.1f} %'
+            )
+
+    @master_only
     def after_train(self, runner) -> None:
-        """Evaluate the weights at the end and log both."""
+        """Evaluate the weights at the end and log those at the start beside them."""
         start, end = runner.message_hub.get_info('knn_start'), self._evaluate(runner)
         weights = runner.message_hub.get_info('knn_start_weights')
+        train, val = (len(loader.dataset) for loader in self.loaders)
         runner.logger.info(
-            f'kNN accuracy on {self.name} ({self.num_train} to compare with, {len(self.labels) - self.num_train} to '
-            f'classify): {weights} weights {start:.1f} %, weights just trained {end:.1f} %: {end - start:+.1f}'
+            f'kNN accuracy on {self.name} ({train} to compare with, {val} to classify): {weights} weights '
+            f'{start:.1f} %, weights just trained {end:.1f} %: {end - start:+.1f}'
         )
-        runner.visualizer.add_scalars(dict(knn_start=start, knn=end), runner.iter)
+
+    def _split(self) -> tuple[list[dict], list[dict]]:
+        data = dict(self.data)
+        images, labels = get_object_from_string(data.pop('type'))(**data)
+        order = np.random.default_rng(self.seed).permutation(len(labels))
+        samples = [
+            dict(inputs=torch.as_tensor(images[i]), data_samples=BaseDataElement(gt_label=int(labels[i])))
+            for i in order
+        ]
+        count = round(self.train_fraction * len(samples))
+        return samples[:count], samples[count:]
+
+    def _loader(self, dataset: Dataset | list) -> DataLoader:
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            num_workers=0 if self.data else self.num_workers,
+            collate_fn=default_collate,
+            generator=torch.Generator(),  # of its own: the run must not depend on its evaluations
+        )
 
     def _evaluate(self, runner) -> float:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        features = extract_features(model, self.images, pool=self.pool)
-        labels = self.labels.to(features.device)
-        train, test = slice(self.num_train), slice(self.num_train, None)
-        neighbours, queries = standardize(features[train], features[test])
-        return knn_accuracy(neighbours, labels[train], queries, labels[test], self.k, self.temperature)
+        training = model.training
+        extractor = FeatureExtractor(model.backbone, self.pool, model.data_preprocessor).eval()
+        classifier = NearestNeighbours(*collect_features(extractor, self.loaders[0]), self.temperature)
+        features, labels = collect_features(extractor, self.loaders[1])
+        model.train(training)
+        accuracy = 100 * (classifier.predict(features, [self.k])[:, 0] == labels).double().mean().item()
+        runner.visualizer.add_scalars({f'knn/top1_k{self.k}': accuracy}, runner.iter)
+        return accuracy

@@ -1,4 +1,4 @@
-from .knn import extract_features, knn_accuracy, standardize
+from .knn import KNN, NearestNeighbours, collect_features
 from .reconstruction import mean_colour_baseline, psnr
 
-__all__ = ['extract_features', 'knn_accuracy', 'mean_colour_baseline', 'psnr', 'standardize']
+__all__ = ['KNN', 'NearestNeighbours', 'collect_features', 'mean_colour_baseline', 'psnr']

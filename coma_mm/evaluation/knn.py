@@ -1,64 +1,140 @@
-"""What frozen features are worth, without training anything on them: a k-nearest-neighbour classifier."""
+"""What frozen features are worth, without training anything on them: a k-nearest-neighbour classifier.
+
+Shapes: N labelled images to compare with, Q images to classify, C features of each.
+"""
+
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+
+from ..registry import METRICS
+
+MAX_SIMILARITIES = 2**27  # computed at once: 0.5 GB
 
 
 @torch.no_grad()
-def extract_features(model: nn.Module, images: Tensor, batch_size: int = 256, pool: bool = True) -> Tensor:
-    """Return one feature vector per image, (N, features), from the last map of ``model.backbone``.
+def collect_features(model, batches: Iterable[dict]) -> tuple[Tensor, Tensor | None]:
+    """Run a feature extractor over a data loader.
 
     Args:
-        model: Anything with a ``backbone`` and, if the images need it, a ``data_preprocessor``.
-        images: (N, 3, H, W), uint8, as pipelines hand them to the model.
-        batch_size: Images per forward pass.
-        pool: Average the map over its positions; otherwise all positions side by side, for images that are aligned.
+        model: :class:`coma_mm.models.FeatureExtractor`, possibly in a wrapper; in the mode that it is in.
+        batches: What pipelines and ``default_collate`` make: dicts of ``inputs`` and, optionally, ``data_samples``.
+
+    Returns:
+        Features (N, C) and labels (N,), int64, both where the model is; ``None`` for labels if there are none.
+
+    Raises:
+        ValueError: If there are no images.
     """
-    training = model.training
-    model.eval()
-    features = []
-    for batch in images.split(batch_size):
-        last = model.backbone(model.data_preprocessor(dict(inputs=batch, data_samples=None))['inputs'])[-1]
-        features.append(last.flatten(2).mean(2) if pool and last.dim() == 4 else last.flatten(1))
-    model.train(training)
-    return torch.cat(features)
+    features, labels = [], []
+    for batch in batches:
+        samples = model.test_step(batch)
+        features.append(torch.stack([sample.feature for sample in samples]))
+        labels += [int(sample.gt_label) for sample in samples if 'gt_label' in sample]
+    if not features:
+        raise ValueError('there are no images to take features of')
+    features = torch.cat(features)
+    return features, torch.tensor(labels, device=features.device) if labels else None
 
 
-def standardize(train_features: Tensor, test_features: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring each channel of the training features to mean 0 and deviation 1, and the test features along.
+class NearestNeighbours:
+    """Classifies by a weighted vote of the ``k`` most similar labelled images: the protocol of InstDisc and DINO.
 
-    Features of masked autoencoders have a large common part, which cosine similarity would see and nothing else; MAE's
-    linear probe puts a BatchNorm before its classifier for the same reason.
+    Similarity ``s`` is the cosine, a vote weighs ``exp(s / temperature)``. Unlike there, each channel is first brought
+    to mean 0 and deviation 1: features of masked autoencoders have a large common part, which the cosine would see and
+    nothing else. MAE's linear probe puts a BatchNorm before its classifier for the same reason.
+
+    Args:
+        features: (N, C), those to compare with.
+        labels: (N,), int64.
+        temperature: Of the votes.
+        standardize: Whether to bring channels to the same scale, by the statistics of ``features``.
     """
-    deviation, mean = torch.std_mean(train_features, 0)
-    return (train_features - mean) / (deviation + 1e-6), (test_features - mean) / (deviation + 1e-6)
+
+    def __init__(self, features: Tensor, labels: Tensor, temperature: float = 0.07, standardize: bool = True):
+        self.mean, self.deviation = 0.0, 1.0
+        if standardize:
+            deviation, self.mean = torch.std_mean(features, 0, unbiased=False)
+            self.deviation = deviation + 1e-6
+        self.directions = self._directions(features)
+        self.labels = labels.to(features.device)
+        self.num_classes = int(labels.max()) + 1
+        self.temperature = temperature
+
+    @torch.no_grad()
+    def predict(self, features: Tensor, ks: Sequence[int]) -> Tensor:
+        """Classify.
+
+        Args:
+            features: (Q, C).
+            ks: Numbers of neighbours; where there are fewer, all vote.
+
+        Returns:
+            (Q, len(ks)), the label that each number of neighbours votes for.
+        """
+        predicted = []
+        # In chunks, so that the matrix of similarities stays small.
+        for queries in self._directions(features).split(max(1, MAX_SIMILARITIES // len(self.directions))):
+            similarity, nearest = (queries @ self.directions.T).topk(min(max(ks), len(self.directions)), dim=1)
+            # Relative to the nearest one: exp(1 / temperature) itself would overflow at small temperatures.
+            weights = ((similarity - similarity[:, :1]) / self.temperature).exp()
+            labels = self.labels[nearest]
+            votes = (
+                queries.new_zeros(len(queries), self.num_classes).scatter_add_(1, labels[:, :k], weights[:, :k])
+                for k in ks
+            )
+            predicted.append(torch.stack([vote.argmax(1) for vote in votes], 1))
+        return torch.cat(predicted)
+
+    def _directions(self, features: Tensor) -> Tensor:
+        return F.normalize((features - self.mean) / self.deviation, dim=1)
 
 
-@torch.no_grad()
-def knn_accuracy(
-    train_features: Tensor,
-    train_labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
-    k: int = 20,
-    temperature: float = 0.07,
-    chunk_size: int = 1024,
-) -> float:
-    """Return the accuracy in percent of a weighted vote among the ``k`` nearest training features.
+@METRICS.register_module()
+class KNN(BaseMetric):
+    """Accuracy in percent of :class:`NearestNeighbours`, ``knn/top1_k20`` for 20 of them.
 
-    Nearness is cosine similarity ``s``, a neighbour's vote weighs ``exp(s / temperature)``: the protocol of InstDisc
-    and DINO. Queries go in chunks so that the similarity matrix stays small.
+    ``coma_mm.KNNLoop`` hands over the labelled features; samples to classify carry ``feature`` and ``gt_label``
+    (``coma_mm.FeatureExtractor``).
+
+    Args:
+        k: Numbers of neighbours, one or several.
+        temperature: Of the votes.
+        standardize: See :class:`NearestNeighbours`.
+        **kwargs: Those of ``BaseMetric``.
     """
-    train_features, test_features = F.normalize(train_features, dim=1), F.normalize(test_features, dim=1)
-    num_classes = int(train_labels.max()) + 1
-    k = min(k, len(train_features))
-    correct = 0
-    for queries, labels in zip(test_features.split(chunk_size), test_labels.split(chunk_size), strict=True):
-        similarity, nearest = (queries @ train_features.T).topk(k, dim=1)
-        votes = queries.new_zeros(len(queries), num_classes)
-        # Relative to the nearest one: exp(1 / temperature) itself would overflow at small temperatures.
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes.scatter_add_(1, train_labels[nearest], weights)
-        correct += int((votes.argmax(1) == labels).sum())
-    return 100 * correct / len(test_labels)
+
+    default_prefix = 'knn'
+
+    def __init__(
+        self, k: int | Sequence[int] = (10, 20, 100), temperature: float = 0.07, standardize: bool = True, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.ks = (k,) if isinstance(k, int) else tuple(k)
+        self.temperature = temperature
+        self.standardize = standardize
+        self.classifier: NearestNeighbours | None = None
+
+    def set_bank(self, features: Tensor, labels: Tensor) -> None:
+        """Take the features (N, C) and labels (N,) to compare with."""
+        self.classifier = NearestNeighbours(features, labels, self.temperature, self.standardize)
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Classify a batch.
+
+        Raises:
+            RuntimeError: If there is nothing to compare with.
+        """
+        if self.classifier is None:
+            raise RuntimeError("coma_mm.KNN has no features to compare with: set test_cfg=dict(type='coma_mm.KNNLoop')")
+        predicted = self.classifier.predict(torch.stack([sample['feature'] for sample in data_samples]), self.ks).cpu()
+        labels = torch.tensor([int(sample['gt_label']) for sample in data_samples])
+        self.results.extend(predicted == labels[:, None])
+
+    def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
+        """Return the share of correct votes of each number of neighbours."""
+        accuracy = 100 * torch.stack(results).double().mean(0)
+        return {f'top1_k{k}': value for k, value in zip(self.ks, accuracy.tolist())}

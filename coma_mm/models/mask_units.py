@@ -91,7 +91,7 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 @lru_cache(maxsize=8)
 def _z_order(side: int) -> tuple[Tensor, Tensor]:
     """Return y and x, ``(side * side,)`` each, of a unit's tokens in Z-order."""
-    token = torch.arange(side * side)
+    token = torch.arange(side * side, device='cpu')  # not the default device: what is made here is cached
     y, x = torch.zeros_like(token), torch.zeros_like(token)
     for bit in range(side.bit_length() - 1):
         x |= (token >> 2 * bit & 1) << bit
@@ -130,11 +130,11 @@ def sincos_positions(
     """
     if dim % 4:
         raise ValueError(f'2-D sine-cosine positions need channels in multiples of 4, got {dim}')
-    omega = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    omega = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64, device='cpu') / (dim // 4))
 
     def encode(units: int, base_units: int, inside: Tensor) -> Tensor:
         """Encode one axis: (units, side * side, dim / 2)."""
-        tokens = torch.arange(units, dtype=torch.float64)[:, None] * side + inside
+        tokens = torch.arange(units, dtype=torch.float64, device='cpu')[:, None] * side + inside
         angles = ((tokens + 0.5) * (base_units / units) - 0.5)[..., None] * omega
         return torch.cat([angles.sin(), angles.cos()], -1)
 
@@ -163,7 +163,7 @@ def attention_blocks(
         ``order`` (U,), the units sorted by block; ``inverse`` (U,), which undoes it; and for each of the up to four
         kinds of block (whole, right edge, bottom edge, corner) ``(blocks, units per block)``, in that order.
     """
-    units = torch.arange(grid[0] * grid[1]).view(grid)
+    units = torch.arange(grid[0] * grid[1], device='cpu').view(grid)
     order, kinds = [], []
     cut_y, cut_x = (side // window * window for side in grid)
     for rows in (slice(0, cut_y), slice(cut_y, None)):

@@ -2,12 +2,16 @@ import json
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
+from PIL import Image
+
+from coma_mm.engine import KNNHook
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 SEED, NAN, PICTURE, KNN, FINISHED = range(5)  # of the config's custom hooks
@@ -165,7 +169,8 @@ def test_pictures_knn_and_last_words(run):
     assert same(weights(folder / 'epoch_2.pth'), weights(plain / 'epoch_2.pth'))
 
     # A resumed run remembers where it started, and shows the same masks.
-    start = next(line['knn_start'] for line in scalars if 'knn_start' in line)
+    start = next(line['knn/top1_k20'] for line in scalars if line['step'] == 0)
+    assert [line['step'] for line in scalars if 'knn/top1_k20' in line] == [0, 6]
     resumed, log = run('resumed', [SEED, hook, KNN], resume=True, load_from=str(folder / 'epoch_1.pth'))
     assert f'random weights {start:.1f} %' in log
     assert (resumed / 'picture.png').read_bytes() == (folder / 'picture.png').read_bytes()
@@ -175,6 +180,45 @@ def test_knn_of_loaded_weights_are_not_called_random(run):
     first, _ = run('first', [], **{'train_cfg.max_epochs': 1})
     _, log = run('second', [KNN], load_from=str(first / 'epoch_1.pth'))
     assert 'loaded weights ' in log and 'random weights' not in log
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Configs of data sets of images that their classes colour."""
+    rng = np.random.default_rng(0)
+    for part, count in (('train', 5), ('val', 3)):
+        for channel, name in enumerate(('red', 'green')):
+            (tmp_path / 'labelled' / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(128, size=(48, 48, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(tmp_path / 'labelled' / part / name / f'{i}.png')
+    pipeline = [dict(type='coma_mm.LoadImage'), dict(type='PackInputs')]
+    dataset = dict(type='CustomDataset', data_root=str(tmp_path / 'labelled'), pipeline=pipeline)
+    return dict(type='coma_mm.KNNHook', **{part: dict(dataset, data_prefix=part) for part in ('train', 'val')})
+
+
+def test_knn_of_labelled_folders_every_n_epochs(run, labelled):
+    hook = dict(labelled, interval=2, k=3, num_workers=0, batch_size=4, name='colours')
+    folder, log = run('run', [hook], **{'train_cfg.max_epochs': 3, 'train_dataloader.dataset.short_side': 64})
+    scalars = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]
+    found = {line['step']: line['knn/top1_k3'] for line in scalars if 'knn/top1_k3' in line}
+    assert list(found) == [0, 6, 9]  # three iterations each
+    assert found[0] == 100  # colours need no learning
+    assert f'kNN accuracy on colours after 2 epochs: {found[6]:.1f} %' in log
+    end = f'random weights 100.0 %, weights just trained {found[9]:.1f} %'
+    assert f'kNN accuracy on colours (10 to compare with, 6 to classify): {end}' in log
+
+
+def test_knn_needs_labels_that_mean_the_same(labelled, tmp_path):
+    with pytest.raises(ValueError, match='either `data`, or `train` and `val`'):
+        KNNHook(train=labelled['train'])
+    (tmp_path / 'labelled' / 'val' / 'green').rename(tmp_path / 'labelled' / 'val' / 'blue')
+    with (
+        DefaultScope.overwrite_default_scope('mmpretrain'),
+        pytest.raises(ValueError, match='compare with have 2 classes, those to classify 2, .* differ in blue, green'),
+    ):
+        HOOKS.build(labelled).before_train(None)
 
 
 def test_pictures_by_iteration(run):

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from coma_mm.evaluation import extract_features, knn_accuracy, standardize
+from coma_mm.evaluation import KNN, NearestNeighbours, collect_features, knn
+from coma_mm.models import FeatureExtractor
 
 
 @pytest.fixture(scope='module')
@@ -26,59 +29,82 @@ def test_agrees_with_scikit_learn(digits, temperature):
         ).numpy(),
     )
     oracle.fit(features[:900].numpy(), labels[:900].numpy())
-    expected = 100 * oracle.score(features[900:].numpy(), labels[900:].numpy())
-    actual = knn_accuracy(features[:900], labels[:900], features[900:], labels[900:], 10, temperature, chunk_size=100)
-    assert actual == pytest.approx(expected)
-    assert 90 < actual < 100
+    classifier = NearestNeighbours(features[:900], labels[:900], temperature, standardize=False)
+    predicted = classifier.predict(features[900:], [10])[:, 0]
+    assert np.array_equal(predicted, oracle.predict(features[900:].numpy()))
+    assert 0.9 < (predicted == labels[900:]).double().mean() < 1
+
+
+def vote(features, labels, query, k, temperature):
+    """Classify one standardised query, as the protocol is written down."""
+    similarity = [row @ query / np.linalg.norm(row) / np.linalg.norm(query) for row in features]
+    votes = np.zeros(10)
+    for i in np.argsort(similarity)[::-1][:k]:
+        votes[labels[i]] += np.exp(similarity[i] / temperature)
+    return votes.argmax()
+
+
+def test_agrees_with_a_slow_reference(digits, monkeypatch):
+    """Standardised, several numbers of neighbours, more than there are images among them, in chunks."""
+    monkeypatch.setattr(knn, 'MAX_SIMILARITIES', 1000)
+    features, labels = digits[0][:160] * 5 + 100, digits[1][:160]
+    neighbours, queries = features[:100].numpy(), features[100:].numpy()
+    mean, deviation = neighbours.mean(0), neighbours.std(0) + 1e-6
+    ks = [1, 7, 20, 1000]
+    classifier = NearestNeighbours(features[:100], labels[:100], temperature=1)
+    expected = [
+        [vote((neighbours - mean) / deviation, labels, (query - mean) / deviation, k, 1) for k in ks]
+        for query in queries
+    ]
+    assert classifier.predict(features[100:], ks).tolist() == expected
+    assert len({tuple(column) for column in zip(*expected)}) == 4
 
 
 def test_an_image_is_its_own_nearest_neighbour(digits):
     features, labels = digits
-    assert knn_accuracy(features, labels, features, labels, k=1) == 100
+    assert torch.equal(NearestNeighbours(features, labels).predict(features, [1])[:, 0], labels)
 
 
-def test_more_neighbours_than_images():
-    features, labels = torch.eye(3), torch.arange(3)
-    assert knn_accuracy(features, labels, features, labels, k=20) == 100
+def test_metric():
+    metric = KNN(k=(1, 3), standardize=False)
+    sample = dict(feature=torch.tensor([1.0, 0.1]), gt_label=torch.tensor([1]))
+    with pytest.raises(RuntimeError, match='KNNLoop'):
+        metric.process(None, [sample])
+    metric.set_bank(torch.tensor([[1.0, 0.0], [0.9, 0.5], [0.9, 0.5], [0.0, 1.0]]), torch.tensor([0, 1, 1, 2]))
+    metric.process(None, [sample, dict(sample, gt_label=0), dict(sample, feature=torch.tensor([0.0, 2.0]), gt_label=2)])
+    assert metric.evaluate(3) == {
+        'knn/top1_k1': pytest.approx(200 / 3),
+        'knn/top1_k3': pytest.approx(200 / 3),
+    }
+    assert KNN(k=5).ks == (5,)
 
 
-class Model(nn.Module):
-    """Maps as backbones return them, batch by batch; remembers the mode that it ran in."""
+class Halved(nn.Module):
+    """Maps as backbones return them."""
 
-    def __init__(self, pooled):
-        super().__init__()
-        self.pooled = pooled
-
-    def data_preprocessor(self, data):
-        return dict(inputs=data['inputs'].double())
-
-    def backbone(self, x):
-        self.ran_training = self.training
-        return (x, x.mean((2, 3))) if self.pooled else (None, x)
+    def forward(self, images):
+        return None, nn.functional.avg_pool2d(images, 2)
 
 
-@pytest.mark.parametrize('pooled', [False, True])
-def test_features_are_the_mean_of_the_last_map(pooled):
+def test_features_and_labels_of_batches():
     images = torch.randint(256, (7, 3, 4, 6), dtype=torch.uint8)
-    model = Model(pooled).train()
-    features = extract_features(model, images, batch_size=3)
-    torch.testing.assert_close(features, images.double().mean((2, 3)))
-    assert model.training and not model.ran_training
+    preprocessor = dict(type='mmengine.ImgDataPreprocessor', mean=[0.0] * 3, std=[2.0] * 3)
+    samples = [BaseDataElement(gt_label=torch.tensor([i])) for i in range(7)]
+    batches = [dict(inputs=images[i : i + 3], data_samples=samples[i : i + 3]) for i in (0, 3, 6)]
+    features, labels = collect_features(FeatureExtractor(Halved(), data_preprocessor=preprocessor), batches)
+    torch.testing.assert_close(features, images.float().mean((2, 3)) / 2)
+    assert labels.tolist() == list(range(7))
+
+    flat = FeatureExtractor(Halved(), pool=False, data_preprocessor=preprocessor)
+    features, labels = collect_features(flat, [dict(inputs=images)])
+    assert features.shape == (7, 3 * 2 * 3) and labels is None
+    torch.testing.assert_close(features, flat(images.float() / 2))
 
 
-def test_standardised_by_the_training_features():
-    train, test = torch.randn(50, 3) * 7 + 100, torch.randn(20, 3) * 7 + 100
-    train_out, test_out = standardize(train, test)
-    torch.testing.assert_close(train_out.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(train_out.std(0), torch.ones(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(test_out, (test - train.mean(0)) / train.std(0), atol=1e-3, rtol=1e-3)
-
-
-def test_features_of_all_positions_or_their_mean():
-    class HalfSize(nn.Module):
-        backbone = staticmethod(lambda images: (nn.functional.avg_pool2d(images, 2),))
-        data_preprocessor = staticmethod(lambda data: dict(inputs=data['inputs'].float()))
-
-    images = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4)
-    assert extract_features(HalfSize(), images, pool=False).shape == (2, 12)
-    torch.testing.assert_close(extract_features(HalfSize(), images), images.float().mean((2, 3)))
+def test_what_is_no_map_is_taken_as_it_is():
+    vectors = torch.randn(2, 5)
+    assert torch.equal(FeatureExtractor(nn.Identity())(vectors), vectors)
+    with pytest.raises(RuntimeError, match="got 'loss'"):
+        FeatureExtractor(nn.Identity())(vectors, mode='loss')
+    with pytest.raises(ValueError, match='no images'):
+        collect_features(None, [])

@@ -72,6 +72,36 @@ def test_recomputing_changes_nothing():
         assert torch.equal(a, b)
 
 
+def test_recomputing_halves_what_is_kept_for_the_backward_pass():
+    kept = []
+    for with_cp in (False, True):
+        model, storages = DyViT('tiny', attn_window=2, with_cp=with_cp), {}
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+        def keep(x, storages=storages, weights=weights):
+            storage = x.untyped_storage()
+            if storage.data_ptr() not in weights:
+                storages[storage.data_ptr()] = (storage.nbytes(), x)  # x itself, so that no address is used twice
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            model(torch.zeros(1, 3, 128, 96))
+        kept.append(sum(size for size, _ in storages.values()))
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.parametrize('size', [(1, 1), (20, 31), (33, 5)])
+def test_images_smaller_than_a_unit_are_padded_to_one(size):
+    model = DyViT('pico', out_indices=(0, 1, 2, 3), attn_window=2)
+    image = torch.randn(2, 3, *size)
+    padded = torch.zeros(2, 3, 64 if size[0] > 32 else 32, 32)
+    padded[..., : size[0], : size[1]] = image
+    for out, whole, stride in zip(model(image), model(padded), model.strides):
+        height, width = (-(-side // stride) for side in size)
+        assert out.shape[2:] == (height, width)
+        assert torch.equal(out, whole[..., :height, :width])
+
+
 def test_layer_depths_are_monotone_and_cover_every_parameter():
     for arch in ARCHITECTURES:
         with torch.device('meta'):

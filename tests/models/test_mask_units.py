@@ -65,6 +65,14 @@ def test_positions_first_asked_for_in_inference_mode_serve_training():
     assert weight.grad is not None
 
 
+def test_tables_do_not_follow_the_default_device():
+    """They are cached, so a model tried on the meta device must not spoil them for all others."""
+    with torch.device('meta'):
+        positions = sincos_positions((1, 3), 8, 20)
+        order, inverse, _ = attention_blocks((3, 11), 2)
+    assert {table.device.type for table in (positions, order, inverse)} == {'cpu'}
+
+
 def test_positions_reject_odd_channels():
     with pytest.raises(ValueError, match='multiples of 4, got 6'):
         sincos_positions((1, 1), 1, 6)

@@ -1,0 +1,28 @@
+"""Linear probe of DyViT-B on any folder of images, a sub-folder for each class: data/images/{train,val}/<class>/*
+
+    tools/train.py configs/cls/linear_dyvit-b_folder.py --cfg-options model.head.num_classes=N
+
+Another folder: add train_dataloader.dataset.data_root=FOLDER val_dataloader.dataset.data_root=FOLDER; to test with
+tools/test.py test_dataloader.dataset.data_root=FOLDER
+Weights: of configs/pretrain/coma_dyvit-b_folder.py, or add model.backbone.init_cfg.checkpoint=FILE
+A smaller model: add model.backbone.arch=tiny model.neck.1.input_features=512 model.head.in_channels=512 (small: 768)
+and weights of that size
+Hardware: 1 GPU x 256 images; for more GPUs tools/dist_train.sh and --auto-scale-lr
+Hours, result: not run as a whole; its first steps run in the tests, with a small model
+"""
+
+_base_ = 'linear_dyvit-b_in1k.py'
+
+extensions = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+dataset = dict(_delete_=True, type='CustomDataset', data_root='data/images', extensions=extensions)
+train_dataloader = dict(batch_size=256, dataset=dict(**dataset, data_prefix='train', pipeline=_base_.train_pipeline))
+val_dataloader = dict(dataset=dict(**dataset, data_prefix='val', pipeline=_base_.test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = test_evaluator = dict(topk=(1,))
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint='work_dirs/coma_dyvit-b_folder/epoch_400.pth')),
+    head=dict(num_classes=10),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.1))
+auto_scale_lr = dict(base_batch_size=256)
+custom_hooks = [*_base_.custom_hooks, dict(type='coma_mm.CheckClassesHook')]

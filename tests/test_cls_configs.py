@@ -1,0 +1,215 @@
+"""The classification configs are built, take real steps and evaluate; only sizes and numbers of images are changed."""
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from PIL import Image
+
+from coma_mm.engine.cli import build_runner, require_matching_checkpoint
+from coma_mm.models import CoMA
+
+FOLDER = Path(__file__).parents[1] / 'configs/cls'
+CONFIGS = sorted(FOLDER.glob('*.py'))
+CLASSES = ('cat', 'dog')
+
+
+def resize(node):
+    """Set all image sizes in a config to 64 px."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if key in ('img_size', 'scale', 'crop_size') and isinstance(value, int):
+            node[key] = 64
+        elif isinstance(value, (dict, list)):
+            resize(value)
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """A folder of noise with three images to train on and two to validate on in each class."""
+    path = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    for part, count in (('train', 3), ('val', 2)):
+        for name in CLASSES:
+            (path / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(256, size=(80, 100, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(path / part / name / f'{i}.JPEG', 'PNG')
+    return path
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    """A checkpoint of pre-training, of a small model."""
+    torch.manual_seed(0)
+    model = CoMA(
+        dict(type='coma_mm.DyViT', arch='pico', img_size=64),
+        dict(type='coma_mm.ViTDecoder', dim=32, depth=1, num_heads=4),
+    )
+    path = tmp_path_factory.mktemp('pretrained') / 'epoch_1.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    return path
+
+
+@pytest.fixture
+def prepare(images, tmp_path):
+    """Read a config and make it small."""
+
+    def read(name, **options):
+        cfg = Config.fromfile(FOLDER / f'{name}.py')
+        resize(cfg._cfg_dict)
+        for loader in [
+            cfg.get('train_dataloader'),
+            cfg.get('val_dataloader'),
+            cfg.test_dataloader,
+            cfg.test_cfg.get('bank'),
+        ]:
+            if loader:
+                loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+                loader.dataset.data_root = str(images)
+                if loader.dataset.type == 'ImageNet':
+                    loader.dataset.metainfo = dict(classes=CLASSES)
+        if 'train_cfg' in cfg:
+            cfg.train_cfg.max_epochs = 1
+        cfg.work_dir, cfg.experiment_name = str(tmp_path), uuid.uuid4().hex
+        cfg.merge_from_dict(options)
+        return cfg
+
+    return read
+
+
+def test_all_are_listed():
+    kinds = ('finetune', 'linear', 'knn')
+    names = {f'{kind}_dyvit-{size}_in1k' for kind in kinds for size in 'tsbl'} | {
+        f'{kind}_dyvit-b_folder' for kind in kinds
+    }
+    assert {path.stem for path in CONFIGS} == names
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_parts_fit(path):
+    """Without memory, so with the real architectures."""
+    cfg = Config.fromfile(path)
+    size, data = re.fullmatch(r'.*_dyvit-(.)_(.*)', path.stem).groups()
+    assert cfg.model.backbone.arch.startswith(size)
+    if 'init_cfg' in cfg.model.backbone:
+        assert f'coma_dyvit-{size}_{data}/' in cfg.model.backbone.init_cfg.checkpoint
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
+        model = MODELS.build(cfg.model).eval()
+    outputs = model(torch.zeros(2, 3, 64, 64, device='meta'))
+    features = dict(t=512, s=768, b=1024, l=1536)[size]
+    assert outputs.shape == (2, features if path.stem.startswith('knn') else 1000 if data == 'in1k' else 10)
+
+
+def train(cfg):
+    """Train; return the runner after checking that all that should learn did."""
+    runner = Runner.from_cfg(cfg)
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    runner.train()
+    assert np.isfinite(runner.message_hub.get_scalar('train/loss').current())
+    stepped = runner.optim_wrapper.optimizer.state
+    for name, parameter in runner.model.named_parameters():
+        assert (parameter in stepped) == parameter.requires_grad, name
+    return runner, before
+
+
+@pytest.mark.parametrize('kind', ['finetune', 'linear'])
+def test_imagenet(kind, prepare):
+    options = {'model.backbone.init_cfg': None, 'default_hooks.checkpoint': None}
+    runner, _ = train(prepare(f'{kind}_dyvit-t_in1k', **options))
+    assert runner.iter == 2 and 'val/accuracy/top5' in runner.message_hub.log_scalars
+
+
+FOLDER_OPTIONS = {
+    'finetune': {'model.head.num_classes': 2, 'model.data_preprocessor.num_classes': 2},
+    'linear': {'model.head.num_classes': 2, 'model.neck.1.input_features': 256},
+}
+
+
+@pytest.fixture
+def prepare_folder(prepare, pretrained):
+    def read(kind, **options):
+        small = {'model.backbone.arch': 'pico', 'model.head.in_channels': 256}
+        small['model.backbone.init_cfg.checkpoint'] = str(pretrained)
+        return prepare(f'{kind}_dyvit-b_folder', **small, **FOLDER_OPTIONS[kind], **options)
+
+    return read
+
+
+def evaluate(cfg, checkpoint):
+    """Do what tools/test.py does."""
+    cfg.load_from = str(checkpoint)
+    require_matching_checkpoint(cfg)
+    return build_runner(cfg).test()
+
+
+def test_folder_fine_tuned_then_neighbours(prepare_folder, prepare, tmp_path):
+    cfg = prepare_folder('finetune')
+    runner, _ = train(cfg)
+    accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
+    assert evaluate(prepare_folder('finetune'), tmp_path / 'epoch_1.pth') == {'accuracy/top1': accuracy}
+    neighbours = evaluate(prepare('knn_dyvit-b_in1k', **{'model.backbone.arch': 'pico'}), tmp_path / 'epoch_1.pth')
+    assert list(neighbours) == ['knn/top1_k10', 'knn/top1_k20', 'knn/top1_k100']
+
+
+def test_linear_probe_leaves_the_backbone_alone(prepare_folder, pretrained):
+    runner, before = train(prepare_folder('linear', **{'train_cfg.max_epochs': 2}))
+    given, after = torch.load(pretrained)['state_dict'], runner.model.state_dict()
+    for name, value in after.items():
+        if name.startswith('backbone.'):
+            assert torch.equal(given[name], value), name
+        else:
+            assert not torch.equal(before[name], value), name
+    assert {name for name, p in runner.model.named_parameters() if p.requires_grad} == {
+        'head.fc.weight',
+        'head.fc.bias',
+    }
+    assert not runner.model.backbone.training
+
+
+@pytest.mark.parametrize(
+    ('kind', 'options', 'renamed', 'error'),
+    [
+        (
+            'finetune',
+            {'model.head.num_classes': 10},
+            (),
+            r'data have 2 classes \(cat, dog\), the model 10: add --cfg-options model.head.num_classes=2$',
+        ),
+        (
+            'finetune',
+            {'model.head.num_classes': 10, 'model.data_preprocessor.num_classes': 10},
+            (),
+            'options model.head.num_classes=2 model.data_preprocessor.num_classes=2$',
+        ),
+        ('linear', {}, ('val/dog', 'val/cow'), 'to train on have 2 classes, those to validate on 2, .* in cow, dog'),
+        ('knn', {}, ('val/dog', 'val/cow'), 'to compare with have 2 classes, those to classify 2, .* in cow, dog'),
+    ],
+)
+def test_wrong_classes(prepare, images, tmp_path, kind, options, renamed, error):
+    if renamed:
+        shutil.copytree(images, tmp_path / 'images')
+        (tmp_path / 'images' / renamed[0]).rename(tmp_path / 'images' / renamed[1])
+    options = {'model.backbone.arch': 'pico', **FOLDER_OPTIONS.get(kind, {}), **options}
+    if kind != 'knn':
+        options |= {'model.backbone.init_cfg': None, 'model.head.in_channels': 256}
+    cfg = prepare(f'{kind}_dyvit-b_folder', **options)
+    if renamed:
+        (cfg.test_dataloader if kind == 'knn' else cfg.val_dataloader).dataset.data_root = str(tmp_path / 'images')
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(ValueError, match=error):
+        runner.test() if kind == 'knn' else runner.train()
+    assert runner.iter == 0
+
+
+def test_docstrings_say_how_to_run_and_what_is_known():
+    for path in CONFIGS:
+        head = path.read_text().split('"""')[1]
+        assert f'configs/cls/{path.name}' in head and 'tools/' in head, f'{path.name}: no command'
+        assert 'Hardware: ' in head and 'not run' in head, path.name

@@ -1,0 +1,51 @@
+"""kNN evaluation of a pre-training checkpoint, as its users call it."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+from processes import TINY, TOOLS, call
+
+from coma_mm.engine.cli import build_runner, require_matching_checkpoint
+
+CONFIG = """
+_base_ = {base!r}
+model = dict(backbone=dict(_delete_=True, **{backbone!r}))
+pipeline = [dict(type='coma_mm.LoadImage'), dict(type='PackInputs')]
+loader = dict(batch_size=8, num_workers=0, dataset=dict(data_root={data!r}, pipeline=pipeline))
+test_dataloader = loader
+test_cfg = dict(bank=loader)
+test_evaluator = dict(k=(1, 3, 5))
+"""
+
+
+def test_knn_on_two_ranks_is_that_on_one(tmp_path):
+    """With numbers of images that the ranks have to fill up: 31 to compare with, 19 to classify."""
+    settings = Config.fromfile(TINY).model
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(settings)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'epoch_1.pth')
+    rng = np.random.default_rng(0)
+    for part, count in (('train', 31), ('val', 19)):
+        for i in range(count):
+            path = tmp_path / 'data' / part / 'abc'[i % 3] / f'{i}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(256, size=(48, 48, 3), dtype=np.uint8)).save(path)
+    base = str(TOOLS.parent / 'configs/cls/knn_dyvit-b_folder.py')
+    text = CONFIG.format(base=base, backbone=settings.backbone.to_dict(), data=str(tmp_path / 'data'))
+    (tmp_path / 'knn.py').write_text(text)
+
+    cfg = Config.fromfile(tmp_path / 'knn.py')
+    cfg.load_from, cfg.work_dir = str(tmp_path / 'epoch_1.pth'), str(tmp_path / 'one')
+    require_matching_checkpoint(cfg)
+    expected = build_runner(cfg).test()
+    assert list(expected) == ['knn/top1_k1', 'knn/top1_k3', 'knn/top1_k5'] and len(set(expected.values())) > 1
+
+    printed = call(tmp_path, 'dist_test.sh', 'knn.py', 'epoch_1.pth', 2)
+    found = {name: float(value) for name, value in re.findall(r'(knn/top1_k\d+): ([\d.]+)', printed)}
+    assert found == pytest.approx(expected, abs=1e-3)

@@ -1,0 +1,145 @@
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+from processes import TINY, TOOLS, call, refuse
+
+NORMALISATION = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(Config.fromfile(TINY).model).eval()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, model):
+    """A checkpoint, images of classes that need no scaling, one that is broken."""
+    folder = tmp_path_factory.mktemp('extract')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'tiny.pth')
+    rng = np.random.default_rng(0)
+    for name in ('cat/b.png', 'cat/deeper/a.png', 'dog/a.png', 'dog/c.png'):
+        path = folder / 'photos' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(48, 48, 3), dtype=np.uint8)).save(path)
+    (folder / 'photos' / 'dog' / 'b.png').write_bytes(path.read_bytes()[:300])
+    (folder / 'empty').mkdir()
+    return folder
+
+
+def expect(model, folder, paths, bgr=False):
+    """Compute the features of images in the plainest way."""
+    features = []
+    for path in paths:
+        pixels = np.array(Image.open(folder / path)).astype(np.float32)
+        image = (pixels - NORMALISATION['mean']) / NORMALISATION['std']
+        if bgr:
+            image = (pixels[..., ::-1] - NORMALISATION['mean']) / NORMALISATION['std']
+        with torch.no_grad():
+            (last,) = model.backbone(torch.tensor(image).permute(2, 0, 1)[None].float())
+        features.append(last[0].mean((1, 2)).numpy())
+    return np.stack(features)
+
+
+def extract(monkeypatch, cwd, *args):
+    """Run the tool in this process, which is quicker."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(sys, 'argv', ['extract_features.py', *map(str, args)])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    runpy.run_path(str(TOOLS / 'extract_features.py'), run_name='__main__')
+    with np.load(cwd / 'features.npz') as arrays:
+        return dict(arrays)
+
+
+def test_a_folder_of_classes(folder, model, tmp_path):
+    printed = call(
+        folder, 'extract_features.py', TINY, 'tiny.pth', 'photos', '--out', tmp_path / 'f.npz', '--batch-size', 2
+    )
+    with np.load(tmp_path / 'f.npz') as arrays:
+        arrays = dict(arrays)
+    assert arrays['paths'].tolist() == [
+        'photos/cat/b.png',
+        'photos/cat/deeper/a.png',
+        'photos/dog/a.png',
+        'photos/dog/c.png',
+    ]
+    assert arrays['classes'].tolist() == ['cat', 'dog'] and arrays['labels'].tolist() == [0, 0, 1, 1]
+    assert arrays['features'].dtype == np.float32
+    np.testing.assert_allclose(arrays['features'], expect(model, folder, arrays['paths']), rtol=1e-4, atol=1e-5)
+    assert 'skipped photos/dog/b.png: ' in printed
+    assert printed.count('skipped') == 1 and '4 images of 2 classes, 64 features each' in printed
+    assert [path.name for path in tmp_path.iterdir()] == ['f.npz']
+
+
+def test_files_have_no_labels_and_maps_can_stay_whole(folder, model, tmp_path, monkeypatch):
+    images = [folder / 'photos/cat/b.png', folder / 'photos/dog/a.png', folder / 'photos/dog']
+    arrays = extract(monkeypatch, tmp_path, TINY, folder / 'tiny.pth', *images, '--pool', 'flat', '--size', 96)
+    assert set(arrays) == {'features', 'paths'}
+    assert arrays['features'].shape == (4, 64 * 6 * 6)
+
+
+DETECTOR = """
+default_scope = 'mmdet'
+model = dict(
+    type='FasterRCNN',
+    data_preprocessor=dict(type='DetDataPreprocessor', mean={mean}, std={std}, bgr_to_rgb={bgr_to_rgb}),
+    backbone=dict(**{backbone}, out_indices=(0, 1, 2, 3)),
+)
+train_dataloader = dict(dataset=dict(pipeline=[dict(type={loading!r})]))
+"""
+
+
+@pytest.mark.parametrize(
+    ('loading', 'bgr_to_rgb', 'bgr'),
+    [('LoadImageFromFile', True, False), ('coma_mm.LoadImage', False, False), ('LoadImageFromFile', False, True)],
+)
+def test_channels_are_those_that_the_config_trains_on(folder, model, tmp_path, monkeypatch, loading, bgr_to_rgb, bgr):
+    backbone = Config.fromfile(TINY).model.backbone.to_dict()
+    text = DETECTOR.format(**NORMALISATION, bgr_to_rgb=bgr_to_rgb, backbone=backbone, loading=loading)
+    (tmp_path / 'detector.py').write_text(text)
+    arrays = extract(monkeypatch, tmp_path, 'detector.py', folder / 'tiny.pth', folder / 'photos/cat')
+    expected = expect(model, folder, arrays['paths'], bgr)
+    np.testing.assert_allclose(arrays['features'], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('args', 'error'),
+    [
+        (['tiny.pth', 'empty'], 'error: there is no image in the folder empty'),
+        (['tiny.pth', 'photos', 'photo'], 'error: there is no file photo'),
+        (['tiny.pth', 'photos/dog/b.png'], 'error: there are no images to take features of'),
+        (['tiny.pth', 'photos', '--out', 'features.csv'], 'ends in .npz'),
+        (['tiny.pth', 'photos', '--out', 'nowhere/features.npz'], 'there is no folder nowhere'),
+        (['no.pth', 'photos'], 'there is no file no.pth'),
+        (['photos/dog/b.png', 'photos'], 'error: photos/dog/b.png is damaged or no checkpoint'),
+        (['tiny.pth', 'photos', '--cfg-options', 'model.backbone=None'], 'has no model.backbone'),
+        (
+            ['tiny.pth', 'photos', '--cfg-options', 'model.backbone.arch.dims=(16,32,48,96)'],
+            'error: tiny.pth does not fit the model DyViT of this config',
+        ),
+    ],
+)
+def test_one_clear_error(monkeypatch, capfd, folder, args, error):
+    before = set(folder.iterdir())
+    assert error in refuse(monkeypatch, capfd, folder, 'extract_features.py', TINY, *args)
+    assert set(folder.iterdir()) == before
+
+
+def test_nothing_half_written_is_left(folder, tmp_path, monkeypatch):
+    (tmp_path / 'features.npz').write_bytes(b'of another run')
+
+    def fill_the_disk(file, **arrays):
+        file.write(b'half')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(np, 'savez', fill_the_disk)
+    with pytest.raises(OSError, match='No space left'):
+        extract(monkeypatch, tmp_path, TINY, folder / 'tiny.pth', folder / 'photos/cat')
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b'of another run']
