@@ -13,6 +13,7 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.registry import METRICS  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import record  # noqa: E402
 
+from coma_mm.engine.check_data_hook import explain_empty_data  # noqa: E402
 from coma_mm.engine.cli import (  # noqa: E402
     build_runner,
     checkpoint_file,
@@ -81,7 +82,8 @@ def main() -> None:
     if args.out:
         kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
         runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=args.out)))
-    runner.test()
+    with explain_empty_data():
+        runner.test()
     leave_distributed()
 
 

@@ -11,9 +11,11 @@ if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is 
 
 from torch.distributed.elastic.multiprocessing.errors import record  # noqa: E402
 
+from coma_mm.engine.check_data_hook import explain_empty_data  # noqa: E402
 from coma_mm.engine.cli import (  # noqa: E402
     build_runner,
     checkpoint_file,
+    forget_pretrained,
     leave_distributed,
     make_parser,
     prepare,
@@ -53,6 +55,7 @@ def main() -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if cfg.get('resume'):
         require_matching_checkpoint(cfg)
+        forget_pretrained(cfg)
     if args.amp:
         wrapper = cfg.optim_wrapper
         kind = wrapper.setdefault('type', 'OptimWrapper')
@@ -68,7 +71,8 @@ def main() -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             sys.exit('error: --auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
-    build_runner(cfg).train()
+    with explain_empty_data():
+        build_runner(cfg).train()
     leave_distributed()
 
 

@@ -1,4 +1,5 @@
 from .check_classes_hook import CheckClassesHook
+from .check_data_hook import CheckDataHook
 from .checkpoint import ExactCheckpointHook, load_exactly
 from .epoch_seed_hook import EpochSeedHook
 from .finished_hook import FinishedHook
@@ -12,6 +13,7 @@ from .stop_on_nan_hook import StopOnNaNHook
 __all__ = [
     'AutocastOptimWrapper',
     'CheckClassesHook',
+    'CheckDataHook',
     'EpochSeedHook',
     'ExactCheckpointHook',
     'FinishedHook',

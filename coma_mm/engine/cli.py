@@ -5,13 +5,14 @@ import difflib
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from ..models import read_checkpoint
 from .channels import check_channels
@@ -63,6 +64,7 @@ def prepare(args: Namespace) -> Config:
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
+    _add_hook(cfg, 'coma_mm.CheckDataHook')
     return cfg
 
 
@@ -94,7 +96,14 @@ def leave_distributed() -> None:
 
 def require_matching_checkpoint(cfg: Config) -> None:
     """Have the runner stop on a checkpoint that does not fit the model."""
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='coma_mm.ExactCheckpointHook')]
+    _add_hook(cfg, 'coma_mm.ExactCheckpointHook')
+
+
+def forget_pretrained(cfg: Config) -> None:
+    """Do not load the weights that a run started from when it is resumed: they may be gone, and are replaced anyway."""
+    if cfg.load_from or find_latest_checkpoint(cfg.work_dir):
+        _walk(cfg.model, lambda node: node.pop('init_cfg', None))
+        cfg.model.pop('pretrained', None)
 
 
 def _near_matches(path: str) -> list[str]:
@@ -120,19 +129,23 @@ def _distribute_on_cpu(cfg: Config) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     ) | (cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg.device_ids = None
-    _replace(cfg.model, 'SyncBN', 'BN')  # statistics over all processes exist for GPUs only
+    # Statistics over all processes exist for GPUs only.
+    _walk(cfg.model, lambda node: node.update(type='BN') if node.get('type') == 'SyncBN' else None)
 
 
-def _replace(node: object, old: str, new: str) -> None:
-    """Replace a type everywhere below a node of a config."""
+def _add_hook(cfg: Config, kind: str) -> None:
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=kind)]
+
+
+def _walk(node: object, visit: Callable[[dict], None]) -> None:
+    """Visit all dicts at and below a node of a config."""
     if isinstance(node, dict):
-        if node.get('type') == old:
-            node['type'] = new
+        visit(node)
         node = node.values()
     elif not isinstance(node, (list, tuple)):
         return
     for child in node:
-        _replace(child, old, new)
+        _walk(child, visit)
 
 
 def _complete_dataloaders(cfg: Config) -> None:

@@ -1,0 +1,15 @@
+"""UperNet on DyViT-S, ADE20K, crops of 512 px, 160,000 iterations.
+
+    tools/dist_train.sh configs/seg/upernet_dyvit-s_160k_ade20k-512.py 8
+
+Hardware: 8 GPUs x 2 images. Recipe: ours. Hours, result: not run, needs ADE20K and pre-trained weights
+"""
+
+_base_ = 'upernet_dyvit-b_160k_ade20k-512.py'
+model = dict(
+    backbone=dict(
+        arch='small', drop_path_rate=0.1, init_cfg=dict(checkpoint='work_dirs/coma_dyvit-s_in1k/epoch_200.pth')
+    ),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
+)
