@@ -6,6 +6,7 @@ checkpoint of its runner contains.
 
 import codecs
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ def _statistic(owner: type, name: str) -> Callable:
 _ARRAYS = np.array(0.0).__reduce__()[0], np.ndarray, np.dtype, np.float64(0).__reduce__()[0]
 _DTYPES = {type(np.dtype(code)) for code in 'efdbhilqBHILQ?U'} - {np.dtype}
 # What may be named by a checkpoint beyond torch's own list: full name -> object.
-_DATA = {f'{x.__module__}.{x.__qualname__}': x for x in (HistoryBuffer, codecs.encode, *_ARRAYS, *_DTYPES)}
+_DATA = {f'{x.__module__}.{x.__qualname__}': x for x in (Counter, HistoryBuffer, codecs.encode, *_ARRAYS, *_DTYPES)}
 _DATA |= {name.replace('_core', 'core'): x for name, x in _DATA.items()}  # numpy 1 named them so, numpy 2 reads both
 _DATA |= {name.replace('.core', '._core'): x for name, x in _DATA.items()}
 _DATA |= {'builtins.getattr': _statistic, '__builtin__.getattr': _statistic}

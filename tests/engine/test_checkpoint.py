@@ -48,3 +48,18 @@ def test_autocast_only_where_asked_on_the_cpu(cpu, dtype):
     before = net.weight.clone()
     wrapper.update_params(out.float().sum())
     torch.testing.assert_close(net.weight, before - 1)
+
+
+def test_autocast_of_some_modules_only():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    wrapper = AutocastOptimWrapper(cpu=True, modules=['0'], optimizer=torch.optim.SGD(net.parameters(), lr=1.0))
+    x, seen = torch.tensor([[1.01, 3.03]]), []
+    net[0].register_forward_hook(lambda module, args, out: seen.append(out))
+    with wrapper.optim_context(net):
+        out = net(x)
+    assert seen[0].dtype == out.dtype == torch.float32
+    assert torch.equal(
+        seen[0], nn.functional.linear(x.bfloat16(), *(p.bfloat16() for p in net[0].parameters())).float()
+    )
+    assert torch.equal(out, net[1](seen[0]))
+    assert not torch.equal(net(x), out)  # in fp32 again

@@ -1,0 +1,113 @@
+"""Every shipped detection config takes one real optimiser step; only sizes and numbers of images are changed."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from tiny_coco import write_coco
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / 'configs/det').glob('*.py'))
+
+
+def shrink(node):
+    """Make all image sizes in a config an eighth."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ('scale', 'crop_size'):
+                sizes = [tuple(side // 8 for side in size) for size in (value if isinstance(value, list) else [value])]
+                node[key] = sizes if isinstance(value, list) else sizes[0]
+            shrink(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            shrink(value)
+
+
+def prepare(cfg, coco, work_dir, **dataset):
+    """Set a config up for two small images."""
+    cfg.merge_from_dict(
+        dict(
+            work_dir=str(work_dir),
+            experiment_name=work_dir.name,
+            randomness=dict(seed=0),
+            model=dict(backbone=dict(init_cfg=None)),
+            train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset),
+            train_cfg=dict(max_epochs=1),
+            val_cfg=None,
+            val_dataloader=None,
+            val_evaluator=None,
+            default_hooks=dict(checkpoint=None),  # half a gigabyte each
+        )
+    )
+    cfg.train_dataloader.dataset.data_root = f'{coco}/'
+    cfg.model.data_preprocessor.pad_size_divisor = min(cfg.model.data_preprocessor.pad_size_divisor, 128)
+    shrink(cfg.train_dataloader)
+    cfg.model.train_cfg.rpn_proposal.max_per_img = 64  # fewer regions, whose heads take most of the time
+    rcnn = cfg.model.train_cfg.rcnn
+    for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
+        stage.sampler.num = 16
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    root = tmp_path_factory.mktemp('coco')
+    write_coco(root, ['train2017'])
+    return root
+
+
+def step(cfg):
+    """Train for an epoch of one iteration; check that all parameters took part and return the runner."""
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 1
+    assert np.isfinite(runner.message_hub.get_scalar('train/loss').current())
+    trainable = [(name, p) for name, p in runner.model.named_parameters() if p.requires_grad]
+    assert not [name for name, p in trainable if p not in runner.optim_wrapper.optimizer.state]
+    return runner
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_one_step(path, coco, tmp_path):
+    cfg = Config.fromfile(path)
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
+    pretraining = f'configs/pretrain/{Path(cfg.model.backbone.init_cfg.checkpoint).parent.name}.py'
+    assert pretraining in path.read_text() and (ROOT / pretraining).is_file()
+
+    prepare(cfg, coco, tmp_path)
+    runner = step(cfg)
+    assert len(runner.train_dataloader.dataset) == 2  # the config leaves out the photo without annotations
+    assert tuple(cfg.model.neck.in_channels) == runner.model.backbone.out_channels
+    groups = runner.optim_wrapper.optimizer.param_groups
+    assert len({group['lr'] for group in groups}) == runner.model.backbone.num_blocks + 2
+    assert {group['weight_decay'] for group in groups} == {0.0, cfg.optim_wrapper.optimizer.weight_decay}
+
+
+def test_images_without_annotations(coco, tmp_path):
+    cfg = Config.fromfile(ROOT / 'configs/det/mask-rcnn_dyvit-t_fpn_1x_coco.py')
+    prepare(cfg, coco, tmp_path, filter_cfg=None, indices=[2, 2])
+    cfg.model.backbone.arch, cfg.model.neck.in_channels = 'pico', [32, 64, 128, 256]
+    step(cfg)
+
+
+def test_own_classes_of_the_docs(coco, tmp_path):
+    text = re.search(r'```python\n(.*?)```', (ROOT / 'docs/detection.md').read_text(), re.S)[1]
+    text = text.replace("'./mask", f"'{ROOT}/configs/det/mask").replace("'bolt', 'nut'", "'person', 'dog'")
+    (tmp_path / 'config.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'config.py')
+    assert cfg.test_dataloader.dataset.data_root in cfg.test_evaluator.ann_file
+    prepare(cfg, coco, tmp_path)
+    cfg.model.backbone.arch, cfg.model.neck.in_channels = 'pico', [32, 64, 128, 256]
+    runner = step(cfg)
+    assert runner.train_dataloader.dataset[0]['data_samples'].gt_instances.labels.tolist() == [0, 1]
+    assert runner.model.roi_head.bbox_head.fc_cls.out_features == 3
+
+
+def test_docstrings_say_how_to_run_and_what_is_known():
+    assert len(CONFIGS) == 10
+    for path in CONFIGS:
+        head = path.read_text().split('"""')[1]
+        assert f'tools/dist_train.sh configs/det/{path.name} 8' in head, f'{path.name}: no command'
+        assert 'Hardware: 8 GPUs' in head and 'not run' in head, path.name
