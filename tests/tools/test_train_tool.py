@@ -73,6 +73,17 @@ def test_checkpoint_of_another_architecture_is_not_resumed(trained, tmp_path):
     assert 'backbone.stem.weight (16, 12) instead of (32, 12)' in error
 
 
+def test_checkpoint_that_would_run_code_is_refused(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'ran'),)
+
+    torch.save(dict(state_dict={}, meta={}, extra=Code()), tmp_path / 'unsafe.pth')
+    error = last_line(call(tmp_path, 'train.py', TINY, '--resume', 'unsafe.pth', succeeds=False))
+    assert error.startswith('ValueError: unsafe.pth holds more than weights and plain data')
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_broken_runs_say_so_last(tmp_path):
     options = ['--work-dir', 'out', '--cfg-options', 'optim_wrapper.optimizer.lr=1e35']
     printed = call(tmp_path, 'dist_train.sh', TINY, 2, *options, succeeds=False)
