@@ -1,5 +1,5 @@
 import pytest
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 from torch import nn
 
 from coma_mm.models import CoMA, DyViT
@@ -49,6 +49,18 @@ def test_rates_follow_depth(spelling):
         assert rates[id(parameter)] == 0.5 ** (depths - 1 - depth)
     assert rates[id(model.head.weight)] == 1 and rates[id(model.backbone.stem.weight)] == 0.5**8
     assert len(groups(model, **spelling)) < 20
+
+
+def test_classifier_of_mmpretrain():
+    """It has a ``get_layer_depth`` of its own, which asks the backbone."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        head = dict(type='LinearClsHead', num_classes=3, in_channels=256)
+        backbone, neck = dict(type='coma_mm.DyViT', arch='pico'), dict(type='GlobalAveragePooling')
+        model = MODELS.build(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
+    rates = {id(p): group['lr'] for group in groups(model, layer_decay_rate=0.5) for p in group['params']}
+    assert len(rates) == len(list(model.parameters()))
+    assert rates[id(model.head.fc.weight)] == 1 and rates[id(model.backbone.stages[3].blocks[0].norm1.bias)] == 0.5
+    assert rates[id(model.backbone.stem.weight)] == 0.5**8
 
 
 def test_a_model_without_depths_is_an_error():
