@@ -25,7 +25,7 @@ FOLDERS = {
     'models': {'masking', 'registry'},
     'datasets': {'masking', 'registry'},
     'evaluation': {'masking', 'registry', 'models'},
-    'visualization': {'registry', 'evaluation', 'models'},
+    'visualization': {'registry', 'files', 'evaluation', 'models'},
     'engine': {'registry', 'datasets', 'evaluation', 'visualization', 'models'},
 }
 

@@ -18,6 +18,7 @@ from mmengine.registry import MODELS, init_default_scope  # noqa: E402
 
 from coma_mm import __version__  # noqa: E402
 from coma_mm.engine.cli import checkpoint_file, read_config  # noqa: E402
+from coma_mm.files import whole_file  # noqa: E402
 from coma_mm.models import load_backbone, read_checkpoint  # noqa: E402
 
 
@@ -88,18 +89,14 @@ def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]
 
 
 def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
-    """Write all or nothing."""
-    part = f'{path}.part'
-    try:
+    """Write the file that the name's ending asks for."""
+    with whole_file(path) as unfinished:
         if path.endswith('.pth'):
-            torch.save(dict(state_dict=weights, meta=meta), part)
+            torch.save(dict(state_dict=weights, meta=meta), unfinished)
         else:
             from safetensors.torch import save_file
 
-            save_file(weights, part, metadata=meta)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+            save_file(weights, unfinished, metadata=meta)
 
 
 def main() -> None:

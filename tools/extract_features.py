@@ -18,9 +18,10 @@ from PIL import Image, ImageOps  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from coma_mm.datasets import UnreadableImageError, read_image  # noqa: E402
-from coma_mm.datasets.folder import find_images  # noqa: E402
+from coma_mm.datasets.folder import find_named_images  # noqa: E402
 from coma_mm.engine.cli import checkpoint_file, read_config  # noqa: E402
 from coma_mm.evaluation import collect_features  # noqa: E402
+from coma_mm.files import whole_file  # noqa: E402
 from coma_mm.models import FeatureExtractor, read_checkpoint  # noqa: E402
 
 
@@ -52,19 +53,10 @@ def parse_args() -> Namespace:
     return args
 
 
-def find_paths(names: list[str]) -> tuple[list[str], list[str | None]]:
-    """Return image files, those in folders included, and the class of each: the first sub-folder on the way to it."""
-    paths, classes = [], []
-    for name in names:
-        is_file = Path(name).is_file()
-        found = [name] if is_file else find_images(name)
-        if not found:
-            raise FileNotFoundError(f'there is no {"image in the folder" if Path(name).is_dir() else "file"} {name}')
-        for path in found:
-            parts = () if is_file else Path(path).relative_to(name).parts
-            classes.append(parts[0] if len(parts) > 1 else None)
-        paths += found
-    return paths, classes
+def find_class(name: str, path: str) -> str | None:
+    """Return the first sub-folder on the way from a folder that was named to an image."""
+    parts = Path(path).relative_to(name).parts
+    return parts[0] if len(parts) > 1 else None
 
 
 class Images(Dataset):
@@ -105,22 +97,12 @@ def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:
     return FeatureExtractor(cfg.model.backbone, pool, preprocessor)
 
 
-def save(path: Path, **arrays: np.ndarray) -> None:
-    """Write an npz file, all of it or nothing."""
-    part = path.with_name(f'{path.name}.part')
-    try:
-        with part.open('wb') as file:
-            np.savez(file, **arrays)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def main() -> None:
     """Extract."""
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
-    paths, classes = find_paths(args.images)
+    named = find_named_images(args.images)
+    paths, classes = [path for _, path in named], [find_class(*pair) for pair in named]
     model = build_extractor(cfg, args.pool == 'mean')
     model.load_backbone(read_checkpoint(args.checkpoint), args.checkpoint)
     model = model.to(args.device).eval()
@@ -148,7 +130,8 @@ def main() -> None:
     classes = [classes[i] for i in read]
     if all(classes):
         arrays['classes'], arrays['labels'] = np.unique(classes, return_inverse=True)
-    save(Path(args.out), **arrays)
+    with whole_file(args.out) as unfinished:
+        np.savez(unfinished, **arrays)
     of_classes = f' of {len(arrays["classes"])} classes' if 'classes' in arrays else ', without labels'
     print(f'\n{len(read)} images{of_classes}, {features.shape[1]} features each')
     print(f'written to {args.out}')

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, TRANSFORMS, init_default_scope  # noqa: E4
 from PIL import Image, ImageOps  # noqa: E402
 
 from coma_mm.datasets import UnreadableImageError, read_image  # noqa: E402
-from coma_mm.datasets.folder import find_images  # noqa: E402
+from coma_mm.datasets.folder import find_named_images  # noqa: E402
 from coma_mm.engine import load_exactly  # noqa: E402
 from coma_mm.engine.cli import checkpoint_file, read_config  # noqa: E402
 from coma_mm.models import read_checkpoint  # noqa: E402
@@ -52,26 +52,15 @@ def build_mask_transform(cfg: Config):
     return TRANSFORMS.build(transform)
 
 
-def find_paths(names: list[str], limit: int) -> list[Path]:
-    """Return image files, those in folders included."""
-    paths = []
-    for name in names:
-        found = [name] if Path(name).is_file() else find_images(name)
-        if not found:
-            what = 'no image in the folder' if Path(name).is_dir() else 'no file'
-            raise FileNotFoundError(f'there is {what} {name}')
-        paths += found
-    if len(paths) > limit:
-        print(f'drawing the first {limit} of {len(paths)} images')
-    return [Path(path) for path in paths[:limit]]
-
-
 def main() -> None:
     """Draw."""
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     transform = build_mask_transform(cfg)
-    paths = find_paths(args.images, args.max_images)
+    paths = [Path(path) for _, path in find_named_images(args.images)]
+    if len(paths) > args.max_images:
+        print(f'drawing the first {args.max_images} of {len(paths)} images')
+        paths = paths[: args.max_images]
     height, width = transform.input_size
     # The largest part of the shape of training in the middle of the image, scaled to that size.
     images = [Image.fromarray(read_image(path)) for path in paths]

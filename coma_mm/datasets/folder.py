@@ -137,3 +137,18 @@ def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str
         names = (name for name in files if not name.startswith('.') and name.lower().endswith(tuple(extensions)))
         paths.extend(os.path.join(path, name) for name in sorted(names))
     return paths
+
+
+def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return ``(name, path)`` for each image file named and for all images in each folder named.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or no image in a folder.
+    """
+    named = []
+    for name in names:
+        paths = [name] if os.path.isfile(name) else find_images(name)
+        if not paths:
+            raise FileNotFoundError(f'there is {"no image in the folder" if os.path.isdir(name) else "no file"} {name}')
+        named += [(name, path) for path in paths]
+    return named

@@ -22,7 +22,7 @@ def check_channels(model: nn.Module) -> None:
     expected = getattr(neck, 'in_channels', None)
     if isinstance(expected, (list, tuple)):  # a pyramid takes all maps, a classifier's pooling has no such attribute
         _compare(backbone, 'neck', expected, channels)
-    if neck is not None and not _keeps_channels(neck):
+    if neck is not None and next(neck.parameters(), None) is not None:  # one that only pools keeps the channels
         return
     for name in ('decode_head', 'auxiliary_head', 'head'):
         head = getattr(model, name, None)
@@ -53,11 +53,6 @@ def _compare(backbone: nn.Module, place: str, expected, actual) -> None:
             f'model.{place}.in_channels={expected} does not fit {_describe(backbone)}, which returns {actual}; '
             f'set model.{place}.in_channels={actual}'
         )
-
-
-def _keeps_channels(neck: nn.Module) -> bool:
-    """Whether a neck only pools, as the classifiers' do: nothing that is learnt."""
-    return not any(True for _ in neck.parameters())
 
 
 def _describe(backbone: nn.Module) -> str:

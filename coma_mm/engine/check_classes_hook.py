@@ -1,9 +1,9 @@
 """Folders and models that do not have the same classes are errors before the first step."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ..registry import HOOKS
+from .wrappers import unwrap
 
 
 def require_same_classes(one, other, names: tuple[str, str]) -> None:
@@ -48,7 +48,7 @@ class CheckClassesHook(Hook):
         self._check(runner, runner.test_loop.dataloader.dataset)
 
     def _check(self, runner, dataset) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         classes = dataset.metainfo.get('classes')
         if classes is None:
             return

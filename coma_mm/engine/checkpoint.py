@@ -1,11 +1,12 @@
 """Checkpoints that do not fit the model are errors, not warnings that scroll by."""
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from torch import nn
 
 from ..models.pretrained import get_state_dict, load_weights
 from ..registry import HOOKS
+from .wrappers import unwrap
 
 
 def load_exactly(model: nn.Module, checkpoint: dict, source: str = 'the checkpoint') -> None:
@@ -39,7 +40,7 @@ class ExactCheckpointHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Try the checkpoint."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         model = model.module if isinstance(model, BaseTTAModel) else model
         if hasattr(model, 'load_backbone'):  # it takes the backbone of any checkpoint
             model.load_backbone(checkpoint, 'the checkpoint')

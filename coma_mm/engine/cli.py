@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from ..models import read_checkpoint
 from .channels import check_channels
 from .paths import short_path
+from .wrappers import unwrap
 
 
 def make_parser(description: str) -> ArgumentParser:
@@ -72,7 +72,7 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
     CheckpointLoader.register_scheme('', read_checkpoint, force=True)  # '': files
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    check_channels(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+    check_channels(unwrap(runner.model))
     return runner
 
 

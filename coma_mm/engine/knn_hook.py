@@ -5,16 +5,15 @@ import torch
 from mmengine.dataset import default_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.structures import BaseDataElement
 from mmengine.utils import get_object_from_string
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..evaluation import NearestNeighbours, collect_features
 from ..models import FeatureExtractor
 from ..registry import DATASETS, HOOKS
 from .check_classes_hook import require_same_classes
+from .wrappers import unwrap
 
 
 @HOOKS.register_module()
@@ -86,7 +85,7 @@ class KNNHook(Hook):
         self.loaders = self._loader(train), self._loader(val)
         if runner.message_hub.get_info('knn_start') is None:
             runner.message_hub.update_info('knn_start', self._evaluate(runner))
-            backbone = _unwrap(runner.model).backbone
+            backbone = unwrap(runner.model).backbone
             loaded = runner._has_loaded or 'Pretrained' in str(getattr(backbone, 'init_cfg', None))
             runner.message_hub.update_info('knn_start_weights', 'loaded' if loaded else 'random')
 
@@ -130,7 +129,7 @@ class KNNHook(Hook):
         )
 
     def _evaluate(self, runner) -> float:
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         training = model.training
         extractor = FeatureExtractor(model.backbone, self.pool, model.data_preprocessor).eval()
         classifier = NearestNeighbours(*collect_features(extractor, self.loaders[0]), self.temperature)
@@ -139,7 +138,3 @@ class KNNHook(Hook):
         accuracy = 100 * (classifier.predict(features, [self.k])[:, 0] == labels).double().mean().item()
         runner.visualizer.add_scalars({f'knn/top1_k{self.k}': accuracy}, runner.iter)
         return accuracy
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

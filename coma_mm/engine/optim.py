@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from ..registry import OPTIM_WRAPPERS
+from .wrappers import unwrap
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -47,7 +47,7 @@ class AutocastOptimWrapper(OptimWrapper):
             if not self.modules:
                 stack.enter_context(autocast)
             for name in self.modules:
-                module = (model.module if is_model_wrapper(model) else model).get_submodule(name)
+                module = unwrap(model).get_submodule(name)
                 module.forward = _with_fp32_results(autocast(module.forward))
                 stack.callback(delattr, module, 'forward')  # which leaves the class's own
             yield

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ..registry import DATASETS, HOOKS
 from ..visualization import draw_reconstructions, reconstruct_images
 from .paths import short_path
+from .wrappers import unwrap
 
 
 @contextmanager
@@ -91,7 +91,7 @@ class ReconstructionHook(Hook):
 
     @master_only
     def _draw(self, runner, step: int, each: bool = False) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         result = reconstruct_images(model, self.images, self.mask)
         path = osp.join(runner.work_dir, self.out)
         draw_reconstructions(result, path, self.names)

@@ -83,7 +83,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
                 from safetensors import safe_open
 
                 with safe_open(local, framework='pt') as file:
-                    weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is not a dict
+                    weights = {key: file.get_tensor(key) for key in file.keys()}
                     return dict(state_dict=weights, meta=file.metadata() or {})
             checkpoint = _unpickle(str(local), map_location)
         except ImportError:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..evaluation import mean_colour_baseline, psnr
+from ..files import whole_file
 
 GREY = 0.5  # of units that a branch does not see
 ERROR_SCALE = 0.5  # absolute error drawn as the brightest colour; fixed, so that pictures can be compared
@@ -145,12 +146,8 @@ def draw_reconstructions(reconstructions: Reconstructions, path: str | os.PathLi
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
-    try:
+    with whole_file(path) as unfinished:
         figure.savefig(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _shorten(name: str, length: int = 20) -> str:

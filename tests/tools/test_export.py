@@ -40,7 +40,7 @@ def test_export_and_load_without_us(checkpoint, tmp_path):
     settings = json.loads(meta['backbone'])
     assert settings.pop('type') == 'coma_mm.DyViT'
     DyViT(**settings).load_state_dict(plain['state_dict'])
-    assert not list(tmp_path.glob('*.part'))
+    assert not list(tmp_path.glob('.*'))
 
 
 def test_bare_weights_with_their_config(checkpoint, tmp_path, monkeypatch, capfd):

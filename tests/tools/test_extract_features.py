@@ -136,7 +136,7 @@ def test_nothing_half_written_is_left(folder, tmp_path, monkeypatch):
     (tmp_path / 'features.npz').write_bytes(b'of another run')
 
     def fill_the_disk(file, **arrays):
-        file.write(b'half')
+        file.write_bytes(b'half')
         raise OSError('No space left on device')
 
     monkeypatch.setattr(np, 'savez', fill_the_disk)
