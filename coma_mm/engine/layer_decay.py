@@ -1,7 +1,9 @@
 """Few parameter groups: by depth in the backbone and by weight decay."""
 
+import torch
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.utils import digit_version
 from torch import nn
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -19,9 +21,17 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     parameter at depth d of D has the base rate times ``rate ** (D - 1 - d)``. 1.0, the default, is no decay and asks
     nothing of the model; otherwise the depths come from ``get_layer_depth`` of the model or of its backbone.
 
+    AdamW runs fused, one pass over each tensor, where torch can do that and the config does not say ``fused=False``.
+
     Raises:
         ValueError: if there is a decay rate other than 1 and nothing to tell depths.
     """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimizer of a model and its wrapper."""
+        if self.optimizer_cfg['type'] == 'AdamW':
+            self.optimizer_cfg = {'fused': _can_fuse(model), **self.optimizer_cfg}
+        return super().__call__(model)
 
     def add_params(self, params: list, module: nn.Module, **kwargs) -> None:
         """Append the groups of all trainable parameters of ``module`` to ``params``."""
@@ -53,3 +63,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 'use a backbone that has it, such as coma_mm.DyViT, or layer_decay_rate=1.0'
             )
         return rate ** (depths - 1 - depth)
+
+
+def _can_fuse(model: nn.Module) -> bool:
+    on_gpu = all(parameter.is_cuda for parameter in model.parameters())
+    return on_gpu or digit_version(torch.__version__) >= digit_version('2.4')  # which brought it to the CPU

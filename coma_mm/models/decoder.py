@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .dm_msa import MSA
+from .dm_msa import MSA, Keep, identity
 from .dyvit import Block, initialize_linear
 from .mask_units import sincos_positions
 
@@ -56,17 +56,23 @@ class MaskedDecoder(BaseModule):
         return gaps.scatter(1, idx[..., None].expand_as(embedded), embedded)
 
     @abstractmethod
-    def mix(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Let all units exchange what they know, ``(B, U, D)`` to the same."""
+    def mix(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
+        """Let all units exchange what they know, ``(B, U, D)`` to what ``keep`` leaves of it."""
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Decode filled units, ``(B, U, D)`` to normalised ``(B, U, D)``; :meth:`predict` turns those into pixels."""
+    def forward(self, x: Tensor, grid: tuple[int, int], keep: Keep = identity) -> Tensor:
+        """Predict pixels from filled units.
+
+        Args:
+            x: ``(B, U, D)``.
+            grid: ``(Hu, Wu)``.
+            keep: chooses the units whose prediction is wanted, ``(B, U, D)`` to ``(B', U', D)``. The others are not
+                computed beyond the last block's mixing, the last place where those that are wanted look at them.
+
+        Returns:
+            ``(B', U', V)``.
+        """
         positions = sincos_positions(grid, 1, self.dim, None, x.device, self.mask_token.dtype)
-        return self.norm(self.mix(x + positions[:, 0], grid))
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Predict the pixels of decoded units, ``(B, U, D)`` to ``(B, U, V)``."""
-        return self.prediction(x)
+        return self.prediction(self.norm(self.mix(x + positions[:, 0], grid, keep)))
 
 
 @MODELS.register_module()
@@ -97,11 +103,11 @@ class ViTDecoder(MaskedDecoder):
         self.blocks = nn.ModuleList(Block(dim, MSA(dim, num_heads), mlp_ratio) for _ in range(depth))
         self.apply(initialize_linear)
 
-    def mix(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    def mix(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
         """Attend over all units."""
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
-        return x
+        return self.blocks[-1](x, None, keep)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -113,9 +119,10 @@ class ConvNeXtBlock(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform, ``(B, Hu, Wu, D)`` to the same."""
-        return x + self.mlp(self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
+    def forward(self, x: Tensor, grid: tuple[int, int], keep: Keep = identity) -> Tensor:
+        """Transform, ``(B, U, D)`` to what ``keep`` leaves of it."""
+        mixed = self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
+        return keep(x) + self.mlp(self.norm(keep(mixed)))
 
 
 @MODELS.register_module()
@@ -141,9 +148,11 @@ class ConvNeXtDecoder(MaskedDecoder):
         init_cfg: dict | None = None,
     ):
         super().__init__(in_channels, out_channels, dim, init_cfg)
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, kernel_size) for _ in range(depth)))
+        self.blocks = nn.ModuleList(ConvNeXtBlock(dim, kernel_size) for _ in range(depth))
         self.apply(initialize_linear)
 
-    def mix(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    def mix(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
         """Convolve over the grid of units."""
-        return self.blocks(x.unflatten(1, grid)).flatten(1, 2)
+        for block in self.blocks[:-1]:
+            x = block(x, grid)
+        return self.blocks[-1](x, grid, keep)

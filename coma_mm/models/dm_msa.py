@@ -8,6 +8,7 @@ a ``view`` and a ``Linear``; windows lie inside units, so it is the same convolu
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,13 @@ from torch import Tensor, nn
 
 # One entry for each run of equally large attention blocks: (blocks, tokens per block). None: one block, all tokens.
 Blocks = tuple[tuple[int, int], ...]
+# Which tokens to go on with, (B, N, C) to (B', N', C).
+Keep = Callable[[Tensor], Tensor]
+
+
+def identity(x: Tensor) -> Tensor:
+    """Keep all tokens."""
+    return x
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Tensor:
@@ -64,10 +72,10 @@ class MSA(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, blocks: Blocks | None = None) -> Tensor:
-        """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`."""
+    def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
+        """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`, ``keep`` as in ``dyvit.Block``."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        return self.proj(attend(q, k, v, blocks).flatten(2))
+        return self.proj(keep(attend(q, k, v, blocks).flatten(2)))
 
 
 class DMMSA(nn.Module):
@@ -111,14 +119,14 @@ class DMMSA(nn.Module):
         self.kv = nn.ModuleList(conv(dim, 2 * heads * head_dim, window, qkv_bias) for window, heads in self.groups)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, blocks: Blocks | None = None) -> Tensor:
-        """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`."""
+    def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
+        """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`, ``keep`` as in ``dyvit.Block``."""
         queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
         outs = []
         for q, (_, heads), conv in zip(queries, self.groups, self.kv):
             k, v = conv(x).unflatten(-1, (2, heads, -1)).unbind(2)  # B, M, h of the group, d
             outs.append(attend(q, k, v, blocks))
-        return self.proj(torch.cat(outs, 2).flatten(2))
+        return self.proj(keep(torch.cat(outs, 2).flatten(2)))
 
 
 class WindowConv(nn.Linear):

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..masking import unit_grid
 from ..registry import MODELS
-from .dm_msa import DMMSA, MSA, Blocks
+from .compiled import compile_blocks
+from .dm_msa import DMMSA, MSA, Blocks, Keep, identity
 from .mask_units import UNIT_SIDE, attention_blocks, sincos_positions, split_units, tokens_to_map, unit_patches
 
 # Ours: the paper's table is not public to us. Measured parameters and GMACs: docs/models.md.
@@ -38,13 +39,15 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float):
         super().__init__()
-        self.rate = rate
+        self.active = rate > 0
+        # A tensor, since torch.compile would make code of its own for each block's number.
+        self.register_buffer('kept', torch.tensor(1 - rate), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop, ``(B, N, C)`` to the same; the identity in eval mode or at rate 0."""
-        if not self.training or not self.rate:
+        if not self.training or not self.active:
             return x
-        return x * x.new_empty(x.shape[0], 1, 1).bernoulli_(1 - self.rate).div_(1 - self.rate)
+        return x * (torch.bernoulli(self.kept.expand(x.shape[0], 1, 1)) / self.kept).to(x.dtype)
 
 
 class LayerScale(nn.Module):
@@ -88,9 +91,15 @@ class Block(nn.Module):
         self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, blocks: Blocks | None = None) -> Tensor:
-        """Transform, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` restricts attention, see :func:`.dm_msa.attend`."""
-        x = x + self.drop_path(self.scale1(self.attn(self.norm1(x), blocks)))
+    def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
+        """Transform, ``(B, N, C)`` to ``(B, N, C)``.
+
+        Args:
+            x: tokens.
+            blocks: restricts attention, see :func:`.dm_msa.attend`.
+            keep: chooses the tokens worth going on with, once all have been attended to.
+        """
+        x = keep(x) + self.drop_path(self.scale1(self.attn(self.norm1(x), blocks, keep)))
         return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
 
 
@@ -156,6 +165,8 @@ class DyViT(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
         norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
+        compile: ``torch.compile`` each block, ``True`` or a dict of its options. For images of one size: leave it off
+            in detection, where sizes vary.
         pretrained: short for ``init_cfg=dict(type='coma_mm.Pretrained', checkpoint=pretrained)``.
         init_cfg: mmengine's initialisation config.
 
@@ -183,6 +194,7 @@ class DyViT(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        compile: bool | dict = False,
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ):
@@ -231,6 +243,8 @@ class DyViT(BaseModule):
             self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
         self.apply(initialize_linear)
         self._freeze_stages()
+        if compile:
+            compile_blocks(self, **({} if compile is True else compile))
 
     def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode whole images, or the visible units of each.

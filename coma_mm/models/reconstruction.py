@@ -22,9 +22,9 @@ class PixelTarget:
         self.unit_size = unit_size
         self.norm_pix = norm_pix
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """Return the targets, ``(B, C, H, W)`` to ``(B, U, V)``."""
-        units, mean, scale = self._statistics(image)
+    def __call__(self, image: Tensor, idx: Tensor | None = None) -> Tensor:
+        """Return the targets of the units ``idx`` ``(B, K)`` or of all, ``(B, C, H, W)`` to ``(B, K, V)``."""
+        units, mean, scale = self._statistics(image, idx)
         return (units - mean) / scale if self.norm_pix else units
 
     def to_image(self, prediction: Tensor, image: Tensor) -> Tensor:
@@ -44,8 +44,8 @@ class PixelTarget:
         units = prediction.unflatten(-1, (image.shape[1], self.unit_size, self.unit_size))
         return join_units(units, unit_grid(image.shape[-2:], self.unit_size))
 
-    def _statistics(self, image: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        units = split_units(image, self.unit_size).flatten(2)
+    def _statistics(self, image: Tensor, idx: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        units = split_units(image, self.unit_size, idx).flatten(2)
         if not self.norm_pix:
             return units, None, None
         variance, mean = torch.var_mean(units, -1, keepdim=True)

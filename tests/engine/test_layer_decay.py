@@ -1,15 +1,17 @@
 import pytest
+import torch
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
+from mmengine.utils import digit_version
 from torch import nn
 
 from coma_mm.models import CoMA, DyViT
 
 
-def groups(model, **paramwise):
+def groups(model, optimizer=None, **paramwise):
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(
             type='coma_mm.LayerDecayOptimWrapperConstructor',
-            optim_wrapper_cfg=dict(optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.05)),
+            optim_wrapper_cfg=dict(optimizer={'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.05, **(optimizer or {})}),
             paramwise_cfg=paramwise,
         )
     )
@@ -30,6 +32,12 @@ def test_flat_parameters_have_no_weight_decay_and_there_are_two_groups():
         else:
             flat = name.endswith('bias') or '.norm' in name or 'mask_token' in name
             assert id(parameter) in (free if flat else decayed), name
+
+
+def test_adamw_is_fused_where_torch_can_and_nobody_objects():
+    fused = digit_version(torch.__version__) >= digit_version('2.4')
+    assert all(group['fused'] is fused for group in groups(DyViT('pico')))
+    assert not any(group['fused'] for group in groups(DyViT('pico'), optimizer=dict(fused=False)))
 
 
 class Detector(nn.Module):

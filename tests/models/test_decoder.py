@@ -21,8 +21,19 @@ def test_every_unit_lands_in_its_place(kind):
                 torch.testing.assert_close(filled[b, unit], expected)
             else:
                 assert torch.all(filled[b, unit] == 1e4)
-    out = decoder(filled, GRID)
-    assert out.shape == (2, 12, 32) and decoder.predict(out).shape == (2, 12, 48)
+    assert decoder(filled, GRID).shape == (2, 12, 48)
+
+
+@pytest.mark.parametrize('kind', [ViTDecoder, ConvNeXtDecoder])
+def test_units_that_nobody_asks_for_are_still_looked_at(kind):
+    decoder = kind(16, 48, dim=32, depth=2).double().eval()
+    x = torch.randn(4, 12, 32, dtype=torch.float64)
+    idx = torch.tensor([[7, 0, 3]] * 4)[..., None]
+
+    def keep(tokens):
+        return tokens.gather(1, idx.expand(-1, -1, tokens.shape[-1]))
+
+    torch.testing.assert_close(decoder(x, GRID, keep), keep(decoder(x, GRID)), rtol=0, atol=1e-12)
 
 
 def test_stages_are_summed_after_one_convolution_each():

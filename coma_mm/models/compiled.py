@@ -1,0 +1,23 @@
+"""torch.compile block by block: short compilation, static shapes, the same checkpoint keys."""
+
+import torch
+from torch import nn
+
+
+def compile_blocks(model: nn.Module, **options) -> None:
+    """Have each transformer block of a model compiled when it is first called.
+
+    Blocks are the members of every ``ModuleList`` called ``blocks`` or ``layers``. Blocks of equal shape share their
+    code, and gathers, hooks and the loss stay outside, where they would break graphs or make compilation long.
+
+    Args:
+        model: anything with such lists; keeps its parameters and their names.
+        **options: of ``torch.compile``, e.g. ``mode='max-autotune-no-cudagraphs'``.
+    """
+    # The default of 8 is per function, not per block: four stages, twice (with gradient and without), and the decoder
+    # are more, and what is beyond the limit silently runs uncompiled.
+    torch._dynamo.config.cache_size_limit = max(128, torch._dynamo.config.cache_size_limit)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and name.rpartition('.')[2] in ('blocks', 'layers'):
+            for block in module:
+                block.compile(**{'dynamic': False, **options})
