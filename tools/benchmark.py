@@ -4,14 +4,18 @@
 import json
 import multiprocessing
 import platform
+import random
 import subprocess
 import sys
+import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -21,56 +25,87 @@ if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is 
 
 import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
+from mmengine.dataset import default_collate  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmengine.registry import MODELS, init_default_scope  # noqa: E402
+from mmengine.registry import DATASETS, MODELS, init_default_scope  # noqa: E402
 from mmengine.utils import get_installed_path  # noqa: E402
+from PIL import Image  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from coma_mm.datasets import ComplementaryMask  # noqa: E402
-from coma_mm.models import DyViT  # noqa: E402
+from coma_mm.datasets.photos import PHOTOS, photo_path  # noqa: E402
+from coma_mm.engine.flops import count_flops  # noqa: E402
+from coma_mm.models import DyViT, ViTDecoder  # noqa: E402
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+LOADED = 64  # images of one measurement of loading
+PACKAGES = ('torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'timm', 'simplejpeg', 'pillow')
+
+
+@dataclass
+class Table:
+    """What a suite measured; ratios are to its first row."""
+
+    unit: str
+    rows: dict[str, list[float]]  # all rounds of each
+    columns: dict[str, dict[str, float]] = field(default_factory=dict)  # further numbers: column -> row -> number
 
 
 def parse_args() -> Namespace:
     """Parse the options."""
-    parser = ArgumentParser(description=__doc__, epilog='The first model of a table is what ratios refer to.')
+    parser = ArgumentParser(description=__doc__, epilog='The first row of a table is what ratios refer to.')
     parser.add_argument('suites', nargs='+', choices=SUITES, metavar='SUITE', help=', '.join(SUITES))
-    parser.add_argument('--only', nargs='+', metavar='NAME', help='models whose names contain one of these')
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='rows whose names contain one of these')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
     parser.add_argument('--precision', choices=DTYPES, default='fp32', help='of autocast (%(default)s)')
-    parser.add_argument('--compile', action='store_true', help='torch.compile all models')
+    parser.add_argument('--compile', action='store_true', help='torch.compile: ours by block, all others as a whole')
     parser.add_argument('--batch', type=int, default=8, help='images (%(default)s)')
     parser.add_argument('--size', type=int, default=224, help='side of the images in pixels (%(default)s)')
+    parser.add_argument(
+        '--data', metavar='FOLDER', help='JPEGs for the suite data (default: bundled photos, 500 x 375)'
+    )
     parser.add_argument('--rounds', type=int, default=9, help='rounds that count; one more warms up (%(default)s)')
     parser.add_argument('--json', metavar='OUT', help='write results, machine and versions to this file')
     args = parser.parse_args()
     if args.json and not Path(args.json).absolute().parent.is_dir():
         parser.error(f'there is no folder {Path(args.json).parent}')
+    if args.data and not Path(args.data).is_dir():
+        parser.error(f'there is no folder {args.data}')
     return args
 
 
 # ---- what is compared ----
 
 
-def mmpretrain_model(path: str) -> nn.Module:
-    """Build the model of one of mmpretrain's own configs, as shipped."""
-    cfg = Config.fromfile(Path(get_installed_path('mmpretrain')) / '.mim/configs' / path)
+def stock_config(path: str) -> Config:
+    """Read one of mmpretrain's own configs, as shipped."""
+    return Config.fromfile(Path(get_installed_path('mmpretrain')) / '.mim/configs' / path)
+
+
+def stock_mae(path: str, **optimizer) -> tuple[nn.Module, dict]:
+    """Return the model and the optimiser settings of one of mmpretrain's MAE configs."""
+    cfg = stock_config(path)
     cfg.model.data_preprocessor = None
-    init_default_scope('mmpretrain')
-    return MODELS.build(cfg.model)
+    wrapper = cfg.optim_wrapper
+    settings = dict(optimizer={**wrapper.optimizer, **optimizer}, paramwise_cfg=wrapper.paramwise_cfg)
+    return MODELS.build(cfg.model), settings
 
 
-def coma(arch: str, **evaluation) -> nn.Module:
-    """Build our pre-training model, as in configs/pretrain."""
-    return MODELS.build(
-        dict(
-            type='coma_mm.CoMA',
-            backbone=dict(type='coma_mm.DyViT', arch=arch),
-            decoder=dict(type='coma_mm.ViTDecoder'),
-            evaluation=evaluation or dict(mode='copy'),
-        )
+def coma(arch: str, compile: bool = False, **evaluation) -> tuple[nn.Module, dict]:
+    """Return our pre-training model and its optimiser settings, as in configs/pretrain."""
+    model = dict(
+        type='coma_mm.CoMA',
+        backbone=dict(type='coma_mm.DyViT', arch=arch),
+        decoder=dict(type='coma_mm.ViTDecoder'),
+        evaluation=evaluation or dict(mode='copy'),
+        compile=compile,
     )
+    settings = dict(
+        optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
+        constructor='coma_mm.LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=1.0),
+    )
+    return MODELS.build(model), settings
 
 
 def timm_model(name: str) -> nn.Module:
@@ -80,25 +115,27 @@ def timm_model(name: str) -> nn.Module:
     return timm.create_model(name, num_classes=0)
 
 
-def backbone(**settings) -> nn.Module:
+def stock_backbone(**settings) -> nn.Module:
     """Build a backbone of mmpretrain."""
-    init_default_scope('mmpretrain')
     return MODELS.build(settings)
 
 
+MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
+MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'
 PRETRAINING = {
-    'MAE ViT-B (mmpretrain)': lambda: mmpretrain_model('mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'),
-    'MAE HiViT-B (mmpretrain)': lambda: mmpretrain_model('mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'),
-    'CoMA DyViT-T': lambda: coma('tiny'),
-    'CoMA DyViT-S': lambda: coma('small'),
-    'CoMA DyViT-B': lambda: coma('base'),
-    'CoMA DyViT-B, evaluation off': lambda: coma('base', mode='off'),
+    'MAE ViT-B (mmpretrain)': partial(stock_mae, MAE_VIT_B),
+    'MAE ViT-B, with our optimiser': lambda: (stock_mae(MAE_VIT_B)[0], coma('pico')[1]),
+    'MAE HiViT-B (mmpretrain)': partial(stock_mae, MAE_HIVIT_B),
+    'CoMA DyViT-T': partial(coma, 'tiny'),
+    'CoMA DyViT-S': partial(coma, 'small'),
+    'CoMA DyViT-B': partial(coma, 'base'),
+    'CoMA DyViT-B, evaluation off': partial(coma, 'base', mode='off'),
 }
 EVALUATION = {
-    'off': lambda: coma('base', mode='off'),
-    'copy every step': lambda: coma('base', mode='copy'),
-    'copy every 100 steps': lambda: coma('base', mode='copy', interval=100),
-    'ema': lambda: coma('base', mode='ema'),
+    'off': partial(coma, 'base', mode='off'),
+    'copy every step': partial(coma, 'base', mode='copy'),
+    'copy every 100 steps': partial(coma, 'base', mode='copy', interval=100),
+    'ema': partial(coma, 'base', mode='ema'),
 }
 ATTENTION = {
     'windows only': dict(attn_window=7, global_blocks=()),
@@ -106,15 +143,15 @@ ATTENTION = {
     'global': dict(),
 }
 BACKBONES = {
-    'ViT-B (mmpretrain)': lambda: backbone(type='VisionTransformer', arch='b', patch_size=16),
-    'Swin-B (mmpretrain)': lambda: backbone(type='SwinTransformer', arch='base'),
-    'HiViT-B (mmpretrain)': lambda: backbone(type='HiViT', arch='base'),
-    'Hiera-B (timm)': lambda: timm_model('hiera_base_224'),
-    'Hiera-B+ (timm)': lambda: timm_model('hiera_base_plus_224'),
-    'DyViT-T': lambda: DyViT('tiny'),
-    'DyViT-S': lambda: DyViT('small'),
-    'DyViT-B': lambda: DyViT('base'),
-    'DyViT-B, 20 of 49 units': lambda: DyViT('base'),
+    'ViT-B (mmpretrain)': partial(stock_backbone, type='VisionTransformer', arch='b', patch_size=16),
+    'Swin-B (mmpretrain)': partial(stock_backbone, type='SwinTransformer', arch='base'),
+    'HiViT-B (mmpretrain)': partial(stock_backbone, type='HiViT', arch='base'),
+    'Hiera-B (timm)': partial(timm_model, 'hiera_base_224'),
+    'Hiera-B+ (timm)': partial(timm_model, 'hiera_base_plus_224'),
+    'DyViT-T': partial(DyViT, 'tiny'),
+    'DyViT-S': partial(DyViT, 'small'),
+    'DyViT-B': partial(DyViT, 'base'),
+    'DyViT-B, 20 of 49 units': partial(DyViT, 'base'),
 }
 
 
@@ -128,23 +165,21 @@ def autocast(args: Namespace):
     return torch.autocast(torch.device(args.device).type, DTYPES[args.precision])
 
 
-def make_step(build: Callable[[], nn.Module], args: Namespace) -> Callable[[], None]:
+def make_step(build: Callable[[], tuple[nn.Module, dict]], args: Namespace) -> Callable[[], None]:
     """Return a full step of pre-training: forward, backward, AdamW."""
     torch.manual_seed(0)
-    model = build().to(args.device)
+    compile_blocks = args.compile and getattr(build, 'func', None) is coma
+    model, settings = build(compile=True) if compile_blocks else build()
+    model.to(args.device)
     model.train()  # on a line of its own: mmpretrain's backbones return nothing
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
+    samples = [None] * args.batch
     if hasattr(model, 'reconstruct'):
         transform = ComplementaryMask(input_size=args.size, unit_size=model.unit_size, ratio=model.mask_ratio)
         masks = [torch.from_numpy(transform({})['mask']) for _ in range(args.batch)]
         samples = dict(mask=torch.stack(masks).to(args.device))
-    else:
-        samples = [None] * args.batch
-    settings = dict(optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05))
-    if hasattr(model, 'reconstruct'):
-        settings['constructor'] = 'coma_mm.LayerDecayOptimWrapperConstructor'
     optimizer = build_optim_wrapper(model, settings).optimizer
-    loss = torch.compile(model.loss) if args.compile else model.loss
+    loss = torch.compile(model.loss) if args.compile and not compile_blocks else model.loss
 
     def step() -> None:
         with autocast(args):
@@ -156,14 +191,16 @@ def make_step(build: Callable[[], nn.Module], args: Namespace) -> Callable[[], N
     return step
 
 
-def make_forward(build: Callable[[], nn.Module], args: Namespace, visible: Tensor | None = None) -> Callable[[], None]:
+def make_forward(build: partial, args: Namespace, visible: Tensor | None = None) -> Callable[[], None]:
     """Return a forward pass without gradient, of whole images or of the units ``visible``."""
     torch.manual_seed(0)
-    model = build().to(args.device)
+    compile_blocks = args.compile and build.func is DyViT
+    model = build(compile=True) if compile_blocks else build()
+    model.to(args.device)
     model.eval()
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     inputs = (images,) if visible is None else (images, visible.to(args.device))
-    function = torch.compile(model) if args.compile else model
+    function = torch.compile(model) if args.compile and not compile_blocks else model
 
     @torch.no_grad()
     def forward() -> None:
@@ -173,13 +210,44 @@ def make_forward(build: Callable[[], nn.Module], args: Namespace, visible: Tenso
     return forward
 
 
-# ---- suites ----
+def make_part(module: nn.Module, x: Tensor, args: Namespace) -> Callable[[], Tensor]:
+    """Return the forward pass of a part of a model, without gradient."""
+
+    @torch.no_grad()
+    def call() -> Tensor:
+        with autocast(args):
+            return module(x)
+
+    return call
 
 
-def run_interleaved(calls: dict[str, Callable[[], None]], args: Namespace) -> dict[str, list[float]]:
-    """Call each in turn, round after round; return seconds of all rounds but the first."""
-    seconds = {name: [] for name in calls}
-    wait = torch.cuda.synchronize if torch.device(args.device).type == 'cuda' else lambda: None
+def make_loading(dataset: dict) -> Callable[[], None]:
+    """Return the loading of the next batch of 64 images, collated."""
+    dataset = DATASETS.build(dataset)
+    numbers = cycle(range(len(dataset)))
+    return lambda: default_collate([dataset[next(numbers)] for _ in range(LOADED)])
+
+
+def make_decoding(folder: Path) -> Callable[[], None]:
+    """Return the decoding of the next 64 files and nothing else."""
+    from simplejpeg import decode_jpeg
+
+    files = cycle([path.read_bytes() for path in sorted(folder.rglob('*')) if path.suffix.lower() in ('.jpg', '.jpeg')])
+    return lambda: [decode_jpeg(next(files), 'RGB') for _ in range(LOADED)]
+
+
+# ---- measuring ----
+
+
+def is_cuda(args: Namespace) -> bool:
+    """Say whether the device is one that works on while we go on."""
+    return torch.device(args.device).type == 'cuda'
+
+
+def run_interleaved(calls: dict[str, Callable[[], None]], args: Namespace, scale: float = 1.0) -> dict:
+    """Call each in turn, round after round; return seconds times ``scale`` of all rounds but the first."""
+    measured = {name: [] for name in calls}
+    wait = torch.cuda.synchronize if is_cuda(args) else lambda: None
     for number in range(args.rounds + 1):
         for name, call in calls.items():
             wait()
@@ -187,45 +255,38 @@ def run_interleaved(calls: dict[str, Callable[[], None]], args: Namespace) -> di
             call()
             wait()
             if number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+                measured[name].append((time.perf_counter() - start) * scale)
+    return measured
 
 
-def choose(models: dict, args: Namespace) -> dict:
-    """Return the models asked for."""
-    chosen = {name: build for name, build in models.items() if not args.only or any(part in name for part in args.only)}
+def choose(rows: dict, args: Namespace) -> dict:
+    """Return the rows asked for."""
+    chosen = {name: build for name, build in rows.items() if not args.only or any(part in name for part in args.only)}
     if not chosen:
-        raise ValueError(f'no model has one of {args.only} in its name; there are: {", ".join(models)}')
+        raise ValueError(f'no row has one of {args.only} in its name; there are: {", ".join(rows)}')
     return chosen
 
 
-def run_step(args: Namespace) -> dict:
-    """Time a step of pre-training."""
-    return run_interleaved({name: make_step(build, args) for name, build in choose(PRETRAINING, args).items()}, args)
+def measure_peaks(args: Namespace) -> tuple[float, float]:
+    """Return what the device reaches at best: operations per second of a matrix product, bytes per second of a copy."""
+    side = 8192 if is_cuda(args) else 2048
+    a, b = (torch.randn(side, side, device=args.device, dtype=DTYPES[args.precision]) for _ in range(2))
+    source, target = torch.randn(2, 2**28 if is_cuda(args) else 2**25, device=args.device)
+    calls = dict(product=lambda: a @ b, copy=lambda: target.copy_(source))
+    fastest = {name: min(seconds) for name, seconds in run_interleaved(calls, args).items()}
+    return 2 * side**3 / fastest['product'], 2 * source.nbytes / fastest['copy']
 
 
-def run_forward(args: Namespace) -> dict:
-    """Time a forward pass of whole images, and of 20 of 49 units."""
-    calls = {}
-    for name, build in choose(BACKBONES, args).items():
-        visible = torch.stack([torch.randperm(49)[:20] for _ in range(args.batch)]) if 'units' in name else None
-        if visible is not None and args.size != 224:
-            raise ValueError('20 of 49 units are those of 224 px; leave --size, or choose models with --only')
-        calls[name] = make_forward(build, args, visible)
-    return run_interleaved(calls, args)
-
-
-def peak_bytes(name: str, args: Namespace) -> int:
-    """Return what two steps add to the memory of a fresh process, at most: weights, optimizer and activations."""
+def peak_bytes(make_call: Callable[[], Callable[[], None]], args: Namespace) -> int:
+    """Return what two calls add to the memory of a fresh process, at most: weights, optimizer, activations."""
     init_default_scope('mmpretrain')
-    cuda = torch.device(args.device).type == 'cuda'
-    if not cuda:
+    if not is_cuda(args):
         Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
-    before = 0 if cuda else _resident_peak()
-    step = make_step(EVALUATION[name], args)
-    step()
-    step()
-    return torch.cuda.max_memory_allocated() if cuda else _resident_peak() - before
+    before = 0 if is_cuda(args) else _resident_peak()
+    call = make_call()
+    call()
+    call()
+    return torch.cuda.max_memory_allocated() if is_cuda(args) else _resident_peak() - before
 
 
 def _resident_peak() -> int:
@@ -233,38 +294,179 @@ def _resident_peak() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
 
 
-def run_memory(args: Namespace) -> dict:
-    """Measure the peak memory of a step with each kind of evaluation branch, each in a process of its own."""
+def measure_memory(makers: dict[str, partial], args: Namespace, scale: float) -> dict[str, list[float]]:
+    """Measure peak bytes times ``scale``, each in a process of its own."""
     peaks = {}
-    for name in choose(EVALUATION, args):
+    for name, make_call in makers.items():
         with multiprocessing.get_context('spawn').Pool(1) as pool:
-            peaks[name] = [pool.apply(peak_bytes, (name, args))]
+            peaks[name] = [pool.apply(peak_bytes, (make_call, args)) * scale]
     return peaks
 
 
-def run_resolution(args: Namespace) -> dict:
-    """Time a forward pass with all four outputs per pixel of large images, 4 megapixels a batch."""
+# ---- suites ----
+
+
+def run_step(args: Namespace) -> dict[str, Table]:
+    """Time a step of pre-training."""
+    builders = choose(PRETRAINING, args)
+    table = Table(
+        'ms per image',
+        run_interleaved({name: make_step(build, args) for name, build in builders.items()}, args, 1e3 / args.batch),
+    )
+    single = Namespace(**{**vars(args), 'batch': 1, 'compile': False})
+    flops = {name: count_flops(make_step(build, single)) for name, build in builders.items()}
+    speed = {name: count / median(table.rows[name]) * 1e3 for name, count in flops.items()}
+    peak, _ = measure_peaks(args)
+    table.columns = {
+        'GFLOP per image': {name: count / 1e9 for name, count in flops.items()},
+        'TFLOP/s': {name: value / 1e12 for name, value in speed.items()},
+        f'share of {peak / 1e12:.3g} TFLOP/s': {name: value / peak for name, value in speed.items()},
+    }
+    return dict(step=table)
+
+
+def run_forward(args: Namespace) -> dict[str, Table]:
+    """Time a forward pass of whole images, and of 20 of 49 units."""
     calls = {}
+    for name, build in choose(BACKBONES, args).items():
+        visible = torch.stack([torch.randperm(49)[:20] for _ in range(args.batch)]) if 'units' in name else None
+        if visible is not None and args.size != 224:
+            raise ValueError('20 of 49 units are those of 224 px; leave --size, or choose rows with --only')
+        calls[name] = make_forward(build, args, visible)
+    return dict(forward=Table('ms per image', run_interleaved(calls, args, 1e3 / args.batch)))
+
+
+def run_memory(args: Namespace) -> dict[str, Table]:
+    """Measure the peak memory of a step with each kind of evaluation branch."""
+    makers = {name: partial(make_step, build, args) for name, build in choose(EVALUATION, args).items()}
+    return dict(memory=Table('MiB', measure_memory(makers, args, 2**-20)))
+
+
+def run_data(args: Namespace) -> dict[str, Table]:
+    """Time reading and augmenting images in one process with one thread, as each loading worker does."""
+    import cv2
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    stock = stock_config(MAE_VIT_B).train_dataloader.dataset.pipeline
+    ours = Config.fromfile(ROOT / 'configs/pretrain/coma_dyvit-b_in1k.py').train_dataloader.dataset.pipeline
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(args.data) if args.data else save_bundled_photos(Path(scratch, 'photos'))
+        rows = {'MAE (mmpretrain)': partial(make_loading, _dataset('ImageFolder', folder, stock))}
+        rows['CoMA'] = partial(make_loading, _dataset('ImageFolder', folder, ours))
+        for name, options in (('CoMA, shards', ()), ('CoMA, shards of 256 px', ('--short-side', '256'))):
+            shards = Path(scratch, name)
+            command = [sys.executable, ROOT / 'tools/make_shards.py', folder, shards, *options]
+            subprocess.run(command, check=True, capture_output=True)
+            rows[name] = partial(make_loading, _dataset('ImageShards', shards, ours))
+        rows['decoding alone'] = partial(make_decoding, folder)
+        calls = {name: make() for name, make in choose(rows, args).items()}
+        table = Table('ms per image and core', run_interleaved(calls, args, 1e3 / LOADED))
+    torch.set_num_threads(threads)
+    table.columns['images per second and core'] = {name: 1e3 / median(values) for name, values in table.rows.items()}
+    return dict(data=table)
+
+
+def _dataset(kind: str, folder: Path, pipeline: list) -> dict:
+    return dict(type=f'coma_mm.{kind}', data_root=str(folder), pipeline=pipeline)
+
+
+def save_bundled_photos(folder: Path) -> Path:
+    """Write 64 JPEGs of 500 x 375 px, ImageNet's most common size, cut from the photos that come with dependencies."""
+    folder.mkdir()
+    generator = random.Random(0)
+    photos = [Image.open(photo_path(name)).convert('RGB') for name in PHOTOS]
+    for number in range(64):
+        photo = photos[number % len(photos)]
+        width = min(generator.randint(300, 500), photo.width, photo.height * 4 // 3)
+        x, y = generator.randint(0, photo.width - width), generator.randint(0, photo.height - width * 3 // 4)
+        crop = photo.resize((500, 375), Image.BICUBIC, (x, y, x + width, y + width * 3 // 4))
+        crop.save(folder / f'{number}.jpg', quality=95)
+    return folder
+
+
+def run_resolution(args: Namespace) -> dict[str, Table]:
+    """Measure a forward pass with all four outputs per pixel of larger and larger images, 4 megapixels a batch."""
+    makers = {}
     for kind, settings in ATTENTION.items():
-        for size in (512, 1024, 2048):
-            if kind == 'global' and size > 1024:  # minutes
+        for size in (224, 512, 1024, 2048):
+            if kind == 'global' and size > 1024 and not is_cuda(args):  # minutes
                 continue
-            name = f'DyViT-T, {kind}, {size} px'
-            same = dict(vars(args), size=size, batch=(2048 // size) ** 2)
+            same = Namespace(**{**vars(args), 'size': size, 'batch': 2048**2 // size**2})
             build = partial(DyViT, 'tiny', out_indices=(0, 1, 2, 3), **settings)
-            calls[name] = make_forward(build, Namespace(**same))
-    seconds = run_interleaved(choose(calls, args), args)
-    return {name: [value / 2048**2 for value in values] for name, values in seconds.items()}
+            makers[f'DyViT-T, {kind}, {size} px'] = partial(make_forward, build, same)
+    makers = choose(makers, args)
+    calls = {name: make_call() for name, make_call in makers.items()}
+    return dict(
+        resolution=Table('us per pixel', run_interleaved(calls, args, 1e6 / 2048**2)),
+        resolution_memory=Table('bytes per pixel', measure_memory(makers, args, 2048**-2)),
+    )
 
 
-# Each returns name -> measured values, and has a unit that these are multiplied to.
-SUITES = dict(step=run_step, forward=run_forward, memory=run_memory, resolution=run_resolution)
-UNITS = dict(
-    step=('ms per image', lambda args: 1e3 / args.batch),
-    forward=('ms per image', lambda args: 1e3 / args.batch),
-    memory=('MiB', lambda args: 2**-20),
-    resolution=('us per pixel', lambda args: 1e6),
-)
+IMPORTS = {
+    'import coma_mm': ('pass', 'import coma_mm'),
+    'import coma_mm.models, after torch and mmengine': ('import torch, mmengine', 'import coma_mm.models'),
+}
+
+
+def run_imports(args: Namespace) -> dict[str, Table]:
+    """Time imports, each time in a fresh interpreter."""
+    seconds = {name: [] for name in choose(IMPORTS, args)}
+    for number in range(args.rounds + 1):
+        for name, values in seconds.items():
+            before, statement = IMPORTS[name]
+            code = (
+                f'import time\n{before}\nstart = time.perf_counter()\n{statement}\nprint(time.perf_counter() - start)'
+            )
+            command = [sys.executable, '-c', code]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+            if number:
+                values.append(float(printed.split()[-1]))
+    return dict(imports=Table('s', seconds))
+
+
+def run_profile(args: Namespace) -> dict[str, Table]:
+    """Time the parts of DyViT-B and of the decoder alone, beside the least that matrix products and memory allow.
+
+    The least is the operations at the measured peak, or the bytes of input, weights and output at the measured
+    bandwidth, whichever takes longer: what no implementation of this part as a kernel of its own can beat.
+    """
+    peak, bandwidth = measure_peaks(args)
+    model = DyViT('base', out_indices=(0, 1, 2, 3)).to(args.device)
+    decoder = ViTDecoder(1024, 3072).to(args.device)
+    blocks = {
+        f'stage {number}': (stage.blocks[0], 64 >> 2 * (number - 1)) for number, stage in enumerate(model.stages, 1)
+    }
+    blocks['decoder'] = (decoder.blocks[0], 1)
+    calls, columns = {}, dict(GFLOP={}, MB={}, least={})
+    for place, (block, tokens) in blocks.items():
+        linear, activation, out = block.mlp
+        units = (args.size // 32) ** 2
+        x = torch.randn(args.batch, units * tokens, linear.in_features, device=args.device)
+        hidden = torch.randn(*x.shape[:2], linear.out_features, device=args.device)
+        parts = dict(LayerNorm=(block.norm1, x), attention=(block.attn, x))
+        parts |= {'first linear': (linear, x), 'GELU': (activation, hidden), 'second linear': (out, hidden)}
+        for name, (module, inputs) in choose({f'{place}, {part}': pair for part, pair in parts.items()}, args).items():
+            calls[name] = call = make_part(module, inputs, args)
+            flops = count_flops(call)
+            moved = inputs.nbytes + call().nbytes + sum(weight.nbytes for weight in module.parameters())
+            least = max(flops / peak, moved / bandwidth)
+            columns['GFLOP'][name], columns['MB'][name], columns['least'][name] = flops / 1e9, moved / 1e6, least * 1e3
+    columns['least ms'] = columns.pop('least')
+    return dict(profile=Table('ms', run_interleaved(calls, args, 1e3), columns))
+
+
+# Each returns tables by name.
+SUITES = {
+    'step': run_step,
+    'forward': run_forward,
+    'memory': run_memory,
+    'data': run_data,
+    'resolution': run_resolution,
+    'profile': run_profile,
+    'imports': run_imports,
+}
 
 
 # ---- results ----
@@ -272,39 +474,60 @@ UNITS = dict(
 
 def describe_machine(args: Namespace) -> dict:
     """Return what results depend on."""
-    cuda = torch.device(args.device).type == 'cuda'
-    commit = subprocess.run(['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True)
+    commit = subprocess.run(
+        ['git', '-C', ROOT, 'describe', '--always', '--dirty'], capture_output=True, text=True
+    ).stdout.strip()
     return dict(
         date=time.strftime('%Y-%m-%d'),
-        device=torch.cuda.get_device_name() if cuda else f'{platform.machine()}, {torch.get_num_threads()} threads',
+        device=torch.cuda.get_device_name() if is_cuda(args) else f'{cpu_name()}, {torch.get_num_threads()} threads',
         python=platform.python_version(),
         torch=torch.__version__,
+        **{name: find_version(name) for name in PACKAGES},
         coma_mm=version('coma_mm'),
-        commit=commit.stdout.strip() or None,
-        settings={key: value for key, value in vars(args).items() if key not in ('suites', 'only', 'json')},
+        commit=commit or None,
+        settings={key: value for key, value in vars(args).items() if key not in ('suites', 'only', 'json', 'data')},
     )
 
 
-def print_table(suite: str, results: dict[str, list[float]], args: Namespace) -> None:
+def find_version(name: str) -> str | None:
+    """Return the version of a package under its own name or that of its maintained fork."""
+    for distribution in (name, f'onedl-{name}'):
+        try:
+            return f'{version(distribution)}' + (' (onedl)' if distribution != name else '')
+        except PackageNotFoundError:
+            pass
+    return None
+
+
+def cpu_name() -> str:
+    """Return the model of the processor where Linux tells it."""
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else ()
+    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
+
+
+def print_table(suite: str, table: Table) -> None:
     """Print a table in markdown."""
-    unit, scale = UNITS[suite][0], UNITS[suite][1](args)
-    reference = median(next(iter(results.values())))
-    print(f'\n| {suite} | {unit}, median (min-max) | ratio |\n|---|---|---|')
-    for name, values in results.items():
-        low, middle, high = (value * scale for value in (min(values), median(values), max(values)))
-        spread = f' ({low:.4g}-{high:.4g})' if len(values) > 1 else ''
-        print(f'| {name} | {middle:.4g}{spread} | {median(values) / reference:.3f} |', flush=True)
+    reference = median(next(iter(table.rows.values())))
+    heads = [suite, f'{table.unit}, median (min-max)', 'ratio', *table.columns]
+    print(f'\n| {" | ".join(heads)} |\n|{"---|" * len(heads)}')
+    for name, values in table.rows.items():
+        spread = f' ({min(values):.4g}-{max(values):.4g})' if len(values) > 1 else ''
+        cells = [f'{median(values):.4g}{spread}', f'{median(values) / reference:.3f}']
+        cells += [f'{column[name]:.3g}' for column in table.columns.values()]
+        print(f'| {name} | {" | ".join(cells)} |', flush=True)
 
 
 def main() -> None:
     """Measure."""
     args = parse_args()
     init_default_scope('mmpretrain')
-    results = dict(machine=describe_machine(args))
+    results = dict(machine=describe_machine(args), tables={})
     print(', '.join(f'{key} {value}' for key, value in results['machine'].items() if key != 'settings'))
     for suite in args.suites:
-        results[suite] = SUITES[suite](args)
-        print_table(suite, results[suite], args)
+        for name, table in SUITES[suite](args).items():
+            results['tables'][name] = asdict(table)
+            print_table(name, table)
         if args.json:
             Path(args.json).write_text(json.dumps(results, indent=1) + '\n')
 

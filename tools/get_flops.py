@@ -3,7 +3,6 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -13,9 +12,9 @@ if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is 
 import torch  # noqa: E402
 from mmengine.config import DictAction  # noqa: E402
 from mmengine.registry import MODELS, init_default_scope  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from coma_mm.engine.cli import read_config  # noqa: E402
+from coma_mm.engine.flops import count_flops  # noqa: E402
 from coma_mm.masking import num_hidden, unit_grid  # noqa: E402
 from coma_mm.models import DyViT  # noqa: E402
 from coma_mm.models.dyvit import ARCHITECTURES  # noqa: E402
@@ -34,24 +33,9 @@ def parse_args() -> Namespace:
     return args
 
 
-@contextmanager
-def visible_attention():
-    """Have attention computed with matrix products: the counter knows those, but not the CPU's fused kernel."""
-    try:
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-    except ImportError:  # torch < 2.3
-        with torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False, enable_math=True):
-            yield
-    else:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-
-
 def count_macs(function, *args) -> float:
     """Return the GMACs (1e9 multiply-accumulates, half as many as FLOPs) of a call."""
-    with visible_attention(), FlopCounterMode(display=False) as counter:
-        function(*args)
-    return counter.get_total_flops() / 2e9
+    return count_flops(function, *args) / 2e9
 
 
 def count_parameters(module: torch.nn.Module) -> float:

@@ -2,26 +2,42 @@
 
 import json
 
+import numpy as np
+from PIL import Image
 from processes import call, refuse
 
 
-def test_table_and_json(tmp_path):
-    options = ['--only', 'DyViT-T', '--batch', 1, '--rounds', 2, '--json', 'out.json']
-    printed = call(tmp_path, 'benchmark.py', 'step', 'forward', *options)
-    assert '| step | ms per image, median (min-max) | ratio |' in printed
+def test_tables_json_and_plots(tmp_path):
+    suites = ['step', 'forward', 'data', 'imports']
+    options = ['--only', 'DyViT-T', 'shards', 'import', '--batch', 1, '--rounds', 1, '--json', 'out.json']
+    printed = call(tmp_path, 'benchmark.py', *suites, *options)
+    assert '| step | ms per image, median (min-max) | ratio | GFLOP per image | TFLOP/s | share of ' in printed
     assert printed.count('| CoMA DyViT-T | ') == printed.count('| DyViT-T | ') == 1 and 'MAE' not in printed
     results = json.loads((tmp_path / 'out.json').read_text())
-    assert {name: len(values) for name, values in results['step'].items()} == {'CoMA DyViT-T': 2}
-    assert list(results['forward']) == ['DyViT-T']
-    machine = results['machine']
+    tables, machine = results['tables'], results['machine']
+    assert {name: len(values) for name, values in tables['step']['rows'].items()} == {'CoMA DyViT-T': 1}
+    assert list(tables['forward']['rows']) == ['DyViT-T']
+    assert list(tables['data']['rows']) == ['CoMA, shards', 'CoMA, shards of 256 px']
+    assert list(tables['imports']['rows'])[0] == 'import coma_mm'
     assert machine['torch'] and machine['device'] and machine['settings']['precision'] == 'fp32'
+    # Twice as many operations as multiply-adds: two forward passes of the encoder, one of them also backward, and more.
+    assert 10 < tables['step']['columns']['GFLOP per image']['CoMA DyViT-T'] < 40
+
+    call(tmp_path, 'plot_benchmark.py', 'out.json')
+    assert {path.name for path in tmp_path.glob('*.png')} == {'out-step.png', 'out-forward.png', 'out-data.png'}
+    with Image.open(tmp_path / 'out-data.png') as picture:
+        assert len(np.unique(np.asarray(picture.convert('RGB')).reshape(-1, 3), axis=0)) > 10  # not blank
 
 
 def test_refusals(tmp_path, monkeypatch, capfd):
     for args, error in [
         (['nothing'], "invalid choice: 'nothing'"),
-        (['step', '--only', 'ResNet'], "no model has one of ['ResNet'] in its name; there are: MAE ViT-B"),
+        (['step', '--only', 'ResNet'], "no row has one of ['ResNet'] in its name; there are: MAE ViT-B"),
         (['step', '--json', 'nowhere/out.json'], 'there is no folder nowhere'),
+        (['data', '--data', 'nowhere'], 'there is no folder nowhere'),
     ]:
         assert error in refuse(monkeypatch, capfd, tmp_path, 'benchmark.py', *args)
     assert not list(tmp_path.iterdir())
+    (tmp_path / 'other.json').write_text('[1]')
+    error = refuse(monkeypatch, capfd, tmp_path, 'plot_benchmark.py', 'other.json')
+    assert 'other.json was not written by benchmark.py --json' in error
