@@ -1,5 +1,6 @@
 """Every shipped pre-training config takes one real optimiser step; only sizes and numbers of images are changed."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     for i in range(2):
         Image.fromarray(rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(path / f'{i}.png')
+    with tarfile.open(path.parents[1] / 'train.tar', 'w') as tar:
+        tar.add(path)
     return path.parents[1]
 
 
@@ -38,7 +41,7 @@ def folder(tmp_path_factory):
 def test_one_step(path, folder, tmp_path):
     cfg = Config.fromfile(path)
     cfg.work_dir = str(tmp_path)
-    if cfg.train_dataloader.dataset.type == 'coma_mm.ImageFolder':
+    if cfg.train_dataloader.dataset.type in ('coma_mm.ImageFolder', 'coma_mm.ImageShards'):
         cfg.train_dataloader.dataset.data_root = str(folder)
         shrink(cfg.model, 64)
         shrink(cfg.train_dataloader, 64)

@@ -9,6 +9,7 @@ FLOW = [
     'masking',
     'registry',
     'pretrained',
+    'compiled',
     'mask_units',
     'dm_msa',
     'dyvit',
@@ -23,7 +24,7 @@ ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'safetensors'}}
 # What each folder may import of ours: itself and these.
 FOLDERS = {
     'models': {'masking', 'registry'},
-    'datasets': {'masking', 'registry'},
+    'datasets': {'masking', 'registry', 'files'},
     'evaluation': {'masking', 'registry', 'models'},
     'visualization': {'registry', 'files', 'evaluation', 'models'},
     'engine': {'registry', 'datasets', 'evaluation', 'visualization', 'models'},

@@ -3,14 +3,20 @@
 from .complementary_mask import ComplementaryMask
 from .folder import ImageFolder
 from .loading import LoadImage, UnreadableImageError, read_image
+from .packing import PackMaskedImage
 from .photos import PHOTOS, Digits, Photos, load_digits_images
+from .random_resized_crop import LoadRandomResizedCrop
+from .shards import ImageShards
 
 __all__ = [
     'PHOTOS',
     'ComplementaryMask',
     'Digits',
     'ImageFolder',
+    'ImageShards',
     'LoadImage',
+    'LoadRandomResizedCrop',
+    'PackMaskedImage',
     'Photos',
     'UnreadableImageError',
     'load_digits_images',

@@ -66,21 +66,25 @@ class ImageFolder(EpochSeededDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return ``dict(img_path=...)`` for each image, in a fixed order."""
+        return [dict(img_path=path) for path in self.find_files('images', self.extensions)]
+
+    def find_files(self, what: str, extensions: Sequence[str]) -> list[str]:
+        """Return the paths of all files in the folder with one of these endings, called ``what`` in errors."""
         folder = os.path.abspath(self.data_prefix['img_path'])
         remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
         if folder != os.path.abspath(self.data_root):
             remedy += " train_dataloader.dataset.data_prefix=SUBFOLDER (or '')"
         if not self.data_root:
-            raise FileNotFoundError(f'no folder of images is given: {remedy}')
+            raise FileNotFoundError(f'no folder of {what} is given: {remedy}')
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f'there is no folder {folder}: put the images there, or {remedy}')
-        paths = find_images(folder, self.extensions)
+            raise FileNotFoundError(f'there is no folder {folder}: put the {what} there, or {remedy}')
+        paths = find_images(folder, extensions)
         if not paths:
             raise FileNotFoundError(
-                f'no images in {folder} and its sub-folders (looked for {" ".join(self.extensions)}): '
+                f'no {what} in {folder} and its sub-folders (looked for {" ".join(extensions)}): '
                 f'put some there, or {remedy}'
             )
-        return [dict(img_path=path) for path in paths]
+        return paths
 
     def prepare_data(self, idx: int) -> dict | None:
         """Return the image after the pipeline, or None to have mmengine draw another one."""

@@ -1,5 +1,6 @@
 """Image files of any kind to 8-bit RGB arrays."""
 
+import io
 import os
 
 import numpy as np
@@ -13,7 +14,7 @@ class UnreadableImageError(RuntimeError):
     """A file is missing, truncated or not an image; the message names it and the reason."""
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike, data: bytes | None = None) -> np.ndarray:
     """Read an image file as it is meant to be seen.
 
     - turned upright by its EXIF orientation
@@ -25,6 +26,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
     Args:
         path (str | PathLike): The file. Its content decides the format, not its name.
+        data (bytes | None): The content, if it has been read already. Defaults to None.
+        data (bytes | None): The content, if it has been read already. Defaults to None.
 
     Returns:
         np.ndarray: ``(H, W, 3)``, uint8, **RGB**.
@@ -33,11 +36,33 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         UnreadableImageError: If there is no whole image in the file.
     """
     try:
-        with Image.open(path) as img:
+        with Image.open(path if data is None else io.BytesIO(data)) as img:
             return np.array(_to_rgb(ImageOps.exif_transpose(img)))
     except Exception as error:  # decoders fed with garbage raise whatever they stumble over
-        reason = str(error) or type(error).__name__
-        raise UnreadableImageError(reason if str(path) in reason else f'{path}: {reason}') from error
+        raise _unreadable(path, error) from error
+
+
+def read_bytes(results: dict) -> bytes:
+    """Take the content of an image file out of the results, where :class:`ImageShards` put it, or read the file.
+
+    Args:
+        results (dict): Of a pipeline, with ``img_path`` and perhaps ``img_bytes``, which is removed.
+
+    Raises:
+        UnreadableImageError: If the file cannot be read.
+    """
+    if 'img_bytes' in results:
+        return results.pop('img_bytes')
+    try:
+        with open(results['img_path'], 'rb') as file:
+            return file.read()
+    except OSError as error:
+        raise _unreadable(results['img_path'], error) from error
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> UnreadableImageError:
+    reason = str(error) or type(error).__name__
+    return UnreadableImageError(reason if str(path) in reason else f'{path}: {reason}')
 
 
 def _to_rgb(img: Image.Image) -> Image.Image:
@@ -68,14 +93,14 @@ class LoadImage(BaseTransform):
     raises :class:`UnreadableImageError`, which :class:`ImageFolder` knows what to do about. And the channels are in RGB
     order, so the data preprocessor needs ``to_rgb=False`` (and its mean and std in RGB order).
 
-    Required keys: ``img_path``.
+    Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed.
 
     Added keys: ``img`` (uint8, ``(H, W, 3)``), ``img_shape`` and ``ori_shape`` (height and width).
     """
 
     def transform(self, results: dict) -> dict:
         """Add the image to the results."""
-        results['img'] = read_image(results['img_path'])
+        results['img'] = read_image(results['img_path'], results.pop('img_bytes', None))
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 

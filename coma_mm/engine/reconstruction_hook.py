@@ -68,7 +68,7 @@ class ReconstructionHook(Hook):
             dataset = runner.train_dataloader.dataset if self.dataset is None else DATASETS.build(self.dataset)
             items = [dataset[i] for i in range(min(self.num_images, len(dataset)))]
         self.images = torch.stack([item['inputs'] for item in items])
-        self.mask = torch.stack([torch.as_tensor(item['data_samples'].mask) for item in items])
+        self.mask = torch.stack([torch.as_tensor(item['data_samples'].get('mask')) for item in items])
         self.names = [
             osp.basename(item['data_samples'].get('img_path') or f'image {i + 1}') for i, item in enumerate(items)
         ]

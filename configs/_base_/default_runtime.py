@@ -2,6 +2,7 @@
 
 default_scope = 'mmpretrain'
 default_hooks = dict(
+    runtime_info=dict(type='coma_mm.DeferredRuntimeInfoHook'),  # no wait for the GPU in each step
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),

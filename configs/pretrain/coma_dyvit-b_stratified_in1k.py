@@ -7,5 +7,5 @@ Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
 
 _base_ = 'coma_dyvit-b_in1k.py'
 train_pipeline = _base_.train_pipeline
-train_pipeline[3]['strategy'] = 'stratified'
+train_pipeline[2]['strategy'] = 'stratified'
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -22,7 +22,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='RandomCrop', crop_size=32, padding=2),
             dict(type='coma_mm.ComplementaryMask', input_size=32, unit_size=8, ratio=0.6),
-            dict(type='PackInputs'),
+            dict(type='coma_mm.PackMaskedImage'),
         ],
     )
 )

@@ -33,7 +33,7 @@ train_dataloader = dict(
         type='coma_mm.Photos',
         length=64 * 30,
         short_side=128,
-        pipeline=[crop, mask, dict(type='PackInputs')],
+        pipeline=[crop, mask, dict(type='coma_mm.PackMaskedImage')],
     ),
 )
 optim_wrapper = dict(
@@ -61,7 +61,7 @@ custom_hooks = [
             pipeline=[
                 dict(type='CenterCrop', crop_size=64),
                 mask,
-                dict(type='PackInputs'),
+                dict(type='coma_mm.PackMaskedImage'),
             ],
         ),
     ),

@@ -225,3 +225,15 @@ def test_pictures_by_iteration(run):
     folder, log = run('run', [dict(type='coma_mm.ReconstructionHook', num_images=1, by_epoch=False, interval=2)])
     scalars = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]
     assert [line['step'] for line in scalars if 'psnr' in line] == [2, 4, 6]
+
+
+@pytest.mark.parametrize('interval', [1, 3])
+def test_deferred_losses_are_logged_as_ever(run, interval):
+    def scalars(folder, kind):
+        hooks = dict(runtime_info=dict(type=kind), logger=dict(type='LoggerHook', interval=interval))
+        folder, _ = run(folder, [SEED], default_hooks=hooks)
+        lines = next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()
+        return [{key: value for key, value in json.loads(line).items() if 'time' not in key} for line in lines]
+
+    logged = scalars('deferred', 'coma_mm.DeferredRuntimeInfoHook')
+    assert logged == scalars('at-once', 'RuntimeInfoHook') and 'loss_adaptive' in logged[0]

@@ -2,7 +2,9 @@
 
 model = dict(
     type='coma_mm.CoMA',
-    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    data_preprocessor=dict(  # images travel as bytes and become floats on the GPU
+        type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], non_blocking=True
+    ),
     backbone=dict(type='coma_mm.DyViT', arch='base', img_size=224),
     decoder=dict(type='coma_mm.ViTDecoder', dim=512, depth=8, num_heads=16),
     mask_ratio=0.6,  # the same in the pipeline's ComplementaryMask

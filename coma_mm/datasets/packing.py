@@ -1,0 +1,32 @@
+"""What a data-loading worker hands over: the image, its mask, and nothing else."""
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class PackMaskedImage(BaseTransform):
+    """Pack an image and its mask as plain tensors, so that a batch has one tensor of each.
+
+    mmpretrain's ``PackInputs`` makes a ``DataSample`` per image instead, which has to be sent from the worker and moved
+    to the GPU one by one. Goes with ``collate_fn=dict(type='default_collate')``.
+
+    Required keys: ``img`` (uint8, ``(H, W, 3)``), ``mask`` (bool, ``(Hu, Wu)``), and optionally ``img_path``.
+
+    Returns ``inputs`` (uint8 tensor, ``(3, H, W)``) and ``data_samples``, a dict of ``mask`` (bool tensor) and
+    ``img_path``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Pack."""
+        sample = dict(mask=torch.from_numpy(results['mask']))
+        if 'img_path' in results:
+            sample['img_path'] = results['img_path']
+        img = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
+        return dict(inputs=img, data_samples=sample)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'

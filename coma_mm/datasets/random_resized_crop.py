@@ -1,0 +1,120 @@
+"""Loading, cropping and resizing in one step: what has to be decoded depends on the crop."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import simplejpeg
+import torch
+import torch.nn.functional as F
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from PIL import ExifTags, Image
+
+from ..registry import TRANSFORMS
+from .loading import read_bytes, read_image
+
+# How many times larger than the result a crop of a reduced image must be. On photos the mean difference to Pillow's
+# result, which is sharper, was 1.3 to 2.7 / 255 at 1 to 1.5 times and 0.3 to 0.9 / 255 beyond.
+MARGIN = 1.5
+# What a JPEG must have in it to say that it is to be turned.
+ORIENTED = (b'Exif\0\0', b'http://ns.adobe.com/xap')
+
+
+@TRANSFORMS.register_module()
+class LoadRandomResizedCrop(BaseTransform):
+    """Load an image file, cut out a random part and scale it bicubically: ``LoadImage`` and ``RandomResizedCrop``.
+
+    Draws the same boxes from NumPy's global generator as mmpretrain's ``RandomResizedCrop``, which it asks for them.
+    Its results differ from Pillow's bicubic ones by rounding, and it takes less than half the time:
+
+    - Upright JPEGs in colour or grey are decoded by libjpeg-turbo, with the same pixels as Pillow's. Where the crop is
+      large enough they are decoded to 1/2, 1/4 or 1/8 of their size, which changes the result by 1 / 255 on average.
+    - All else, and JPEGs in which libjpeg-turbo finds fault, goes through :func:`read_image`.
+
+    Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed.
+
+    Added keys: ``img`` (uint8, ``(H, W, 3)``, **RGB**), ``img_shape`` (its height and width), ``ori_shape`` (those of
+    the whole image).
+
+    Args:
+        scale (int | Sequence[int]): Side, or height and width, of the result in pixels.
+        crop_ratio_range (tuple[float, float]): Smallest and largest share of the image's area. Defaults to (0.2, 1.0).
+        aspect_ratio_range (tuple[float, float]): Smallest and largest width / height. Defaults to (3 / 4, 4 / 3).
+        max_attempts (int): Draws until the box fits; after that it is in the centre. Defaults to 10.
+
+    Raises:
+        UnreadableImageError: If there is no whole image in the file.
+    """
+
+    def __init__(
+        self,
+        scale: int | tuple[int, int],
+        crop_ratio_range: tuple[float, float] = (0.2, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+        max_attempts: int = 10,
+    ) -> None:
+        # built by name, because the package's other data sets and transforms do without mmpretrain
+        self.boxes = ROOT_TRANSFORMS.build(
+            dict(
+                type='mmpretrain.RandomResizedCrop',
+                scale=scale,
+                crop_ratio_range=crop_ratio_range,
+                aspect_ratio_range=aspect_ratio_range,
+                max_attempts=max_attempts,
+            )
+        )
+        self.scale = tuple(self.boxes.scale)
+
+    def transform(self, results: dict) -> dict:
+        """Add the crop to the results."""
+        path, data = results['img_path'], read_bytes(results)
+        shape, img = _upright_jpeg_shape(data), None
+        if shape is None:
+            img = read_image(path, data)
+            shape = img.shape[:2]
+        y, x, height, width = self.boxes.rand_crop_params(SimpleNamespace(shape=shape))
+        factor = 1
+        if img is None:
+            room = min(height / self.scale[0], width / self.scale[1]) / MARGIN
+            factor = next((factor for factor in (8, 4, 2) if factor <= room), 1)
+            least = dict(min_height=-(-shape[0] // factor), min_width=-(-shape[1] // factor), min_factor=factor)
+            try:
+                img = simplejpeg.decode_jpeg(data, 'RGB', **least)
+            except ValueError:
+                img, factor = read_image(path, data), 1
+        results['img'] = _resize(img, tuple(side / factor for side in (y, x, y + height, x + width)), self.scale)
+        results['img_shape'], results['ori_shape'] = self.scale, shape
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(scale={self.scale}, crop_ratio_range={self.boxes.crop_ratio_range}, '
+            f'aspect_ratio_range={self.boxes.aspect_ratio_range}, max_attempts={self.boxes.max_attempts})'
+        )
+
+
+def _upright_jpeg_shape(data: bytes) -> tuple[int, int] | None:
+    """Return height and width of a JPEG in colour or grey that is shown as it is stored; None of all else."""
+    try:
+        if not any(tag in data for tag in ORIENTED):  # several times as fast as Pillow
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            return (height, width) if colours in ('YCbCr', 'Gray') else None
+        with Image.open(io.BytesIO(data)) as img:  # reads the header
+            turned = img.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+            if img.format in ('JPEG', 'MPO') and img.mode in ('RGB', 'L') and not turned:
+                return img.height, img.width
+    except Exception:  # read_image will say what is wrong
+        pass
+    return None
+
+
+def _resize(img: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
+    """Scale what lies in a box (top, left, bottom, right) bicubically; ``(H, W, 3)`` of uint8 in and out."""
+    if any(side % 1 for side in box):  # between the pixels of a reduced image
+        top, left, bottom, right = box
+        return np.asarray(Image.fromarray(img).resize(size[::-1], Image.BICUBIC, (left, top, right, bottom)))
+    top, left, bottom, right = map(int, box)
+    # as Pillow does, several times as fast
+    batch = torch.from_numpy(img[top:bottom, left:right]).permute(2, 0, 1)[None]
+    return F.interpolate(batch, size, mode='bicubic', antialias=True)[0].permute(1, 2, 0).numpy()

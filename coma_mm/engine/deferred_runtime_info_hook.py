@@ -1,0 +1,48 @@
+"""Losses for the log, without waiting for the device in every step."""
+
+import torch
+from mmengine.hooks import CheckpointHook, LoggerHook, RuntimeInfoHook
+
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class DeferredRuntimeInfoHook(RuntimeInfoHook):
+    """mmengine's hook of that name, but losses stay on the device until a log line or a checkpoint needs them.
+
+    mmengine reads every logged value in every step, and the host, which has to wait for the device then, cannot prepare
+    the next step meanwhile. Log lines, their averages and checkpoints stay the same.
+    """
+
+    def before_train(self, runner) -> None:
+        """Start with nothing to hand over."""
+        super().before_train(runner)
+        self._pending = []
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        """Keep the values of this step; hand over those of the last steps if they are needed now."""
+        for key, value in (outputs or {}).items():
+            if isinstance(value, torch.Tensor):
+                self._pending.append((f'train/{key}', value.detach().float().reshape(())))
+            else:
+                runner.message_hub.update_scalar(f'train/{key}', value)
+        if self._pending and self._needed_now(runner, batch_idx):
+            keys, values = zip(*self._pending)
+            for key, value in zip(keys, torch.stack(values).tolist()):
+                runner.message_hub.update_scalar(key, value)
+            self._pending.clear()
+
+    def _needed_now(self, runner, batch_idx: int) -> bool:
+        intervals = {
+            hook.interval
+            for hook in runner.hooks
+            if isinstance(hook, LoggerHook) or (isinstance(hook, CheckpointHook) and not hook.by_epoch)
+        }
+        return (
+            self.end_of_epoch(runner.train_dataloader, batch_idx)
+            or self.is_last_train_iter(runner)
+            or any(
+                self.every_n_inner_iters(batch_idx, interval) or self.every_n_train_iters(runner, interval)
+                for interval in intervals
+            )
+        )

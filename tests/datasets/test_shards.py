@@ -1,0 +1,131 @@
+import io
+import os
+import pickle
+import tarfile
+
+import pytest
+from mmengine.registry import DATASETS
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from coma_mm.datasets import ImageShards, LoadImage, LoadRandomResizedCrop
+from coma_mm.datasets.shards import index_shard
+
+
+def encoded(value, extension='PNG'):
+    buffer = io.BytesIO()
+    Image.new('RGB', (8, 6), (20 * value,) * 3).save(buffer, extension)
+    return buffer.getvalue()
+
+
+def write_shard(path, members, mode='w'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as tar:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two shards as others write them: labels beside the images, long names, folders, what a Mac adds."""
+    first = {
+        'a/1.jpg': encoded(1, 'JPEG'),
+        'a/1.cls': b'7',
+        'a/2.PNG': encoded(2),
+        'a/._2.PNG': b'mac',
+        'a/2.json': b'{}',
+    }
+    write_shard(tmp_path / 'train-000000.tar', first)
+    write_shard(
+        tmp_path / 'more' / 'train-000001.tar', {'long/' * 60 + '3.webp': encoded(3, 'WEBP'), '4.png': encoded(4)}
+    )
+    return tmp_path
+
+
+def read(dataset):
+    return [round(dataset[i]['img'].mean() / 20) for i in range(len(dataset))]
+
+
+def test_images_only_in_a_fixed_order(folder):
+    dataset = DATASETS.build(dict(type='coma_mm.ImageShards', data_root=str(folder), pipeline=[LoadImage()]))
+    assert isinstance(dataset, ImageShards)
+    values = read(dataset)
+    assert values == [1, 2, 3, 4]
+    results = dataset[1]
+    assert results['img_path'] == f'tar://{folder}/train-000000.tar/a/2.PNG'
+    assert 'img_bytes' not in results and results['sample_idx'] == 1
+    assert dataset.get_data_info(1)['img_bytes'] == encoded(2)
+    assert read(pickle.loads(pickle.dumps(dataset))) == values
+    crops = ImageShards(str(folder), pipeline=[LoadRandomResizedCrop(4)])
+    assert read(crops) == values
+    assert len(ImageShards(str(folder), data_prefix='more')) == 2
+    assert len(ImageShards(str(folder), extensions=['.png'])) == 2
+
+
+def test_in_workers(folder):
+    dataset = ImageShards(str(folder), pipeline=[LoadImage()])
+    dataset[0]  # opens the file in this process as well
+    images = DataLoader(dataset, batch_size=None, num_workers=2)
+    assert [round(results['img'].float().mean().item() / 20) for results in images] == [1, 2, 3, 4]
+
+
+def test_index_is_kept_and_renewed(folder):
+    shard, index = folder / 'train-000000.tar', folder / 'train-000000.tar.index.json'
+    places = index_shard(shard)
+    assert len(places) == 5 and index.exists()
+    written = index.stat().st_mtime_ns
+    assert [tuple(place) for place in index_shard(shard)] == places and index.stat().st_mtime_ns == written
+
+    dataset = ImageShards(str(folder), pipeline=[LoadImage()])
+    before = read(dataset)
+    new = folder / 'new'
+    write_shard(new, {'5.png': encoded(5), '6.png': encoded(6)})
+    new.replace(shard)
+    assert read(dataset) == before, 'a run keeps what it has opened'
+    assert set(read(ImageShards(str(folder), pipeline=[LoadImage()]))) == {3, 4, 5, 6}
+
+    index.write_text('{"half": ')
+    assert len(index_shard(shard)) == 2
+    write_shard(shard, {'7.png': encoded(7), '8.png': encoded(8)})  # as long as before
+    os.utime(shard, ns=(0, 0))
+    assert [name for name, _, _ in index_shard(shard)] == ['7.png', '8.png']
+    assert not list(folder.glob('.*'))
+
+
+def test_without_the_right_to_write(folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError('read-only file system')
+
+    monkeypatch.setattr('pathlib.Path.write_text', refuse)
+    assert len(ImageShards(str(folder))) == 4
+    assert not list(folder.rglob('*.json'))
+
+
+def test_unreadable_images_are_replaced_or_stop_the_run(folder):
+    write_shard(folder / 'x.tar', {'broken.jpg': encoded(9, 'JPEG')[:200]})
+    dataset = ImageShards(str(folder), pipeline=[LoadRandomResizedCrop(4)], max_unreadable=0.2)
+    assert [dataset[i]['img'].shape for i in range(5)] == [(4, 4, 3)] * 5
+    assert dataset.num_unreadable == 1
+    with pytest.raises(RuntimeError, match=r'1 of the 1 images .* are unreadable.*tar:///.*/x.tar/broken.jpg'):
+        ImageShards(str(folder), pipeline=[LoadImage()])[2]
+
+
+def test_shards_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no folder .* put the shards there, or name yours with --cfg-options'):
+        ImageShards(str(tmp_path / 'nowhere'))
+    with pytest.raises(FileNotFoundError, match=r'no shards in .*looked for .tar .tar.gz .tgz'):
+        ImageShards(str(tmp_path))
+    write_shard(tmp_path / 'labels' / 'a.tar', {'1.cls': b'7'})
+    with pytest.raises(FileNotFoundError, match='no images in the 1 shards of .*members that end in .jpg'):
+        ImageShards(str(tmp_path), 'labels')
+    write_shard(tmp_path / 'gz' / 'a.tar.gz', {'1.png': encoded(1)}, mode='w:gz')
+    write_shard(tmp_path / 'cut' / 'a.tar', {f'{i}.png': encoded(i) for i in range(3)})
+    whole = (tmp_path / 'cut' / 'a.tar').read_bytes()
+    (tmp_path / 'cut' / 'a.tar').write_bytes(whole[: 2 * 1024 + 600])
+    (tmp_path / 'text').mkdir()
+    (tmp_path / 'text' / 'a.tar').write_text('no tar file')
+    for name in ('gz', 'cut', 'text'):
+        with pytest.raises(ValueError, match=rf'{name}/a.tar\S* is no whole, uncompressed tar file'):
+            ImageShards(str(tmp_path), name)

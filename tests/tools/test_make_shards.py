@@ -1,0 +1,107 @@
+import re
+import runpy
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import TOOLS, call, refuse
+
+from coma_mm.datasets import ImageShards, LoadImage, read_image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(
+        ['a/1.v2.jpg', 'a/b/2.PNG', 'b/1.v2.jpg', 'b/3 x.webp', 'größe.bmp', '4.jpeg', '5.png', '6.png']
+    ):
+        path = tmp_path / 'images' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(40 + 4 * i, 60, 3), dtype=np.uint8)).save(path)
+    (tmp_path / 'images' / 'notes.txt').write_text('no image')
+    return tmp_path / 'images'
+
+
+def members(out):
+    """Return name and content of all members, checked to be what WebDataset expects."""
+    found = []
+    for shard in sorted(out.glob('train-*.tar')):
+        with tarfile.open(shard, 'r:') as tar:
+            found += [(member.name, tar.extractfile(member).read()) for member in tar]
+    keys = [name.split('.')[0] for name, _ in found]
+    assert len(set(keys)) == len(keys) and all(name.count('.') == 1 and '/' not in name for name, _ in found)
+    return found
+
+
+def test_round_trip(folder):
+    out = folder.parent / 'shards'
+    printed = call(folder.parent, 'make_shards.py', 'images', out, '--shard-size', 0.03, '--num-workers', 2)
+    number = int(re.search(r'8 images in (\d+) shards, 0 MiB, in ', printed)[1])
+    assert sorted(path.name for path in out.glob('*.tar')) == [f'train-{i:06d}.tar' for i in range(number)]
+    assert 1 < number < 8 and len(list(out.glob('*.tar.index.json'))) == number == len(list(out.iterdir())) / 2
+    assert {path.name for path in folder.parent.iterdir()} == {'images', 'shards'}
+
+    stored = members(out)
+    assert sorted(content for _, content in stored) == sorted(
+        path.read_bytes() for path in folder.rglob('*.*') if path.suffix != '.txt'
+    )
+    assert {re.sub(r'^\d{8}_', '', name) for name, _ in stored} == {
+        'a_1_v2.jpg', 'a_b_2.png', 'b_1_v2.jpg', 'b_3_x.webp', 'größe.bmp', '4.jpeg', '5.png', '6.png',
+    }  # fmt: skip
+    dataset = ImageShards(str(out), pipeline=[LoadImage()])
+    assert [dataset.get_data_info(i)['img_bytes'] for i in range(len(dataset))] == [content for _, content in stored]
+
+
+def run(monkeypatch, *args):
+    """Run the tool in this process, which is quicker."""
+    monkeypatch.setattr(sys, 'argv', ['make_shards.py', *map(str, args), '--num-workers', '0'])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    runpy.run_path(str(TOOLS / 'make_shards.py'), run_name='__main__')
+
+
+def test_the_seed_decides_the_order(monkeypatch, folder):
+    contents = []
+    for name, seed in (('one', 0), ('two', 0), ('three', 1)):
+        run(monkeypatch, folder, folder.parent / name, '--seed', seed)
+        contents.append((folder.parent / name / 'train-000000.tar').read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_larger_images_are_made_smaller(monkeypatch, capfd, tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    small, exif = Image.new('RGB', (50, 200)), Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    small.save(folder / 'small.png')
+    Image.new('RGBA', (300, 100), (0, 0, 0, 0)).save(folder / 'transparent.png')
+    Image.new('RGB', (200, 100)).save(folder / 'turned.jpg', exif=exif)
+    (folder / 'broken.jpg').write_bytes(b'no image')
+    run(monkeypatch, folder, tmp_path / 'shards', '--short-side', 50)
+    printed = capfd.readouterr()
+    assert f'left out an unreadable image: {folder}/broken.jpg: ' in printed.err
+    assert '3 images in 1 shards' in printed.out
+
+    stored = {name.split('_')[1]: content for name, content in members(tmp_path / 'shards')}
+    assert stored.keys() == {'small.png', 'transparent.jpg', 'turned.jpg'}
+    assert stored['small.png'] == (folder / 'small.png').read_bytes()
+    images = {name: read_image(name, content) for name, content in stored.items()}
+    assert images['transparent.jpg'].shape == (50, 150, 3) and (images['transparent.jpg'] == 255).all()
+    assert images['turned.jpg'].shape == (100, 50, 3)
+
+
+def test_what_cannot_start(monkeypatch, capfd, folder):
+    tmp_path = folder.parent
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'bad').mkdir()
+    (tmp_path / 'bad' / '1.jpg').write_bytes(b'no image')
+    for args, error in [
+        (('nowhere', 'out'), 'there is no folder nowhere'),
+        (('empty', 'out'), 'no images in empty'),
+        (('images', 'empty'), 'empty exists already'),
+        (('images', 'out', '--shard-size', '0'), 'sizes must be positive'),
+        (('bad', 'out', '--short-side', '64', '--num-workers', '0'), 'none of the 1 images in bad can be read'),
+    ]:
+        assert error in refuse(monkeypatch, capfd, tmp_path, 'make_shards.py', *args)
+    assert {path.name for path in tmp_path.iterdir()} == {'bad', 'empty', 'images'}
