@@ -1,6 +1,8 @@
 from .check_classes_hook import CheckClassesHook
 from .check_data_hook import CheckDataHook
 from .checkpoint import ExactCheckpointHook, load_exactly
+from .data_time_hook import DataTimeHook
+from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .epoch_seed_hook import EpochSeedHook
 from .finished_hook import FinishedHook
 from .knn_hook import KNNHook
@@ -14,6 +16,8 @@ __all__ = [
     'AutocastOptimWrapper',
     'CheckClassesHook',
     'CheckDataHook',
+    'DataTimeHook',
+    'DeferredRuntimeInfoHook',
     'EpochSeedHook',
     'ExactCheckpointHook',
     'FinishedHook',

@@ -11,12 +11,16 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, FlexibleRunner, Runner, find_latest_checkpoint
+from torch import nn
 
 from ..models import read_checkpoint
 from .channels import check_channels
 from .paths import short_path
 from .wrappers import unwrap
+
+# Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
+UNSHARDED_HOOKS = ('EMAHook', 'KNNHook', 'ReconstructionHook')
 
 
 def make_parser(description: str) -> ArgumentParser:
@@ -60,19 +64,24 @@ def prepare(args: Namespace) -> Config:
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+    if _is_sharded(cfg):
+        _check_sharded(cfg)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
     _add_hook(cfg, 'coma_mm.CheckDataHook')
+    _add_hook(cfg, 'coma_mm.DataTimeHook')
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
     CheckpointLoader.register_scheme('', read_checkpoint, force=True)  # '': files
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    check_channels(unwrap(runner.model))
+    if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
+        check_channels(unwrap(runner.model))
+    _count_accumulated(runner)
     return runner
 
 
@@ -95,8 +104,9 @@ def leave_distributed() -> None:
 
 
 def require_matching_checkpoint(cfg: Config) -> None:
-    """Have the runner stop on a checkpoint that does not fit the model."""
-    _add_hook(cfg, 'coma_mm.ExactCheckpointHook')
+    """Have the runner stop on a checkpoint that does not fit the model; FSDP's strategy does by itself."""
+    if not _is_sharded(cfg):
+        _add_hook(cfg, 'coma_mm.ExactCheckpointHook')
 
 
 def forget_pretrained(cfg: Config) -> None:
@@ -131,6 +141,41 @@ def _distribute_on_cpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg.device_ids = None
     # Statistics over all processes exist for GPUs only.
     _walk(cfg.model, lambda node: node.update(type='BN') if node.get('type') == 'SyncBN' else None)
+
+
+def _is_sharded(cfg: Config) -> bool:
+    return 'FSDP' in str((cfg.get('strategy') or {}).get('type'))
+
+
+def _check_sharded(cfg: Config) -> None:
+    """Exit where FSDP cannot work."""
+    if cfg.launcher == 'none':
+        sys.exit(f'error: FSDP shards a model over processes; start them with tools/dist_train.sh {cfg.filename} GPUS')
+    if not torch.cuda.is_available():
+        try:
+            torch.cpu.Stream(priority=0)  # FSDP makes some, in torch 2.1 in vain
+        except TypeError:
+            sys.exit(
+                f'error: torch {torch.__version__} has FSDP for GPUs only; newer ones, such as 2.13, also for CPUs'
+            )
+    hooks = [hook['type'] for hook in cfg.get('custom_hooks') or [] if hook['type'].split('.')[-1] in UNSHARDED_HOOKS]
+    if hooks:
+        sys.exit(
+            f'error: {", ".join(hooks)} needs the whole model in one process, which FSDP shards; leave it out of '
+            'custom_hooks and use tools/visualize.py or the knn configs on a checkpoint'
+        )
+
+
+def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
+    """Have the learning rate scaled to the images of a step: mmengine counts those of one batch under accumulation."""
+    count = (runner.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None)
+    if count > 1 and scaling and scaling.get('enable'):
+        runner.logger.info(
+            f'A step accumulates {count} batches, so the learning rate is meant for '
+            f'{scaling["base_batch_size"]} / {count} images in each'
+        )
+        scaling['base_batch_size'] /= count
 
 
 def _add_hook(cfg: Config, kind: str) -> None:

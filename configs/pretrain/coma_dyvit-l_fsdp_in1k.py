@@ -1,0 +1,13 @@
+"""CoMA pre-training of DyViT-L with weights, gradients and optimizer state sharded over the GPUs (FSDP).
+
+    tools/dist_train.sh configs/pretrain/coma_dyvit-l_fsdp_in1k.py 8
+
+For larger models: DyViT-L fits without it. The steps and checkpoints are those of coma_dyvit-l_in1k.py; pictures
+of the reconstruction come from tools/visualize.py and a checkpoint.
+Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
+"""
+
+_base_ = 'coma_dyvit-l_in1k.py'
+runner_type = 'FlexibleRunner'
+strategy = dict(type='coma_mm.FSDPStrategy')
+custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'coma_mm.ReconstructionHook']
