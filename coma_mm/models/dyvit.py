@@ -25,10 +25,10 @@ from .mask_units import UNIT_SIDE, attention_blocks, sincos_positions, split_uni
 # Ours: the paper's table is not public to us. Measured parameters and GMACs: docs/models.md.
 ARCHITECTURES = {
     'pico': dict(dims=(32, 64, 128, 256), depths=(1, 1, 4, 1), heads=(4, 8, 4, 8)),
-    'tiny': dict(dims=(64, 128, 256, 512), depths=(1, 2, 11, 2), heads=(4, 8, 8, 16)),
-    'small': dict(dims=(96, 192, 384, 768), depths=(1, 2, 11, 2), heads=(4, 8, 12, 24)),
-    'base': dict(dims=(128, 256, 512, 1024), depths=(1, 2, 11, 2), heads=(4, 8, 8, 16)),
-    'large': dict(dims=(192, 384, 768, 1536), depths=(1, 2, 17, 2), heads=(4, 8, 12, 24)),
+    'tiny': dict(dims=(64, 128, 256, 512), depths=(1, 1, 12, 2), heads=(4, 8, 8, 16)),
+    'small': dict(dims=(96, 192, 384, 768), depths=(1, 1, 12, 2), heads=(4, 8, 12, 24)),
+    'base': dict(dims=(128, 256, 512, 1024), depths=(1, 1, 12, 2), heads=(4, 8, 8, 16)),
+    'large': dict(dims=(192, 384, 768, 1536), depths=(1, 1, 18, 2), heads=(4, 8, 12, 24)),
 }
 # Window side in tokens of each head: 8, 16 and 32 px in both stages at patch size 4.
 WINDOWS = ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)
