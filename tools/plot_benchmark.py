@@ -52,7 +52,7 @@ def draw_bars(axes, table: dict) -> None:
     """Draw a bar for each row, the first on top, with its ratio to the first."""
     names = list(table['rows'])
     middles, below, above = zip(*(spread(values) for values in table['rows'].values()))
-    colours = [OURS if re.search('CoMA|DyViT', name) or name in ('off', 'ema') else OTHERS for name in names]
+    colours = [OTHERS if re.search(r'MAE|\(mmpretrain\)|\(timm\)|alone', name) else OURS for name in names]
     axes.barh(names, middles, color=colours, xerr=(below, above), error_kw=dict(lw=1, capsize=2))
     axes.invert_yaxis()
     axes.set_xlabel(table['unit'])

@@ -26,7 +26,7 @@ def crop(path, seed=0, **settings):
 def stock_crop(path, seed=0, **settings):
     """The same by LoadImage and mmpretrain's transform."""
     settings = dict(scale=64, crop_ratio_range=(0.2, 1.0), backend='pillow', interpolation='bicubic') | settings
-    transform = TRANSFORMS.build(dict(type='RandomResizedCrop', **settings))
+    transform = TRANSFORMS.build(dict(type='mmpretrain.RandomResizedCrop', **settings))
     np.random.seed(seed)
     return transform(LoadImage()(dict(img_path=str(path))))
 
