@@ -95,8 +95,7 @@ class CoMA(BaseModel):
         self.norm_pix = norm_pix
         self.mode, self.evaluation = _build_evaluation(backbone, **(evaluation or {}))
         self._checked = set()
-        if compile:
-            compile_blocks(self, **({} if compile is True else compile))
+        compile_blocks(self, compile)
 
     def forward(self, inputs: Tensor, data_samples: Sequence | dict | None = None, mode: str = 'tensor'):
         """Compute features (``mode='tensor'``) or losses (``mode='loss'``), the entry of mmengine's runner."""

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-def compile_blocks(model: nn.Module, **options) -> None:
+def compile_blocks(model: nn.Module, options: bool | dict) -> None:
     """Have each transformer block of a model compiled when it is first called.
 
     Blocks are the members of every ``ModuleList`` called ``blocks`` or ``layers``. Blocks of equal shape share their
@@ -12,12 +12,16 @@ def compile_blocks(model: nn.Module, **options) -> None:
 
     Args:
         model: anything with such lists; keeps its parameters and their names.
-        **options: of ``torch.compile``, e.g. ``mode='max-autotune-no-cudagraphs'``.
+        options: ``False`` does nothing, ``True`` compiles, a dict has options of ``torch.compile``, e.g.
+            ``mode='max-autotune-no-cudagraphs'``.
     """
+    if options is False:
+        return
+    options = {'dynamic': False, **({} if options is True else options)}
     # The default of 8 is per function, not per block: four stages, twice (with gradient and without), and the decoder
     # are more, and what is beyond the limit silently runs uncompiled.
     torch._dynamo.config.cache_size_limit = max(128, torch._dynamo.config.cache_size_limit)
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and name.rpartition('.')[2] in ('blocks', 'layers'):
             for block in module:
-                block.compile(**{'dynamic': False, **options})
+                block.compile(**options)

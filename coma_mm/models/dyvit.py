@@ -243,8 +243,7 @@ class DyViT(BaseModule):
             self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
         self.apply(initialize_linear)
         self._freeze_stages()
-        if compile:
-            compile_blocks(self, **({} if compile is True else compile))
+        compile_blocks(self, compile)
 
     def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode whole images, or the visible units of each.
