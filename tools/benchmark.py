@@ -36,7 +36,8 @@ from torch import Tensor, nn  # noqa: E402
 from coma_mm.datasets import ComplementaryMask  # noqa: E402
 from coma_mm.datasets.photos import PHOTOS, photo_path  # noqa: E402
 from coma_mm.engine.flops import count_flops  # noqa: E402
-from coma_mm.models import DyViT, ViTDecoder  # noqa: E402
+from coma_mm.models import CoMA, DyViT, ViTDecoder  # noqa: E402
+from coma_mm.models.compiled import compile_blocks  # noqa: E402
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 LOADED = 64  # images of one measurement of loading
@@ -83,30 +84,22 @@ def stock_config(path: str) -> Config:
     return Config.fromfile(Path(get_installed_path('mmpretrain')) / '.mim/configs' / path)
 
 
-def stock_mae(path: str, **optimizer) -> tuple[nn.Module, dict]:
+def stock_mae(path: str) -> tuple[nn.Module, dict]:
     """Return the model and the optimiser settings of one of mmpretrain's MAE configs."""
     cfg = stock_config(path)
     cfg.model.data_preprocessor = None
-    wrapper = cfg.optim_wrapper
-    settings = dict(optimizer={**wrapper.optimizer, **optimizer}, paramwise_cfg=wrapper.paramwise_cfg)
-    return MODELS.build(cfg.model), settings
+    return MODELS.build(cfg.model), {key: cfg.optim_wrapper[key] for key in ('optimizer', 'paramwise_cfg')}
 
 
-def coma(arch: str, compile: bool = False, **evaluation) -> tuple[nn.Module, dict]:
+def coma(arch: str, **evaluation) -> tuple[nn.Module, dict]:
     """Return our pre-training model and its optimiser settings, as in configs/pretrain."""
     model = dict(
         type='coma_mm.CoMA',
         backbone=dict(type='coma_mm.DyViT', arch=arch),
         decoder=dict(type='coma_mm.ViTDecoder'),
         evaluation=evaluation or dict(mode='copy'),
-        compile=compile,
     )
-    settings = dict(
-        optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
-        constructor='coma_mm.LayerDecayOptimWrapperConstructor',
-        paramwise_cfg=dict(layer_decay_rate=1.0),
-    )
-    return MODELS.build(model), settings
+    return MODELS.build(model), OUR_OPTIMIZER
 
 
 def timm_model(name: str) -> nn.Module:
@@ -116,16 +109,16 @@ def timm_model(name: str) -> nn.Module:
     return timm.create_model(name, num_classes=0)
 
 
-def stock_backbone(**settings) -> nn.Module:
-    """Build a backbone of mmpretrain."""
-    return MODELS.build(settings)
-
-
+OUR_OPTIMIZER = dict(
+    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor='coma_mm.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=1.0),
+)
 MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'
 PRETRAINING = {
     'MAE ViT-B (mmpretrain)': partial(stock_mae, MAE_VIT_B),
-    'MAE ViT-B, with our optimiser': lambda: (stock_mae(MAE_VIT_B)[0], coma('pico')[1]),
+    'MAE ViT-B, with our optimiser': lambda: (stock_mae(MAE_VIT_B)[0], OUR_OPTIMIZER),
     'MAE HiViT-B (mmpretrain)': partial(stock_mae, MAE_HIVIT_B),
     'CoMA DyViT-T': partial(coma, 'tiny'),
     'CoMA DyViT-S': partial(coma, 'small'),
@@ -144,9 +137,9 @@ ATTENTION = {
     'global': dict(),
 }
 BACKBONES = {
-    'ViT-B (mmpretrain)': partial(stock_backbone, type='VisionTransformer', arch='b', patch_size=16),
-    'Swin-B (mmpretrain)': partial(stock_backbone, type='SwinTransformer', arch='base'),
-    'HiViT-B (mmpretrain)': partial(stock_backbone, type='HiViT', arch='base'),
+    'ViT-B (mmpretrain)': partial(MODELS.build, dict(type='VisionTransformer', arch='b', patch_size=16)),
+    'Swin-B (mmpretrain)': partial(MODELS.build, dict(type='SwinTransformer', arch='base')),
+    'HiViT-B (mmpretrain)': partial(MODELS.build, dict(type='HiViT', arch='base')),
     'Hiera-B (timm)': partial(timm_model, 'hiera_base_224'),
     'Hiera-B+ (timm)': partial(timm_model, 'hiera_base_plus_224'),
     'DyViT-T': partial(DyViT, 'tiny'),
@@ -166,21 +159,28 @@ def autocast(args: Namespace):
     return torch.autocast(torch.device(args.device).type, DTYPES[args.precision])
 
 
+def compile_if_asked(model: nn.Module, function: Callable, args: Namespace) -> Callable:
+    """Return a function of a model, compiled as a whole; our models, as with ``compile=True``, block by block."""
+    if isinstance(model, (CoMA, DyViT)):
+        compile_blocks(model, args.compile)
+        return function
+    return torch.compile(function) if args.compile else function
+
+
 def make_step(build: Callable[[], tuple[nn.Module, dict]], args: Namespace) -> Callable[[], None]:
     """Return a full step of pre-training: forward, backward, AdamW."""
     torch.manual_seed(0)
-    compile_blocks = args.compile and getattr(build, 'func', None) is coma
-    model, settings = build(compile=True) if compile_blocks else build()
+    model, settings = build()
     model.to(args.device)
     model.train()  # on a line of its own: mmpretrain's backbones return nothing
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     samples = [None] * args.batch
-    if hasattr(model, 'reconstruct'):
+    if isinstance(model, CoMA):
         transform = ComplementaryMask(input_size=args.size, unit_size=model.unit_size, ratio=model.mask_ratio)
         masks = [torch.from_numpy(transform({})['mask']) for _ in range(args.batch)]
         samples = dict(mask=torch.stack(masks).to(args.device))
     optimizer = build_optim_wrapper(model, settings).optimizer
-    loss = torch.compile(model.loss) if args.compile and not compile_blocks else model.loss
+    loss = compile_if_asked(model, model.loss, args)
 
     def step() -> None:
         with autocast(args):
@@ -192,16 +192,14 @@ def make_step(build: Callable[[], tuple[nn.Module, dict]], args: Namespace) -> C
     return step
 
 
-def make_forward(build: partial, args: Namespace, visible: Tensor | None = None) -> Callable[[], None]:
+def make_forward(build: Callable[[], nn.Module], args: Namespace, visible: Tensor | None = None) -> Callable[[], None]:
     """Return a forward pass without gradient, of whole images or of the units ``visible``."""
     torch.manual_seed(0)
-    compile_blocks = args.compile and build.func is DyViT
-    model = build(compile=True) if compile_blocks else build()
-    model.to(args.device)
-    model.eval()
+    model = build().to(args.device)
+    model.eval()  # on a line of its own: mmpretrain's backbones return nothing
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     inputs = (images,) if visible is None else (images, visible.to(args.device))
-    function = torch.compile(model) if args.compile and not compile_blocks else model
+    function = compile_if_asked(model, model, args)
 
     @torch.no_grad()
     def forward() -> None:
@@ -455,21 +453,25 @@ def run_profile(args: Namespace) -> dict[str, Table]:
         f'stage {number}': (stage.blocks[0], 64 >> 2 * (number - 1)) for number, stage in enumerate(model.stages, 1)
     }
     blocks['decoder'] = (decoder.blocks[0], 1)
-    calls, columns = {}, dict(GFLOP={}, MB={}, least={})
+    parts = {}
     for place, (block, tokens) in blocks.items():
         linear, activation, out = block.mlp
-        units = (args.size // 32) ** 2
-        x = torch.randn(args.batch, units * tokens, linear.in_features, device=args.device)
+        x = torch.randn(args.batch, (args.size // 32) ** 2 * tokens, linear.in_features, device=args.device)
         hidden = torch.randn(*x.shape[:2], linear.out_features, device=args.device)
-        parts = dict(LayerNorm=(block.norm1, x), attention=(block.attn, x))
-        parts |= {'first linear': (linear, x), 'GELU': (activation, hidden), 'second linear': (out, hidden)}
-        for name, (module, inputs) in choose({f'{place}, {part}': pair for part, pair in parts.items()}, args).items():
-            calls[name] = call = make_part(module, inputs, args)
-            flops = count_flops(call)
-            moved = inputs.nbytes + call().nbytes + sum(weight.nbytes for weight in module.parameters())
-            least = max(flops / peak, moved / bandwidth)
-            columns['GFLOP'][name], columns['MB'][name], columns['least'][name] = flops / 1e9, moved / 1e6, least * 1e3
-    columns['least ms'] = columns.pop('least')
+        parts |= {
+            f'{place}, LayerNorm': (block.norm1, x),
+            f'{place}, attention': (block.attn, x),
+            f'{place}, first linear': (linear, x),
+            f'{place}, GELU': (activation, hidden),
+            f'{place}, second linear': (out, hidden),
+        }
+    calls, columns = {}, {'GFLOP': {}, 'MB': {}, 'least ms': {}}
+    for name, (module, inputs) in choose(parts, args).items():
+        calls[name] = call = make_part(module, inputs, args)
+        flops = count_flops(call)
+        moved = inputs.nbytes + call().nbytes + sum(weight.nbytes for weight in module.parameters())
+        columns['GFLOP'][name], columns['MB'][name] = flops / 1e9, moved / 1e6
+        columns['least ms'][name] = 1e3 * max(flops / peak, moved / bandwidth)
     return dict(profile=Table('ms', run_interleaved(calls, args, 1e3), columns))
 
 

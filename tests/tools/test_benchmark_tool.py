@@ -8,8 +8,20 @@ from processes import call, refuse
 
 
 def test_tables_json_and_plots(tmp_path):
-    suites = ['step', 'forward', 'data', 'imports']
-    options = ['--only', 'DyViT-T', 'shards', 'import', '--batch', 1, '--rounds', 1, '--json', 'out.json']
+    suites = ['step', 'forward', 'data', 'profile', 'imports']
+    options = [
+        '--only',
+        'DyViT-T',
+        'shards',
+        'decoder, GELU',
+        'import',
+        '--batch',
+        1,
+        '--rounds',
+        1,
+        '--json',
+        'out.json',
+    ]
     printed = call(tmp_path, 'benchmark.py', *suites, *options)
     assert '| step | ms per image, median (min-max) | ratio | GFLOP per image | TFLOP/s | share of ' in printed
     assert printed.count('| CoMA DyViT-T | ') == printed.count('| DyViT-T | ') == 1 and 'MAE' not in printed
@@ -18,6 +30,7 @@ def test_tables_json_and_plots(tmp_path):
     assert {name: len(values) for name, values in tables['step']['rows'].items()} == {'CoMA DyViT-T': 1}
     assert list(tables['forward']['rows']) == ['DyViT-T']
     assert list(tables['data']['rows']) == ['CoMA, shards', 'CoMA, shards of 256 px']
+    assert list(tables['profile']['columns']['least ms']) == ['decoder, GELU']
     assert list(tables['imports']['rows'])[0] == 'import coma_mm'
     assert machine['torch'] and machine['device'] and machine['settings']['precision'] == 'fp32'
     # Twice as many operations as multiply-adds: two forward passes of the encoder, one of them also backward, and more.
