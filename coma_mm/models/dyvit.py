@@ -290,7 +290,7 @@ class DyViT(BaseModule):
                     if inverse is not None:
                         out = out.unflatten(1, (-1, side**2))[:, inverse].flatten(1, 2)
                     stride = self.patch_size << i
-                    out = tokens_to_map(out, grid)[..., : math.ceil(H / stride), : math.ceil(W / stride)]
+                    out = tokens_to_map(out, grid, (math.ceil(H / stride), math.ceil(W / stride)))
                 outs.append(out)
         return tuple(outs)
 

@@ -69,15 +69,16 @@ def unit_patches(units: Tensor) -> Tensor:
     return bits.reshape(B, K * UNIT_SIDE**2, C * p * p)
 
 
-def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+def tokens_to_map(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Return all tokens of an image to raster order.
 
     Args:
         tokens: ``(B, U * t * t, C)``, units row-major.
         grid: ``(Hu, Wu)``.
+        size: height and width of the map; what lies beyond, at most ``(Hu * t, Wu * t)``, is cut off.
 
     Returns:
-        ``(B, C, Hu * t, Wu * t)``, contiguous.
+        ``(B, C, *size)``, contiguous: kernels of mmcv and views in the toolboxes' heads rely on it.
     """
     B, N, C = tokens.shape
     Hu, Wu = grid
@@ -85,7 +86,8 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     bits = tokens.view(B, Hu, Wu, *(2, 2) * levels, C)
     y = range(3, 3 + 2 * levels, 2)
     x = range(4, 4 + 2 * levels, 2)
-    return bits.permute(0, bits.ndim - 1, 1, *y, 2, *x).reshape(B, C, Hu << levels, Wu << levels)
+    raster = bits.permute(0, bits.ndim - 1, 1, *y, 2, *x).reshape(B, C, Hu * 2**levels, Wu * 2**levels)
+    return raster[..., : size[0], : size[1]].contiguous()
 
 
 @lru_cache(maxsize=8)

@@ -18,6 +18,7 @@ def test_any_image_size(height, width):
     model = DyViT('pico', out_indices=(0, 1, 2, 3)).eval()
     for stride, channels, out in zip(model.strides, model.out_channels, model(torch.randn(1, 3, height, width))):
         assert out.shape == (1, channels, -(-height // stride), -(-width // stride))
+        assert out.is_contiguous()  # mmcv's deformable convolutions and others read it as it lies in memory
 
 
 def test_padding_is_zero_pixels():

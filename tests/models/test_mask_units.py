@@ -45,7 +45,10 @@ def test_map_restores_raster_order(side):
     grid = (2, 3)
     raster = torch.arange(grid[0] * grid[1] * side**2).view(1, grid[0] * side, grid[1] * side, 1)
     tokens = reference.units_of(raster, grid).flatten(1, 2)
-    assert torch.equal(tokens_to_map(tokens, grid), raster.permute(0, 3, 1, 2))
+    whole = raster.permute(0, 3, 1, 2)
+    for size in (grid[0] * side, grid[1] * side), (grid[0] * side - side // 2, grid[1] * side - side // 2):
+        result = tokens_to_map(tokens, grid, size)
+        assert torch.equal(result, whole[..., : size[0], : size[1]]) and result.is_contiguous()
 
 
 @pytest.mark.parametrize('grid, base', [((2, 3), None), ((2, 3), (7, 7)), ((5, 1), (3.5, 2))])
