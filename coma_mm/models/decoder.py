@@ -71,7 +71,7 @@ class MaskedDecoder(BaseModule):
         Returns:
             ``(B', U', V)``.
         """
-        positions = sincos_positions(grid, 1, self.dim, None, x.device, self.mask_token.dtype)
+        positions = sincos_positions(grid, 1, self.dim, device=x.device, dtype=self.mask_token.dtype)
         return self.prediction(self.norm(self.mix(x + positions[:, 0], grid, keep)))
 
 

@@ -1,14 +1,14 @@
 """Dynamic Multi-Window Self-Attention, and the plain attention it is compared with.
 
 Shapes: B images, N tokens (units in any order, Z-order inside), C channels, h heads, d = C / h channels a head,
-w window side in tokens, M = N / w**2 windows.
+w window side in tokens, M keys: N / w**2 for each window w that a head sees.
 
 Tokens of a window are w * w neighbours in memory (``mask_units``), so a strided convolution with kernel = stride = w is
 a ``view`` and a ``Linear``; windows lie inside units, so it is the same convolution with and without masking.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
 
     Args:
         q: ``(B, N, h, d)``.
-        k: ``(B, M, h, d)``; M divides N, key j stands for tokens ``j * N / M`` up to ``(j + 1) * N / M``.
+        k: ``(B, M, h, d)``, M / U of them for each of U units, in the order of the tokens' units.
         v: ``(B, M, h, d)``.
         blocks: runs of equal blocks, in order, covering all N tokens; ``None`` for global attention.
 
@@ -40,7 +40,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
     if blocks is None:
         # 4-D on purpose: with 5-D inputs SDPA silently takes its slow path.
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
-    (B, N), M, outs, start = q.shape[:2], k.shape[1], [], 0
+    (B, N), outs, start = q.shape[:2], [], 0
     for count, length in blocks:
         stop = start + count * length
         part_q, part_k, part_v = (
@@ -49,7 +49,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
         )
         outs.append(attend(part_q, part_k, part_v).reshape(B, count * length, *q.shape[2:]))
         start = stop
-    assert start == N and N % M == 0
+    assert start == N
     return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
 
@@ -81,52 +81,64 @@ class MSA(nn.Module):
 class DMMSA(nn.Module):
     """Dynamic Multi-Window Self-Attention (paper: strided convolutions of varying kernel sizes on keys and values).
 
-    Heads are grouped by window. A group's keys and values come from its own convolution with kernel = stride = window;
-    queries stay one per token, and the softmax of each weighs all windows of its group. Cost: a head with window w
-    compares N queries with N / w**2 keys. That each head has one window size, and which, is ours.
+    A head sees the image through one window or several. The keys and values of a window come from a convolution with
+    kernel = stride = window; those of all windows of a head stand in one softmax, so that each query weighs the scales
+    itself: our reading of the paper's "aggregates information from different window scales dynamically". Queries stay
+    one per token. Heads with the same windows share the convolutions and one call of attention.
+
+    Cost: N queries are compared with N / w**2 keys for each window w; each convolution takes as long as the projection
+    to keys and values in plain attention.
 
     Args:
         dim: C.
-        windows: window side in tokens of each head; its length is h.
+        windows: for each of the h heads the sides in tokens of its windows, one number or several.
         unit_side: tokens along a unit's side; every window must divide it.
         kv_conv: ``'dense'`` mixes all channels and positions of a window; ``'depthwise'`` weighs the positions channel
             by channel, then projects.
         qkv_bias: whether the projections to queries, keys and values have a bias.
 
     Raises:
-        ValueError: if heads do not divide ``dim``, a window does not divide the unit, or ``kv_conv`` is unknown.
+        ValueError: if heads do not divide ``dim``, a window does not divide the unit or stands twice in a head, or
+            ``kv_conv`` is unknown.
     """
 
     def __init__(
-        self, dim: int, windows: tuple[int, ...], unit_side: int, kv_conv: str = 'dense', qkv_bias: bool = True
+        self,
+        dim: int,
+        windows: Sequence[int | Sequence[int]],
+        unit_side: int,
+        kv_conv: str = 'dense',
+        qkv_bias: bool = True,
     ):
         super().__init__()
         self.num_heads = len(windows)
         _check_heads(dim, self.num_heads)
-        for window in windows:
-            if window < 1 or unit_side % window:
-                fitting = [side for side in (1, 2, 4, 8) if side <= unit_side]
-                raise ValueError(
-                    f'window {window} (of windows={tuple(windows)}) does not divide a mask unit, which is {unit_side} '
-                    f'x {unit_side} tokens in this stage; choose from {fitting}'
-                )
         if kv_conv not in ('dense', 'depthwise'):
             raise ValueError(f"kv_conv must be 'dense' or 'depthwise', got {kv_conv!r}")
+        self.unit_side = unit_side
+        # (windows, number of heads that see them); heads of a group are neighbours
+        self.groups = tuple(sorted(Counter(_read_windows(head, unit_side) for head in windows).items()))
         head_dim = dim // self.num_heads
-        self.groups = tuple(sorted(Counter(windows).items()))  # (window, heads)
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
         conv = {'dense': WindowConv, 'depthwise': DepthwiseWindowConv}[kv_conv]
-        self.kv = nn.ModuleList(conv(dim, 2 * heads * head_dim, window, qkv_bias) for window, heads in self.groups)
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.ModuleList(
+            nn.ModuleList(conv(dim, 2 * heads * head_dim, window, qkv_bias) for window in sides)
+            for sides, heads in self.groups
+        )
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
         """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`, ``keep`` as in ``dyvit.Block``."""
         queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
+        units = x.shape[1] // self.unit_side**2
         outs = []
-        for q, (_, heads), conv in zip(queries, self.groups, self.kv):
-            k, v = conv(x).unflatten(-1, (2, heads, -1)).unbind(2)  # B, M, h of the group, d
+        for q, (_, heads), convs in zip(queries, self.groups, self.kv):
+            scales = [conv(x).unflatten(1, (units, -1)) for conv in convs]  # B, units, keys of a unit, 2 h d
+            kv = scales[0] if len(scales) == 1 else torch.cat(scales, 2)
+            k, v = kv.flatten(1, 2).unflatten(-1, (2, heads, -1)).unbind(2)  # B, M, h of the group, d
             outs.append(attend(q, k, v, blocks))
-        return self.proj(keep(torch.cat(outs, 2).flatten(2)))
+        out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+        return self.proj(keep(out.flatten(2)))
 
 
 class WindowConv(nn.Linear):
@@ -156,3 +168,18 @@ class DepthwiseWindowConv(nn.Module):
 def _check_heads(dim: int, num_heads: int) -> None:
     if num_heads < 1 or dim % num_heads:
         raise ValueError(f'{num_heads} attention heads do not divide {dim} channels evenly')
+
+
+def _read_windows(windows: int | Sequence[int], unit_side: int) -> tuple[int, ...]:
+    """Return the windows of a head, in order, after checking them."""
+    windows = (windows,) if isinstance(windows, int) else tuple(sorted(windows))
+    fitting = [side for side in (1, 2, 4, 8) if side <= unit_side]
+    for window in windows:
+        if window not in fitting:
+            raise ValueError(
+                f'window {window} (of a head with windows {windows}) does not divide a mask unit, which is {unit_side} '
+                f'x {unit_side} tokens in this stage; choose from {fitting}'
+            )
+    if not windows or len(set(windows)) < len(windows):
+        raise ValueError(f'a head needs one window or several different ones, got {windows}')
+    return windows

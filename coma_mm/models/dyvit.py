@@ -25,13 +25,13 @@ from .mask_units import UNIT_SIDE, attention_blocks, sincos_positions, split_uni
 # Ours: the paper's table is not public to us. Measured parameters and GMACs: docs/models.md.
 ARCHITECTURES = {
     'pico': dict(dims=(32, 64, 128, 256), depths=(1, 1, 4, 1), heads=(4, 8, 4, 8)),
-    'tiny': dict(dims=(64, 128, 256, 512), depths=(1, 1, 12, 2), heads=(4, 8, 8, 16)),
-    'small': dict(dims=(96, 192, 384, 768), depths=(1, 1, 12, 2), heads=(4, 8, 12, 24)),
-    'base': dict(dims=(128, 256, 512, 1024), depths=(1, 1, 12, 2), heads=(4, 8, 8, 16)),
-    'large': dict(dims=(192, 384, 768, 1536), depths=(1, 1, 18, 2), heads=(4, 8, 12, 24)),
+    'tiny': dict(dims=(64, 128, 256, 512), depths=(2, 2, 10, 2), heads=(4, 8, 8, 16)),
+    'small': dict(dims=(96, 192, 384, 768), depths=(2, 2, 10, 2), heads=(4, 8, 12, 24)),
+    'base': dict(dims=(128, 256, 512, 1024), depths=(2, 2, 10, 2), heads=(4, 8, 8, 16)),
+    'large': dict(dims=(192, 384, 768, 1536), depths=(2, 2, 16, 2), heads=(4, 8, 12, 24)),
 }
-# Window side in tokens of each head: 8, 16 and 32 px in both stages at patch size 4.
-WINDOWS = ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)
+# Per stage the windows of all heads, in tokens: 16 and 32 px in both stages at patch size 4.
+WINDOWS = (((4, 8),), ((2, 4),), None, None)
 
 
 class DropPath(nn.Module):
@@ -112,8 +112,8 @@ class Downsample(nn.Module):
         self.reduction = nn.Linear(4 * dim, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Merge, ``(B, N, C)`` to ``(B, N / 4, out)``."""
-        return self.reduction(self.norm(x).view(x.shape[0], -1, self.reduction.in_features))
+        """Merge, ``(B, N, C)`` to ``(B, N / 4, out)``, in the precision of ``x``: residuals stay fp32 under autocast."""
+        return self.reduction(self.norm(x).view(x.shape[0], -1, self.reduction.in_features)).to(x.dtype)
 
 
 class Stage(nn.Module):
@@ -144,24 +144,27 @@ class DyViT(BaseModule):
     Args:
         arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with
             ``dims``, ``depths`` and ``heads`` (four entries each).
-        img_size: image size of pre-training in pixels, one number or (height, width). Images of any other size see the
-            same range of positions.
+        img_size: image size of pre-training in pixels, one number or (height, width). Without ``attn_window`` images of
+            any other size see the same range of positions, interpolated.
         patch_size: side of a stage-1 token in pixels: 1 for 32 px images, 2 for 64-96 px, 4 for 224 px and more.
         in_channels: channels of the image.
         out_indices: stages (0-3) whose maps are returned, each with a norm of its own. Stages after the last of them
             are not built.
         attention: per stage ``'dm_msa'`` or ``'msa'``.
-        windows: per stage the window side in tokens, one for each head or one number for all (``None`` where the stage
-            uses ``'msa'``). Defaults to 8, 16 and 32 px in stages 1 and 2.
+        windows: per stage (``None`` where it uses ``'msa'``) what each head sees, the side of a window in tokens or
+            several of them; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages
+            1 and 2: ``([(4, 8)], [(2, 4)], None, None)``.
         kv_conv: ``'dense'`` or ``'depthwise'``, see :class:`.dm_msa.DMMSA`.
         mlp_ratio: hidden width of the MLPs over their input width.
         qkv_bias: whether projections to queries, keys and values have a bias.
         drop_path_rate: rate of stochastic depth of the last block; rises linearly from 0 at the first.
         layer_scale: initial value of a learned scale on residual branches; ``None`` for none.
-        attn_window: side in units of the blocks that attention is restricted to on images larger than one block;
-            ``None`` for global attention. Such a block of 7 is 224 px at patch size 4.
+        attn_window: side in units of the blocks that attention is restricted to; ``None`` for global attention. Such
+            a block of 7 is 224 px at patch size 4. Each block sees the positions of pre-training, so what is computed
+            in it depends on nothing outside (the cure for "Window Attention is Bugged", ICLR 2024; tiling is ours).
         global_blocks: with ``attn_window``, numbers of the transformer blocks (counted from 0 through all stages) that
-            stay global. Defaults to the last block of each quarter of stage 3, as in ViTDet.
+            stay global. Defaults to the last block of each quarter of stage 3, as in ViTDet. Where in the image a
+            token lies they learn by a term of their own, which starts at zero (ours).
         frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
         norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
@@ -214,10 +217,10 @@ class DyViT(BaseModule):
         self.out_indices = out_indices
         self.out_channels = tuple(dims[i] for i in out_indices)
         self.strides = tuple(patch_size * 2**i for i in out_indices)
+        self.in_channels = in_channels
         # What one unit carries in each output: tokens times channels. Decoders of masked pre-training build on it.
         self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        self.base_grid = height / self.unit_size, width / self.unit_size
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.attn_window = attn_window
         if global_blocks is None:
             first, depth = depths[0] + depths[1], depths[2]
@@ -231,7 +234,26 @@ class DyViT(BaseModule):
         if attn_window is not None and attn_window < 1:
             raise ValueError(f'attn_window must be a number of units >= 1 or None, got {attn_window}')
 
-        make_attention = _attention_factory(dims, heads, attention, windows, kv_conv, qkv_bias)
+        windows = _read_windows(attention, windows, heads)
+        # What decides, beside weights, which function this is; a checkpoint of other settings is another function.
+        self.settings = dict(
+            arch=dict(dims=dims, depths=depths, heads=heads),
+            img_size=self.img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            attention=tuple(attention),
+            windows=windows,
+            kv_conv=kv_conv,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            layer_scale=layer_scale,
+        )
+
+        def make_attention(i: int) -> nn.Module:
+            if attention[i] == 'msa':
+                return MSA(dims[i], heads[i], qkv_bias)
+            return DMMSA(dims[i], windows[i], UNIT_SIDE >> i, kv_conv, qkv_bias)
+
         rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
         self.stem = nn.Linear(in_channels * patch_size**2, dims[0])
         self.stages = nn.ModuleList()
@@ -241,7 +263,13 @@ class DyViT(BaseModule):
             self.stages.append(Stage(downsample, blocks))
         for i in out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
+        stage_of_block = [i for i, depth in enumerate(depths[:num_stages]) for _ in range(depth)]
+        self.global_positions = nn.ModuleDict(
+            {str(n): nn.Linear(dims[0], dims[i], bias=False) for n, i in enumerate(stage_of_block) if self._is_global(n)}
+        )
         self.apply(initialize_linear)
+        for term in self.global_positions.values():
+            nn.init.zeros_(term.weight)
         self._freeze_stages()
         compile_blocks(self, compile)
 
@@ -261,18 +289,15 @@ class DyViT(BaseModule):
             ValueError: if ``idx_visible`` is given and the sides are not multiples of the unit.
         """
         H, W = x.shape[-2:]
-        order, blocks, inverse = idx_visible, None, None
         if idx_visible is None:
             x = F.pad(x, (0, -W % self.unit_size, 0, -H % self.unit_size))
         grid = unit_grid(x.shape[-2:], self.unit_size)
-        if idx_visible is None and self.attn_window and max(grid) > self.attn_window:
-            order, inverse, blocks = attention_blocks(grid, self.attn_window, x.device)
+        idx, blocks, inverse = idx_visible, None, None
+        if idx is None and self.attn_window and max(grid) > self.attn_window:
+            idx, inverse, blocks = attention_blocks(grid, self.attn_window, x.device)
 
-        weight = self.stem.weight
-        positions = sincos_positions(grid, UNIT_SIDE, self.embed_dims, self.base_grid, weight.device, weight.dtype)
-        if order is not None:
-            positions = positions[order]
-        x = self.stem(unit_patches(split_units(x, self.unit_size, order))) + positions.flatten(-3, -2)
+        x = self.stem(unit_patches(split_units(x, self.unit_size, idx)))
+        x = x + self._positions((H, W), grid, idx).flatten(-3, -2)
 
         outs, number = [], 0
         recompute = self.with_cp and self.training and torch.is_grad_enabled()
@@ -281,7 +306,10 @@ class DyViT(BaseModule):
             x = stage.downsample(x)
             token_blocks = blocks and tuple((count, units * side**2) for count, units in blocks)
             for block in stage.blocks:
-                local = None if number in self.global_blocks else token_blocks
+                is_global = self._is_global(number)
+                if is_global:
+                    x = x + self._global_position(number, grid, side, idx)
+                local = None if is_global else token_blocks
                 x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
                 number += 1
             if i in self.out_indices:
@@ -294,11 +322,39 @@ class DyViT(BaseModule):
                 outs.append(out)
         return tuple(outs)
 
+    def _positions(self, size: tuple[int, int], grid: tuple[int, int], idx: Tensor | None) -> Tensor:
+        """Return stage 1's positions of units ``idx``, of images of ``size`` px: ``([B,] K, 64, C)``.
+
+        Interpolated to the image, whatever completes its last units; with ``attn_window`` those of a block of that
+        many units, tiled.
+        """
+        window = self.attn_window
+        shown = size if window is None else (window * self.unit_size, window * self.unit_size)
+        scale = tuple(base / side for base, side in zip(self.img_size, shown))
+        weight = self.stem.weight
+        return sincos_positions(grid, UNIT_SIDE, self.embed_dims, scale, window, idx, weight.device, weight.dtype)
+
+    def _global_position(self, number: int, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
+        """Return what global block ``number`` has learnt of places in the image, ``(K * side * side, C)``."""
+        distance = UNIT_SIDE / side  # in tokens of stage 1, which the places of all stages are counted in
+        term = self.global_positions[str(number)]
+        dtype = term.weight.dtype
+        places = sincos_positions(
+            grid, side, self.embed_dims, (distance, distance), idx=idx, device=term.weight.device, dtype=dtype
+        )
+        return term(places.flatten(-3, -2)).to(dtype)
+
+    def _is_global(self, number: int) -> bool:
+        """Say whether block ``number`` sees the whole image where others see theirs in blocks."""
+        return bool(self.attn_window) and number in self.global_blocks
+
     def _freeze_stages(self) -> None:
         if self.frozen_stages < 0:
             return
         frozen = [self.stem, *self.stages[: self.frozen_stages]]
         frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
+        before = sum(len(stage.blocks) for stage in self.stages[: self.frozen_stages])
+        frozen += [term for number, term in self.global_positions.items() if int(number) < before]
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
@@ -314,12 +370,15 @@ class DyViT(BaseModule):
         return self
 
     def is_optional_weight(self, name: str) -> bool:
-        """Say whether a weight depends on ``out_indices`` alone: output norms, and stages after the last output.
+        """Say whether a weight depends on ``out_indices`` and ``attn_window`` alone.
 
-        A checkpoint may lack such a norm, or have more of both than this backbone.
+        Those are output norms, stages after the last output, and the positions of global blocks. A checkpoint may lack
+        the first and the last, or have more of all than this backbone.
         """
         first, *rest = name.split('.')
-        return first in ('norm0', 'norm1', 'norm2', 'norm3') or (first == 'stages' and int(rest[0]) >= len(self.stages))
+        if first == 'stages':
+            return int(rest[0]) >= len(self.stages)
+        return first in ('norm0', 'norm1', 'norm2', 'norm3', 'global_positions')
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Place a parameter for layer-wise learning-rate decay.
@@ -329,8 +388,9 @@ class DyViT(BaseModule):
             prefix: what stands before the backbone's own names, e.g. ``'backbone.'``.
 
         Returns:
-            ``(depth, number of depths)``: 0 for the stem, 1 to L for the L blocks in order (a down-sampling goes with
-            the block after it), L + 1 for the output norms and everything outside the backbone.
+            ``(depth, number of depths)``: 0 for the stem, 1 to L for the L blocks in order (a down-sampling and a
+            global block's positions go with the block after them), L + 1 for the output norms and everything outside
+            the backbone.
         """
         last = self.num_blocks + 1
         if not param_name.startswith(prefix):
@@ -338,6 +398,8 @@ class DyViT(BaseModule):
         first, *rest = param_name[len(prefix) :].split('.')
         if first == 'stem':
             return 0, last + 1
+        if first == 'global_positions':
+            return int(rest[0]) + 1, last + 1
         if first != 'stages':
             return last, last + 1
         stage, part, number = int(rest[0]), rest[1], rest[2]
@@ -367,24 +429,26 @@ def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, .
     return tuple(sorted({i % count for i in indices}))
 
 
-def _attention_factory(dims, heads, attention, windows, kv_conv, qkv_bias):
-    """Check the options of all stages, then return ``make(stage) -> attention module``."""
+def _read_windows(attention, windows, heads) -> tuple[tuple | None, ...]:
+    """Check the options of all stages and return for each, ``None`` for plain attention, the windows of every head."""
     if len(attention) != 4 or any(kind not in ('dm_msa', 'msa') for kind in attention):
         raise ValueError(f"attention must name 'dm_msa' or 'msa' for each of four stages, got {attention!r}")
     if windows is not None and len(windows) != 4:
         raise ValueError(f'windows must have one entry for each of four stages (None for msa), got {windows!r}')
-
-    def make(i: int) -> nn.Module:
-        if attention[i] == 'msa':
-            return MSA(dims[i], heads[i], qkv_bias)
-        chosen = (windows or WINDOWS)[i]
+    read = []
+    for i, (kind, count, chosen) in enumerate(zip(attention, heads, windows or WINDOWS)):
+        if kind == 'msa':
+            read.append(None)
+            continue
         if chosen is None:
             raise ValueError(f'stage {i + 1} uses dm_msa but has no windows; set windows[{i}]')
-        chosen = (chosen,) * heads[i] if isinstance(chosen, int) else tuple(chosen)
-        if len(chosen) != heads[i]:
+        chosen = (chosen,) if isinstance(chosen, int) else tuple(chosen)
+        if len(chosen) not in (1, count):
             raise ValueError(
-                f'stage {i + 1} has {heads[i]} heads but {len(chosen)} windows {chosen}; give one window for each head'
+                f'stage {i + 1} has {count} heads but {len(chosen)} windows {chosen}; give one entry for each head or '
+                f'one for all of them, which may hold several windows: [{list(chosen)}]'
             )
-        return DMMSA(dims[i], chosen, UNIT_SIDE >> i, kv_conv, qkv_bias)
-
-    return make
+        if len(chosen) == 1:
+            chosen *= count
+        read.append(tuple(sorted((side,) if isinstance(side, int) else tuple(sorted(side)) for side in chosen)))
+    return tuple(read)

@@ -8,7 +8,8 @@ block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling
 stride is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay (design: ours).
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 import torch
 from torch import Tensor
@@ -90,64 +91,108 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
     return raster[..., : size[0], : size[1]].contiguous()
 
 
-@lru_cache(maxsize=8)
-def _z_order(side: int) -> tuple[Tensor, Tensor]:
+def cached(maxsize: int) -> Callable[[Callable], Callable]:
+    """Return a decorator like ``lru_cache`` for functions that make tensors from numbers.
+
+    What is made in inference mode must still serve training, and what is made while a program is exported stands for
+    tensors that will be: those are never kept.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        keep = lru_cache(maxsize)(torch.inference_mode(False)(function))
+
+        @wraps(function)
+        def call(*args):
+            return function(*args) if _is_exporting() else keep(*args)
+
+        call.cache_info, call.cache_clear = keep.cache_info, keep.cache_clear
+        return call
+
+    return decorate
+
+
+def _is_exporting() -> bool:
+    is_exporting = getattr(torch.compiler, 'is_exporting', None)  # since torch 2.6
+    return is_exporting is not None and is_exporting()
+
+
+@cached(maxsize=16)
+def _z_order(side: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Return y and x, ``(side * side,)`` each, of a unit's tokens in Z-order."""
     token = torch.arange(side * side, device='cpu')  # not the default device: what is made here is cached
     y, x = torch.zeros_like(token), torch.zeros_like(token)
     for bit in range(side.bit_length() - 1):
         x |= (token >> 2 * bit & 1) << bit
         y |= (token >> 2 * bit + 1 & 1) << bit
-    return y, x
+    return y.to(device), x.to(device)
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # a table first asked for during inference must still serve training
+@cached(maxsize=64)
+def sincos_axis(
+    units: int, side: int, dim: int, scale: float, device: torch.device | str, dtype: torch.dtype
+) -> Tensor:
+    """Compute sines and cosines of the places along one axis; cached per argument tuple, some 100 kB at most.
+
+    Args:
+        units: number of units along the axis.
+        side: tokens along a unit's side.
+        dim: channels, half of them sines.
+        scale: distance between two tokens.
+        device: where the table is kept.
+        dtype: of the table; it is computed in float64.
+
+    Returns:
+        ``(units * side, dim)``.
+    """
+    omega = 10000 ** -(torch.arange(dim // 2, dtype=torch.float64, device='cpu') / (dim // 2))
+    tokens = torch.arange(units * side, dtype=torch.float64, device='cpu')
+    angles = ((tokens + 0.5) * scale - 0.5)[:, None] * omega
+    return torch.cat([angles.sin(), angles.cos()], -1).to(device, dtype)
+
+
 def sincos_positions(
     grid: tuple[int, int],
     side: int,
     dim: int,
-    base: tuple[int, int] | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
+    period: int | None = None,
+    idx: Tensor | None = None,
     device: torch.device | str = 'cpu',
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Compute fixed 2-D sine-cosine positions for any grid, non-square ones included; cached per argument tuple.
-
-    Coordinates are scaled so that any grid spans what the ``base`` grid spans: a larger image sees the positions of
-    pre-training, interpolated (ours).
+    """Compute fixed 2-D sine-cosine positions for any grid, from one table of its rows and one of its columns.
 
     Args:
         grid: ``(Hu, Wu)`` units of the image.
         side: tokens along a unit's side, 8 for the encoder's first stage, 1 for one token per unit.
         dim: channels, a multiple of 4: half for y, half for x, each half sines, half cosines.
-        base: grid of pre-training in units; ``None`` for no scaling.
-        device: where the table is kept.
-        dtype: of the table; it is computed in float64.
+        scale: distance between two tokens in y and in x. Pre-training's size over the image's size makes a larger
+            image see the positions of pre-training, interpolated (ours).
+        period: units after which positions start anew; ``None`` for never.
+        idx: units wanted, any shape; all U in order if ``None``.
+        device: where positions are computed.
+        dtype: of the result.
 
     Returns:
-        ``(U, side * side, dim)``, tokens in Z-order.
+        ``(*idx.shape or U, side * side, dim)``, tokens in Z-order.
 
     Raises:
         ValueError: if ``dim`` is not a multiple of 4.
     """
     if dim % 4:
         raise ValueError(f'2-D sine-cosine positions need channels in multiples of 4, got {dim}')
-    omega = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64, device='cpu') / (dim // 4))
-
-    def encode(units: int, base_units: int, inside: Tensor) -> Tensor:
-        """Encode one axis: (units, side * side, dim / 2)."""
-        tokens = torch.arange(units, dtype=torch.float64, device='cpu')[:, None] * side + inside
-        angles = ((tokens + 0.5) * (base_units / units) - 0.5)[..., None] * omega
-        return torch.cat([angles.sin(), angles.cos()], -1)
-
-    (Hu, Wu), (y, x) = grid, _z_order(side)
-    by_row = encode(Hu, base[0] if base else Hu, y)[:, None].expand(-1, Wu, -1, -1)
-    by_column = encode(Wu, base[1] if base else Wu, x)[None].expand(Hu, -1, -1, -1)
-    return torch.cat([by_row, by_column], -1).flatten(0, 1).to(device, dtype)
+    if idx is None:
+        idx = torch.arange(grid[0] * grid[1], device=device)
+    places = []
+    for number, inside, units, distance in zip((idx // grid[1], idx % grid[1]), _z_order(side, device), grid, scale):
+        if period is not None:
+            number, units = number % period, min(units, period)
+        table = sincos_axis(units, side, dim // 2, distance, device, dtype)
+        places.append(table[number[..., None] * side + inside])
+    return torch.cat(places, -1)
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@cached(maxsize=16)
 def attention_blocks(
     grid: tuple[int, int], window: int, device: torch.device | str = 'cpu'
 ) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:

@@ -44,28 +44,32 @@ def attention(attn, x, allowed):
     B, H, W, C = x.shape
     if isinstance(attn, DMMSA):
         q = attn.q(x)
-        groups = [(window, heads, conv) for (window, heads), conv in zip(attn.groups, attn.kv)]
+        groups = [(list(zip(windows, convs)), heads) for (windows, heads), convs in zip(attn.groups, attn.kv)]
     else:
         q, kv = attn.qkv(x).split([C, 2 * C], -1)
-        groups = [(1, attn.num_heads, kv)]
+        groups = [([(1, kv)], attn.num_heads)]
     d, outs, first = C // attn.num_heads, [], 0
-    for window, heads, conv in groups:
-        if torch.is_tensor(conv):
-            kv = conv
-        elif isinstance(conv, DepthwiseWindowConv):
-            kernel = to_kernel(conv.weight.t().reshape(C, -1), window)
-            pooled = F.conv2d(x.permute(0, 3, 1, 2), kernel.view(C, 1, window, window), stride=window, groups=C)
-            kv = conv.pointwise(pooled.permute(0, 2, 3, 1))
-        else:
-            kv = F.conv2d(x.permute(0, 3, 1, 2), to_kernel(conv.weight, window), conv.bias, stride=window)
-            kv = kv.permute(0, 2, 3, 1)
-        k, v = kv.flatten(1, 2).split(heads * d, -1)
-        mask = allowed(H, W, window)
+    for scales, heads in groups:
+        keys, values, masks = [], [], []
+        for window, conv in scales:
+            if torch.is_tensor(conv):
+                kv = conv
+            elif isinstance(conv, DepthwiseWindowConv):
+                kernel = to_kernel(conv.weight.t().reshape(C, -1), window)
+                pooled = F.conv2d(x.permute(0, 3, 1, 2), kernel.view(C, 1, window, window), stride=window, groups=C)
+                kv = conv.pointwise(pooled.permute(0, 2, 3, 1))
+            else:
+                kv = F.conv2d(x.permute(0, 3, 1, 2), to_kernel(conv.weight, window), conv.bias, stride=window)
+                kv = kv.permute(0, 2, 3, 1)
+            k, v = kv.flatten(1, 2).split(heads * d, -1)
+            keys.append(k), values.append(v), masks.append(allowed(H, W, window))
+        mask = torch.cat(masks, -1)  # the keys of all windows of a head stand in one softmax
         for head in range(heads):
             span = slice(head * d, (head + 1) * d)
             query = q[..., (first + head) * d : (first + head + 1) * d].flatten(1, 2)
-            scores = query @ k[..., span].transpose(1, 2) / d**0.5
-            outs.append(scores.masked_fill(~mask, float('-inf')).softmax(-1) @ v[..., span])
+            scores = torch.cat([query @ k[..., span].transpose(1, 2) for k in keys], -1) / d**0.5
+            weights = scores.masked_fill(~mask, float('-inf')).softmax(-1)
+            outs.append(weights @ torch.cat([v[..., span] for v in values], 1))
         first += heads
     return attn.proj(torch.cat(outs, -1).view(B, H, W, C))
 
@@ -86,8 +90,9 @@ def forward(model, image, visible, attention_block=None):
     Hu, Wu = image.shape[2] // unit, image.shape[3] // unit
     kernel = model.stem.weight.view(-1, 3, p, p)
     x = F.conv2d(image, kernel, model.stem.bias, stride=p).permute(0, 2, 3, 1)
-    base_height, base_width = (8 * side for side in model.base_grid)
-    x = x + sincos(x.shape[1], x.shape[2], x.shape[3], base_height, base_width).to(x.dtype)
+    height, width = image.shape[2:] if model.attn_window is None else [model.attn_window * unit] * 2
+    table = sincos(height // p, width // p, x.shape[3], model.img_size[0] / p, model.img_size[1] / p)
+    x = x + table.repeat(x.shape[1] // len(table) + 1, x.shape[2] // table.shape[1] + 1, 1)[: x.shape[1], : x.shape[2]]
 
     def allowed_for(number):
         def allowed(H, W, window):
@@ -110,6 +115,9 @@ def forward(model, image, visible, attention_block=None):
             x = down.norm(x).permute(0, 3, 1, 2)
             x = F.conv2d(x, to_kernel(down.reduction.weight, 2), down.reduction.bias, stride=2).permute(0, 2, 3, 1)
         for block in stage.blocks:
+            if model.attn_window and number in model.global_blocks:
+                places = sincos(x.shape[1], x.shape[2], model.embed_dims, unit // p * Hu, unit // p * Wu)
+                x = x + places @ model.global_positions[str(number)].weight.T
             x = x + block.scale1(attention(block.attn, block.norm1(x), allowed_for(number)))
             x = x + block.scale2(block.mlp(block.norm2(x)))
             number += 1

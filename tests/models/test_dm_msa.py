@@ -47,18 +47,32 @@ def test_window_convolution_equals_conv2d(window):
 
 def test_window_one_is_plain_attention():
     plain, windowed = MSA(32, 4).double(), DMMSA(32, (1, 1, 1, 1), 8).double()
-    windowed.q.weight.data, windowed.kv[0].weight.data = plain.qkv.weight.data.split([32, 64])
-    windowed.q.bias.data, windowed.kv[0].bias.data = plain.qkv.bias.data.split([32, 64])
+    windowed.q.weight.data, windowed.kv[0][0].weight.data = plain.qkv.weight.data.split([32, 64])
+    windowed.q.bias.data, windowed.kv[0][0].bias.data = plain.qkv.bias.data.split([32, 64])
     windowed.proj.load_state_dict(plain.proj.state_dict())
     x = torch.randn(2, 64, 32, dtype=torch.float64)
     torch.testing.assert_close(windowed(x), plain(x), rtol=0, atol=1e-12)
 
 
+def test_queries_weigh_the_windows_of_a_head_against_each_other():
+    """One softmax over the keys of all of them, which two softmaxes side by side would not be."""
+    attn = DMMSA(32, ((2, 8), (2, 8), 4, (8, 2)), 8).double()
+    assert attn.groups == (((2, 8), 3), ((4,), 1)) and [len(convs) for convs in attn.kv] == [2, 1]
+    x = torch.randn(2, 3 * 64, 32, dtype=torch.float64)
+    q = attn.q(x).unflatten(-1, (4, 8))
+    several = [conv(x).unflatten(-1, (2, 3, 8)).unbind(2) for conv in attn.kv[0]]
+    k, v = (torch.cat([scale[i] for scale in several], 1) for i in range(2))
+    assert k.shape[1] == 3 * (16 + 1)
+    single_k, single_v = attn.kv[1][0](x).unflatten(-1, (2, 1, 8)).unbind(2)
+    heads = [softmax_attention(q[:, :, :3], k, v), softmax_attention(q[:, :, 3:], single_k, single_v)]
+    torch.testing.assert_close(attn(x), attn.proj(torch.cat(heads, 2).flatten(2)), rtol=0, atol=1e-12)
+
+
 def test_depthwise_convolution_starts_as_the_mean():
     attn = DMMSA(16, (4, 4), 8, kv_conv='depthwise')
     x = torch.randn(2, 64, 16)
-    expected = attn.kv[0].pointwise(x.view(2, 4, 16, 16).mean(2))
-    torch.testing.assert_close(attn.kv[0](x), expected)
+    conv = attn.kv[0][0]
+    torch.testing.assert_close(conv(x), conv.pointwise(x.view(2, 4, 16, 16).mean(2)))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +80,8 @@ def test_depthwise_convolution_starts_as_the_mean():
     [
         (dict(dim=30, windows=(1, 2, 4, 4), unit_side=8), '4 attention heads do not divide 30 channels'),
         (dict(dim=32, windows=(1, 3), unit_side=8), r'window 3 .* does not divide a mask unit.*\[1, 2, 4, 8\]'),
+        (dict(dim=32, windows=((1, 2), (2, 2)), unit_side=8), r'several different ones, got \(2, 2\)'),
+        (dict(dim=32, windows=(1, ()), unit_side=8), r'one window or several'),
         (dict(dim=32, windows=(1, 8), unit_side=4), r'window 8 .* 4 x 4 tokens .*\[1, 2, 4\]'),
         (dict(dim=32, windows=(1, 2), unit_side=8, kv_conv='pool'), "kv_conv must be .* got 'pool'"),
     ],

@@ -8,9 +8,22 @@ from mmengine.runner import save_checkpoint
 
 from coma_mm.models import ARCHITECTURES, DyViT
 from coma_mm.models.dyvit import DropPath
+from coma_mm.models.mask_units import attention_blocks, sincos_axis, sincos_positions
 
 SMALL = dict(arch='pico', img_size=64, patch_size=2)
 IMAGE = torch.randn(2, 3, 32, 48)
+
+
+def test_exporting_leaves_the_process_as_it_was():
+    """What is made while a program is exported stands for tensors; kept in a cache it would spoil all later calls."""
+    model, image = DyViT('pico', attn_window=2).eval(), torch.randn(2, 3, 96, 160)
+    sincos_axis.cache_clear()
+    attention_blocks.cache_clear()
+    program = torch.export.export(model, (image,))
+    expected = model(image)[0]
+    assert type(expected) is torch.Tensor
+    torch.testing.assert_close(program.module()(image)[0], expected)
+    torch.testing.assert_close(torch.export.export(model, (image,)).module()(image)[0], expected)  # with full caches
 
 
 @pytest.mark.parametrize('height, width', [(224, 224), (97, 130), (32, 31), (5, 300)])
@@ -22,11 +35,22 @@ def test_any_image_size(height, width):
 
 
 def test_padding_is_zero_pixels():
-    model = DyViT(**SMALL).eval()
+    model = DyViT(**SMALL, attn_window=4).eval()  # without blocks the image's size would set its positions
     padded = torch.zeros(2, 3, 48, 48)
     padded[:, :, :32, :47] = IMAGE[..., :47]
     padded, image = padded[:, :, :32], IMAGE[..., :47]
     assert torch.equal(model(image)[0], model(padded)[0])
+
+
+def test_positions_span_the_image_not_what_completes_its_last_unit():
+    """The stem's map of an image without content is its positions: first and last pixel see those of pre-training."""
+    model = DyViT(**SMALL, out_indices=(0,)).double()
+    positions = model._positions((64, 40), (4, 3), None).view(4, 3, 8, 8, -1)
+    # coordinates grow by base / size a token: 64 px of pre-training over 40 px of the image
+    scale = (64 / 64, 64 / 40)
+    expected = sincos_positions((4, 3), 8, 32, scale, dtype=torch.float64)
+    assert torch.equal(positions.flatten(0, 1).flatten(1, 2), expected)
+    assert 64 / 40 * (40 / 2 - 0.5) + 0.5 * 64 / 40 == 64 / 2  # the last token's far edge is that of pre-training
 
 
 @pytest.mark.parametrize('out_indices', [(3,), (0, 1, 2, 3), (1,), [0, -1]])
@@ -148,6 +172,7 @@ def test_drop_path_keeps_the_expectation():
 @pytest.mark.parametrize(
     'arguments, message',
     [
+        (dict(windows=(((4, 4),), 2, None, None)), r'one window or several different ones, got \(4, 4\)'),
         (dict(arch='huge'), "unknown arch 'huge'; choose from pico, tiny, small, base, large"),
         (dict(arch=dict(dims=(16,) * 4)), 'arch needs dims, depths and heads'),
         (
@@ -169,6 +194,36 @@ def test_drop_path_keeps_the_expectation():
 def test_wrong_options_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         DyViT(**{'arch': 'pico', **arguments})
+
+
+def test_settings_name_the_function():
+    """The same for every way to write it, and other for other functions of the same weights."""
+    default = DyViT('pico').settings
+    written = dict(arch=ARCHITECTURES['pico'], img_size=[224, 224], windows=([[8, 4]] * 4, [[2, 4]], None, None))
+    assert DyViT(**written).settings == default
+    for other in (
+        dict(img_size=64),
+        dict(arch={**ARCHITECTURES['pico'], 'heads': (2, 8, 4, 8)}),
+        dict(windows=([8, 4, 4, 8], [(2, 4)], None, None)),
+        dict(mlp_ratio=2.0),
+    ):
+        assert DyViT(**{'arch': 'pico', **other}).settings != default
+    for same in (dict(attn_window=7), dict(out_indices=(0, 1)), dict(drop_path_rate=0.1, with_cp=True)):
+        assert DyViT('pico', **same).settings == default
+
+
+def test_residual_stream_stays_fp32_under_autocast():
+    model, seen = DyViT(**SMALL, out_indices=(0, 1, 2, 3)).eval(), []
+    for stage in model.stages:
+        for block in stage.blocks:
+            block.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        model(IMAGE)
+    assert seen == [(torch.float32, torch.float32)] * model.num_blocks
+
+
+def test_weights_in_bf16_compute_in_bf16():
+    assert DyViT(**SMALL).bfloat16()(IMAGE.bfloat16())[0].dtype == torch.bfloat16
 
 
 def test_visible_units_need_whole_units():

@@ -5,6 +5,7 @@ import torch
 from coma_mm.models.mask_units import (
     attention_blocks,
     join_units,
+    sincos_axis,
     sincos_positions,
     split_units,
     tokens_to_map,
@@ -54,15 +55,38 @@ def test_map_restores_raster_order(side):
 @pytest.mark.parametrize('grid, base', [((2, 3), None), ((2, 3), (7, 7)), ((5, 1), (3.5, 2))])
 @pytest.mark.parametrize('side', [1, 8])
 def test_positions_follow_the_formula(grid, base, side):
-    table = sincos_positions(grid, side, 16, base, 'cpu', torch.float64)
     base = base or grid
+    scale = base[0] / grid[0], base[1] / grid[1]
+    table = sincos_positions(grid, side, 16, scale, dtype=torch.float64)
     raster = reference.sincos(grid[0] * side, grid[1] * side, 16, base[0] * side, base[1] * side)
     torch.testing.assert_close(table, reference.units_of(raster[None], grid)[0], rtol=0, atol=1e-12)
 
 
+def test_tiled_positions_start_anew():
+    table = sincos_positions((3, 5), 8, 16, (0.5, 2.0), 2, dtype=torch.float64).view(3, 5, 64, 16)
+    tile = sincos_positions((2, 2), 8, 16, (0.5, 2.0), dtype=torch.float64).view(2, 2, 64, 16)
+    assert torch.equal(table[:2, 2:4], tile) and torch.equal(table[2:, 4:], tile[:1, :1])
+
+
+def test_positions_of_some_units_are_those_of_the_whole():
+    idx = torch.tensor([[5, 0], [1, 2]])
+    assert torch.equal(sincos_positions((2, 3), 4, 8, idx=idx), sincos_positions((2, 3), 4, 8)[idx])
+
+
+def test_only_rows_and_columns_are_kept():
+    """A training run on images of many sizes must not fill memory with tables for each of them."""
+    sincos_axis.cache_clear()
+    for height in range(1, 40):
+        sincos_positions((height, 40 - height), 8, 128)
+    kept = [sincos_axis(units, 8, 64, 1.0, 'cpu', torch.float32) for units in range(1, 40)]
+    assert max(table.nbytes for table in kept) < 100_000
+    assert sincos_axis.cache_info().currsize <= 64
+
+
 def test_positions_first_asked_for_in_inference_mode_serve_training():
     with torch.inference_mode():
-        table = sincos_positions((1, 9), 1, 8)
+        sincos_positions((1, 9), 1, 8)
+    table = sincos_positions((1, 9), 1, 8)  # of the same rows and columns
     weight = torch.ones(8, requires_grad=True)
     (table * weight).sum().backward()
     assert weight.grad is not None

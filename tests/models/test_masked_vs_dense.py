@@ -10,6 +10,8 @@ OPTIONS = {
     'default': {},
     'depthwise': dict(kv_conv='depthwise'),
     'one window': dict(windows=(4, 2, None, None)),
+    'one window per head': dict(windows=((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)),
+    'heads of their own': dict(windows=((8, (2, 4), (1, 2, 4, 8), (2, 4)), [(1, 2)], None, None)),
     'plain attention': dict(attention=('msa',) * 4),
     'dm_msa everywhere': dict(attention=('dm_msa',) * 4, windows=((1, 2, 4, 8), 4, (1, 1, 2, 2), 1)),
     'patch size 1': dict(patch_size=1),
@@ -91,10 +93,60 @@ def test_attention_windows_equal_masked_attention(grid):
         torch.testing.assert_close(out, dense.permute(0, 3, 1, 2), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize('name', OPTIONS)
+@pytest.mark.parametrize('size', [(96, 128), (80, 48), (150, 75)])
+def test_windows_alone_compute_each_block_as_an_image_of_its_own(name, size):
+    """Pre-training saw such crops; smaller ones at the border, and pixels that complete the last units, included."""
+    model = build(attn_window=2, global_blocks=(), **OPTIONS[name])
+    image, side = torch.randn(2, 3, *size, dtype=torch.float64), 2 * model.unit_size
+    outs = model(image)
+    for top in range(0, size[0], side):
+        for left in range(0, size[1], side):
+            crop = image[..., top : top + side, left : left + side]
+            for out, own, stride in zip(outs, model(crop), model.strides):
+                y, x = top // stride, left // stride
+                part = out[..., y : y + own.shape[2], x : x + own.shape[3]]
+                torch.testing.assert_close(part, own, rtol=0, atol=1e-10)
+
+
+def test_a_block_of_the_size_of_pre_training_sees_what_pre_training_saw():
+    model, trained = build(attn_window=4, global_blocks=()), build()
+    image = torch.randn(1, 3, 128, 64, dtype=torch.float64)
+    for out, crop in zip(model(image), trained(image[..., 64:, :])):
+        torch.testing.assert_close(out[..., out.shape[2] // 2 :, :], crop, rtol=0, atol=1e-10)
+
+
+def test_padding_right_and_below_changes_nothing_inside():
+    """Nor do larger images of the same batch, which are the reason for padding."""
+    model = build(attn_window=2, global_blocks=())
+    image, side = torch.randn(1, 3, 64, 96, dtype=torch.float64), 2 * model.unit_size
+    padded = torch.zeros(2, 3, 160, 128, dtype=torch.float64)
+    padded[1] = torch.randn_like(padded[1])
+    padded[0, :, :64, :96] = image
+    for alone, together, stride in zip(model(image), model(padded), model.strides):
+        inside = together[:1, :, : 64 // stride, : 96 // stride]
+        torch.testing.assert_close(inside, alone, rtol=0, atol=1e-9)
+    # Of blocks that the image does not fill the part inside the image is computed with the padding, which is real.
+    cut = padded[:1, :, :64, : 96 - model.unit_size]
+    for alone, together, stride in zip(model(cut), model(padded), model.strides):
+        whole_blocks = (96 - model.unit_size) // side * side // stride
+        torch.testing.assert_close(
+            together[:1, :, : 64 // stride, :whole_blocks], alone[..., :whole_blocks], rtol=0, atol=1e-9
+        )
+
+
 def test_attention_window_as_large_as_the_image_is_global():
-    model = build()
-    image, _, _ = sample(model, (3, 3))
-    expected = model(image)
-    model.attn_window = 3
-    for a, b in zip(model(image), expected):
-        assert torch.equal(a, b)
+    image, _, _ = sample(build(), (4, 4))
+    for a, b in zip(build(attn_window=4, global_blocks=())(image), build()(image)):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_global_blocks_learn_absolute_positions_from_zero():
+    model = DyViT('pico', img_size=64, patch_size=2, attn_window=2, out_indices=(0, 1, 2, 3)).double()
+    assert list(model.global_positions) == [str(number) for number in sorted(model.global_blocks)]
+    assert not any(term.weight.any() for term in model.global_positions.values())
+    image, _, _ = sample(model, (2, 3))
+    sum(out.square().mean() for out in model(image[..., :32, :32])).backward()  # also of an image of one block
+    assert all(term.weight.grad.any() for term in model.global_positions.values())
+    assert not DyViT('pico').global_positions and not DyViT('pico', attn_window=2, global_blocks=()).global_positions
+    assert len(DyViT('pico', attn_window=2, out_indices=(1,)).global_positions) == 0  # in stage 3, which is not built
