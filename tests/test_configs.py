@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from PIL import Image
+
+from coma_mm.engine.flops import count_flops
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/pretrain').glob('*.py'))
@@ -70,3 +74,13 @@ def test_docstrings_say_how_to_run_and_what_is_known():
         head = text.split('"""')[1]
         assert f'configs/pretrain/{path.name}' in head and 'tools/' in head, f'{path.name}: no command'
         assert 'GPU' in head or 'CPU' in head or 'cores' in head, f'{path.name}: no hardware'
+
+
+def test_plain_attention_is_compared_at_equal_operations():
+    flops = {}
+    for name in ('in1k', 'msa_in1k', 'msa-same-gmacs_in1k'):
+        cfg = Config.fromfile(ROOT / f'configs/pretrain/coma_dyvit-b_{name}.py').model.backbone
+        with torch.device('meta'), torch.no_grad():
+            flops[name] = count_flops(MODELS.build(cfg), torch.zeros(1, 3, 224, 224))
+    assert flops['msa-same-gmacs_in1k'] == pytest.approx(flops['in1k'], rel=0.01)
+    assert flops['msa_in1k'] > 1.3 * flops['in1k']

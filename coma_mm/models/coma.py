@@ -1,7 +1,7 @@
 """CoMA: two branches see complementary parts of an image; together they reconstruct all of it.
 
-Shapes: B images, U = Hu * Wu units, n of them hidden from the adaptive branch (and seen by the evaluation branch),
-D decoder width, V pixels per unit.
+Shapes: B images, C channels, U = Hu * Wu units, n of them hidden from the adaptive branch (and seen by the evaluation
+branch), D decoder width, V pixels per unit.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,13 @@ from torch import Tensor, nn
 from ..masking import num_hidden, unit_grid
 from ..registry import MODELS
 from .compiled import compile_blocks
+from .mask_units import Division
 from .reconstruction import PixelTarget, unit_errors
 
 EVALUATION_MODES = ('copy', 'ema', 'off', 'joint')
+ASSEMBLIES = ('outputs', 'tokens')
+# What one branch saw: its tokens per stage, and which units they are of.
+Seen = tuple[tuple[Tensor, ...], Tensor]
 
 
 class PeriodicCopy(BaseAveragedModel):
@@ -31,35 +35,46 @@ class PeriodicCopy(BaseAveragedModel):
 class CoMA(BaseModel):
     """Self-supervised pre-training by complementary masking (paper; details marked so below are ours).
 
+    What the encoder learns from: gradients reach it through the adaptive branch only, the decoder through both (ours).
+    So where the evaluation branch has the encoder's own weights (``copy`` every step, the paper's setting), the
+    encoder's gradient is that of plain masked autoencoding (``off``) times the share of hidden units, n / U; the
+    evaluation branch acts on the encoder through the decoder that it trains. "Each pixel is supervised at every step"
+    is true of the decoder.
+
     One step: the adaptive branch encodes the units visible to it and, with the decoder, predicts those hidden from it.
     The evaluation branch, a frozen copy of the encoder, encodes exactly those hidden ones and, with the same decoder,
     predicts the rest. So each unit is predicted once, by the branch that did not see it. The loss is the mean squared
-    error over all units; gradients reach the encoder through the adaptive branch only, the decoder through both (ours).
+    error over all units.
 
     The interface is that of mmpretrain's self-supervised algorithms; only torch and mmengine are needed.
 
     Args:
         backbone: config or module of an encoder: ``forward(images, idx_visible)`` returns per stage the
             ``(B, K * t * t, C)`` tokens of the visible units; ``unit_size`` is the unit's side in pixels,
-            ``unit_channels`` the values ``t * t * C`` per unit of each stage.
-        decoder: config or module, :class:`.decoder.ViTDecoder` or like it. ``in_channels`` and ``out_channels`` follow
-            from the backbone and need not be given.
+            ``unit_channels`` the values ``t * t * C`` per unit of each stage, ``in_channels`` the image's channels (3
+            if it does not say), ``extra_tokens`` how many tokens of no unit come before the others (0).
+        decoder: config or module, :class:`.decoder.ViTDecoder` or like it. ``in_channels``, ``out_channels`` and
+            ``extra_tokens`` follow from the backbone and need not be given.
         mask_ratio: share of units hidden from the adaptive branch, the same as in the ``ComplementaryMask`` transform.
         evaluation: the evaluation branch's weights. ``dict(mode='copy')`` (paper): the current encoder's at every step,
             which needs no second set of weights. ``dict(mode='copy', interval=k)``: a second model, renewed every k
             iterations. ``dict(mode='ema', momentum=0.004)``: a moving average, ``momentum`` being the share of the new
             weights. ``dict(mode='off')``: no evaluation branch, plain masked autoencoding, the baseline.
             ``dict(mode='joint')``: gradient through both branches, the upper reference. Iterations are forward passes:
-            under gradient accumulation each counts.
+            under gradient accumulation each counts. With any of them but ``off``, ``assemble='tokens'`` is a second
+            reading of the paper's "full-image reconstruction through assembled outputs": the tokens of both branches
+            are put together and decoded once, to the whole image, so that each unit's own token is among what its
+            prediction is made of; default ``'outputs'``, as above.
         norm_pix: predict pixels normalised by their unit's mean and deviation.
-        fuse_stages: decode from all four stages instead of the last; sets the backbone config's ``out_indices``.
+        fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
         compile: ``torch.compile`` each block of encoder and decoder, ``True`` or a dict of its options. The same
             results to rounding and the same checkpoints; the first step takes a minute or two.
         data_preprocessor: config or module, usually ``mmpretrain.SelfSupDataPreprocessor``.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: on an unknown evaluation mode or option, a ratio outside (0, 1), a backbone that works in windows.
+        ValueError: on an unknown evaluation mode or option, a ratio outside (0, 1), a backbone that works in windows,
+            ``fuse_stages`` with a backbone of one stage.
     """
 
     def __init__(
@@ -85,15 +100,26 @@ class CoMA(BaseModel):
         self.backbone = backbone
         if getattr(backbone, 'attn_window', None):
             raise ValueError('attn_window is for whole images; pre-train with attn_window=None and set it downstream')
+        if fuse_stages and len(backbone.unit_channels) == 1:
+            raise ValueError(f'fuse_stages=True needs an encoder of several stages; {type(backbone).__name__} has one')
         self.unit_size = backbone.unit_size
         if not isinstance(decoder, nn.Module):
             stages = backbone.unit_channels if fuse_stages else backbone.unit_channels[-1:]
-            decoder = MODELS.build({'in_channels': stages, 'out_channels': 3 * self.unit_size**2, **decoder})
+            implied = dict(
+                in_channels=stages,
+                out_channels=getattr(backbone, 'in_channels', 3) * self.unit_size**2,
+                extra_tokens=getattr(backbone, 'extra_tokens', 0),
+            )
+            decoder = MODELS.build({**implied, **decoder})
         self.decoder = decoder
         self.fuse_stages = fuse_stages
         self.target = PixelTarget(self.unit_size, norm_pix)
         self.norm_pix = norm_pix
-        self.mode, self.evaluation = _build_evaluation(backbone, **(evaluation or {}))
+        self.mode, self.assemble, self.evaluation = _build_evaluation(backbone, **(evaluation or {}))
+        if self.assemble == 'tokens':
+            if getattr(backbone, 'extra_tokens', 0):
+                raise ValueError("assemble='tokens' has no place for the class tokens of two branches")
+            decoder.mask_token.requires_grad_(False)  # no place is left empty
         self._checked = set()
         compile_blocks(self, compile)
 
@@ -106,14 +132,14 @@ class CoMA(BaseModel):
         raise RuntimeError(f"CoMA has the modes 'tensor' and 'loss', got {mode!r}")
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the backbone's maps of whole images ``(B, 3, H, W)``."""
+        """Return the backbone's maps of whole images ``(B, C, H, W)``."""
         return self.backbone(inputs)
 
     def loss(self, inputs: Tensor, data_samples: Sequence | dict) -> dict[str, Tensor]:
         """Reconstruct a batch.
 
         Args:
-            inputs: normalised images ``(B, 3, H, W)``.
+            inputs: normalised images ``(B, C, H, W)``.
             data_samples: a data sample with ``mask`` (bool, ``(Hu, Wu)``, True = hidden from the adaptive branch) for
                 each image, or a dict with ``mask`` ``(B, Hu, Wu)``.
 
@@ -125,22 +151,24 @@ class CoMA(BaseModel):
             ValueError: if the images do not divide into units, or masks are missing, of another shape, or hide another
                 number of units than ``mask_ratio`` says.
         """
-        hidden = self._read_masks(inputs, data_samples)
+        division = self._divide(inputs, data_samples)
         if self.training and self.evaluation is not None:
             self.evaluation.update_parameters(self.backbone)
+        seen = [self._adaptive_branch(inputs, division)]
+        if self.mode != 'off':
+            seen.append(self._evaluation_branch(inputs, division))
+        prediction = self._decode(seen, division)
         if self.mode == 'off':
-            idx_visible, idx_hidden = self._divide(hidden)
-            prediction = self._predict_hidden(inputs, idx_visible, idx_hidden)
-            adaptive = unit_errors(prediction, self.target(inputs, idx_hidden)).mean()
+            adaptive = unit_errors(prediction, self.target(inputs, division.evaluation)).mean()
             return dict(loss_adaptive=adaptive, mse_adaptive=adaptive.detach())
-        errors = unit_errors(self._predict_all(inputs, hidden), self.target(inputs))
-        adaptive, evaluation = (errors * hidden).mean(), (errors * ~hidden).mean()
-        units, count = hidden.shape[1], self._num_hidden(hidden)
+        errors = unit_errors(prediction, self.target(inputs))
+        adaptive, evaluation = (errors * division.hidden).mean(), (errors * ~division.hidden).mean()
+        units = errors.shape[1]
         return dict(
             loss_adaptive=adaptive,
             loss_evaluation=evaluation,
-            mse_adaptive=adaptive.detach() * (units / count),
-            mse_evaluation=evaluation.detach() * (units / (units - count)),
+            mse_adaptive=adaptive.detach() * (units / division.evaluation.shape[1]),
+            mse_evaluation=evaluation.detach() * (units / division.adaptive.shape[1]),
         )
 
     @torch.no_grad()
@@ -148,18 +176,16 @@ class CoMA(BaseModel):
         """Assemble the image that nobody saw whole: each unit as predicted by the branch that did not see it.
 
         Args:
-            inputs: normalised images ``(B, 3, H, W)``.
+            inputs: normalised images ``(B, C, H, W)``.
             mask: bool ``(B, Hu, Wu)``.
 
         Returns:
-            Normalised images ``(B, 3, H, W)``; under ``norm_pix`` with each unit's true mean and deviation.
+            Normalised images ``(B, C, H, W)``; under ``norm_pix`` with each unit's true mean and deviation.
         """
-        training = self.training
-        self.eval()
-        hidden = self._read_masks(inputs, dict(mask=mask))
-        assembled = self.target.to_image(self._predict_all(inputs, hidden), inputs)
-        self.train(training)
-        return assembled
+        division = self._divide(inputs, dict(mask=mask))
+        with eval_mode(self):  # both branches, also where training has one only
+            seen = [self._adaptive_branch(inputs, division), self._evaluation_branch(inputs, division)]
+            return self.target.to_image(self._decode(seen, division), inputs)
 
     def train(self, mode: bool = True) -> 'CoMA':
         """Set the mode; a second model of the evaluation branch stays in eval mode."""
@@ -172,57 +198,46 @@ class CoMA(BaseModel):
         """Place a parameter for layer-wise learning-rate decay, see the backbone's method."""
         return self.backbone.get_layer_depth(param_name, 'backbone.')
 
-    def _predict_all(self, inputs: Tensor, hidden: Tensor) -> Tensor:
-        """Predict each unit by the branch that did not see it, ``(B, U, V)``."""
-        grid = unit_grid(inputs.shape[-2:], self.unit_size)
-        idx_adaptive, idx_evaluation = self._divide(hidden)
-        adaptive = self._fill(self.backbone(inputs, idx_adaptive), idx_adaptive, grid)
-        with self._evaluation_branch() as encoder:
-            tokens = encoder(inputs, idx_evaluation)
-        evaluation = self._fill(tokens, idx_evaluation, grid)
+    def _adaptive_branch(self, inputs: Tensor, division: Division) -> Seen:
+        """Encode the units visible to the adaptive branch."""
+        return self._stages(self.backbone(inputs, division.adaptive)), division.adaptive
+
+    def _evaluation_branch(self, inputs: Tensor, division: Division) -> Seen:
+        """Encode the other units, without gradient and in eval mode, but for ``joint``."""
+        if self.mode == 'joint':
+            return self._stages(self.backbone(inputs, division.evaluation)), division.evaluation
+        encoder = self.evaluation or self.backbone
+        # no_grad, not inference_mode: the decoder keeps these tokens for its own backward pass.
+        with eval_mode(encoder), torch.no_grad():
+            return self._stages(encoder(inputs, division.evaluation)), division.evaluation
+
+    def _stages(self, tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tokens if self.fuse_stages else tokens[-1:]
+
+    def _decode(self, seen: list[Seen], division: Division) -> Tensor:
+        """Decode, in one call, what the branches saw.
+
+        Returns:
+            ``(B, U, V)``: each unit as predicted by the branch that did not see it, or, assembled as tokens, from the
+            tokens of both. Of the adaptive branch alone ``(B, n, V)``, the units hidden from it.
+        """
+        units = division.hidden.shape[1]
+        if self.assemble == 'tokens':
+            tokens, idx = zip(*seen)
+            stages = [torch.cat(stage, 1) for stage in zip(*tokens)]
+            return self.decoder(self.decoder.fill(stages, torch.cat(idx, 1), units), division.grid)
+
+        def keep_hidden(x: Tensor) -> Tensor:
+            return x.gather(1, division.evaluation[..., None].expand(-1, -1, x.shape[-1]))
 
         def assemble(x: Tensor) -> Tensor:
-            return torch.where(hidden[..., None], *x.chunk(2))
+            return torch.where(division.hidden[..., None], *x.chunk(2))
 
-        return self.decoder(torch.cat([adaptive, evaluation]), grid, assemble)
+        filled = [self.decoder.fill(tokens, idx, units) for tokens, idx in seen]
+        return self.decoder(torch.cat(filled), division.grid, assemble if len(seen) == 2 else keep_hidden)
 
-    def _predict_hidden(self, inputs: Tensor, idx_visible: Tensor, idx_hidden: Tensor) -> Tensor:
-        """Predict the hidden units alone, as plain masked autoencoding does, ``(B, n, V)``."""
-        grid = unit_grid(inputs.shape[-2:], self.unit_size)
-        filled = self._fill(self.backbone(inputs, idx_visible), idx_visible, grid)
-
-        def take_hidden(x: Tensor) -> Tensor:
-            return x.gather(1, idx_hidden[..., None].expand(-1, -1, x.shape[-1]))
-
-        return self.decoder(filled, grid, take_hidden)
-
-    def _divide(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the numbers of the units that each branch sees, ``(B, U - n)`` and ``(B, n)``."""
-        count = self._num_hidden(hidden)
-        return hidden.byte().argsort(dim=1, stable=True).split((hidden.shape[1] - count, count), 1)
-
-    def _fill(self, tokens: tuple[Tensor, ...], idx: Tensor, grid: tuple[int, int]) -> Tensor:
-        return self.decoder.fill(tokens if self.fuse_stages else tokens[-1:], idx, grid[0] * grid[1])
-
-    @contextmanager
-    def _evaluation_branch(self):
-        """Lend the evaluation branch's encoder: without gradient and in eval mode, but for ``joint``."""
-        if self.mode == 'joint':
-            yield self.backbone
-            return
-        encoder = self.evaluation or self.backbone
-        training = encoder.training
-        encoder.eval()
-        # no_grad, not inference_mode: the decoder keeps these tokens for its own backward pass.
-        with torch.no_grad():
-            yield encoder
-        encoder.train(training)
-
-    def _num_hidden(self, hidden: Tensor) -> int:
-        return num_hidden(hidden.shape[1], self.mask_ratio)
-
-    def _read_masks(self, inputs: Tensor, data_samples: Sequence | dict | None) -> Tensor:
-        """Return the masks as bool ``(B, U)`` after checking them against the images."""
+    def _divide(self, inputs: Tensor, data_samples: Sequence | dict | None) -> Division:
+        """Read the masks, after checking them against the images."""
         grid = unit_grid(inputs.shape[-2:], self.unit_size)
         if isinstance(data_samples, dict):
             mask = data_samples.get('mask')
@@ -239,23 +254,41 @@ class CoMA(BaseModel):
                 f'{inputs.shape[3]} px, which have {grid[0]} x {grid[1]} units of {self.unit_size} px; set input_size '
                 'and unit_size of ComplementaryMask to those of the images and the model'
             )
-        hidden = mask.to(inputs.device, torch.bool).flatten(1)
+        mask = mask.to(inputs.device, torch.bool)
+        units = grid[0] * grid[1]
+        expected = num_hidden(units, self.mask_ratio)
         # Counting waits for the device: free on the CPU, elsewhere done only once per shape.
-        if hidden.device.type == 'cpu' or hidden.shape[1] not in self._checked:
-            self._checked.add(hidden.shape[1])
-            expected, counts = self._num_hidden(hidden), hidden.sum(1).unique().tolist()
+        if mask.device.type == 'cpu' or units not in self._checked:
+            self._checked.add(units)
+            counts = mask.flatten(1).sum(1).unique().tolist()
             if counts != [expected]:
                 raise ValueError(
-                    f'masks hide {counts} of {hidden.shape[1]} units, but mask_ratio={self.mask_ratio} of the model '
+                    f'masks hide {counts} of {units} units, but mask_ratio={self.mask_ratio} of the model '
                     f'means {expected}; give ComplementaryMask the same ratio'
                 )
-        return hidden
+        return Division.of(mask, expected)
+
+
+@contextmanager
+def eval_mode(model: nn.Module):
+    """Put a model into eval mode, and afterwards each of its modules back into what it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _build_evaluation(
-    encoder: nn.Module, mode: str = 'copy', interval: int = 1, momentum: float | None = None
-) -> tuple[str, BaseAveragedModel | None]:
-    """Check the evaluation options; build a second model where the mode needs one."""
+    encoder: nn.Module,
+    mode: str = 'copy',
+    interval: int = 1,
+    momentum: float | None = None,
+    assemble: str = 'outputs',
+) -> tuple[str, str, BaseAveragedModel | None]:
+    """Check the evaluation options; return mode, assembly, and a second model where the mode needs one."""
     if mode not in EVALUATION_MODES:
         raise ValueError(f'evaluation mode must be one of {", ".join(EVALUATION_MODES)}, got {mode!r}')
     if interval < 1 or (interval > 1 and mode in ('off', 'joint')):
@@ -264,8 +297,14 @@ def _build_evaluation(
         )
     if momentum is not None and mode != 'ema':
         raise ValueError(f"evaluation momentum goes with mode='ema' only, got {momentum} for {mode!r}")
+    if assemble not in ASSEMBLIES or (assemble == 'tokens' and mode == 'off'):
+        raise ValueError(
+            f'evaluation assemble must be one of {", ".join(ASSEMBLIES)}, and outputs for off, got {assemble!r} for '
+            f'{mode!r}'
+        )
+    second = None
     if mode == 'ema':
-        return mode, ExponentialMovingAverage(encoder, 0.004 if momentum is None else momentum, interval).eval()
-    if mode == 'copy' and interval > 1:
-        return mode, PeriodicCopy(encoder, interval).eval()
-    return mode, None
+        second = ExponentialMovingAverage(encoder, 0.004 if momentum is None else momentum, interval).eval()
+    elif mode == 'copy' and interval > 1:
+        second = PeriodicCopy(encoder, interval).eval()
+    return mode, assemble, second

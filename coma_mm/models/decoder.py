@@ -1,13 +1,14 @@
 """From the visible units' tokens to one prediction per unit.
 
-Shapes: B images, U = Hu * Wu units, K of them encoded, t * t * C values per encoded unit and stage, D decoder width,
-V values predicted per unit (C * s * s pixels).
+Shapes: B images, U = Hu * Wu units, K of them encoded, E tokens of no unit (0 or 1), t * t * C values per encoded unit
+and stage, D decoder width, V values predicted per unit (C * s * s pixels).
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -27,13 +28,23 @@ class MaskedDecoder(BaseModule):
         in_channels: values per unit, t * t * C, of each stage that the encoder returns; one number for one stage.
         out_channels: V.
         dim: D.
+        extra_tokens: E, tokens of no unit that the encoder hands over before the others, such as a ViT's class token.
+            They are looked at and not predicted. Only with one token per unit.
         init_cfg: mmengine's initialisation config.
     """
 
-    def __init__(self, in_channels: int | Sequence[int], out_channels: int, dim: int, init_cfg: dict | None = None):
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        out_channels: int,
+        dim: int,
+        extra_tokens: int = 0,
+        init_cfg: dict | None = None,
+    ):
         super().__init__(init_cfg)
         in_channels = (in_channels,) if isinstance(in_channels, int) else in_channels
         self.dim = dim
+        self.extra_tokens = extra_tokens
         self.embeddings = nn.ModuleList(nn.Linear(channels, dim) for channels in in_channels)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -43,27 +54,31 @@ class MaskedDecoder(BaseModule):
         """Embed encoded units, put them in their places and mask tokens everywhere else.
 
         Args:
-            tokens: for each stage ``(B, K * t * t, C)``.
+            tokens: for each stage ``(B, K * t * t, C)``, or ``(B, E + K, C)``.
             idx: ``(B, K)``, the unit that each K came from.
             num_units: U.
 
         Returns:
-            ``(B, U, D)``, row-major, without positions.
+            ``(B, E + U, D)``, row-major, without positions.
         """
         B, K = idx.shape
-        embedded = sum(embed(stage.reshape(B, K, -1)) for embed, stage in zip(self.embeddings, tokens))
+        embedded = sum(
+            embed(stage.reshape(B, self.extra_tokens + K, -1)) for embed, stage in zip(self.embeddings, tokens)
+        )
+        extra, of_units = embedded.split((self.extra_tokens, K), 1)
         gaps = self.mask_token.to(embedded.dtype).expand(B, num_units, -1)
-        return gaps.scatter(1, idx[..., None].expand_as(embedded), embedded)
+        filled = gaps.scatter(1, idx[..., None].expand_as(of_units), of_units)
+        return torch.cat([extra, filled], 1) if self.extra_tokens else filled
 
     @abstractmethod
     def mix(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
-        """Let all units exchange what they know, ``(B, U, D)`` to what ``keep`` leaves of it."""
+        """Let all units exchange what they know, ``(B, E + U, D)`` to what ``keep`` leaves of the ``(B, U, D)``."""
 
     def forward(self, x: Tensor, grid: tuple[int, int], keep: Keep = identity) -> Tensor:
         """Predict pixels from filled units.
 
         Args:
-            x: ``(B, U, D)``.
+            x: ``(B, E + U, D)``.
             grid: ``(Hu, Wu)``.
             keep: chooses the units whose prediction is wanted, ``(B, U, D)`` to ``(B', U', D)``. The others are not
                 computed beyond the last block's mixing, the last place where those that are wanted look at them.
@@ -72,7 +87,8 @@ class MaskedDecoder(BaseModule):
             ``(B', U', V)``.
         """
         positions = sincos_positions(grid, 1, self.dim, device=x.device, dtype=self.mask_token.dtype)
-        return self.prediction(self.norm(self.mix(x + positions[:, 0], grid, keep)))
+        positions = F.pad(positions[:, 0], (0, 0, self.extra_tokens, 0))  # zero for what has no place
+        return self.prediction(self.norm(self.mix(x + positions, grid, keep)))
 
 
 @MODELS.register_module()
@@ -86,6 +102,7 @@ class ViTDecoder(MaskedDecoder):
         depth: number of blocks.
         num_heads: attention heads.
         mlp_ratio: hidden width of the MLPs over ``dim``.
+        extra_tokens: tokens that are of no unit, see :class:`MaskedDecoder`.
         init_cfg: mmengine's initialisation config.
     """
 
@@ -97,9 +114,10 @@ class ViTDecoder(MaskedDecoder):
         depth: int = 8,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
+        extra_tokens: int = 0,
         init_cfg: dict | None = None,
     ):
-        super().__init__(in_channels, out_channels, dim, init_cfg)
+        super().__init__(in_channels, out_channels, dim, extra_tokens, init_cfg)
         self.blocks = nn.ModuleList(Block(dim, MSA(dim, num_heads), mlp_ratio) for _ in range(depth))
         self.apply(initialize_linear)
 
@@ -107,7 +125,7 @@ class ViTDecoder(MaskedDecoder):
         """Attend over all units."""
         for block in self.blocks[:-1]:
             x = block(x)
-        return self.blocks[-1](x, None, keep)
+        return self.blocks[-1](x, None, lambda x: keep(x[:, self.extra_tokens :]))
 
 
 class ConvNeXtBlock(nn.Module):
@@ -135,7 +153,11 @@ class ConvNeXtDecoder(MaskedDecoder):
         dim: D, a multiple of 4.
         depth: number of blocks.
         kernel_size: side of the depth-wise convolution in units, odd.
+        extra_tokens: 0, since a convolution has no place for others.
         init_cfg: mmengine's initialisation config.
+
+    Raises:
+        ValueError: if there are extra tokens.
     """
 
     def __init__(
@@ -145,9 +167,12 @@ class ConvNeXtDecoder(MaskedDecoder):
         dim: int = 512,
         depth: int = 8,
         kernel_size: int = 7,
+        extra_tokens: int = 0,
         init_cfg: dict | None = None,
     ):
-        super().__init__(in_channels, out_channels, dim, init_cfg)
+        super().__init__(in_channels, out_channels, dim, init_cfg=init_cfg)
+        if extra_tokens:
+            raise ValueError('ConvNeXtDecoder mixes units by their places, and a class token has none; use ViTDecoder')
         self.blocks = nn.ModuleList(ConvNeXtBlock(dim, kernel_size) for _ in range(depth))
         self.apply(initialize_linear)
 

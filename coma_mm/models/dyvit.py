@@ -112,7 +112,8 @@ class Downsample(nn.Module):
         self.reduction = nn.Linear(4 * dim, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Merge, ``(B, N, C)`` to ``(B, N / 4, out)``, in the precision of ``x``: residuals stay fp32 under autocast."""
+        """Merge, ``(B, N, C)`` to ``(B, N / 4, out)``."""
+        # As precise as x: under autocast the sum of all blocks stays fp32.
         return self.reduction(self.norm(x).view(x.shape[0], -1, self.reduction.in_features)).to(x.dtype)
 
 
@@ -265,7 +266,11 @@ class DyViT(BaseModule):
             self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
         stage_of_block = [i for i, depth in enumerate(depths[:num_stages]) for _ in range(depth)]
         self.global_positions = nn.ModuleDict(
-            {str(n): nn.Linear(dims[0], dims[i], bias=False) for n, i in enumerate(stage_of_block) if self._is_global(n)}
+            {
+                str(n): nn.Linear(dims[0], dims[i], bias=False)
+                for n, i in enumerate(stage_of_block)
+                if self._is_global(n)
+            }
         )
         self.apply(initialize_linear)
         for term in self.global_positions.values():

@@ -10,6 +10,7 @@ stride is a ``view`` and one matrix product, and leaving units out changes nothi
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,29 @@ from torch import Tensor
 from ..masking import unit_grid
 
 UNIT_SIDE = 8  # stage-1 tokens along the side of a unit
+
+
+class Division(NamedTuple):
+    """Which units of a batch of images each branch sees; n of the U are hidden from the adaptive one.
+
+    Args:
+        grid: ``(Hu, Wu)``.
+        hidden: bool ``(B, U)``, True = hidden from the adaptive branch, seen by the evaluation branch.
+        adaptive: ``(B, U - n)``, the units that the adaptive branch sees.
+        evaluation: ``(B, n)``, those that the evaluation branch sees.
+    """
+
+    grid: tuple[int, int]
+    hidden: Tensor
+    adaptive: Tensor
+    evaluation: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor, count: int) -> 'Division':
+        """Divide by masks ``(B, Hu, Wu)`` that hide ``count`` units each."""
+        hidden = mask.flatten(1)
+        visible_first = hidden.byte().argsort(dim=1, stable=True)
+        return cls(tuple(mask.shape[1:]), hidden, *visible_first.split((hidden.shape[1] - count, count), 1))
 
 
 def split_units(image: Tensor, unit_size: int, idx: Tensor | None = None) -> Tensor:

@@ -21,20 +21,28 @@ class MaskedViT(VisionTransformer):
     """mmpretrain's VisionTransformer that can encode only some of its patches; same arguments, weights and key names.
 
     As in MAE, positions are fixed sines and cosines and linear layers start Xavier-uniform. The class token is encoded
-    along and not handed to the decoder.
+    along; MAE's decoder looks at it too, CoMA's does not (ours: two branches would bring two of them).
 
     Args:
         arch: as in mmpretrain, e.g. ``'base'``.
         img_size: the size of all images in pixels.
         patch_size: side of a patch in pixels; patches are the mask units here.
         out_type: what ``forward(images)`` returns; ``'featmap'`` gives one map ``(B, C, H / p, W / p)``.
+        decode_cls_token: hand the class token over to the decoder, before the visible patches' tokens.
         **kwargs: mmpretrain's other arguments.
     """
 
-    def __init__(self, arch='base', img_size=224, patch_size=16, out_type='featmap', **kwargs):
+    def __init__(
+        self, arch='base', img_size=224, patch_size=16, out_type='featmap', decode_cls_token: bool = False, **kwargs
+    ):
         super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
         self.unit_size = patch_size
         self.unit_channels = (self.embed_dims,)
+        self.in_channels = self.patch_embed.projection.in_channels
+        self.extra_tokens = self.num_extra_tokens if decode_cls_token else 0
+        self.settings = dict(
+            img_size=tuple(self.img_size), patch_size=patch_size, num_heads=self.arch_settings['num_heads']
+        )
         self.pos_embed.requires_grad_(False)
 
     def init_weights(self) -> None:
@@ -65,7 +73,8 @@ class MaskedViT(VisionTransformer):
             idx_visible: ``(B, K)`` row-major numbers of the patches to encode.
 
         Returns:
-            What ``out_type`` says, or with ``idx_visible`` one tensor ``(B, K, C)`` in a tuple.
+            What ``out_type`` says, or with ``idx_visible`` one tensor ``(B, K, C)`` in a tuple, with
+            ``decode_cls_token`` ``(B, 1 + K, C)``.
         """
         if idx_visible is None:
             return super().forward(x)
@@ -73,11 +82,11 @@ class MaskedViT(VisionTransformer):
         projection = self.patch_embed.projection
         patches = split_units(x, self.unit_size, idx_visible).flatten(2)
         patches = F.linear(patches, projection.weight.flatten(1), projection.bias)
-        extra = self.pos_embed.shape[1] - self.patch_resolution[0] * self.patch_resolution[1]
+        extra = self.num_extra_tokens
         tokens = patches + self.pos_embed[0, extra:][idx_visible]
         if extra:
             tokens = torch.cat([(self.cls_token + self.pos_embed[:, :extra]).expand(len(x), -1, -1), tokens], 1)
         tokens = self.pre_norm(self.drop_after_pos(tokens))
         for layer in self.layers:
             tokens = layer(tokens)
-        return (self.ln1(tokens[:, extra:]),)
+        return (self.ln1(tokens[:, extra - self.extra_tokens :]),)

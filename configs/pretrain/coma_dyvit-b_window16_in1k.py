@@ -1,4 +1,4 @@
-"""Ablation of DM-MSA: one window of 16 px for all heads instead of 8, 16 and 32 px.
+"""Ablation of DM-MSA: one window of 16 px for all heads instead of 16 and 32 px.
 
     tools/dist_train.sh configs/pretrain/coma_dyvit-b_window16_in1k.py 8
 

@@ -39,6 +39,14 @@ def gradients(model, images, mask):
     return losses, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+def predict(model, images, mask):
+    """Return the prediction of every unit, (B, U, V)."""
+    division = model._divide(images, dict(mask=mask))
+    return model._decode(
+        [model._adaptive_branch(images, division), model._evaluation_branch(images, division)], division
+    )
+
+
 class Recorder(torch.nn.Module):
     """An encoder of the plainest kind, which notes the units that it is shown. Its token is the unit's mean colour."""
 
@@ -76,14 +84,14 @@ def test_no_unit_is_predicted_by_a_branch_that_saw_it(norm_pix):
     """Change one unit: its own prediction must stay as it was, to the bit, while other predictions move."""
     model = build(norm_pix=norm_pix).eval()
     images, mask = sample(batch=1)
-    images, hidden = images.expand(16, -1, -1, -1), mask.flatten(1).expand(16, -1)
+    images, mask = images.expand(16, -1, -1, -1), mask.expand(16, -1, -1)
     changed = images.clone()
     for unit in range(16):  # image u of the batch is changed in unit u
         row, column = divmod(unit, 4)
         changed[unit, :, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] += 1 + torch.rand(3, 16, 16)
     with torch.no_grad():
-        moved = (model._predict_all(images, hidden) != model._predict_all(changed, hidden)).any(-1)
-    same_branch = mask.flatten()[:, None] == mask.flatten()
+        moved = (predict(model, images, mask) != predict(model, changed, mask)).any(-1)
+    same_branch = mask[0].flatten()[:, None] == mask[0].flatten()
     assert torch.equal(moved, ~same_branch)
 
 
@@ -92,10 +100,9 @@ def test_reconstruction_is_assembled_from_both_branches():
     model = build(norm_pix=False)
     assembled = model.reconstruct(images, mask)
     assert assembled.shape == images.shape and model.training and not assembled.requires_grad
-    hidden = mask.flatten(1)
     model.eval()
     with torch.no_grad():
-        expected = model.target.to_image(model._predict_all(images, hidden), images)
+        expected = model.target.to_image(predict(model, images, mask), images)
     torch.testing.assert_close(assembled, expected)
 
 
@@ -103,7 +110,7 @@ def test_loss_is_the_mean_over_all_units():
     model = build()
     images, mask = sample()
     losses = model(images, dict(mask=mask), mode='loss')
-    prediction = model._predict_all(images, mask.flatten(1))
+    prediction = predict(model, images, mask)
     errors = (prediction - model.target(images)).square()
     torch.testing.assert_close(total(losses), errors.mean())
     hidden = mask.flatten(1)
@@ -146,12 +153,15 @@ def test_copy_every_step_equals_an_explicit_copy():
         dict(evaluation=dict(mode='ema', momentum=0.1)),
         dict(evaluation=dict(mode='off')),
         dict(evaluation=dict(mode='joint')),
+        dict(evaluation=dict(assemble='tokens')),
+        dict(evaluation=dict(mode='ema', assemble='tokens'), fuse_stages=True),
         dict(fuse_stages=True),
         dict(norm_pix=False),
         dict(decoder=dict(type='coma_mm.ConvNeXtDecoder', dim=32, depth=2)),
         dict(backbone={**BACKBONE, 'windows': (4, 2, None, None)}),
         dict(backbone={**BACKBONE, 'attention': ('msa',) * 4}),
         dict(backbone={**BACKBONE, 'kv_conv': 'depthwise'}),
+        dict(backbone={**BACKBONE, 'windows': ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)}),
     ],
     ids=str,
 )
@@ -178,6 +188,71 @@ def test_gradient_reaches_the_encoder_through_the_adaptive_part_only():
     assert encoder_gradients['copy', 'loss_evaluation'].abs().sum() == 0
     assert encoder_gradients['joint', 'loss_evaluation'].abs().sum() > 0
     assert torch.equal(encoder_gradients['copy', 'loss_adaptive'], encoder_gradients['joint', 'loss_adaptive'])
+
+
+@pytest.mark.parametrize('ratio', [0.5, 0.6])
+def test_what_the_encoder_learns_is_what_plain_masked_autoencoding_teaches_it(ratio):
+    """At equal weights, times the share of hidden units: the evaluation branch acts through the decoder it trains."""
+    images, mask = sample(ratio=ratio)
+    encoders, decoders = [], []
+    for mode in ('copy', 'off'):
+        model = build(evaluation=dict(mode=mode), mask_ratio=ratio).double()
+        _, found = gradients(model, images.double(), mask)
+        encoders.append({name: grad for name, grad in found.items() if name.startswith('backbone')})
+        decoders.append(found['decoder.blocks.0.mlp.0.weight'])
+    share = round(ratio * 16) / 16
+    for name, grad in encoders[0].items():
+        torch.testing.assert_close(grad, share * encoders[1][name], rtol=1e-9, atol=1e-12, msg=name)
+    assert torch.cosine_similarity(*(grad.flatten() for grad in decoders), 0) < 0.99
+
+
+def test_assembled_tokens_are_decoded_once_to_the_whole_image():
+    model, images, calls = build(evaluation=dict(assemble='tokens')), *sample()[:1], []
+    _, mask = sample()
+    model.decoder.register_forward_hook(lambda module, inputs, output: calls.append((inputs[0], output)))
+    losses, grads = gradients(model, images, mask)
+    (filled, prediction), *more = calls
+    assert not more and filled.shape[:2] == prediction.shape[:2] == (2, 16)
+    errors = (prediction - model.target(images)).square().mean(-1)
+    torch.testing.assert_close(total(losses), errors.mean())
+    # every unit's place holds the token of the branch that saw it
+    tokens = model.backbone(images, torch.arange(16).expand(2, -1))[-1]
+    assert not model.decoder.mask_token.requires_grad
+    for unit_is_hidden in (True, False):
+        idx = (mask.flatten(1) == unit_is_hidden).nonzero()[:, 1].view(2, -1)
+        seen = model.decoder.embeddings[0](model.backbone(images, idx)[-1])
+        torch.testing.assert_close(filled.gather(1, idx[..., None].expand_as(seen)), seen)
+    assert tokens.shape == (2, 16, 256)
+    # through the adaptive branch alone: changing a unit that it does not see leaves the encoder's gradient path as is
+    adaptive, frozen = (model._adaptive_branch, model._evaluation_branch)
+    division = model._divide(images, dict(mask=mask))
+    assert adaptive(images, division)[0][0].requires_grad and not frozen(images, division)[0][0].requires_grad
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_modes_are_what_they_were_afterwards(fails):
+    model = build(evaluation=dict(mode='copy'))
+    images, mask = sample()
+    model.backbone.stages[1].eval()  # as someone might who trains the rest
+    before = {name: module.training for name, module in model.named_modules()}
+    assert len(set(before.values())) == 2
+    if fails:
+        model.backbone.stages[3].downsample.register_forward_pre_hook(lambda *args: 1 / 0)
+        for call in (lambda: model(images, dict(mask=mask), mode='loss'), lambda: model.reconstruct(images, mask)):
+            with pytest.raises(ZeroDivisionError):
+                call()
+    else:
+        model(images, dict(mask=mask), mode='loss')
+        model.reconstruct(images, mask)
+    assert {name: module.training for name, module in model.named_modules()} == before
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_images_of_any_number_of_channels(channels):
+    model = build(backbone={**BACKBONE, 'in_channels': channels})
+    images, mask = torch.randn(2, channels, 64, 64), sample()[1]
+    assert total(model(images, dict(mask=mask), mode='loss')).isfinite()
+    assert model.reconstruct(images, mask).shape == images.shape
 
 
 def test_off_is_plain_masked_autoencoding():
@@ -279,6 +354,9 @@ def test_layer_depth_counts_the_decoder_as_head():
         ),
         (dict(evaluation=dict(mode='off', interval=2)), 'interval .* goes with copy and ema only'),
         (dict(evaluation=dict(mode='copy', momentum=0.1)), "momentum goes with mode='ema' only"),
+        (dict(evaluation=dict(mode='off', assemble='tokens')), 'assemble must be one of outputs, tokens'),
+        (dict(evaluation=dict(assemble='pixels')), "got 'pixels' for 'copy'"),
+        (dict(backbone=Recorder(), fuse_stages=True), 'fuse_stages=True needs an encoder of several stages; Recorder'),
         (dict(mask_ratio=1.0), 'mask_ratio must lie between 0 and 1, got 1.0'),
         (dict(backbone={**BACKBONE, 'attn_window': 7}), 'attn_window'),
     ],

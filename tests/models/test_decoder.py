@@ -55,3 +55,17 @@ def test_convolution_sees_the_grid():
     expected = torch.zeros(GRID, dtype=torch.bool)
     expected[:2, :2] = True
     assert torch.equal(changed, expected)
+
+
+def test_a_token_of_no_unit_is_looked_at_and_not_predicted():
+    decoder = ViTDecoder(16, 48, dim=32, depth=2, num_heads=4, extra_tokens=1).double().eval()
+    tokens, idx = torch.randn(2, 1 + 3, 16, dtype=torch.float64), torch.tensor([[7, 0, 3], [11, 2, 5]])
+    filled = decoder.fill([tokens], idx, 12)
+    assert filled.shape == (2, 13, 32)
+    torch.testing.assert_close(filled[:, 0], decoder.embeddings[0](tokens[:, 0]))
+    prediction = decoder(filled, GRID)
+    assert prediction.shape == (2, 12, 48)
+    filled[:, 0] += 1
+    assert (decoder(filled, GRID) != prediction).any(-1).all()
+    with pytest.raises(ValueError, match='a class token has none; use ViTDecoder'):
+        ConvNeXtDecoder(16, 48, extra_tokens=1)

@@ -1,4 +1,5 @@
 import torch
+from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models import VisionTransformer
 
 from coma_mm.models import CoMA
@@ -52,6 +53,71 @@ def test_coma_trains_it():
     without = {name for name, p in model.named_parameters() if p.grad is None}
     assert without == {'backbone.pos_embed'}
     assert model.get_layer_depth('backbone.layers.1.ln1.weight') == (2, 4)
+
+
+def test_mae_proper_is_that_of_mmpretrain():
+    """75 % hidden, class token decoded: the same loss and gradients on the same weights, images and masks."""
+    decoder = dict(decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4, num_patches=16)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        stock = MODELS.build(
+            dict(
+                type='MAE',
+                backbone=dict(type='MAEViT', arch=ARCH, img_size=32, patch_size=8, mask_ratio=0.75),
+                neck=dict(type='MAEPretrainDecoder', patch_size=8, in_chans=3, embed_dim=32, mlp_ratio=4, **decoder),
+                head=dict(
+                    type='MAEPretrainHead',
+                    norm_pix=True,
+                    patch_size=8,
+                    loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+                ),
+            )
+        )
+    torch.manual_seed(0)
+    stock.init_weights()
+    ours = CoMA(
+        dict(type='coma_mm.MaskedViT', arch=ARCH, img_size=32, patch_size=8, decode_cls_token=True),
+        dict(type='coma_mm.ViTDecoder', dim=32, depth=2, num_heads=4),
+        mask_ratio=0.75,
+        evaluation=dict(mode='off'),
+    )
+    for module in (stock, ours):
+        module.double().train()
+    names = {name: name for name, _ in ours.named_parameters() if name.startswith('backbone')}
+    names |= {
+        'decoder.embeddings.0': 'neck.decoder_embed',
+        'decoder.mask_token': 'neck.mask_token',
+        'decoder.norm': 'neck.ln1',
+        'decoder.prediction': 'neck.decoder_pred',
+    }
+    parts = {'norm1': 'ln1', 'norm2': 'ln2', 'attn': 'attn', 'mlp.0': 'ffn.layers.0.0', 'mlp.2': 'ffn.layers.1'}
+    names |= {f'decoder.blocks.{i}.{a}': f'neck.decoder_blocks.{i}.{b}' for i in range(2) for a, b in parts.items()}
+    theirs = dict(stock.named_parameters())
+
+    def counterpart(name):
+        start = max((start for start in names if name.startswith(start)), key=len)
+        return names[start] + name[len(start) :]
+
+    def as_ours(name, value):  # a patch's values are theirs (y, x, channel), ours (channel, y, x)
+        if not name.startswith('decoder.prediction'):
+            return value
+        return value.unflatten(0, (8, 8, 3)).movedim(2, 0).flatten(0, 2)
+
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            parameter.copy_(as_ours(name, theirs[counterpart(name)]))
+    images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    torch.manual_seed(7)
+    _, hidden, _ = stock.backbone(images, mask=True)
+    torch.manual_seed(7)  # the same masks again
+    expected = stock.loss(images, None)['loss']
+    expected.backward()
+    loss = ours(images, dict(mask=hidden.view(3, 4, 4).bool()), mode='loss')['loss_adaptive']
+    loss.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)  # its sines are of single precision
+    for name, parameter in ours.named_parameters():
+        if parameter.requires_grad:
+            grad = as_ours(name, theirs[counterpart(name)].grad)
+            torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-8, msg=name)
 
 
 def test_init_weights_keeps_pretrained_weights(tmp_path):
