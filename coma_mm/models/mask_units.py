@@ -205,15 +205,18 @@ def sincos_positions(
     """
     if dim % 4:
         raise ValueError(f'2-D sine-cosine positions need channels in multiples of 4, got {dim}')
+    Hp, Wp = (units if period is None else min(units, period) for units in grid)
+    y, x = _z_order(side, device)
+    rows, columns = (
+        sincos_axis(units, side, dim // 2, distance, device, dtype).view(units, side, -1)[:, inside]
+        for units, distance, inside in zip((Hp, Wp), scale, (y, x))
+    )  # (Hp, side * side, dim / 2), (Wp, ...)
+    table = torch.cat([rows[:, None].expand(-1, Wp, -1, -1), columns.expand(Hp, -1, -1, -1)], -1).flatten(0, 1)
     if idx is None:
+        if (Hp, Wp) == tuple(grid):
+            return table
         idx = torch.arange(grid[0] * grid[1], device=device)
-    places = []
-    for number, inside, units, distance in zip((idx // grid[1], idx % grid[1]), _z_order(side, device), grid, scale):
-        if period is not None:
-            number, units = number % period, min(units, period)
-        table = sincos_axis(units, side, dim // 2, distance, device, dtype)
-        places.append(table[number[..., None] * side + inside])
-    return torch.cat(places, -1)
+    return table[idx // grid[1] % Hp * Wp + idx % grid[1] % Wp]
 
 
 @cached(maxsize=16)
