@@ -3,7 +3,7 @@
 
 import ctypes
 import json
-import multiprocessing
+import multiprocessing.pool
 import os
 import platform
 import random
@@ -456,13 +456,9 @@ def run_openmp(args: Namespace) -> dict[str, Table]:
     seconds = {name: [] for name in choose(names, args)}
     with ExitStack() as stack:
         workers = {}
-        for setting, variables in ENVIRONMENTS.items():
-            before = os.environ.copy()
-            os.environ.update(variables)
-            workers[setting] = stack.enter_context(multiprocessing.get_context('spawn').Pool(1, _prepare_step, [args]))
+        for setting in dict.fromkeys(name.rsplit(', ', 1)[0] for name in seconds):
+            workers[setting] = stack.enter_context(_worker(args, ENVIRONMENTS[setting]))
             workers[setting].apply(_time_step)
-            os.environ.clear()
-            os.environ.update(before)
         for _ in range(args.rounds):
             for name, values in seconds.items():
                 setting, neighbour = name.rsplit(', ', 1)
@@ -472,6 +468,17 @@ def run_openmp(args: Namespace) -> dict[str, Table]:
                     process.kill()
                     process.wait()
     return dict(openmp=Table('ms per image', seconds))
+
+
+def _worker(args: Namespace, variables: dict[str, str]) -> multiprocessing.pool.Pool:
+    """Return a process with these environment variables and a step ready to be timed."""
+    before = os.environ.copy()
+    os.environ.update(variables)
+    try:
+        return multiprocessing.get_context('spawn').Pool(1, _prepare_step, [args])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _prepare_step(args: Namespace) -> None:

@@ -6,7 +6,8 @@ import pytest
 from processes import call, refuse
 
 PAGE = """It takes <!--= ratio('step', 'B') : .2f -->0.99<!--/--> of A, {more}
-or <!--= 2 * column('counts/models', 'B', 'GM') / 4 - 1 : .0% -->old<!--/-->, <!--= median('gpu/step', 'B') --><!--/-->.
+or <!--= 2 * column('models', 'B', 'GM') / 4 - 1 : .0% -->old<!--/-->,
+then <!--= median('gpu/step', 'B') --><!--/-->.
 
 <!--= table('step', title='name') -->
 <!--/-->
@@ -19,7 +20,8 @@ or <!--= 2 * column('counts/models', 'B', 'GM') / 4 - 1 : .0% -->old<!--/-->, <!
 <!--= grid('sizes') --><!--/-->
 """
 WRITTEN = """It takes <!--= ratio('step', 'B') : .2f -->0.50<!--/--> of A, and
-or <!--= 2 * column('counts/models', 'B', 'GM') / 4 - 1 : .0% -->50 %<!--/-->, <!--= median('gpu/step', 'B') -->not measured<!--/-->.
+or <!--= 2 * column('models', 'B', 'GM') / 4 - 1 : .0% -->50 %<!--/-->,
+then <!--= median('gpu/step', 'B') -->not measured<!--/-->.
 
 <!--= table('step', title='name') -->
 
