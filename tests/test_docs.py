@@ -2,9 +2,14 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 # [file.py:1-20](../file.py#L1-L20) (`Name.method`)
 REFERENCE = re.compile(r'\[([\w./-]+\.py):(\d+)-(\d+)\]\(\.\./([\w./-]+\.py)#L(\d+)-L(\d+)\)(?: \(`([\w.]+)`\))?')
 
@@ -38,7 +43,7 @@ def test_line_ranges():
 
 
 def test_links_and_configs_exist():
-    for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
+    for page in PAGES:
         text = page.read_text()
         for target in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', text):
             assert (page.parent / target).exists(), f'{page.name} links to {target}'
@@ -50,3 +55,31 @@ def test_readme_lists_every_config():
     text = (ROOT / 'README.md').read_text()
     for config in (ROOT / 'configs').glob('[!_]*/*.py'):
         assert config.name in text, config.name
+
+
+def without_figures(page):
+    """Return a page without what tools/figures.py writes, without formulas and code."""
+    text = re.sub(r'<!--=.*?<!--/-->', '', page.read_text(), flags=re.DOTALL)
+    return re.sub(r'```.*?```|`[^`\n]*`|^    [^\n]*$', '', text, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_figures_are_those_of_the_json_files():
+    done = subprocess.run([sys.executable, ROOT / 'tools/figures.py', '--check'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+MEASURED = re.compile(
+    r'\d[\d.,]* (?:GMACs|GFLOP|M parameters|dB|GiB|GB/s|ms per image|images/s|images per second|% from'
+    r'|of (?:the time|its own|MAE|ViT))'
+)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_no_figure_is_typed(page):
+    """In what units figures are measured; what the paper claims is typed, and said in others."""
+    assert not MEASURED.findall(without_figures(page))
+
+
+def test_no_table_of_the_benchmarks_is_typed():
+    text = without_figures(ROOT / 'docs/benchmarks.md')
+    assert not re.findall(r'^\|.*\|\s*[\d.]+.*\|$', text, re.MULTILINE)

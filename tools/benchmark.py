@@ -3,16 +3,18 @@
 
 import ctypes
 import json
-import multiprocessing
+import multiprocessing.pool
+import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +37,9 @@ from torch import Tensor, nn  # noqa: E402
 
 from coma_mm.datasets import ComplementaryMask  # noqa: E402
 from coma_mm.datasets.photos import PHOTOS, photo_path  # noqa: E402
+from coma_mm.engine import KNNHook  # noqa: E402
 from coma_mm.engine.flops import count_flops  # noqa: E402
+from coma_mm.evaluation import NearestNeighbours  # noqa: E402
 from coma_mm.models import CoMA, DyViT, ViTDecoder  # noqa: E402
 from coma_mm.models.compiled import compile_blocks  # noqa: E402
 
@@ -91,11 +95,11 @@ def stock_mae(path: str) -> tuple[nn.Module, dict]:
     return MODELS.build(cfg.model), {key: cfg.optim_wrapper[key] for key in ('optimizer', 'paramwise_cfg')}
 
 
-def coma(arch: str, **evaluation) -> tuple[nn.Module, dict]:
+def coma(backbone: dict, **evaluation) -> tuple[nn.Module, dict]:
     """Return our pre-training model and its optimiser settings, as in configs/pretrain."""
     model = dict(
         type='coma_mm.CoMA',
-        backbone=dict(type='coma_mm.DyViT', arch=arch),
+        backbone=dict(type='coma_mm.DyViT', **backbone),
         decoder=dict(type='coma_mm.ViTDecoder'),
         evaluation=evaluation or dict(mode='copy'),
     )
@@ -114,22 +118,32 @@ OUR_OPTIMIZER = dict(
     constructor='coma_mm.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
+BASE = dict(arch='base')
+# DyViT-B with other settings, to compare with.
+FEWER = dict(dims=(128, 256, 512, 1024), depths=(1, 1, 12, 2), heads=(4, 8, 8, 16))
+SINGLE = ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)
+VARIANTS = {
+    'DyViT-B, depths 1 1 12 2': dict(arch=FEWER),
+    'DyViT-B, one window per head': dict(arch='base', windows=SINGLE),
+    'DyViT-B, depths 1 1 12 2, one window per head': dict(arch=FEWER, windows=SINGLE),
+}
 MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'
 PRETRAINING = {
     'MAE ViT-B (mmpretrain)': partial(stock_mae, MAE_VIT_B),
     'MAE ViT-B, with our optimiser': lambda: (stock_mae(MAE_VIT_B)[0], OUR_OPTIMIZER),
     'MAE HiViT-B (mmpretrain)': partial(stock_mae, MAE_HIVIT_B),
-    'CoMA DyViT-T': partial(coma, 'tiny'),
-    'CoMA DyViT-S': partial(coma, 'small'),
-    'CoMA DyViT-B': partial(coma, 'base'),
-    'CoMA DyViT-B, evaluation off': partial(coma, 'base', mode='off'),
+    'CoMA DyViT-T': partial(coma, dict(arch='tiny')),
+    'CoMA DyViT-S': partial(coma, dict(arch='small')),
+    'CoMA DyViT-B': partial(coma, BASE),
+    'CoMA DyViT-B, evaluation off': partial(coma, BASE, mode='off'),
+    **{f'CoMA {name}': partial(coma, settings) for name, settings in VARIANTS.items()},
 }
 EVALUATION = {
-    'off': partial(coma, 'base', mode='off'),
-    'copy every step': partial(coma, 'base', mode='copy'),
-    'copy every 100 steps': partial(coma, 'base', mode='copy', interval=100),
-    'ema': partial(coma, 'base', mode='ema'),
+    'off': partial(coma, BASE, mode='off'),
+    'copy every step': partial(coma, BASE, mode='copy'),
+    'copy every 100 steps': partial(coma, BASE, mode='copy', interval=100),
+    'ema': partial(coma, BASE, mode='ema'),
 }
 ATTENTION = {
     'windows only': dict(attn_window=7, global_blocks=()),
@@ -146,6 +160,7 @@ BACKBONES = {
     'DyViT-S': partial(DyViT, 'small'),
     'DyViT-B': partial(DyViT, 'base'),
     'DyViT-B, 20 of 49 units': partial(DyViT, 'base'),
+    **{name: partial(DyViT, **settings) for name, settings in VARIANTS.items()},
 }
 
 
@@ -341,13 +356,18 @@ def run_step(args: Namespace) -> dict[str, Table]:
 
 def run_forward(args: Namespace) -> dict[str, Table]:
     """Time a forward pass of whole images, and of 20 of 49 units."""
-    calls = {}
+    calls, columns = {}, {'parameters (M)': {}, 'GMACs': {}}
+    single = Namespace(**{**vars(args), 'batch': 1, 'compile': False})
     for name, build in choose(BACKBONES, args).items():
         visible = torch.stack([torch.randperm(49)[:20] for _ in range(args.batch)]) if 'units' in name else None
         if visible is not None and args.size != 224:
             raise ValueError('20 of 49 units are those of 224 px; leave --size, or choose rows with --only')
+        columns['parameters (M)'][name] = sum(weight.numel() for weight in build().parameters()) / 1e6
+        columns['GMACs'][name] = (
+            count_flops(make_forward(build, single, None if visible is None else visible[:1])) / 2e9
+        )
         calls[name] = make_forward(build, args, visible)
-    return dict(forward=Table('ms per image', run_interleaved(calls, args, 1e3 / args.batch)))
+    return dict(forward=Table('ms per image', run_interleaved(calls, args, 1e3 / args.batch), columns))
 
 
 def run_memory(args: Namespace) -> dict[str, Table]:
@@ -418,6 +438,65 @@ def run_resolution(args: Namespace) -> dict[str, Table]:
     )
 
 
+# What to put into the environment before torch is loaded. By default idle threads of OpenMP spin for a while.
+KEPT = dict(MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='100000000000')
+ENVIRONMENTS = {
+    'as it is': {},
+    'memory kept': KEPT,
+    'passive waiting': dict(OMP_WAIT_POLICY='PASSIVE'),
+    'memory kept and passive waiting': dict(OMP_WAIT_POLICY='PASSIVE', **KEPT),
+}
+NEIGHBOURS = {'alone': 0, 'beside a busy process': 1}
+
+
+def run_openmp(args: Namespace) -> dict[str, Table]:
+    """Time a step on the CPU with other settings of allocator and OpenMP, alone and while another process computes."""
+    args = Namespace(**{**vars(args), 'device': 'cpu'})
+    names = {f'{setting}, {neighbour}': None for neighbour in NEIGHBOURS for setting in ENVIRONMENTS}
+    seconds = {name: [] for name in choose(names, args)}
+    with ExitStack() as stack:
+        workers = {}
+        for setting in dict.fromkeys(name.rsplit(', ', 1)[0] for name in seconds):
+            workers[setting] = stack.enter_context(_worker(args, ENVIRONMENTS[setting]))
+            workers[setting].apply(_time_step)
+        for _ in range(args.rounds):
+            for name, values in seconds.items():
+                setting, neighbour = name.rsplit(', ', 1)
+                busy = [subprocess.Popen([sys.executable, '-c', BUSY])] * NEIGHBOURS[neighbour]
+                values.append(workers[setting].apply(_time_step) * 1e3 / args.batch)
+                for process in busy:
+                    process.kill()
+                    process.wait()
+    return dict(openmp=Table('ms per image', seconds))
+
+
+# Ends with its parent, however that ends.
+BUSY = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass'
+
+
+def _worker(args: Namespace, variables: dict[str, str]) -> multiprocessing.pool.Pool:
+    """Return a process with these environment variables and a step ready to be timed."""
+    before = os.environ.copy()
+    os.environ.update(variables)
+    try:
+        return multiprocessing.get_context('spawn').Pool(1, _prepare_step, [args])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _prepare_step(args: Namespace) -> None:
+    global _step
+    init_default_scope('mmpretrain')
+    _step = make_step(PRETRAINING['CoMA DyViT-T'], args)
+
+
+def _time_step() -> float:
+    start = time.perf_counter()
+    _step()
+    return time.perf_counter() - start
+
+
 IMPORTS = {
     'import coma_mm': ('pass', 'import coma_mm'),
     'import coma_mm.models, after torch and mmengine': ('import torch, mmengine', 'import coma_mm.models'),
@@ -472,7 +551,83 @@ def run_profile(args: Namespace) -> dict[str, Table]:
         moved = inputs.nbytes + call().nbytes + sum(weight.nbytes for weight in module.parameters())
         columns['GFLOP'][name], columns['MB'][name] = flops / 1e9, moved / 1e6
         columns['least ms'][name] = 1e3 * max(flops / peak, moved / bandwidth)
-    return dict(profile=Table('ms', run_interleaved(calls, args, 1e3), columns))
+    tables = dict(profile=Table('ms', run_interleaved(calls, args, 1e3), columns))
+    if not args.only:
+        tables['operations'] = profile_steps(args)
+    return tables
+
+
+OPERATIONS = {  # names of torch's kernels
+    'matrix products': r'mm|addmm|bmm|baddbmm|convolution.*|mkldnn_.*|cudnn_.*',
+    'attention': r'.*(flash|efficient)_attention.*|_softmax.*',
+    'AdamW': r'_fused_adamw?_|_foreach_.*',
+    'GELU': r'gelu.*',
+    'copies': r'copy_|cat|gather|index.*|clone|where|_to_copy|scatter.*|constant_pad_nd',
+    'LayerNorm': r'native_layer_norm.*',
+    'sums and residuals': r'add|add_|sum|mean|mul|mul_',
+    'all else': r'.*',
+}
+PROFILED = {'MAE ViT-B': 'MAE ViT-B, with our optimiser', 'CoMA DyViT-B': 'CoMA DyViT-B'}
+
+
+def profile_steps(args: Namespace) -> Table:
+    """Add up the time of the operations of a step by kind, forward and backward together."""
+    rows = {}
+    for model, name in PROFILED.items():
+        step = make_step(PRETRAINING[name], args)
+        step()
+        with torch.profiler.profile() as profiler:
+            step()
+        kinds = dict.fromkeys(OPERATIONS, 0.0)
+        for event in profiler.key_averages():
+            if event.key.startswith('aten::'):
+                kind = next(kind for kind, names in OPERATIONS.items() if re.fullmatch(names, event.key[6:]))
+                kinds[kind] += own_time(event, args) / 1e3
+        rows |= {f'{kind}, {model}': [value] for kind, value in kinds.items()}
+    return Table('ms', rows)
+
+
+def own_time(event, args: Namespace) -> float:
+    """Return the microseconds of an operation without those that it calls, on the device that computes."""
+    if not is_cuda(args):
+        return event.self_cpu_time_total
+    return getattr(event, 'self_device_time_total', None) or getattr(event, 'self_cuda_time_total', 0.0)  # torch < 2.4
+
+
+def run_demo(args: Namespace) -> dict[str, Table]:
+    """Read what `make demo` logged in ./work_dirs; classify the digits by their pixels as well."""
+    photos, digits = (read_scalars(Path('work_dirs', f'coma_dyvit-p_{name}')) for name in ('photos', 'digits'))
+    accuracies = [line['knn/top1_k20'] for line in digits if 'knn/top1_k20' in line]
+    last = [line for line in photos if 'psnr' in line][-1]
+    knn = Config.fromfile(ROOT / 'configs/pretrain/coma_dyvit-p_digits.py').custom_hooks[-1]
+    knn = KNNHook(**{key: value for key, value in knn.items() if key != 'type'})
+    (pixels, labels), (others, truth) = (
+        (
+            torch.stack([sample['inputs'].flatten().float() for sample in part]),
+            torch.tensor([sample['data_samples'].gt_label for sample in part]),
+        )
+        for part in knn._split()
+    )
+    predicted = NearestNeighbours(pixels, labels, knn.temperature).predict(others, [knn.k])[:, 0]
+    return dict(
+        psnr=Table('dB', {'mean colour': [last['psnr_baseline']], 'reconstruction': [last['psnr']]}),
+        knn=Table(
+            '%',
+            {
+                'random weights': accuracies[:1],
+                'weights just trained': accuracies[-1:],
+                'pixels': [100 * (predicted == truth).double().mean().item()],
+            },
+        ),
+    )
+
+
+def read_scalars(work_dir: Path) -> list[dict]:
+    """Read what the newest run in a work dir logged."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    if not files:
+        raise ValueError(f'{work_dir} has no log of a run; call `make demo` first')
+    return [json.loads(line) for line in files[-1].read_text().splitlines()]
 
 
 # Each returns tables by name.
@@ -484,6 +639,8 @@ SUITES = {
     'resolution': run_resolution,
     'profile': run_profile,
     'imports': run_imports,
+    'openmp': run_openmp,
+    'demo': run_demo,
 }
 
 

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.ticker import FixedLocator, NullLocator  # noqa: E402
 
 OURS, OTHERS = '#d1495b', '#8d99ae'
-UNDRAWN = ('profile', 'imports')  # read as numbers
+UNDRAWN = ('profile', 'operations', 'imports', 'psnr', 'knn')  # read as numbers
 
 
 def parse_args() -> Namespace:

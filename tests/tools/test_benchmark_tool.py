@@ -3,12 +3,25 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 from processes import call, refuse
 
 
+def log_demo(folder):
+    """What the demo's two runs leave of their log."""
+    for name, lines in dict(
+        photos=[dict(psnr=15.0, psnr_baseline=14.0), dict(loss=1.0), dict(psnr=19.5, psnr_baseline=14.0)],
+        digits=[{'knn/top1_k20': 92.0}, dict(loss=1.0), {'knn/top1_k20': 96.0}],
+    ).items():
+        path = folder / f'work_dirs/coma_dyvit-p_{name}/20261121_100000/vis_data/scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+
+
 def test_tables_json_and_plots(tmp_path):
-    suites = ['step', 'forward', 'data', 'profile', 'imports']
+    suites = ['step', 'forward', 'data', 'profile', 'imports', 'demo']
+    log_demo(tmp_path)
     options = [
         '--only',
         'DyViT-T',
@@ -29,6 +42,11 @@ def test_tables_json_and_plots(tmp_path):
     tables, machine = results['tables'], results['machine']
     assert {name: len(values) for name, values in tables['step']['rows'].items()} == {'CoMA DyViT-T': 1}
     assert list(tables['forward']['rows']) == ['DyViT-T']
+    assert tables['forward']['columns']['GMACs']['DyViT-T'] == pytest.approx(3, abs=0.3)
+    assert tables['psnr']['rows'] == {'mean colour': [14.0], 'reconstruction': [19.5]}
+    accuracies = tables['knn']['rows']
+    assert accuracies['random weights'] == [92.0] and accuracies['weights just trained'] == [96.0]
+    assert 97 < accuracies['pixels'][0] < 98
     assert list(tables['data']['rows']) == ['CoMA, shards', 'CoMA, shards of 256 px']
     assert list(tables['profile']['columns']['least ms']) == ['decoder, GELU']
     assert list(tables['imports']['rows'])[0] == 'import coma_mm'
@@ -48,6 +66,7 @@ def test_refusals(tmp_path, monkeypatch, capfd):
         (['step', '--only', 'ResNet'], "no row has one of ['ResNet'] in its name; there are: MAE ViT-B"),
         (['step', '--json', 'nowhere/out.json'], 'there is no folder nowhere'),
         (['data', '--data', 'nowhere'], 'there is no folder nowhere'),
+        (['demo'], 'work_dirs/coma_dyvit-p_photos has no log of a run; call `make demo` first'),
     ]:
         assert error in refuse(monkeypatch, capfd, tmp_path, 'benchmark.py', *args)
     assert not list(tmp_path.iterdir())

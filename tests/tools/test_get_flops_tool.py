@@ -1,9 +1,10 @@
 import importlib.util
+import json
 import re
 from pathlib import Path
 
 import pytest
-from processes import TINY, call
+from processes import TINY, TOOLS, call, refuse
 
 
 def stock(package, config):
@@ -11,14 +12,28 @@ def stock(package, config):
     return Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs' / config
 
 
-def test_table_keeps_the_papers_claim(tmp_path):
+def test_table_keeps_the_papers_claim_and_is_the_documented_one(tmp_path):
     lines = call(tmp_path, 'get_flops.py').splitlines()
     assert lines[0].startswith('| variant |') and lines[0].endswith('GMACs with 20 of 49 units |')
     rows = {line.split('`')[1]: [float(cell) for cell in line.split('|')[4:7]] for line in lines[2:]}
     assert list(rows) == ['pico', 'tiny', 'small', 'base', 'large']
     parameters, dense, masked = rows['base']
-    assert parameters <= 70 and dense <= 11.7
+    assert parameters <= 73 and dense <= 11.77
     assert 0.3 * dense < masked < 0.45 * dense
+
+    # tools/get_flops.py --json docs/benchmarks/counts.json, then make figures
+    tables = json.loads((TOOLS.parent / 'docs/benchmarks/counts.json').read_text())['tables']
+    columns = list(tables['variants']['columns'].values())[2:]
+    assert rows == {arch: pytest.approx([column[arch] for column in columns], abs=0.006) for arch in rows}
+    assert list(tables) == [
+        'variants',
+        'references',
+        'pretraining',
+        'detection',
+        'segmentation',
+        'segmentors',
+        'activations',
+    ]
 
 
 @pytest.mark.parametrize(
@@ -38,3 +53,10 @@ def test_backbones_of_others(tmp_path, package, config, parameters, macs):
 def test_pre_training_config(tmp_path):
     printed = call(tmp_path, 'get_flops.py', TINY, '--shape', 48, 96, '--cfg-options', 'model.evaluation.mode=off')
     assert 'at 48 x 96' in printed and 'with 7 of 18 units' in printed and 'forward and backward' in printed
+
+
+def test_refusals(monkeypatch, capfd, tmp_path):
+    error = refuse(monkeypatch, capfd, tmp_path, 'get_flops.py', TINY, '--json', 'counts.json')
+    assert '--json goes without a config and a shape' in error
+    error = refuse(monkeypatch, capfd, tmp_path, 'get_flops.py', '--json', 'nowhere/counts.json')
+    assert 'there is no folder nowhere' in error
