@@ -1,6 +1,6 @@
 # PYTHON=... selects the interpreter of a new environment, PYTEST_ARGS=... some of the tests.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-originals lint format clean
+.PHONY: help setup demo test test-originals test-all lint format clean
 
 # On the CPU also where there is a GPU: mmcv's ops are compiled for the CPU (tools/env/setup.sh).
 PYTEST = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
@@ -22,13 +22,13 @@ test:  ## complete .venv (mmdet, mmseg, compiled mmcv ops) and run the tests
 	@tools/env/setup.sh onedl test
 	$(call PYTEST,.venv)
 
-test-all:  ## the same and the slow ones
-	@tools/env/setup.sh onedl test
-	$(call PYTEST,.venv) -m 'slow or not slow'
-
 test-originals:  ## the same tests with open-mmlab's own last releases, in .venv-originals
 	@tools/env/setup.sh originals test
 	$(call PYTEST,.venv-originals)
+
+test-all:  ## all tests, with the slow ones that make test leaves out
+	@tools/env/setup.sh onedl test
+	$(call PYTEST,.venv) -m 'slow or not slow'
 
 lint:  ## check format, code and spelling
 	@tools/env/setup.sh onedl lint

@@ -234,15 +234,15 @@ def test_following_the_advice_is_enough(name):
     cfg.merge_from_dict(dict(model=STOCK[name]))
     cfg.model.backbone = dict(type='coma_mm.DyViT', arch='pico', out_indices=list(stages), attn_window=2)
     cfg.model.pop('pretrained', None)
-    advices = []
-    while len(advices) < 3:
+    given = []
+    while len(given) < 3:
         try:
             build(name.split(':')[0], cfg)
             break
         except ValueError as error:
-            advices.append(str(error).partition('; set ')[2])
-            cfg.merge_from_dict(make_parser('').parse_args(['', '--cfg-options', *advices[-1].split()]).cfg_options)
-    assert advices
+            given.append(str(error).partition('; set ')[2])
+            cfg.merge_from_dict(make_parser('').parse_args(['', '--cfg-options', *given[-1].split()]).cfg_options)
+    assert given
     check(name.split(':')[0], cfg)
 
 
