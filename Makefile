@@ -1,6 +1,6 @@
 # PYTHON=... selects the interpreter of a new environment, PYTEST_ARGS=... some of the tests.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-originals check-gpu figures lint format clean
+.PHONY: help setup demo test test-originals test-all check-gpu figures lint format clean
 
 # On the CPU also where there is a GPU: mmcv's ops are compiled for the CPU (tools/env/setup.sh).
 PYTEST = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
@@ -25,6 +25,10 @@ test:  ## complete .venv (mmdet, mmseg, compiled mmcv ops) and run the tests
 test-originals:  ## the same tests with open-mmlab's own last releases, in .venv-originals
 	@tools/env/setup.sh originals test
 	$(call PYTEST,.venv-originals)
+
+test-all:  ## all tests, with the slow ones that make test leaves out
+	@tools/env/setup.sh onedl test
+	$(call PYTEST,.venv) -m 'slow or not slow'
 
 check-gpu: setup  ## what tests on CPUs cannot show, and benchmarks: 8 minutes on one GPU; without one it says so
 	@.venv/bin/python tools/check_gpu.py

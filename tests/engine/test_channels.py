@@ -1,64 +1,169 @@
-"""Numbers of channels that do not match are found before the first image, with the numbers to write."""
+"""Numbers of channels that do not match are found before the first image, and the advice works when followed."""
+
+import re
 
 import pytest
+from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, DefaultScope
 
 from coma_mm.engine.channels import check_channels
 
+MAPS = [32, 64, 128, 256]
 
-def check(scope, **model):
+
+def check(scope, model):
     with DefaultScope.overwrite_default_scope(scope):
         check_channels(MODELS.build(model))
 
 
 def dyvit(*out_indices):
-    return dict(type='coma_mm.DyViT', arch='pico', out_indices=out_indices)
+    return dict(type='coma_mm.DyViT', arch='pico', out_indices=list(out_indices))
 
 
-def classifier(channels):
-    head = dict(type='LinearClsHead', num_classes=2, in_channels=channels)
-    check('mmpretrain', type='ImageClassifier', backbone=dyvit(3), neck=dict(type='GlobalAveragePooling'), head=head)
+def classifier(channels, neck=True):
+    model = dict(
+        type='ImageClassifier',
+        backbone=dyvit(3),
+        head=dict(type='LinearClsHead', num_classes=2, in_channels=channels),
+    )
+    return 'mmpretrain', model | (dict(neck=dict(type='GlobalAveragePooling')) if neck else {})
 
 
-def segmentor(channels=(32, 64, 128, 256), aux=128, backbone=None, neck=None, aux_index=2):
-    common = dict(num_classes=2, channels=8)
-    auxiliary = dict(type='FCNHead', in_channels=aux, in_index=aux_index, **common)
-    check(
-        'mmseg',
+def projected(channels, head):
+    neck = [dict(type='GlobalAveragePooling'), dict(type='LinearNeck', in_channels=channels, out_channels=16)]
+    head = dict(type='LinearClsHead', num_classes=2, in_channels=head)
+    return 'mmpretrain', dict(type='ImageClassifier', backbone=dyvit(3), neck=neck, head=head)
+
+
+def retriever(channels, *pooling):
+    head = dict(type='ArcFaceClsHead', num_classes=2, in_channels=channels)
+    return 'mmpretrain', dict(
+        type='ImageToImageRetriever', image_encoder=[dyvit(3), *pooling], head=head, prototype='none'
+    )
+
+
+def segmentor(channels=MAPS, aux=128, backbone=None, neck=None, aux_index=2):
+    common = dict(num_classes=3, channels=8)
+    return 'mmseg', dict(
         type='EncoderDecoder',
         backbone=backbone or dyvit(0, 1, 2, 3),
         neck=neck,
         decode_head=dict(type='UPerHead', in_channels=channels, in_index=[0, 1, 2, 3], **common),
-        auxiliary_head=[auxiliary],
+        auxiliary_head=[dict(type='FCNHead', in_channels=aux, in_index=aux_index, **common)],
     )
 
 
-def detector(channels, backbone=None):
-    neck = dict(type='FPN', in_channels=channels, out_channels=32, num_outs=5)
+def side_by_side(*channels):
+    head = dict(input_transform='resize_concat', in_index=(0, 1, 2, 3), num_classes=3, channels=8)
+    heads = [dict(type='FCNHead', in_channels=list(some), **head) for some in channels]
+    return 'mmseg', dict(type='CascadeEncoderDecoder', num_stages=2, backbone=dyvit(0, 1, 2, 3), decode_head=heads)
+
+
+def iterative(channels):
+    kernels = dict(type='FCNHead', in_channels=channels, in_index=3, num_classes=3, channels=8)
+    updator = dict(type='KernelUpdator', in_channels=8, feat_channels=8, out_channels=8)
+    update = dict(type='KernelUpdateHead', num_classes=3, in_channels=8, out_channels=8, kernel_updator_cfg=updator)
+    head = dict(type='IterativeDecodeHead', num_stages=1, kernel_generate_head=kernels, kernel_update_head=[update])
+    return 'mmseg', dict(type='EncoderDecoder', backbone=dyvit(0, 1, 2, 3), decode_head=head)
+
+
+def detector(channels, backbone=None, kind='FPN', **neck):
+    neck = dict(type=kind, in_channels=channels, out_channels=32, **neck)
+    if kind == 'FPN':
+        neck = dict(num_outs=5) | neck
     head = dict(type='FCOSHead', num_classes=2, in_channels=32, feat_channels=32)
-    check('mmdet', type='FCOS', backbone=backbone or dyvit(0, 1, 2, 3), neck=neck, bbox_head=head)
+    return 'mmdet', dict(type='FCOS', backbone=backbone or dyvit(0, 1, 2, 3), neck=neck, bbox_head=head)
+
+
+def dilated(channels):
+    return detector(
+        channels, dyvit(3), 'DilatedEncoder', block_mid_channels=8, num_residual_blocks=1, block_dilations=[2]
+    )
+
+
+def listed(channels):
+    scope, model = detector(channels)
+    dyhead = dict(type='DyHead', in_channels=32, out_channels=32, num_blocks=1)
+    return scope, model | dict(neck=[model['neck'], dyhead])
+
+
+def student(channels):
+    return 'mmdet', dict(type='SoftTeacher', detector=detector(channels)[1], semi_train_cfg=dict(freeze_teacher=True))
 
 
 def test_matching_channels_pass():
-    classifier(256)
-    segmentor()
-    detector([32, 64, 128, 256])
-    detector([256, 512, 1024, 2048], dict(type='ResNet', depth=50))  # does not say what it returns
-    pyramid = dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=16, num_outs=4)
-    segmentor([16] * 4, aux=16, neck=pyramid)
+    pyramid = dict(type='FPN', in_channels=MAPS, out_channels=16, num_outs=4)
+    for model in (
+        classifier(256),
+        projected(256, 16),
+        retriever(256, dict(type='GlobalAveragePooling')),
+        segmentor(),
+        segmentor([16] * 4, aux=16, neck=pyramid),
+        side_by_side(MAPS, MAPS),
+        iterative(256),
+        detector(MAPS),
+        detector([256, 512, 1024, 2048], dict(type='ResNet', depth=50)),  # does not say what it returns
+        detector(MAPS[1:], dyvit(1, 2, 3), 'ChannelMapper'),
+        dilated(256),
+        listed(MAPS),
+        student(MAPS),
+    ):
+        check(*model)
 
 
 @pytest.mark.parametrize(
-    ('build', 'arguments', 'error'),
+    ('model', 'advice'),
     [
-        (classifier, [512], r'head.in_channels=512 does not fit .* set model.head.in_channels=256'),
-        (segmentor, [(64, 128, 256, 512)], r'set model.decode_head.in_channels=\[32, 64, 128, 256\]'),
-        (segmentor, [(32, 64, 128, 256), 64], r'set model.auxiliary_head\[0\].in_channels=128'),
-        (segmentor, [(32, 64, 128, 256), 64, dyvit(3)], r'more maps than the 1 that .*out_indices=\(0,1,2,3\)'),
-        (detector, [[64, 128, 256, 512]], r'set model.neck.in_channels=\[32, 64, 128, 256\]'),
-        (detector, [[32, 64, 128, 256], dyvit(1, 2, 3)], r'set model.neck.in_channels=\[64, 128, 256\]'),
+        (classifier(512), 'model.head.in_channels=256'),
+        (classifier(256, neck=False), 'model.neck.type=GlobalAveragePooling'),
+        (projected(512, 16), 'model.neck.1.in_channels=256'),
+        (retriever(512, dict(type='GlobalAveragePooling')), 'model.head.in_channels=256'),
+        (segmentor([64, 128, 256, 512]), 'model.decode_head.in_channels=[32,64,128,256]'),
+        (segmentor(aux=64), 'model.auxiliary_head.0.in_channels=128'),
+        (segmentor(backbone=dyvit(3)), 'model.backbone.out_indices=[0,1,2,3]'),
+        (side_by_side(MAPS, [18, 36, 72, 144]), 'model.decode_head.1.in_channels=[32,64,128,256]'),
+        (iterative(2048), 'model.decode_head.kernel_generate_head.in_channels=256'),
+        (detector([64, 128, 256, 512]), 'model.neck.in_channels=[32,64,128,256]'),
+        (listed([64, 128, 256, 512]), 'model.neck.0.in_channels=[32,64,128,256]'),
+        (student([64, 128, 256, 512]), 'model.detector.neck.in_channels=[32,64,128,256]'),
+        (dilated(2048), 'model.neck.in_channels=256'),
+        # As many maps as the neck reads.
+        (
+            detector([512, 1024, 2048], kind='ChannelMapper'),
+            'model.neck.in_channels=[64,128,256] model.backbone.out_indices=[1,2,3]',
+        ),
+        (
+            detector([256, 512, 1024, 2048], start_level=1),
+            'model.neck.in_channels=[64,128,256] model.backbone.out_indices=[1,2,3] model.neck.start_level=0',
+        ),
+        (
+            detector([256, 512, 1024, 2048], dyvit(1, 2, 3), start_level=1),
+            'model.neck.in_channels=[64,128,256] model.neck.start_level=0',
+        ),
+        (detector([256, 512, 1024, 2048], dyvit(3)), 'model.backbone.out_indices=[0,1,2,3]'),
+        (detector([256, 512, 1024, 2048], dyvit(3), start_level=1), 'model.backbone.out_indices=[1,2,3]'),
     ],
 )
-def test_others_are_an_error_with_the_numbers_to_write(build, arguments, error):
-    with pytest.raises(ValueError, match=error):
-        build(*arguments)
+def test_others_are_an_error_with_the_settings_to_write(model, advice):
+    scope, model = model
+    config = Config(dict(model=model))
+    for _ in range(2):  # where maps are missing, the second error has their channels
+        with pytest.raises(ValueError) as error:
+            check(scope, config.model)
+        given = re.search('; set (.*)', str(error.value))[1]
+        assert advice in (given, None)
+        advice = None
+        config.merge_from_dict(
+            {key: DictAction._parse_iterable(value) for key, value in (part.split('=') for part in given.split())}
+        )
+        try:
+            return check(scope, config.model)
+        except ValueError:
+            continue
+    raise AssertionError('following the advice does not help')
+
+
+def test_a_retriever_that_does_not_pool():
+    scope, model = retriever(256)
+    with pytest.raises(ValueError, match='append .*GlobalAveragePooling.* to the list image_encoder'):
+        check(scope, model)
