@@ -151,7 +151,7 @@ def build(package, cfg):
     rcnn = (cfg.model.get('train_cfg') or {}).get('rcnn', [])
     for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
         stage.sampler.num = 16  # fewer regions, whose heads take most of the time
-    if 'rpn' in (cfg.model.get('test_cfg') or {}):
+    if (cfg.model.get('test_cfg') or {}).get('rpn'):
         cfg.model.test_cfg.rpn.max_per_img = 50
     if package == 'mmseg':
         cfg.model.data_preprocessor.update(size=None, size_divisor=32)
