@@ -39,9 +39,10 @@ class MaskedViT(VisionTransformer):
 
     def init_weights(self) -> None:
         """Draw MAE's initial weights, or load those that ``init_cfg`` names and leave them as they are."""
-        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
-            return super(VisionTransformer, self).init_weights()
-        super().init_weights()
+        super(VisionTransformer, self).init_weights()  # mmpretrain's own draws positions, which are fixed here
+        configs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        if any(config.get('type') == 'Pretrained' for config in configs):
+            return
         table = sincos_positions(self.patch_resolution, 1, self.embed_dims)[:, 0]
         self.pos_embed.data[:, -len(table) :] = table
         self.pos_embed.data[:, : -len(table)] = 0
