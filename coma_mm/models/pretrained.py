@@ -405,7 +405,7 @@ class Pretrained:
         drawn = [
             name
             for name, parameter in module.named_parameters()
-            if not torch.equal(parameter.data.mean().cpu(), info[parameter]['tmp_mean_value'])
+            if not torch.equal(parameter.data.mean().nan_to_num().cpu(), info[parameter]['tmp_mean_value'].nan_to_num())
         ]
         if drawn:
             raise ValueError(
