@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Write the backbone of any checkpoint, alone, to a file that plain PyTorch (.pth) or safetensors reads."""
 
-import ast
 import hashlib
 import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,9 +17,21 @@ import torch  # noqa: E402
 from mmengine.registry import MODELS, init_default_scope  # noqa: E402
 
 from coma_mm import __version__  # noqa: E402
+from coma_mm.engine.checkpoint import describe_backbone  # noqa: E402
 from coma_mm.engine.cli import checkpoint_file, read_config  # noqa: E402
 from coma_mm.files import whole_file  # noqa: E402
 from coma_mm.models import load_backbone, read_checkpoint  # noqa: E402
+from coma_mm.models.pretrained import read_config_text, read_settings  # noqa: E402
+
+# What may be built of what a checkpoint says, without asking: classes that only compute, by where they are defined.
+SCOPES = ('coma_mm', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')
+LAYERS = (
+    *(f'{scope}.models.{part}.' for scope in SCOPES[1:4] for part in ('backbones', 'layers', 'utils')),
+    'coma_mm.models.',
+    'mmcv.',
+    'mmengine.model.',
+    'torch.nn.',
+)
 
 
 def parse_args() -> Namespace:
@@ -41,51 +53,59 @@ def parse_args() -> Namespace:
     return args
 
 
-def read_literal(node: ast.expr) -> object:
-    """Return the value of a literal or a call of ``dict``; unlike an import of the config it runs nothing."""
-    if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict':
-        value = {}
-        for part in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg is None)]:
-            value.update(read_literal(part))
-        return value | {keyword.arg: read_literal(keyword.value) for keyword in node.keywords if keyword.arg}
-    if isinstance(node, ast.Dict):
-        return {read_literal(key): read_literal(value) for key, value in zip(node.keys, node.values)}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [read_literal(element) for element in node.elts]
-    return ast.literal_eval(node)
-
-
-def read_settings(text: str) -> dict:
-    """Return ``model`` and ``default_scope`` of a config's text."""
-    settings = {}
-    for statement in ast.parse(text).body:
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', None) in (
-            'model',
-            'default_scope',
-        ):
-            settings[statement.targets[0].id] = read_literal(statement.value)
-    return settings
-
-
 def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]:
-    """Return the settings of the backbone, the default scope they are meant in, and a hash of the config."""
+    """Return the arguments of the backbone, the default scope they are meant in, and a hash of the config."""
     meta = checkpoint.get('meta') or {}
+    text = meta.get('cfg') or ''
     if config:
         cfg = read_config(config)
-        text, settings = cfg.pretty_text, cfg
-    elif 'backbone' in meta:  # a file of this tool
-        return json.loads(meta['backbone']), meta['scope'], meta['config_sha256']
-    elif 'cfg' in meta:
-        text = meta['cfg']
-        settings = read_settings(text)
+        text, arguments, scope = cfg.pretty_text, (cfg.get('model') or {}).get('backbone'), cfg.get('default_scope')
     else:
-        raise ValueError('the checkpoint does not say which backbone it has; name its config with --config CONFIG')
-    if not (settings.get('model') or {}).get('backbone'):
-        raise ValueError(f'the model of {config or "its config"} has no backbone')
-    backbone = {
-        key: value for key, value in settings['model']['backbone'].items() if key not in ('init_cfg', 'pretrained')
-    }
-    return backbone, settings.get('default_scope') or 'mmengine', hashlib.sha256(text.encode()).hexdigest()[:12]
+        arguments = read_settings(checkpoint)
+        scope = meta['scope'] if 'scope' in meta else arguments and read_config_text(text).get('default_scope')
+    if not arguments:
+        if not config and not text:
+            raise ValueError('the checkpoint does not say which backbone it has; name its config with --config CONFIG')
+        raise ValueError(f'no backbone can be read from the model of {config or "its config"}')
+    config_hash = hashlib.sha256(text.encode()).hexdigest()[:12] if text else meta.get('config_sha256', 'unknown')
+    return arguments, scope or 'mmengine', config_hash
+
+
+def check_types(arguments: object, scope: str) -> None:
+    """Refuse arguments that came with a file and would have more built than layers: registries build any dotted name.
+
+    Raises:
+        ValueError: With the first type that is none of a backbone or its layers.
+    """
+    if isinstance(arguments, (list, tuple)):
+        for value in arguments:
+            check_types(value, scope)
+    elif isinstance(arguments, dict):
+        if 'type' in arguments:
+            found = find_layer(str(arguments['type']), arguments.get('_scope_', scope))
+            if found is None:
+                raise ValueError(
+                    f'the checkpoint says that its backbone is built of {arguments["type"]!r}, which is no registered '
+                    f'backbone or layer of {", ".join(SCOPES)}; if you trust its config, give it with --config CONFIG'
+                )
+        for name, value in arguments.items():
+            if name != 'init_cfg':  # which nobody asks for here
+                check_types(value, scope)
+
+
+def find_layer(name: str, scope: str) -> type | None:
+    """Return the class that a registry of OpenMMLab has under a name, if it is one of :data:`LAYERS`."""
+    scope, _, name = name.rpartition('.') if '.' in name else (scope, '', name)
+    if scope not in SCOPES or name == 'TIMMBackbone':  # which fetches weights and names more types
+        return None
+    try:
+        registry = import_module(f'{scope}.registry').MODELS
+    except ImportError as error:
+        raise ValueError(f'the checkpoint has a backbone of {scope}, which cannot be imported: {error}') from None
+    registry.import_from_location()
+    found = registry.module_dict.get(name) or MODELS.module_dict.get(name)
+    is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module) and found.__module__.startswith(LAYERS)
+    return found if is_layer else None
 
 
 def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
@@ -103,17 +123,20 @@ def main() -> None:
     """Export."""
     args = parse_args()
     checkpoint = read_checkpoint(args.checkpoint)
-    settings, scope, config_hash = find_backbone(checkpoint, args.config)
+    arguments, scope, config_hash = find_backbone(checkpoint, args.config)
+    if not args.config:
+        check_types(arguments, scope)
     init_default_scope(scope)
-    backbone = MODELS.build(dict(settings))
+    arguments = {name: value for name, value in arguments.items() if name not in ('init_cfg', 'pretrained')}
+    backbone = MODELS.build(dict(arguments))
     load_backbone(backbone, checkpoint, args.checkpoint, args.prefix)
     weights = {name: value.contiguous() for name, value in backbone.state_dict().items()}
 
     old = checkpoint.get('meta') or {}
-    arch = settings.get('arch', 'base' if str(settings['type']).endswith('DyViT') else settings['type'])
+    arch = arguments.get('arch', 'base' if str(arguments['type']).endswith('DyViT') else arguments['type'])
     meta = dict(
         arch=arch if isinstance(arch, str) else json.dumps(arch),
-        backbone=json.dumps(settings),
+        backbone=describe_backbone(arguments, backbone),
         scope=scope,
         config_sha256=config_hash,
         epochs=str(old.get('epochs', old.get('epoch', 'unknown'))),

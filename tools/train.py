@@ -15,6 +15,7 @@ from coma_mm.engine.check_data_hook import explain_empty_data  # noqa: E402
 from coma_mm.engine.cli import (  # noqa: E402
     build_runner,
     checkpoint_file,
+    enable_mixed_precision,
     forget_pretrained,
     leave_distributed,
     make_parser,
@@ -36,7 +37,8 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision: fp16 with scaled loss, as in OpenMMLab; with configs that have bf16 anyway, on CPUs too',
+        help='mixed precision. OptimWrapper: fp16 with a scaled loss on the GPU, as in OpenMMLab; '
+        'coma_mm.AutocastOptimWrapper, which has it on GPUs anyway: bf16 on the CPU, too; AmpOptimWrapper: as it is',
     )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate checkpoints during training')
     parser.add_argument(
@@ -57,14 +59,7 @@ def main() -> None:
         require_matching_checkpoint(cfg)
         forget_pretrained(cfg)
     if args.amp:
-        wrapper = cfg.optim_wrapper
-        kind = wrapper.setdefault('type', 'OptimWrapper')
-        if kind.endswith('AutocastOptimWrapper'):
-            wrapper.cpu = True
-        elif kind == 'OptimWrapper':
-            wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
-        elif kind != 'AmpOptimWrapper':
-            sys.exit(f'error: --amp does not know what to do with optim_wrapper.type={kind!r}')
+        enable_mixed_precision(cfg)
     if args.no_validate:
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     if args.auto_scale_lr:

@@ -2,7 +2,7 @@
 
 from .complementary_mask import ComplementaryMask
 from .folder import ImageFolder
-from .loading import LoadImage, UnreadableImageError, read_image
+from .loading import LoadImage, ReverseChannels, UnreadableImageError, read_image
 from .packing import PackMaskedImage
 from .photos import PHOTOS, Digits, Photos, load_digits_images
 from .random_resized_crop import LoadRandomResizedCrop
@@ -18,6 +18,7 @@ __all__ = [
     'LoadRandomResizedCrop',
     'PackMaskedImage',
     'Photos',
+    'ReverseChannels',
     'UnreadableImageError',
     'load_digits_images',
     'read_image',

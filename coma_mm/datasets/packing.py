@@ -14,9 +14,10 @@ class PackMaskedImage(BaseTransform):
     mmpretrain's ``PackInputs`` makes a ``DataSample`` per image instead, which has to be sent from the worker and moved
     to the GPU one by one. Goes with ``collate_fn=dict(type='default_collate')``.
 
-    Required keys: ``img`` (uint8, ``(H, W, 3)``), ``mask`` (bool, ``(Hu, Wu)``), and optionally ``img_path``.
+    Required keys: ``img`` (uint8, ``(H, W, C)``, or ``(H, W)`` as OpenCV leaves grey images), ``mask`` (bool,
+    ``(Hu, Wu)``), and optionally ``img_path``.
 
-    Returns ``inputs`` (uint8 tensor, ``(3, H, W)``) and ``data_samples``, a dict of ``mask`` (bool tensor) and
+    Returns ``inputs`` (uint8 tensor, ``(C, H, W)``) and ``data_samples``, a dict of ``mask`` (bool tensor) and
     ``img_path``.
     """
 
@@ -25,8 +26,8 @@ class PackMaskedImage(BaseTransform):
         sample = dict(mask=torch.from_numpy(results['mask']))
         if 'img_path' in results:
             sample['img_path'] = results['img_path']
-        img = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
-        return dict(inputs=img, data_samples=sample)
+        img = np.atleast_3d(results['img']).transpose(2, 0, 1)
+        return dict(inputs=torch.from_numpy(np.ascontiguousarray(img)), data_samples=sample)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'

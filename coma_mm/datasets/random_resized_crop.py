@@ -30,18 +30,21 @@ class LoadRandomResizedCrop(BaseTransform):
 
     - Upright JPEGs in colour or grey are decoded by libjpeg-turbo, with the same pixels as Pillow's. Where the crop is
       large enough they are decoded to 1/2, 1/4 or 1/8 of their size, which changes the result by 1 / 255 on average.
-    - All else, and JPEGs in which libjpeg-turbo finds fault, goes through :func:`read_image`.
+    - All else, JPEGs in which libjpeg-turbo finds fault, and images of other than three ``channels``, go through
+      :func:`read_image`.
 
     Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed.
 
-    Added keys: ``img`` (uint8, ``(H, W, 3)``, **RGB**), ``img_shape`` (its height and width), ``ori_shape`` (those of
-    the whole image).
+    Added keys: ``img`` (uint8, ``(H, W, channels)``, three being **RGB**), ``img_shape`` (its height and width),
+    ``ori_shape`` (those of the whole image).
 
     Args:
         scale (int | Sequence[int]): Side, or height and width, of the result in pixels.
         crop_ratio_range (tuple[float, float]): Smallest and largest share of the image's area. Defaults to (0.2, 1.0).
         aspect_ratio_range (tuple[float, float]): Smallest and largest width / height. Defaults to (3 / 4, 4 / 3).
         max_attempts (int): Draws until the box fits; after that it is in the centre. Defaults to 10.
+        channels (int): As in :class:`LoadImage`. Defaults to 3.
+        value_range (tuple[float, float] | None): As in :class:`LoadImage`. Defaults to None.
 
     Raises:
         UnreadableImageError: If there is no whole image in the file.
@@ -53,6 +56,8 @@ class LoadRandomResizedCrop(BaseTransform):
         crop_ratio_range: tuple[float, float] = (0.2, 1.0),
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         max_attempts: int = 10,
+        channels: int = 3,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         # built by name, because the package's other data sets and transforms do without mmpretrain
         self.boxes = ROOT_TRANSFORMS.build(
@@ -65,13 +70,15 @@ class LoadRandomResizedCrop(BaseTransform):
             )
         )
         self.scale = tuple(self.boxes.scale)
+        self.channels = channels
+        self.value_range = value_range
 
     def transform(self, results: dict) -> dict:
         """Add the crop to the results."""
         path, data = results['img_path'], read_bytes(results)
-        shape, img = _upright_jpeg_shape(data), None
+        shape, img = _upright_jpeg_shape(data) if self.channels == 3 else None, None
         if shape is None:
-            img = read_image(path, data)
+            img = read_image(path, data, self.channels, self.value_range)
             shape = img.shape[:2]
         y, x, height, width = self.boxes.rand_crop_params(SimpleNamespace(shape=shape))
         factor = 1
@@ -90,7 +97,8 @@ class LoadRandomResizedCrop(BaseTransform):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(scale={self.scale}, crop_ratio_range={self.boxes.crop_ratio_range}, '
-            f'aspect_ratio_range={self.boxes.aspect_ratio_range}, max_attempts={self.boxes.max_attempts})'
+            f'aspect_ratio_range={self.boxes.aspect_ratio_range}, max_attempts={self.boxes.max_attempts}, '
+            f'channels={self.channels}, value_range={self.value_range})'
         )
 
 
@@ -110,7 +118,7 @@ def _upright_jpeg_shape(data: bytes) -> tuple[int, int] | None:
 
 
 def _resize(img: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
-    """Scale what lies in a box (top, left, bottom, right) bicubically; ``(H, W, 3)`` of uint8 in and out."""
+    """Scale what lies in a box (top, left, bottom, right) bicubically; ``(H, W, C)`` of uint8 in and out."""
     if any(side % 1 for side in box):  # between the pixels of a reduced image
         top, left, bottom, right = box
         return np.asarray(Image.fromarray(img).resize(size[::-1], Image.BICUBIC, (left, top, right, bottom)))

@@ -1,6 +1,6 @@
 from .check_classes_hook import CheckClassesHook
 from .check_data_hook import CheckDataHook
-from .checkpoint import ExactCheckpointHook, load_exactly
+from .checkpoint import BackboneSettingsHook, ExactCheckpointHook, load_exactly
 from .data_time_hook import DataTimeHook
 from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .epoch_seed_hook import EpochSeedHook
@@ -14,6 +14,7 @@ from .stop_on_nan_hook import StopOnNaNHook
 
 __all__ = [
     'AutocastOptimWrapper',
+    'BackboneSettingsHook',
     'CheckClassesHook',
     'CheckDataHook',
     'DataTimeHook',

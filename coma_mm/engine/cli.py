@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader, FlexibleRunner, Runner, find_latest_checkpoint
+from mmengine.runner import FlexibleRunner, Runner, find_latest_checkpoint
 from torch import nn
 
-from ..models import read_checkpoint
 from .channels import check_channels
+from .checkpoint import read_checkpoints_safely
 from .paths import short_path
 from .wrappers import unwrap
 
@@ -72,12 +72,13 @@ def prepare(args: Namespace) -> Config:
         _complete_dataloaders(cfg)
     _add_hook(cfg, 'coma_mm.CheckDataHook')
     _add_hook(cfg, 'coma_mm.DataTimeHook')
+    _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
     return cfg
 
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
-    CheckpointLoader.register_scheme('', read_checkpoint, force=True)  # '': files
+    read_checkpoints_safely()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
         check_channels(unwrap(runner.model))
@@ -107,6 +108,31 @@ def require_matching_checkpoint(cfg: Config) -> None:
     """Have the runner stop on a checkpoint that does not fit the model; FSDP's strategy does by itself."""
     if not _is_sharded(cfg):
         _add_hook(cfg, 'coma_mm.ExactCheckpointHook')
+
+
+def enable_mixed_precision(cfg: Config) -> None:
+    """Do what ``--amp`` says, to the one wrapper of the optimizer or to each of several; exit where that cannot be."""
+    wrapper = cfg.get('optim_wrapper')
+    if not wrapper:
+        sys.exit(f'error: {cfg.filename} has no optim_wrapper, so there is nothing to train in mixed precision')
+    several = 'optimizer' not in wrapper and [part for part in wrapper.values() if 'optimizer' in (part or ())]
+    for part in several or [wrapper]:
+        kind = part.get('type', 'OptimWrapper')
+        kind = kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+        if kind == 'AutocastOptimWrapper':
+            part.cpu = True
+        elif kind == 'OptimWrapper' and not torch.cuda.is_available():
+            sys.exit(
+                f'error: --amp trains in fp16 with this config, which needs a GPU; {cfg.filename} trains in bf16 on '
+                'CPUs with --cfg-options optim_wrapper.type=coma_mm.AutocastOptimWrapper --amp'
+            )
+        elif kind == 'OptimWrapper':
+            part.update(type='AmpOptimWrapper', loss_scale='dynamic', **dict(use_fsdp=True) if _is_sharded(cfg) else {})
+        elif kind != 'AmpOptimWrapper':
+            sys.exit(
+                f'error: --amp knows OptimWrapper, AmpOptimWrapper and coma_mm.AutocastOptimWrapper, '
+                f'not optim_wrapper.type={kind!r}'
+            )
 
 
 def forget_pretrained(cfg: Config) -> None:

@@ -10,6 +10,7 @@ from mmengine.optim import BaseOptimWrapper, build_optim_wrapper
 from mmengine.utils import get_object_from_string
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from ..registry import STRATEGIES
@@ -79,6 +80,8 @@ class FSDPStrategy(BaseFSDPStrategy):
         if optim_wrapper is not None:
             groups = optim_wrapper.optimizer.param_groups
             self.names = [self.id_to_name[id(parameter)] for group in groups for parameter in group['params']]
+            if getattr(optim_wrapper, 'loss_scaler', None) is not None:  # one that hears of infinities in all shards
+                optim_wrapper.loss_scaler = ShardedGradScaler()
             if getattr(optim_wrapper, 'clip_func', None) is nn.utils.clip_grad_norm_:
                 optim_wrapper.clip_func = lambda _, **kwargs: self.model.clip_grad_norm_(**kwargs)
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)

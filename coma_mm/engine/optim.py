@@ -1,4 +1,4 @@
-"""bf16 where it is fast, from the same config on every machine."""
+"""Mixed precision where it is fast, from the same config on every machine."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,11 +14,12 @@ from .wrappers import unwrap
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Trains in bf16 autocast on GPUs that have it, and in fp32 on all else.
+    """Trains in autocast: bf16 on GPUs that have it, fp16 with a scaled loss on older ones, fp32 on all else.
 
-    mmengine's ``AmpOptimWrapper`` refuses machines without a GPU and GPUs without bf16, so a config that names it runs
-    on some machines only. It also scales the loss, which bf16 with its fp32 range does not need and which costs a host
-    synchronisation per step.
+    mmengine's ``AmpOptimWrapper`` refuses machines without a GPU, and in bf16 GPUs without it, so a config that names
+    it runs on some machines only. It also scales the loss in any case, which bf16 with its fp32 range does not need and
+    which costs a host synchronisation per step. Checkpoints have the scale under the same name (``loss_scaler``); runs
+    in another type leave it aside.
 
     Detectors compute boxes in what their features come in, and bf16 knows a coordinate of 1000 px to 4 px only; some
     of mmcv's GPU kernels lack bf16 altogether. So a detector's config names the ``modules`` to autocast, its
@@ -27,22 +28,54 @@ class AutocastOptimWrapper(OptimWrapper):
     Args:
         cpu: Also use bf16 on the CPU, which pays on CPUs with AMX or AVX512-BF16 only.
         modules: Names of the only modules to autocast, such as ``('backbone', 'neck')``; none for the whole model.
+        dtype: ``'bfloat16'``, ``'float16'`` or ``'float32'``, whatever the device; chosen by the device if ``None``.
         **kwargs: Those of ``OptimWrapper``.
     """
 
-    def __init__(self, cpu: bool = False, modules: Sequence[str] = (), **kwargs):
+    def __init__(self, cpu: bool = False, modules: Sequence[str] = (), dtype: str | None = None, **kwargs):
         super().__init__(**kwargs)
         self.modules = tuple(modules)
-        if torch.cuda.is_available():
-            # Not torch.cuda.is_bf16_supported(): recent versions count GPUs that emulate it, slower than fp32.
-            self.device_type, self.enabled = 'cuda', torch.cuda.get_device_capability() >= (8, 0)
-        else:
-            self.device_type, self.enabled = 'cpu', cpu
+        self.device_type = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if dtype is None:
+            capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+            dtype = fast_dtype(capability, cpu)
+        if dtype not in ('bfloat16', 'float16', 'float32'):
+            raise ValueError(f"dtype must be 'bfloat16', 'float16' or 'float32', got {dtype!r}")
+        self.dtype = getattr(torch, dtype)
+        self.loss_scaler = make_loss_scaler(self.device_type) if dtype == 'float16' else None
+
+    def backward(self, loss: Tensor, **kwargs) -> None:
+        """Compute gradients, in fp16 those of the scaled loss."""
+        super().backward(loss if self.loss_scaler is None else self.loss_scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs) -> None:
+        """Update parameters; in fp16 not if a gradient is infinite or NaN, which lowers the scale."""
+        if self.loss_scaler is None:
+            return super().step(**kwargs)
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
+
+    def state_dict(self) -> dict:
+        """Return the optimizer's state, in fp16 with that of the loss scale."""
+        scale = {} if self.loss_scaler is None else dict(loss_scaler=self.loss_scaler.state_dict())
+        return super().state_dict() | scale
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what ``state_dict`` returned, of a run in whatever type."""
+        state_dict = dict(state_dict)
+        scale = state_dict.pop('loss_scaler', None)
+        if scale and self.loss_scaler is not None:
+            self.loss_scaler.load_state_dict(scale)
+        super().load_state_dict(state_dict)
 
     @contextmanager
     def optim_context(self, model: nn.Module):
         """Enclose the forward pass."""
-        autocast = torch.autocast(self.device_type, torch.bfloat16, enabled=self.enabled)
+        enabled = self.dtype != torch.float32
+        autocast = torch.autocast(self.device_type, self.dtype if enabled else None, enabled=enabled)
         with super().optim_context(model), ExitStack() as stack:
             if not self.modules:
                 stack.enter_context(autocast)
@@ -51,6 +84,26 @@ class AutocastOptimWrapper(OptimWrapper):
                 module.forward = _with_fp32_results(autocast(module.forward))
                 stack.callback(delattr, module, 'forward')  # which leaves the class's own
             yield
+
+
+def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
+    """Return the type that a device computes matrix products fast in.
+
+    Args:
+        capability: CUDA's compute capability; ``None`` for a CPU.
+        cpu: Whether the CPU is one with fast bf16.
+    """
+    if capability is None:
+        return 'bfloat16' if cpu else 'float32'
+    # Not torch.cuda.is_bf16_supported(): recent versions count GPUs that emulate it, slower than fp32.
+    return 'bfloat16' if capability >= (8, 0) else 'float16' if capability >= (7, 0) else 'float32'
+
+
+def make_loss_scaler(device_type: str):
+    """Return torch's dynamic loss scale; torch before 2.3 has it for GPUs only, and elsewhere one that does nothing."""
+    if hasattr(torch.amp, 'GradScaler'):
+        return torch.amp.GradScaler(device_type)
+    return torch.cuda.amp.GradScaler(enabled=device_type == 'cuda')
 
 
 def _with_fp32_results(forward: Callable) -> Callable:

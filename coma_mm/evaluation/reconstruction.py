@@ -1,6 +1,7 @@
 """How good a reconstruction is, in decibels, and the trivial guess it has to beat.
 
-Shapes: images (B, 3, H, W) in [0, 1]; mask (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
+Shapes: images (B, C, H, W) in [0, 1], of any number of channels C; mask (B, H / unit, W / unit), bool, True = hidden
+from the adaptive branch.
 """
 
 import torch
@@ -28,10 +29,11 @@ def mean_colour_baseline(images: Tensor, mask: Tensor, unit_size: int) -> Tensor
 
     def fill_from(seen: Tensor) -> Tensor:
         weighted = torch.cat([colour * seen, seen], 1)
-        sums = F.conv2d(weighted, kernel.expand(4, 1, 3, 3), padding=1, groups=4)
+        groups = weighted.shape[1]
+        sums = F.conv2d(weighted, kernel.expand(groups, 1, 3, 3), padding=1, groups=groups)
         totals = weighted.sum((2, 3), keepdim=True)
-        sums = torch.where(sums[:, 3:] > 0, sums, totals)
-        return sums[:, :3] / sums[:, 3:].clamp_min(1)
+        sums = torch.where(sums[:, -1:] > 0, sums, totals)
+        return sums[:, :-1] / sums[:, -1:].clamp_min(1)
 
     filled = torch.where(mask[:, None], fill_from(1 - hidden), fill_from(hidden))
     return filled.repeat_interleave(unit_size, 2).repeat_interleave(unit_size, 3)

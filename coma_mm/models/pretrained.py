@@ -2,25 +2,40 @@
 
 Nothing here runs code from a file: torch's ``weights_only`` reading, extended by mmengine's log histories, which every
 checkpoint of its runner contains.
+
+Weights fit by their shapes alone, and some settings of a backbone leave no trace in those: heads, windows, the image
+size that positions are meant for. So checkpoints carry the settings (``meta['backbone']``, JSON), and a backbone with
+the attribute ``settings`` is compared with them: plain data, those arguments of its constructor that change what its
+weights compute, all defaults filled in.
 """
 
+import ast
 import codecs
+import json
 import pickle
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from mmengine.fileio import get_local_path
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.model import update_init_info
+from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
+# Settings in which a backbone differs from its checkpoint on purpose.
+ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_path_rate')
+# Arguments of backbones that say nothing about what they compute.
+NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -65,19 +80,19 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     """Read a ``.pth`` or ``.safetensors`` file; never runs code from it.
 
     Args:
-        path: A file, or an address that mmengine's file backends know (https, s3, ...).
+        path: A file, an address that mmengine's file backends know (https, s3, ...), or a name in one of OpenMMLab's
+            tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``).
         map_location: As in ``torch.load``.
 
     Returns:
-        What the file holds; for safetensors ``dict(state_dict=..., meta=...)``.
+        What the file holds; for safetensors ``dict(state_dict=..., meta=...)``. Without ``meta['config']``, text that
+        mmengine's runner would run as Python when it resumes.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, or holds more than data.
     """
-    if '://' not in str(path) and not Path(path).is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path}')
-    with get_local_path(path) as local:
+    with _local_file(str(path)) as local:
         try:
             if str(path).endswith('.safetensors'):
                 from safetensors import safe_open
@@ -100,7 +115,55 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
             ) from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not a dict of weights')
+    if isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'].pop('config', None)
+    if str(path).startswith('mmcls://'):  # by convention the backbone's weights alone
+        weights = get_state_dict(checkpoint)
+        names = [name for name in weights if name.startswith('backbone.')]
+        return dict(state_dict={name.removeprefix('backbone.'): weights[name] for name in names})
     return checkpoint
+
+
+@contextmanager
+def _local_file(path: str) -> Iterator[str]:
+    """Lend the file that a path, an address or a name in a table of OpenMMLab's stands for."""
+    table, _, name = path.rpartition('://')
+    if table in ('torchvision', 'modelzoo', 'mmcls', 'open-mmlab', 'openmmlab'):
+        path = _look_up(table, name)
+    with ExitStack() as stack:
+        try:
+            if '://' not in path:
+                local = Path(path).expanduser()
+            elif path.startswith('http') and re.search(r'-[0-9a-f]{8,}\.', name := Path(urlparse(path).path).name):
+                # A name with a hash stands for one content for ever: kept where torch and mmengine keep such files.
+                local = Path(torch.hub.get_dir(), 'checkpoints', name)
+                if not local.is_file():
+                    local.parent.mkdir(parents=True, exist_ok=True)
+                    torch.hub.download_url_to_file(path, str(local), progress=False)
+            else:
+                local = Path(stack.enter_context(get_local_path(path)))
+        except OSError as error:
+            raise FileNotFoundError(f'there is no checkpoint {path}: {error}') from None
+        if not local.is_file():
+            raise FileNotFoundError(f'there is no checkpoint {path}')
+        yield str(local)
+
+
+def _look_up(table: str, name: str) -> str:
+    """Return the address, or the file, that a name in a table of OpenMMLab's stands for."""
+    from mmengine.runner import checkpoint as tables  # on demand: all of the runner comes with it
+
+    if table in ('torchvision', 'modelzoo'):
+        addresses = tables.get_torchvision_models()
+    elif table == 'mmcls':
+        addresses = tables.get_mmcls_models()
+    else:
+        addresses = tables.get_external_models()
+        name = tables.get_deprecated_model_names().get(name, name)
+    if name not in addresses:
+        raise FileNotFoundError(f'there is no checkpoint {table}://{name}: mmengine knows none of this name')
+    address = addresses[name]
+    return address if '://' in address else str(Path(tables._get_mmengine_home(), address))
 
 
 def get_state_dict(checkpoint: dict) -> dict[str, Tensor]:
@@ -173,7 +236,7 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
         prefix: What stands before the backbone's names, where the choice should not be left to the function.
 
     Raises:
-        ValueError: If the checkpoint holds no such backbone or not all of it.
+        ValueError: If the checkpoint holds no such backbone, not all of it, or one of other settings.
     """
     state_dict = get_state_dict(checkpoint)
     if not state_dict:
@@ -185,6 +248,7 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
         raise ValueError(f'{source} has no weights that start with {prefix!r}; its first is {next(iter(state_dict))}')
     is_optional = getattr(backbone, 'is_optional_weight', lambda key: False)
     missing, unexpected = load_weights(backbone, found, source, is_optional)
+    check_settings(backbone, checkpoint, source)
     total = len(backbone.state_dict())
     aside = len(state_dict) - len(found)
     print_log(
@@ -196,11 +260,109 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
     )
 
 
+def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
+    """Compare a backbone's settings with those that its weights were trained with, where both sides tell theirs.
+
+    Differences in :data:`ADJUSTABLE` settings are logged.
+
+    Args:
+        backbone: Its ``settings`` are compared; nothing is done if it has none.
+        checkpoint: Its ``meta`` has the arguments of the backbone's constructor, see :func:`read_settings`.
+        source: What log and error call the checkpoint.
+
+    Raises:
+        ValueError: If a setting differs that changes what the weights compute.
+    """
+    own, arguments = getattr(backbone, 'settings', None), read_settings(checkpoint)
+    kind = type(backbone)
+    # The class is that of the backbone at hand: nothing that a file names is looked up, let alone called.
+    if own is None or arguments is None or str(arguments.get('type')).split('.')[-1] != kind.__name__:
+        return
+    try:
+        with torch.device('meta'):
+            theirs = kind(**{name: value for name, value in arguments.items() if name not in NO_SETTINGS}).settings
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{source} says that it was trained with settings that {kind.__name__} does not take ({error}), so its '
+            'weights cannot be trusted to mean the same here; was it written by another version of coma_mm?'
+        ) from None
+    own, theirs = (dict(_flatten(json.loads(json.dumps(settings)))) for settings in (own, theirs))
+    names = [name for name in own | theirs if own.get(name) != theirs.get(name)]
+    meant = [name for name in names if name.split('.')[0] in ADJUSTABLE]
+    if meant:
+        differences = ', '.join(f'{name} {theirs.get(name)} there, {own.get(name)} here' for name in meant)
+        print_log(f'{kind.__name__}: other settings than in {source}: {differences}', 'current')
+    if wrong := [name for name in names if name not in meant]:
+        differences = '; '.join(
+            f'{name} is {theirs.get(name)} in the checkpoint and {own.get(name)} here' for name in wrong
+        )
+        raise ValueError(
+            f'{source} was trained with other settings of {kind.__name__}, with which its weights compute something '
+            f'else: {differences}. Give model.backbone the values of the checkpoint'
+        )
+
+
+def read_settings(checkpoint: dict) -> dict | None:
+    """Return the arguments of the backbone's constructor that a checkpoint was trained with; None if it does not say.
+
+    Files of ``tools/export.py`` and checkpoints of our tools' runs have them as JSON, in ``meta['backbone']``. Those of
+    other runs have the text of their config: it is read, not run, as far as it consists of literals.
+    """
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    try:
+        if 'backbone' in meta:
+            settings = json.loads(meta['backbone'])
+        else:
+            settings = (read_config_text(meta.get('cfg') or '').get('model') or {}).get('backbone')
+    except (AttributeError, SyntaxError, TypeError, ValueError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def read_config_text(text: str) -> dict:
+    """Return ``model`` and ``default_scope`` of a config's text; unlike mmengine's reader it runs nothing.
+
+    Raises:
+        ValueError: If they are made of more than literals.
+    """
+    return {
+        statement.targets[0].id: _read_literal(statement.value)
+        for statement in ast.parse(text).body
+        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', None) in ('model', 'default_scope')
+    }
+
+
+def _read_literal(node: ast.expr) -> object:
+    """Return the value of a literal or a call of ``dict``."""
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict':
+        value = {}
+        for part in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg is None)]:
+            value.update(_read_literal(part))
+        return value | {keyword.arg: _read_literal(keyword.value) for keyword in node.keywords if keyword.arg}
+    if isinstance(node, ast.Dict):
+        return {_read_literal(key): _read_literal(value) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_read_literal(element) for element in node.elts]
+    return ast.literal_eval(node)
+
+
+def _flatten(settings: dict, prefix: str = '') -> Iterator[tuple[str, object]]:
+    """Yield settings by dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value
+
+
 @WEIGHT_INITIALIZERS.register_module()
 class Pretrained:
     """Initialises a backbone from any checkpoint that holds one, for ``init_cfg`` (ours).
 
-    In place of mmengine's class of this name, which loads what happens to match and warns about the rest.
+    In place of mmengine's class of this name, which loads what happens to match and warns about the rest. As with that
+    one, what is loaded is what the backbone has after ``init_weights()``: children are initialised before, and other
+    initialisers of a list of ``init_cfg``, wherever they stand in it.
 
     Args:
         checkpoint: A checkpoint of mmengine's runner (of pre-training, classification, detection or segmentation), a
@@ -213,12 +375,46 @@ class Pretrained:
         self.prefix = prefix
 
     def __call__(self, module: nn.Module) -> None:
-        """Load.
+        """Load, as the last thing that the module's ``init_weights()`` does, if it is that which calls.
+
+        mmengine goes by the name: it keeps ``Pretrained`` for the end, and classes with an ``init_weights`` of their
+        own ask for it before they draw weights. All other names, such as ``coma_mm.Pretrained``, come before the
+        children. So the module is given ours by that name, and is initialised anew.
 
         Raises:
             FileNotFoundError: If there is no such checkpoint.
-            ValueError: If it cannot be read safely, or does not fit.
+            ValueError: If it cannot be read safely, or does not fit, or if the class of the module draws weights
+                whatever was loaded.
         """
+        last = dict(type='Pretrained', _scope_='coma_mm', checkpoint=self.checkpoint, prefix=self.prefix)
+        in_init_weights = isinstance(module, BaseModule) and hasattr(module, '_params_init_info')
+        if not in_init_weights or module.init_cfg == last:
+            self._load(module)
+            return
+        configs = module.init_cfg if isinstance(module.init_cfg, list) else [module.init_cfg or {}]
+        others = [config for config in configs if config and config.get('checkpoint') != self.checkpoint]
+        initialize(module, deepcopy(others))
+        for config in others:  # mmengine would apply those after ours once more
+            config.clear()
+            config.update(type='Constant', val=0, layer='none')
+        module.init_cfg = last
+        module.init_weights()
+        for child in module.children():
+            child.is_init = True  # as BaseModules are by now; mmengine would draw the weights of others again
+        info = module._params_init_info
+        drawn = [
+            name
+            for name, parameter in module.named_parameters()
+            if not torch.equal(parameter.data.mean().nan_to_num().cpu(), info[parameter]['tmp_mean_value'].nan_to_num())
+        ]
+        if drawn:
+            raise ValueError(
+                f'{type(module).__name__}.init_weights() draws {len(drawn)} weights after it has loaded '
+                f'{self.checkpoint} ({", ".join(drawn[:2])}, ...), so init_cfg cannot load them; use '
+                'load_from=FILE of the config, or coma_mm.models.load_backbone after init_weights()'
+            )
+
+    def _load(self, module: nn.Module) -> None:
         try:
             checkpoint = read_checkpoint(self.checkpoint)
         except FileNotFoundError as error:

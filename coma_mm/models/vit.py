@@ -41,15 +41,16 @@ class MaskedViT(VisionTransformer):
         self.in_channels = self.patch_embed.projection.in_channels
         self.extra_tokens = self.num_extra_tokens if decode_cls_token else 0
         self.settings = dict(
-            img_size=tuple(self.img_size), patch_size=patch_size, num_heads=self.arch_settings['num_heads']
-        )
+            arch=dict(self.arch_settings), img_size=tuple(self.img_size), patch_size=patch_size
+        )  # see DyViT.settings
         self.pos_embed.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Draw MAE's initial weights, or load those that ``init_cfg`` names and leave them as they are."""
-        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
-            return super(VisionTransformer, self).init_weights()
-        super().init_weights()
+        super(VisionTransformer, self).init_weights()  # mmpretrain's own draws positions, which are fixed here
+        configs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        if any(config.get('type') == 'Pretrained' for config in configs):
+            return
         table = sincos_positions(self.patch_resolution, 1, self.embed_dims)[:, 0]
         self.pos_embed.data[:, -len(table) :] = table
         self.pos_embed.data[:, : -len(table)] = 0

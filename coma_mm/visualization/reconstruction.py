@@ -23,7 +23,7 @@ class Reconstructions:
     """A batch of images and what a model made of them, on the CPU.
 
     Args:
-        originals: (B, 3, H, W), RGB in [0, 1].
+        originals: (B, C, H, W), RGB, grey or of any number of channels, in [0, 1].
         assembled: The same of the assembled reconstruction: no unit was seen by the branch that predicted it.
         mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
         unit_size: In pixels.
@@ -67,7 +67,7 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
 
     Args:
         model: On any device.
-        images: (B, 3, H, W), RGB, uint8, as pipelines hand them to the model's data preprocessor.
+        images: (B, C, H, W), such as RGB, uint8, as pipelines hand them to the model's data preprocessor.
         mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
     """
     preprocessor = model.data_preprocessor
@@ -75,14 +75,16 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
     assembled = model.reconstruct(inputs, mask.to(inputs.device))
     mean, std = getattr(preprocessor, 'mean', 0.0), getattr(preprocessor, 'std', 1.0)
 
-    def to_rgb(normalised: Tensor) -> Tensor:
+    def to_pixels(normalised: Tensor) -> Tensor:
         return ((normalised.float() * std + mean) / 255).clamp(0, 1).cpu()
 
-    return Reconstructions(to_rgb(inputs), to_rgb(assembled), mask.cpu(), model.unit_size, model.norm_pix)
+    return Reconstructions(to_pixels(inputs), to_pixels(assembled), mask.cpu(), model.unit_size, model.norm_pix)
 
 
 def draw_reconstructions(reconstructions: Reconstructions, path: str | os.PathLike, names: Sequence[str] = ()) -> None:
     """Write the picture, a row per image, replacing an earlier one only once it is complete.
+
+    Of more than three channels the first three are drawn, of fewer the first in grey. Errors and PSNR are those of all.
 
     Args:
         reconstructions: What to draw.
@@ -91,12 +93,14 @@ def draw_reconstructions(reconstructions: Reconstructions, path: str | os.PathLi
     """
     r = reconstructions
     hidden = r.mask[:, None].repeat_interleave(r.unit_size, 2).repeat_interleave(r.unit_size, 3)
-    error = (r.originals - r.assembled).abs().mean(1, keepdim=True)
+    error = (r.originals - r.assembled).abs().mean(1, keepdim=True) / ERROR_SCALE
+    drawn = slice(3 if r.originals.shape[1] >= 3 else 1)
+    originals = r.originals[:, drawn]
     columns = {
-        'original': r.originals,
-        'the adaptive branch\nsees': r.originals.masked_fill(hidden, GREY),
-        'the evaluation branch\nsees': r.originals.masked_fill(~hidden, GREY),
-        'assembled\nreconstruction': r.assembled,
+        'original': originals,
+        'the adaptive branch\nsees': originals.masked_fill(hidden, GREY),
+        'the evaluation branch\nsees': originals.masked_fill(~hidden, GREY),
+        'assembled\nreconstruction': r.assembled[:, drawn],
         f'absolute error\n(0 black, {ERROR_SCALE:g} and more bright)': error,
     }
     caption = 'Each unit of the reconstruction is predicted by the branch that did not see it.'
@@ -129,10 +133,10 @@ def draw_reconstructions(reconstructions: Reconstructions, path: str | os.PathLi
             axes.set_axis_off()
             # Nearest: small inputs stay the pixels they are.
             axes.imshow(
-                images[i].permute(1, 2, 0).numpy().squeeze(),
-                cmap='inferno',
+                images[i].permute(1, 2, 0).numpy(),
+                cmap='inferno' if images is error else 'gray',
                 vmin=0,
-                vmax=ERROR_SCALE,
+                vmax=1,
                 interpolation='nearest',
                 aspect='auto',
             )

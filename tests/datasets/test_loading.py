@@ -1,7 +1,11 @@
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from mmengine.config import Config
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
@@ -181,3 +185,118 @@ def test_transform(tmp_path, rgb):
     results = load(dict(img_path=str(tmp_path / 'x.png')))
     assert np.array_equal(results['img'], rgb)
     assert results['img_shape'] == results['ori_shape'] == (48, 64)
+
+
+@pytest.fixture
+def bands():
+    """Five bands of 16 bits."""
+    return np.random.default_rng(0).integers(0, 65536, (5, 48, 64), dtype=np.uint16)
+
+
+@pytest.mark.parametrize('layout', ['separate', 'contig', 'pages'])
+def test_tiffs_of_many_channels(tmp_path, bands, layout):
+    path = tmp_path / 'x.tif'
+    if layout == 'pages':
+        tifffile.imwrite(path, bands, photometric='minisblack')
+    else:
+        values = bands if layout == 'separate' else np.moveaxis(bands, 0, 2)
+        tifffile.imwrite(path, values, planarconfig=layout, photometric='minisblack', compression='zlib')
+    img = read_image(path, channels=5)
+    assert img.dtype == np.uint8 and img.flags.c_contiguous
+    assert np.array_equal(img, np.moveaxis(np.round(bands / 257), 0, 2))
+    assert np.array_equal(read_image(path, path.read_bytes(), channels=5), img)
+    low = read_image(path, channels=5, value_range=(1000, 2000))
+    assert np.array_equal(low, np.round((np.moveaxis(bands, 0, 2).clip(1000, 2000) - 1000.0) * 0.255))
+    with pytest.raises(
+        UnreadableImageError, match=r'x.tif: the image has 5 channels instead of 4 \(shape \(48, 64, 5\)'
+    ):
+        read_image(path, channels=4)
+
+
+def test_types_of_bands(tmp_path, bands):
+    eight = (bands >> 8).astype(np.uint8)
+    tifffile.imwrite(tmp_path / '8.tif', eight, planarconfig='separate', photometric='minisblack')
+    assert np.array_equal(read_image(tmp_path / '8.tif', channels=5), np.moveaxis(eight, 0, 2))
+    for kind in np.float32, np.int16:
+        values = (bands / 7 - 3000).astype(kind)
+        values[1] = values[1] / 10  # each band has a range of its own
+        tifffile.imwrite(tmp_path / 'x.tif', values, planarconfig='separate', photometric='minisblack')
+        img = read_image(tmp_path / 'x.tif', channels=5)
+        assert (img.min((0, 1)) == 0).all() and (img.max((0, 1)) == 255).all()
+
+
+def test_channels_of_other_files(tmp_path, rgb, wide):
+    rgba = np.concatenate([rgb, rgb[..., :1]], axis=2)
+    Image.fromarray(rgba).save(tmp_path / 'rgba.png')
+    assert np.array_equal(read_image(tmp_path / 'rgba.png', channels=4), rgba)
+    with pytest.raises(UnreadableImageError, match='the image has 4 channels instead of 2'):
+        read_image(tmp_path / 'rgba.png', channels=2)
+    with pytest.raises(UnreadableImageError, match='No such file'):
+        read_image(tmp_path / 'none.tif', channels=4)
+
+
+def test_grey(tmp_path, rgb, wide):
+    Image.fromarray(rgb[..., 0]).save(tmp_path / 'L.png')
+    assert np.array_equal(read_image(tmp_path / 'L.png', channels=1), rgb[..., :1])
+    Image.fromarray(rgb).save(tmp_path / 'x.png')
+    assert np.array_equal(
+        read_image(tmp_path / 'x.png', channels=1)[..., 0], np.array(Image.fromarray(rgb).convert('L'))
+    )
+    tifffile.imwrite(tmp_path / 'x.tif', wide)
+    assert np.array_equal(read_image(tmp_path / 'x.tif', channels=1)[..., 0], np.round(wide / 257))
+    twelve = read_image(tmp_path / 'x.tif', channels=1, value_range=(0, 4095))[..., 0]
+    assert np.array_equal(twelve, np.round(wide.clip(0, 4095) / (4095 / 255)))
+
+
+def test_without_tifffile(tmp_path, bands, monkeypatch):
+    tifffile.imwrite(tmp_path / 'x.tif', bands)
+    monkeypatch.setitem(sys.modules, 'tifffile', None)
+    with pytest.raises(ImportError, match=r'reading 5 channels of .*x.tif takes tifffile: pip install tifffile'):
+        read_image(tmp_path / 'x.tif', channels=5)
+
+
+@pytest.mark.parametrize('channels', [1, 4, 5])
+def test_a_pipeline_of_other_channels(tmp_path, bands, channels):
+    tifffile.imwrite(tmp_path / 'x.tif', bands[:channels].squeeze(), photometric='minisblack')
+    results = dict(img_path=str(tmp_path / 'x.tif'))
+    load = dict(channels=channels, value_range=(0, 65535))
+    crop = dict(scale=16, crop_ratio_range=(1, 1), aspect_ratio_range=(4 / 3, 4 / 3))
+    mask = dict(type='coma_mm.ComplementaryMask', input_size=16, unit_size=8, ratio=0.5)
+    for first in (
+        [dict(type='coma_mm.LoadImage', **load), dict(type='RandomResizedCrop', **crop)],
+        [dict(type='coma_mm.LoadRandomResizedCrop', **load, **crop)],
+    ):
+        steps = [*first, dict(type='RandomFlip', prob=1.0), mask, dict(type='coma_mm.PackMaskedImage')]
+        packed = dict(results)
+        for step in steps:
+            packed = TRANSFORMS.build(step)(packed)
+        assert packed['inputs'].shape == (channels, 16, 16) and packed['inputs'].float().std() > 1
+
+
+def test_reversed_channels_give_the_colours_of_mmpretrain(tmp_path, rgb):
+    """RandAugment as our config calls it makes of RGB what mmpretrain's own pipeline makes of BGR, to the bit."""
+    path = tmp_path / 'x.png'
+    Image.fromarray(rgb).save(path)
+    config = Path(__file__).parents[2] / 'configs/_base_/datasets/imagenet_cls_randaug.py'
+    ours = Config.fromfile(config).train_pipeline
+    names = [step['type'] for step in ours]
+    augment = names.index('RandAugment')
+    assert names[augment - 1] == names[augment + 1] == 'coma_mm.ReverseChannels'
+    original = TRANSFORMS.build(ours[augment])
+    assert ours[augment]['hparams']['pad_val'] == [round(value) for value in (103.53, 116.28, 123.675)]  # B, G, R
+    reverse = TRANSFORMS.build(dict(type='coma_mm.ReverseChannels'))
+    colour = TRANSFORMS.build(dict(type='ColorTransform', magnitude=0.9, prob=1.0, random_negative_prob=0.0))
+    changed = 0
+    for seed, transform in [(0, colour), *((seed, original) for seed in range(8))]:
+        outcomes = []
+        for load, around in (('coma_mm.LoadImage', reverse), ('LoadImageFromFile', None)):
+            results = TRANSFORMS.build(dict(type=load))(dict(img_path=str(path)))
+            np.random.seed(seed)
+            for step in (around, transform, around):
+                results = step(results) if step else results
+            outcomes.append(results['img'])
+        assert np.array_equal(outcomes[0], outcomes[1][..., ::-1])
+        np.random.seed(seed)
+        plain = transform(dict(img=rgb))['img']
+        changed += not np.array_equal(plain, outcomes[0])
+    assert changed  # so the order matters

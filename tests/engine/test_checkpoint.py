@@ -1,8 +1,13 @@
+import json
+
 import pytest
 import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
 from torch import nn
 
-from coma_mm.engine import AutocastOptimWrapper, load_exactly
+from coma_mm.engine import load_exactly
 
 
 def model(width=4, depth=2):
@@ -38,28 +43,42 @@ def test_names_the_first_differences(other, differences):
     assert len(str(error.value)) < 800
 
 
-@pytest.mark.parametrize(('cpu', 'dtype'), [(False, torch.float32), (True, torch.bfloat16)])
-def test_autocast_only_where_asked_on_the_cpu(cpu, dtype):
-    net = nn.Linear(2, 2)
-    wrapper = AutocastOptimWrapper(cpu=cpu, optimizer=torch.optim.SGD(net.parameters(), lr=1.0))
-    with wrapper.optim_context(net):
-        out = net(torch.ones(1, 2))
-    assert out.dtype == dtype
-    before = net.weight.clone()
-    wrapper.update_params(out.float().sum())
-    torch.testing.assert_close(net.weight, before - 1)
+@MODELS.register_module()
+class Settled(nn.Linear):
+    """A backbone with a setting that leaves no trace in its weights."""
+
+    def __init__(self, heads=1, windows=None):
+        super().__init__(2, 2)
+        self.settings = dict(heads=heads, windows=windows or (4, 8))
 
 
-def test_autocast_of_some_modules_only():
-    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    wrapper = AutocastOptimWrapper(cpu=True, modules=['0'], optimizer=torch.optim.SGD(net.parameters(), lr=1.0))
-    x, seen = torch.tensor([[1.01, 3.03]]), []
-    net[0].register_forward_hook(lambda module, args, out: seen.append(out))
-    with wrapper.optim_context(net):
-        out = net(x)
-    assert seen[0].dtype == out.dtype == torch.float32
-    assert torch.equal(
-        seen[0], nn.functional.linear(x.bfloat16(), *(p.bfloat16() for p in net[0].parameters())).float()
-    )
-    assert torch.equal(out, net[1](seen[0]))
-    assert not torch.equal(net(x), out)  # in fp32 again
+@MODELS.register_module()
+class OnSettled(BaseModel):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = MODELS.build(backbone)
+
+    def forward(self, *args, **kwargs):
+        pass
+
+
+def test_runs_write_settings_into_checkpoints_and_compare_them(tmp_path):
+    def build(**options):
+        model = dict(type='OnSettled', backbone=dict(type='Settled', **options))
+        hooks = [dict(type='coma_mm.BackboneSettingsHook')]
+        return Runner.from_cfg(
+            dict(model=model, custom_hooks=hooks, work_dir=str(tmp_path), experiment_name=str(options))
+        )
+
+    runner, path = build(heads=2), str(tmp_path / 'x.pth')
+    checkpoint = dict(state_dict=runner.model.state_dict(), meta={})
+    runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+    assert json.loads(checkpoint['meta']['backbone']) == dict(type='Settled', heads=2, windows=[4, 8])
+    assert checkpoint['meta']['scope'] == 'mmengine'
+    torch.save(checkpoint, path)
+    runner.load_checkpoint(path)
+    build(heads=2, windows=[4, 8]).load_checkpoint(path)
+    with pytest.raises(ValueError, match='the checkpoint was trained .* Settled, .*: heads is 2 in the .* and 3 here'):
+        build(heads=3).load_checkpoint(path)
+    with pytest.raises(ValueError, match=r'it was trained .*: windows is \[4, 8\] in the checkpoint and \[8\] here'):
+        load_exactly(build(heads=2, windows=[8]).model, checkpoint, 'it')

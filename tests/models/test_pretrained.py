@@ -1,5 +1,6 @@
 """A backbone takes all its weights from whatever holds them, or says what is wrong; no file runs code."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from coma_mm.models import CoMA, DyViT, load_backbone, read_checkpoint
+from coma_mm.models.pretrained import read_settings
 
 DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=1, num_heads=4)
 
@@ -128,6 +130,68 @@ def test_init_weights_keeps_what_was_loaded(tmp_path):
 def test_what_does_not_fit(change, error):
     with pytest.raises(ValueError, match=error):
         load_backbone(backbone(), change(weights()[1]), 'it')
+
+
+class Windowed(nn.Linear):
+    """A backbone whose settings leave no trace in its weights."""
+
+    def __init__(self, arch='tiny', windows=None, img_size=32, init_cfg=None):
+        super().__init__(2, 2)
+        heads = dict(tiny=2, small=4)[arch] if isinstance(arch, str) else arch['heads']
+        self.settings = dict(arch=dict(heads=heads), windows=tuple(windows or (4, 8)), img_size=img_size)
+
+
+def with_settings(text=False, **arguments):
+    """Return a checkpoint of a Windowed, as today's runs and exports write it, or as others do."""
+    backbone = dict(type='anything.Windowed', **arguments)
+    meta = dict(cfg=f'model = dict(backbone={backbone})') if text else dict(backbone=json.dumps(backbone))
+    return dict(state_dict=Windowed().state_dict(), meta=meta)
+
+
+@pytest.mark.parametrize('text', [False, True])
+@pytest.mark.parametrize(
+    ('there', 'here', 'error'),
+    [
+        (dict(arch='small'), {}, r'arch.heads is 4 in the checkpoint and 2 here\. Give model.backbone'),
+        (dict(), dict(windows=(2, 4)), r'it was trained .* Windowed, .*: windows is \[4, 8\] .* and \[2, 4\] here'),
+        (dict(arch='small', windows=[1]), {}, r'arch.heads is 4 .*; windows is \[1\] .* and \[4, 8\] here'),
+        (dict(patch=3), {}, r'settings that Windowed does not take \(.*patch.*another version'),
+    ],
+)
+def test_settings_that_change_the_function_must_agree(there, here, error, text):
+    with pytest.raises(ValueError, match=error):
+        load_backbone(Windowed(**here), with_settings(text, **there), 'it')
+
+
+def test_settings_that_agree_or_are_meant_to_differ(monkeypatch):
+    lines = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handle', lambda record: lines.append(record.getMessage()))
+    other_words = dict(arch=dict(heads=2), windows=[4, 8], init_cfg=dict(type='x'))
+    for checkpoint in (
+        with_settings(),
+        with_settings(**other_words),
+        dict(with_settings(), meta={}),
+        dict(with_settings(), meta=dict(cfg='import os\nmodel = make()')),
+        dict(with_settings(), meta=dict(backbone='{"type": "os.system", "command": "mkdir ran"}')),
+    ):
+        load_backbone(Windowed(), checkpoint, 'it')
+    assert not [line for line in lines if 'other settings' in line]
+    load_backbone(Windowed(), with_settings(img_size=64), 'it')
+    assert 'Windowed: other settings than in it: img_size 64 there, 32 here' in lines
+    # What is built to compare with draws nothing.
+    model, checkpoint, before = Windowed(), with_settings(), torch.get_rng_state()
+    load_backbone(model, checkpoint, 'it')
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_settings_are_read_not_run(tmp_path):
+    assert (
+        read_settings(dict(meta=dict(cfg=f'model = dict(backbone=__import__("os").mkdir("{tmp_path}/ran"))'))) is None
+    )
+    assert read_settings(dict(meta=dict(cfg='model = dict(dict(backbone=dict(type="A", b=[1, (2,)])), c=3)'))) == dict(
+        type='A', b=[1, [2]]
+    )
+    assert not list(tmp_path.iterdir())
 
 
 class Code:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models import VisionTransformer
@@ -121,6 +122,10 @@ def test_mae_proper_is_that_of_mmpretrain():
 
 
 def test_init_weights_keeps_pretrained_weights(tmp_path):
+
+
+@pytest.mark.parametrize('others', [[], [dict(type='TruncNormal', layer='Linear', std=0.02)]])
+def test_init_weights_keeps_pretrained_weights(tmp_path, others):
     source = build()
     torch.save(source.state_dict(), tmp_path / 'vit.pth')
     torch.manual_seed(1)
@@ -128,7 +133,7 @@ def test_init_weights_keeps_pretrained_weights(tmp_path):
         arch=ARCH,
         img_size=(32, 64),
         patch_size=8,
-        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vit.pth')),
+        init_cfg=[dict(type='Pretrained', checkpoint=str(tmp_path / 'vit.pth')), *others],
     )
     target.init_weights()
     for name, value in source.state_dict().items():

@@ -35,6 +35,8 @@ def test_train(trained):
         'reconstruction.png',
         'tiny_coma.py',
     }
+    meta = load(work_dir / 'epoch_2.pth')['meta']
+    assert json.loads(meta['backbone'])['drop_path_rate'] == 0.2 and meta['scope'] == 'mmpretrain'
     assert last_line(printed).endswith(
         'picture: work_dirs/tiny_coma/reconstruction.png; '
         f'next: {min(os.path.relpath(TINY, folder), str(TINY), key=len)} work_dirs/tiny_coma/epoch_2.pth'

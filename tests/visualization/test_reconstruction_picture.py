@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from coma_mm.evaluation import mean_colour_baseline
 from coma_mm.visualization import Reconstructions, draw_reconstructions, reconstruct_images
 from coma_mm.visualization.reconstruction import GREY
 
@@ -81,3 +82,26 @@ def test_images_come_back_from_normalised_space():
     result = reconstruct_images(Model(), images, torch.zeros(2, 2, 2, dtype=torch.bool))
     torch.testing.assert_close(result.originals, images / 255)
     torch.testing.assert_close(result.assembled, (images + 1.0) / 255)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4])
+def test_any_number_of_channels(reconstructions, tmp_path, channels):
+    three = reconstructions.originals
+    path = tmp_path / 'picture.png'
+    originals = torch.cat([three, 1 - three[:, :1]], 1)[:, :channels]
+    r = Reconstructions(originals, originals * 0.9, reconstructions.mask, 8, False)
+    assert r.baseline.isfinite().all() and r.baseline.shape == (2,)
+    draw_reconstructions(r, path)
+    saturation = max(max(colour) - min(colour) for colour in picture_of_originals(path))
+    assert (saturation > 100) == (channels == 4)
+    # The baseline treats channels alike, and one by one.
+    alone = mean_colour_baseline(originals[:, :1], r.mask, 8)
+    assert torch.equal(mean_colour_baseline(originals, r.mask, 8)[:, :1], alone)
+
+
+def picture_of_originals(path):
+    """Return the colours left of the first gap between columns: labels and originals."""
+    with Image.open(path) as picture:
+        width, height = picture.size
+        part = np.asarray(picture.convert('RGB').crop((0, 0, width // 4, height))).astype(int)
+    return part.reshape(-1, 3).tolist()

@@ -6,6 +6,7 @@ train_pipeline = [
     dict(type='coma_mm.LoadImage'),
     dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
+    dict(type='coma_mm.ReverseChannels'),  # to BGR, which mmpretrain's colour transforms are written for
     dict(
         type='RandAugment',
         policies='timm_increasing',
@@ -13,8 +14,9 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[124, 116, 104], interpolation='bicubic'),
+        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
     ),
+    dict(type='coma_mm.ReverseChannels'),
     dict(
         type='RandomErasing',
         erase_prob=0.25,
