@@ -121,9 +121,6 @@ def test_mae_proper_is_that_of_mmpretrain():
             torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-8, msg=name)
 
 
-def test_init_weights_keeps_pretrained_weights(tmp_path):
-
-
 @pytest.mark.parametrize('others', [[], [dict(type='TruncNormal', layer='Linear', std=0.02)]])
 def test_init_weights_keeps_pretrained_weights(tmp_path, others):
     source = build()
