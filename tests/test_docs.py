@@ -1,6 +1,5 @@
 """What the documents say about the code is true."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -10,36 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
-# [file.py:1-20](../file.py#L1-L20) (`Name.method`)
-REFERENCE = re.compile(r'\[([\w./-]+\.py):(\d+)-(\d+)\]\(\.\./([\w./-]+\.py)#L(\d+)-L(\d+)\)(?: \(`([\w.]+)`\))?')
-
-
-def find(file, name):
-    """Return the first and last line of a class, function or constant in a file; of the whole file without a name."""
-    source = (ROOT / file).read_text()
-    nodes, span = ast.parse(source).body, (1, len(source.splitlines()))
-    for part in name.split('.') if name else ():
-        for node in nodes:
-            names = [
-                getattr(node, 'name', None),
-                *(getattr(target, 'id', None) for target in getattr(node, 'targets', ())),
-            ]
-            if part in names:
-                first = min([node.lineno, *(d.lineno for d in getattr(node, 'decorator_list', ()))])
-                nodes, span = getattr(node, 'body', []), (first, node.end_lineno)
-                break
-        else:
-            raise AssertionError(f'{file} has no {name}')
-    return span
-
-
-def test_line_ranges():
-    text = (ROOT / 'docs/paper-map.md').read_text()
-    references = REFERENCE.findall(text)
-    assert len(references) > 30 and len(references) == text.count('](../')
-    for file, first, last, link, link_first, link_last, name in references:
-        assert (file, first, last) == (link, link_first, link_last)
-        assert (int(first), int(last)) == find(file, name), f'{name} of {file} is at lines {find(file, name)}'
 
 
 def test_links_and_configs_exist():

@@ -10,6 +10,8 @@ functions below. After the colon comes how to write the number, in Python's form
 there are three significant digits. What has not been measured reads "not measured".
 
 A table of docs/benchmarks/FILE.json is called 'FILE/TABLE', one of cpu-2-threads.json or counts.json just 'TABLE'.
+
+The line numbers of links to code, [file.py:1-20](../file.py#L1-L20) (`Class.method`), are written too.
 """
 
 import ast
@@ -26,6 +28,8 @@ from statistics import median as middle
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = ('cpu-2-threads', 'counts')
 FIGURE = re.compile(r'<!--=\s*(?P<formula>.*?)\s*(?:\s:\s(?P<format>\S+)\s*)?-->(?P<text>.*?)<!--/-->', re.DOTALL)
+# [file.py:1-20](../file.py#L1-L20) (`Name.method`)
+LINES = re.compile(r'\[(?P<file>[\w./-]+\.py):\d+-\d+\]\(\.\./[\w./-]+\.py#L\d+-L\d+\)(?P<named>(?: \(`(?P<name>[\w.]+)`\))?)')
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 NOT_MEASURED = 'not measured'
 
@@ -212,6 +216,36 @@ def parse(formula: str) -> ast.AST:
     return ast.parse(formula, mode='eval').body
 
 
+def find_lines(file: str, name: str | None) -> tuple[int, int]:
+    """Return the first and last line of a class, function or constant in a file; of the whole file without a name.
+
+    Raises:
+        ValueError: if the file has no such name.
+    """
+    source = (ROOT / file).read_text()
+    nodes, span = ast.parse(source).body, (1, len(source.splitlines()))
+    for part in name.split('.') if name else ():
+        for node in nodes:
+            targets = [getattr(target, 'id', None) for target in getattr(node, 'targets', ())]
+            if part in (getattr(node, 'name', None), *targets):
+                first = min([node.lineno, *(d.lineno for d in getattr(node, 'decorator_list', ()))])
+                nodes, span = getattr(node, 'body', []), (first, node.end_lineno)
+                break
+        else:
+            raise ValueError(f'{file} has no {name}')
+    return span
+
+
+def link_lines(page: str) -> str:
+    """Return a page with the line numbers of its links to code anew."""
+
+    def replace(match: re.Match) -> str:
+        first, last = find_lines(match['file'], match['name'])
+        return f'[{match["file"]}:{first}-{last}](../{match["file"]}#L{first}-L{last}){match["named"]}'
+
+    return LINES.sub(replace, page)
+
+
 def rewrite(page: str, results: Results) -> tuple[str, list[str]]:
     """Return a page with its figures anew, and the formulas that nothing has been measured for.
 
@@ -249,16 +283,21 @@ def main() -> None:
     for path in args.pages:
         page = path.read_text()
         try:
-            new, unmeasured = rewrite(page, results)
+            new, unmeasured = rewrite(link_lines(page), results)
         except ValueError as error:
             raise ValueError(f'{path.name}, {error}') from None
         missing += [f'{path.name}: {formula}' for formula in unmeasured]
+        stale += [
+            f'{path.name}: {after["formula"]}: {before["text"].strip()!r} should be {after["text"].strip()!r}'
+            for before, after in zip(FIGURE.finditer(page), FIGURE.finditer(new))
+            if before['text'] != after['text']
+        ]
+        stale += [
+            f'{path.name}: lines {before[0]} should be {after[0]}'
+            for before, after in zip(LINES.finditer(page), LINES.finditer(new))
+            if before[0] != after[0]
+        ]
         if new != page:
-            stale += [
-                f'{path.name}: {after["formula"]}: {before["text"].strip()!r} should be {after["text"].strip()!r}'
-                for before, after in zip(FIGURE.finditer(page), FIGURE.finditer(new))
-                if before['text'] != after['text']
-            ]
             if not args.check:
                 path.write_text(new)
     if missing:
