@@ -28,6 +28,8 @@ FOLDERS = {
     'evaluation': {'masking', 'registry', 'models'},
     'visualization': {'registry', 'files', 'evaluation', 'models'},
     'engine': {'registry', 'datasets', 'evaluation', 'visualization', 'models'},
+    'study': {'masking', 'registry', 'files', 'datasets', 'evaluation', 'visualization', 'models', 'engine'},
+    'cli': {'study'},
 }
 
 

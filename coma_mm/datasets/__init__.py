@@ -1,14 +1,17 @@
 """Images and masks. Image data sets and transforms that the toolboxes' own ones go well with."""
 
+from .cifar import CIFAR, read_images
 from .complementary_mask import ComplementaryMask
 from .folder import ImageFolder
 from .loading import LoadImage, ReverseChannels, UnreadableImageError, read_image
 from .packing import PackMaskedImage
+from .part_sampler import PartSampler
 from .photos import PHOTOS, Digits, Photos, load_digits_images
 from .random_resized_crop import LoadRandomResizedCrop
 from .shards import ImageShards
 
 __all__ = [
+    'CIFAR',
     'PHOTOS',
     'ComplementaryMask',
     'Digits',
@@ -17,9 +20,11 @@ __all__ = [
     'LoadImage',
     'LoadRandomResizedCrop',
     'PackMaskedImage',
+    'PartSampler',
     'Photos',
     'ReverseChannels',
     'UnreadableImageError',
     'load_digits_images',
     'read_image',
+    'read_images',
 ]

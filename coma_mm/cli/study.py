@@ -1,0 +1,223 @@
+"""Answer a question of ``configs/studies`` by a grid of small runs, and write what they show.
+
+Cells that are finished are skipped, interrupted ones go on from their last checkpoint, so the command can be stopped
+and repeated at any time. Results are lines of docs/evidence/NAME.jsonl.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from shutil import copyfile
+from threading import TIMEOUT_MAX, Timer
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..study.grid import (
+    PACKAGE,
+    SIZES,
+    Cell,
+    append_result,
+    is_finished,
+    locked,
+    make_cells,
+    read_results,
+    read_study,
+    results_file,
+)
+
+# Set before torch loads, and not where the user has: threads that wait leave the core to others, and memory that is
+# freed is kept as torch does on a GPU (docs/benchmarks.md).
+ENVIRONMENT = {
+    'OMP_WAIT_POLICY': 'PASSIVE',
+    'MALLOC_MMAP_MAX_': '0',
+    'MALLOC_TRIM_THRESHOLD_': '100000000000',
+    'MALLOC_TOP_PAD_': '268435456',
+}
+TRAINING = 0.75  # share of a cell's time, for the progress bar
+
+
+def parse_args() -> Namespace:
+    """Parse the options."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('name', help='of a study in configs/studies, or a file like them')
+    parser.add_argument('--size', choices=SIZES, default='cpu', help='smoke: minutes, to try; cpu; gpu (%(default)s)')
+    parser.add_argument('--data', metavar='FILE_OR_FOLDER', help="the study's images; its file says what they are")
+    parser.add_argument('--only', nargs='+', metavar='CELL', help='cells by name, or by name and seed: copy, copy-0')
+    parser.add_argument('--extra', nargs='*', metavar='MEASURE', help='also what the study measures on demand')
+    parser.add_argument('--minutes', type=float, help='stop after so many; the cell at work goes on at the next call')
+    parser.add_argument('--list', action='store_true', help='print the cells and which are finished; run nothing')
+    parser.add_argument('--report', action='store_true', help='write tables and plots of what is there; run nothing')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run a study or report on it."""
+    args = parse_args()
+    try:
+        study = read_study(args.name)
+        name = Path(study.filename).stem
+        if args.report:
+            from ..study.report import write_report  # here: matplotlib takes a second
+
+            for path in write_report(study, name, args.size):
+                print(f'wrote {path}')
+            return
+        cells = choose(make_cells(study, args.size), args.only)
+        for cell in cells:
+            cell.measures |= extra_measures(study, args.extra)
+        results = read_results(name, args.size)
+        if args.list:
+            for cell in cells:
+                print(f'{"finished" if is_finished(cell, results) else "        "}  {cell.title}')
+            return
+        if args.data:
+            os.environ[study.data] = os.path.abspath(args.data)
+        with locked(name) as lock:
+            run_cells(cells, results, args.minutes, lock)
+    except ValueError as error:
+        sys.exit(f'error: {error}')
+
+
+def choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:
+    """Return the cells asked for, in the order of the study.
+
+    Raises:
+        ValueError: If a name is none of a cell.
+    """
+    if only is None:
+        return cells
+    unknown = set(only) - {name for cell in cells for name in (cell.name, cell.title)}
+    if unknown:
+        names = ', '.join(dict.fromkeys(cell.name for cell in cells))
+        raise ValueError(f'there is no cell {", ".join(sorted(unknown))}; there are {names}')
+    return [cell for cell in cells if {cell.name, cell.title} & set(only)]
+
+
+def extra_measures(study, names: list[str] | None) -> dict:
+    """Return what a study measures on demand, all of it without names.
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+    known = study.get('extra', {})
+    known = known.to_dict() if known else {}
+    if names is None:
+        return {}
+    unknown = set(names) - set(known)
+    if unknown or not known:
+        raise ValueError(f'the study measures on demand: {", ".join(known) or "nothing"}; not {", ".join(unknown)}')
+    return {name: known[name] for name in names or known}
+
+
+def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, lock: int) -> None:
+    """Run what is not finished, cell after cell, until the time is up."""
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else float('inf')
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('cells, elapsed'),
+        TimeElapsedColumn(),
+        TextColumn('left'),
+        TimeRemainingColumn(),
+    )
+    todo = [cell for cell in cells if not is_finished(cell, results)]
+    if not todo:
+        print(f'all {len(cells)} cells are finished')
+        return
+    print(
+        f'{len(cells) - len(todo)} of {len(cells)} cells are finished; '
+        f'results: {results_file(todo[0].study, todo[0].size)}'
+    )
+    with Progress(*columns, speed_estimate_period=7200) as progress:
+        task = progress.add_task('', total=len(todo))
+        for number, cell in enumerate(todo):
+            if time.monotonic() >= deadline:
+                break
+            progress.update(task, description=cell.title)
+            advance = partial(_advance, progress, task, number)
+            line = run_cell(cell, deadline, lock, advance)
+            if line is None:
+                break
+            append_result(line)
+            copy_picture(cell)
+            values = ', '.join(f'{key} {value:g}' for key, value in line.get('qualities', {}).items())
+            progress.console.print(f'{cell.title}: {values}', highlight=False)
+            progress.update(task, completed=number + 1)
+        else:
+            return
+    print('stopped; the same command goes on')
+
+
+def _advance(progress: Progress, task: int, cells: int, share: float) -> None:
+    progress.update(task, completed=cells + share)
+
+
+def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], None]) -> dict | None:
+    """Run a cell in a process of its own and return its line of results, or ``None`` if the time was up before.
+
+    Raises:
+        ValueError: If the process fails, with the end of what it printed.
+    """
+    path = cell.save()
+    (cell.work_dir / 'result.json').unlink(missing_ok=True)
+    before = os.environ.get('PYTHONPATH')
+    python_path = os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'coma_mm.study.cell', str(path)],
+        env={**ENVIRONMENT, **os.environ, 'PYTHONPATH': python_path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=[lock],
+    )
+    last = deque(maxlen=30)
+    alarm = Timer(max(0, min(deadline - time.monotonic(), TIMEOUT_MAX)), process.terminate)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        with open(cell.work_dir / 'log.txt', 'a') as log:
+            for text in process.stdout:
+                if text.startswith('@'):
+                    advance(progress_of(cell, text))
+                else:
+                    log.write(text)
+                    last.append(text)
+        code = process.wait()
+    finally:
+        alarm.cancel()
+        process.terminate()  # does nothing to a process that has ended
+        process.wait()
+    if code and time.monotonic() >= deadline:
+        return None
+    if code:
+        raise ValueError(f'{cell.title} failed (log: {cell.work_dir / "log.txt"}):\n{"".join(last)}')
+    return json.loads((cell.work_dir / 'result.json').read_text())
+
+
+def progress_of(cell: Cell, text: str) -> float:
+    """Return the share of a cell that is done, from a line ``@<task> <share of the training>``."""
+    name, share = text[1:].split()
+    tasks = list(cell.measures)
+    if name == 'train':
+        return TRAINING * float(share)
+    return TRAINING + (1 - TRAINING) * tasks.index(name) / len(tasks)
+
+
+def copy_picture(cell: Cell) -> None:
+    """Keep the picture that a cell may have drawn beside the results."""
+    picture = cell.work_dir / 'picture.png'
+    if picture.is_file():
+        copyfile(picture, results_file(cell.study, cell.size).with_name(f'{cell.study}-{cell.title}.png'))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,106 @@
+"""Reconstruction of images that a run has not seen, with the same masks for all runs."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import ComplementaryMask
+from ..engine.reconstruction_hook import fixed_seed
+from ..evaluation import psnr
+from ..models.coma import eval_mode
+from ..registry import DATASETS
+from ..visualization import Reconstructions, reconstruct_images
+
+BATCH = 250
+
+
+def load_images(dataset: dict, count: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """Load images of a data set, all of them or ``count`` at equal distances, without chance.
+
+    Args:
+        dataset: Config; its items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps ``gt_label``.
+        count: At most so many.
+
+    Returns:
+        ``(N, 3, H, W)``, uint8, and labels ``(N,)``, int64, or ``None``.
+    """
+    with fixed_seed(0):
+        dataset = DATASETS.build(dataset)
+        numbers = np.linspace(0, len(dataset) - 1, min(count or len(dataset), len(dataset))).round().astype(int)
+        items = [dataset[i] for i in numbers]
+    images = torch.stack([torch.from_numpy(item['img']) for item in items]).permute(0, 3, 1, 2).contiguous()
+    return images, torch.tensor([item['gt_label'] for item in items]) if 'gt_label' in items[0] else None
+
+
+class HeldOut:
+    """Images with masks, and how well a :class:`coma_mm.models.CoMA` predicts what the masks hide.
+
+    Args:
+        dataset: Config, see :func:`load_images`.
+        images: How many of it.
+        ratio: Share of the units that is hidden, the same for all models whatever they were trained with, so that
+            losses can be compared.
+        seed: Of the masks.
+    """
+
+    def __init__(self, dataset: dict, images: int = 2000, ratio: float = 0.6, seed: int = 0):
+        self.images, _ = load_images(dataset, images)
+        self.ratio = ratio
+        self.seed = seed
+
+    def masks(self, unit_size: int) -> Tensor:
+        """Return ``(N, Hu, Wu)``, bool."""
+        draw = ComplementaryMask(tuple(self.images.shape[2:]), unit_size, self.ratio)
+        with fixed_seed(self.seed):
+            return torch.stack([torch.from_numpy(draw({})['mask']) for _ in self.images])
+
+    def measure(self, model: torch.nn.Module) -> dict[str, float]:
+        """Return the loss of the adaptive branch on the hidden units, and of the evaluation branch where there is one.
+
+        Both in the units of the training loss (per-unit normalised pixels if ``norm_pix``).
+        """
+        sums, masks = {}, self.masks(model.unit_size)
+        with torch.no_grad(), eval_mode(model), self._ratio_of(model):
+            for images, mask in zip(self.images.split(BATCH), masks.split(BATCH)):
+                inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
+                losses = model.loss(inputs, dict(mask=mask.to(inputs.device)))
+                for name, value in losses.items():
+                    if name.startswith('mse_'):
+                        key = 'loss' if name == 'mse_adaptive' else name.replace('mse_', 'loss_')
+                        sums[key] = sums.get(key, 0.0) + value.item() * len(images)
+        return {key: round(value / len(self.images), 5) for key, value in sums.items()}
+
+    def reconstruct(self, model: torch.nn.Module) -> Reconstructions:
+        """Return the assembled reconstructions of all images."""
+        masks, parts = self.masks(model.unit_size), []
+        with torch.no_grad(), eval_mode(model), self._ratio_of(model):
+            for images, mask in zip(self.images.split(BATCH), masks.split(BATCH)):
+                parts.append(reconstruct_images(model, images, mask))
+        return Reconstructions(
+            torch.cat([part.originals for part in parts]),
+            torch.cat([part.assembled for part in parts]),
+            masks,
+            model.unit_size,
+            model.norm_pix,
+        )
+
+    def measure_psnr(self, model: torch.nn.Module) -> dict[str, float]:
+        """Return the PSNR in dB of the units that the adaptive branch predicts, and of the assembled image.
+
+        Under ``norm_pix`` the mean and the deviation of each unit are the true ones.
+        """
+        result = self.reconstruct(model)
+        hidden = result.mask[:, None].repeat_interleave(result.unit_size, 2).repeat_interleave(result.unit_size, 3)
+        # what is not hidden counts as right, then the average is taken over what is hidden alone
+        share = hidden.float().mean((1, 2, 3))
+        adaptive = psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * share.log10()
+        return dict(psnr=round(adaptive.mean().item(), 3), psnr_assembled=round(result.psnr.mean().item(), 3))
+
+    @contextmanager
+    def _ratio_of(self, model: torch.nn.Module):
+        """Have a model accept our masks."""
+        ratio, model.mask_ratio = model.mask_ratio, self.ratio
+        yield
+        model.mask_ratio = ratio

@@ -1,0 +1,58 @@
+"""Question 3: do several windows per head pay, at equal GFLOPs, and where should the blocks be?
+
+    tools/study.py attention --data FILE
+
+Cells: windows of 4 and 8, 2 and 4 tokens shared by all heads (the default); one window per head; one size; plain
+attention, with as many blocks and with as many GMACs of masked pre-training; two blocks in each of the first stages.
+``speed`` times all of them in turns.
+Data, hardware: as method.py, 16 cells of half an hour
+"""
+
+_base_ = 'method.py'
+
+dims, heads = (32, 64, 128, 256), (4, 8, 4, 8)
+plain = ('msa', 'msa', 'msa', 'msa')
+cells = dict(
+    _delete_=True,
+    shared=dict(),
+    plain=dict(options={'model.backbone.attention': plain}),
+    per_head=dict(options={'model.backbone.windows': ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)}),
+    depths_2221=dict(
+        options={'model.backbone.arch': dict(_delete_=True, dims=dims, depths=(2, 2, 2, 1), heads=heads)},
+    ),
+    plain_equal=dict(
+        options={
+            'model.backbone.attention': plain,
+            'model.backbone.arch': dict(_delete_=True, dims=dims, depths=(1, 1, 2, 1), heads=heads),
+        }
+    ),
+    single_small=dict(options={'model.backbone.windows': (4, 2, None, None)}),
+    single_large=dict(options={'model.backbone.windows': (8, 4, None, None)}),
+    speed=dict(config=None, measures=dict(speed=dict())),
+)
+first = ('shared', 'plain')
+sizes = dict(
+    smoke=dict(measures=dict(speed=dict(batch=2, rounds=1))),
+    cpu=dict(epochs=40),  # 4 passes
+    gpu=dict(
+        epochs=80,
+        cells=('shared', 'plain', 'per_head', 'single_small', 'single_large', 'speed'),
+    ),
+)
+report = dict(
+    qualities=dict(
+        _delete_=True,
+        loss='loss',
+        knn='kNN (%)',
+        probe='linear probe (%)',
+        probe_positions='probe of positions (%)',
+        finetune_1='1 % of labels (%)',
+        finetune_10='10 % of labels (%)',
+        rankme='RankMe',
+        parameters_m='parameters (M)',
+        gmacs='GMACs',
+        ms_forward='ms forward',
+        ms_step='ms step',
+    ),
+    reach=dict(reference='plain'),
+)

@@ -1,0 +1,37 @@
+"""Question 5: the memory of each mode, and memory x time to the quality that question 1 asks for.
+
+    tools/study.py memory --data FILE
+
+Peak of two steps of question 1's config, each in a process of its own, weights, optimiser and activations together.
+What it takes to come to the loss of ``off`` is read from the results of the study method, which has to be run before.
+Hardware: 2 CPU cores, minutes; --size gpu: 1 GPU
+"""
+
+_base_ = 'method.py'
+
+cells = dict(
+    _delete_=True,
+    off=dict(options={'model.evaluation.mode': 'off'}),
+    mae75=dict(
+        options={
+            'model.evaluation.mode': 'off',
+            'model.mask_ratio': 0.75,
+            'train_dataloader.dataset.pipeline.2.ratio': 0.75,
+        }
+    ),
+    copy=dict(),
+    tokens=dict(options={'model.evaluation.assemble': 'tokens'}),
+    ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
+    joint=dict(options={'model.evaluation.mode': 'joint'}),
+)
+measures = dict(_delete_=True, memory=dict())
+sizes = dict(
+    smoke=dict(epochs=0, measures=dict(_delete_=True, memory=dict(batch=16))),
+    cpu=dict(seeds=[0], epochs=0),
+    gpu=dict(seeds=[0], epochs=0, measures=dict(memory=dict(batch=1024))),
+)
+report = dict(
+    _delete_=True,
+    qualities=dict(peak_mib='peak memory (MiB)'),
+    reach=dict(study='method', reference='off', quality='loss', times='peak_mib'),
+)

@@ -1,0 +1,75 @@
+"""Question 1: which evaluation branch pays, at equal images and at equal GFLOPs, and does any beat random weights?
+
+    tools/study.py method --data FILE
+
+Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
+Hardware: 2 CPU cores, 15 cells of 30 to 60 minutes; --size gpu: 1 GPU. Results: docs/evidence.md
+"""
+
+data = 'COMA_MM_CIFAR10'
+config = '_base_/coma_dyvit-p_cifar10.py'
+cells = dict(
+    off=dict(options={'model.evaluation.mode': 'off'}),
+    copy=dict(),
+    # as many GFLOPs as copy
+    off_long=dict(options={'model.evaluation.mode': 'off'}, length=1.56),
+    random=dict(length=0),
+    mae75=dict(
+        options={
+            'model.evaluation.mode': 'off',
+            'model.mask_ratio': 0.75,
+            'train_dataloader.dataset.pipeline.2.ratio': 0.75,
+        }
+    ),
+    tokens=dict(options={'model.evaluation.assemble': 'tokens'}),
+    ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
+    joint=dict(options={'model.evaluation.mode': 'joint'}),
+)
+first = ('off', 'copy')
+finetune = '_base_/finetune_cifar10.py'
+measures = dict(
+    reconstruction=dict(),
+    features=dict(),
+    finetune_1=dict(config=finetune, percent=1, epochs=30),
+    finetune_10=dict(config=finetune, percent=10, epochs=6),
+)
+extra = dict(finetune_100=dict(config=finetune, percent=100, epochs=4))  # with --extra
+sizes = dict(
+    smoke=dict(
+        seeds=[0],
+        epochs=2,
+        options={
+            'model.backbone.arch': dict(_delete_=True, dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), heads=(4, 8, 4, 4)),
+            'model.decoder': dict(dim=32, depth=1),
+            'train_dataloader': dict(batch_size=16, sampler=dict(parts=1)),
+        },
+        measures=dict(reconstruction=dict(images=32), finetune_1=dict(epochs=2), finetune_10=dict(epochs=2)),
+    ),
+    cpu=dict(seeds=[0, 1], epochs=80),  # of a tenth of the images each: 8 passes
+    gpu=dict(
+        seeds=[0, 1, 2],
+        epochs=80,  # passes: ten times as many images
+        options={
+            'model.backbone.arch': 'tiny',
+            'model.compile': True,
+            'train_dataloader': dict(
+                batch_size=1024, num_workers=8, persistent_workers=True, sampler=dict(parts=1), pin_memory=True
+            ),
+        },
+    ),
+)
+report = dict(
+    qualities=dict(
+        loss='loss',
+        psnr='PSNR (dB)',
+        knn='kNN (%)',
+        probe='linear probe (%)',
+        probe_positions='probe of positions (%)',
+        finetune_1='1 % of labels (%)',
+        finetune_10='10 % of labels (%)',
+        finetune_100='all labels (%)',
+        rankme='RankMe',
+    ),
+    reach=dict(reference='off', quality='loss'),
+    plots=[dict(x=['images', 'gflops', 'seconds'], y='loss', yscale='linear')],
+)

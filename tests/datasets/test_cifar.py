@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_cifar import write_archive
+
+from coma_mm.datasets import CIFAR, read_images
+
+
+@pytest.fixture(scope='module')
+def archive(tmp_path_factory):
+    path = tmp_path_factory.mktemp('archive') / 'images.npz'
+    return path, write_archive(path)
+
+
+def test_archive(archive):
+    path, images = archive
+    dataset = CIFAR(str(path))
+    assert len(dataset) == len(images['train']) and len(CIFAR(str(path), split='test')) == len(images['test'])
+    assert dataset.metainfo['classes'] == ('red', 'green', 'blue')
+    item = dataset[4]
+    assert item['img'].dtype == np.uint8 and item['img'].shape == (32, 32, 3) and item['img_shape'] == (32, 32)
+    assert item['gt_label'] == 1 and item['img'].mean((0, 1)).argmax() == 1  # RGB
+    assert np.abs(item['img'].astype(int) - images['train'][4]).mean() < 3  # JPEG
+
+
+def test_a_share_of_the_labels_is_balanced_and_the_same_for_a_seed(archive):
+    path, images = archive
+    labels = [item['gt_label'] for item in CIFAR(str(path), fraction=0.25)]
+    assert np.bincount(labels).tolist() == [4, 4, 4]
+    assert np.bincount([item['gt_label'] for item in CIFAR(str(path), fraction=1e-6)]).tolist() == [1, 1, 1]
+
+    def chosen(seed):
+        return np.stack([item['img'] for item in CIFAR(str(path), fraction=0.25, seed=seed)])
+
+    assert (chosen(0) == chosen(0)).all() and (chosen(0) != chosen(1)).any()
+    with pytest.raises(ValueError, match=r'fraction must lie in \(0, 1\], got 0'):
+        CIFAR(str(path), fraction=0)
+
+
+def test_folder(tmp_path):
+    for split in ('train', 'val'):
+        for number, name in enumerate(('cat', 'dog')):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            Image.new('RGB', (60, 40), (100 * number, 0, 0)).save(folder / '0.png')
+    dataset = CIFAR(str(tmp_path), split='test', size=16)
+    assert dataset.metainfo['classes'] == ('cat', 'dog')
+    assert [(item['gt_label'], item['img'].shape, item['img'][0, 0, 0]) for item in dataset] == [
+        (0, (16, 16, 3), 0),
+        (1, (16, 16, 3), 100),
+    ]
+
+
+def test_what_is_no_data_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere is neither an .npz file of JPEG bytes, nor a folder'):
+        read_images(str(tmp_path / 'nowhere'), 'train')
+    np.savez(tmp_path / 'other.npz', x=np.zeros(3))
+    with pytest.raises(ValueError, match='other.npz is not an .npz file of JPEG bytes'):
+        read_images(str(tmp_path / 'other.npz'), 'train')
+    (tmp_path / 'folder/train/cat').mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match='no images in the sub-folders of'):
+        read_images(str(tmp_path / 'folder'), 'train')
