@@ -29,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = ('cpu-2-threads', 'counts')
 FIGURE = re.compile(r'<!--=\s*(?P<formula>.*?)\s*(?:\s:\s(?P<format>\S+)\s*)?-->(?P<text>.*?)<!--/-->', re.DOTALL)
 # [file.py:1-20](../file.py#L1-L20) (`Name.method`)
-LINES = re.compile(r'\[(?P<file>[\w./-]+\.py):\d+-\d+\]\(\.\./[\w./-]+\.py#L\d+-L\d+\)(?P<named>(?: \(`(?P<name>[\w.]+)`\))?)')
+LINES = re.compile(
+    r'\[(?P<file>[\w./-]+\.py):\d+-\d+\]\(\.\./[\w./-]+\.py#L\d+-L\d+\)'
+    r'(?P<named>(?: \(`(?P<name>[\w.]+)`\))?)'
+)
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 NOT_MEASURED = 'not measured'
 
