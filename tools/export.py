@@ -135,7 +135,7 @@ def main() -> None:
     old = checkpoint.get('meta') or {}
     arch = arguments.get('arch', 'base' if str(arguments['type']).endswith('DyViT') else arguments['type'])
     meta = dict(
-        arch=arch if isinstance(arch, str) else json.dumps(arch),
+        arch=arch if isinstance(arch, str) else json.dumps(arch, sort_keys=True),
         backbone=describe_backbone(arguments, backbone),
         scope=scope,
         config_sha256=config_hash,
