@@ -234,7 +234,9 @@ class CoMA(BaseModel):
             return torch.where(division.hidden[..., None], *x.chunk(2))
 
         filled = [self.decoder.fill(tokens, idx, units) for tokens, idx in seen]
-        return self.decoder(torch.cat(filled), division.grid, assemble if len(seen) == 2 else keep_hidden)
+        if len(filled) == 1:
+            return self.decoder(filled[0], division.grid, keep_hidden)
+        return self.decoder(torch.cat(filled), division.grid, assemble)
 
     def _divide(self, inputs: Tensor, data_samples: Sequence | dict | None) -> Division:
         """Read the masks, after checking them against the images."""
