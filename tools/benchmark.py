@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Time this package against what else there is: every model takes its turn in each round of one run."""
 
-import ctypes
 import json
 import multiprocessing.pool
 import os
@@ -14,7 +13,7 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +38,7 @@ from coma_mm.datasets import ComplementaryMask  # noqa: E402
 from coma_mm.datasets.photos import PHOTOS, photo_path  # noqa: E402
 from coma_mm.engine import KNNHook  # noqa: E402
 from coma_mm.engine.flops import count_flops  # noqa: E402
+from coma_mm.environment import keep_memory  # noqa: E402
 from coma_mm.evaluation import NearestNeighbours  # noqa: E402
 from coma_mm.models import CoMA, DyViT, ViTDecoder  # noqa: E402
 from coma_mm.models.compiled import compile_blocks  # noqa: E402
@@ -251,18 +251,6 @@ def make_decoding(folder: Path) -> Callable[[], None]:
 
 
 # ---- measuring ----
-
-
-def keep_memory() -> None:
-    """Have glibc keep what is freed, as torch does on a GPU.
-
-    By default it gives blocks above 32 MiB, and what is free at the heap's end, back to the system, so that operations
-    wait for new pages. How much that costs depends on sizes and on what ran before, by 15 % and more of a step.
-    """
-    with suppress(OSError, AttributeError):  # another system, another C library
-        mallopt = ctypes.CDLL('libc.so.6').mallopt
-        for option, value in ((-4, 0), (-1, -1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
-            mallopt(option, value)
 
 
 def is_cuda(args: Namespace) -> bool:

@@ -9,6 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is installed
     sys.path.insert(0, str(ROOT))
 
+from coma_mm.environment import prepare_cpu  # noqa: E402
+
+prepare_cpu()  # before torch is loaded
+
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mmengine.config import Config, DictAction  # noqa: E402

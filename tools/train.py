@@ -9,6 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is installed
     sys.path.insert(0, str(ROOT))
 
+from coma_mm.environment import prepare_cpu  # noqa: E402
+
+prepare_cpu()  # before torch is loaded
+
 from torch.distributed.elastic.multiprocessing.errors import record  # noqa: E402
 
 from coma_mm.engine.check_data_hook import explain_empty_data  # noqa: E402

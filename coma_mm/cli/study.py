@@ -32,14 +32,6 @@ from ..study.grid import (
     results_file,
 )
 
-# Set before torch loads, and not where the user has: threads that wait leave the core to others, and memory that is
-# freed is kept as torch does on a GPU (docs/benchmarks.md).
-ENVIRONMENT = {
-    'OMP_WAIT_POLICY': 'PASSIVE',
-    'MALLOC_MMAP_MAX_': '0',
-    'MALLOC_TRIM_THRESHOLD_': '100000000000',
-    'MALLOC_TOP_PAD_': '268435456',
-}
 TRAINING = 0.75  # share of a cell's time, for the progress bar
 
 
@@ -172,7 +164,7 @@ def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], 
     python_path = os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])
     process = subprocess.Popen(
         [sys.executable, '-m', 'coma_mm.study.cell', str(path)],
-        env={**ENVIRONMENT, **os.environ, 'PYTHONPATH': python_path},
+        env={**os.environ, 'PYTHONPATH': python_path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -310,10 +310,12 @@ class DyViT(BaseModule):
             side = UNIT_SIDE >> i
             x = stage.downsample(x)
             token_blocks = blocks and tuple((count, units * side**2) for count, units in blocks)
+            places = None
             for block in stage.blocks:
                 is_global = self._is_global(number)
                 if is_global:
-                    x = x + self._global_position(number, grid, side, idx)
+                    places = self._places(grid, side, idx) if places is None else places
+                    x = x + self.global_positions[str(number)](places).to(places.dtype)
                 local = None if is_global else token_blocks
                 x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
                 number += 1
@@ -339,15 +341,14 @@ class DyViT(BaseModule):
         weight = self.stem.weight
         return sincos_positions(grid, UNIT_SIDE, self.embed_dims, scale, window, idx, weight.device, weight.dtype)
 
-    def _global_position(self, number: int, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
-        """Return what global block ``number`` has learnt of places in the image, ``(K * side * side, C)``."""
+    def _places(self, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
+        """Return where in the image a stage's tokens lie, for global blocks: ``([B,] K * side * side, dims[0])``."""
         distance = UNIT_SIDE / side  # in tokens of stage 1, which the places of all stages are counted in
-        term = self.global_positions[str(number)]
-        dtype = term.weight.dtype
+        weight = self.stem.weight
         places = sincos_positions(
-            grid, side, self.embed_dims, (distance, distance), idx=idx, device=term.weight.device, dtype=dtype
+            grid, side, self.embed_dims, (distance, distance), idx=idx, device=weight.device, dtype=weight.dtype
         )
-        return term(places.flatten(-3, -2)).to(dtype)
+        return places.flatten(-3, -2)
 
     def _is_global(self, number: int) -> bool:
         """Say whether block ``number`` sees the whole image where others see theirs in blocks."""

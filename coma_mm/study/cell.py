@@ -12,12 +12,17 @@ import sys
 import time
 from pathlib import Path
 
-import torch
+from ..environment import prepare_cpu
 
-from ..files import whole_file
-from .grid import PACKAGE, Cell
-from .measures import MEASURES
-from .training import train_cell
+if __name__ == '__main__':  # but not in processes that measure memory
+    prepare_cpu()  # before torch is loaded
+
+import torch  # noqa: E402
+
+from ..files import whole_file  # noqa: E402
+from .grid import PACKAGE, Cell  # noqa: E402
+from .measures import MEASURES  # noqa: E402
+from .training import train_cell  # noqa: E402
 
 
 def run(cell: Cell) -> dict:

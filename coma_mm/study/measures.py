@@ -5,7 +5,6 @@ Beside numbers there may be ``curve``, a list of points, and ``rows``, the numbe
 
 import json
 import multiprocessing
-import os
 import subprocess
 import sys
 import time
@@ -236,9 +235,7 @@ def _forward(model: nn.Module, images: Tensor) -> Callable[[], None]:
 
 
 def memory(cell: Cell, batch: int = 256) -> dict:
-    """Peak memory of two steps of training, with the optimiser, in a process of its own."""
-    for name in [name for name in os.environ if name.startswith('MALLOC_')]:
-        del os.environ[name]  # they have the C library keep what is freed, and hide how much is needed
+    """Peak memory of two steps of training, with the optimiser, in a process that gives back what it frees."""
     with multiprocessing.get_context('spawn').Pool(1) as pool:
         peak = pool.apply(peak_bytes, (cell, batch))
     return dict(peak_mib=round(peak / 2**20, 1))
@@ -267,9 +264,8 @@ def benchmark(cell: Cell, suite: str, arguments: list[str], models: dict | None 
     """Run a suite of tools/benchmark.py; count parameters and operations of ``models``, configs by the row's name."""
     tools = next(root / 'tools' for root in (PACKAGE.parent, PACKAGE / '.mim') if (root / 'tools').is_dir())
     out = (cell.work_dir / 'benchmark.json').resolve()
-    env = {key: value for key, value in os.environ.items() if not key.startswith('MALLOC_')}
     command = [sys.executable, str(tools / 'benchmark.py'), suite, *map(str, arguments), '--json', str(out)]
-    subprocess.run(command, check=True, env=env, stdout=sys.stdout)
+    subprocess.run(command, check=True, stdout=sys.stdout)
     results = json.loads(out.read_text())
     init_default_scope('mmpretrain')
     rows = {}

@@ -1,0 +1,38 @@
+"""What the tools set before torch is loaded, in fresh interpreters."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import os, sys
+from coma_mm.environment import prepare_cpu
+prepare_cpu()
+assert 'torch' not in sys.modules
+before = [line for line in open('/proc/self/status') if line.startswith('VmRSS')][0].split()[1]
+block = bytearray(300 * 2**20)
+block[:] = b'x' * len(block)
+del block
+after = [line for line in open('/proc/self/status') if line.startswith('VmRSS')][0].split()[1]
+print(os.environ['OMP_WAIT_POLICY'], int(after) - int(before) > 250 * 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ('variables', 'printed'),
+    [
+        ({}, 'PASSIVE True'),
+        (dict(OMP_WAIT_POLICY='ACTIVE', MALLOC_TRIM_THRESHOLD_='131072'), 'ACTIVE False'),
+    ],
+)
+def test_threads_sleep_and_memory_is_kept_unless_the_user_says_otherwise(variables, printed):
+    own = ('OMP_WAIT_POLICY', 'MALLOC_')
+    env = {name: value for name, value in os.environ.items() if not name.startswith(own)} | variables
+    env['CUDA_VISIBLE_DEVICES'] = ''
+    command = [sys.executable, '-c', CODE]
+    root = Path(__file__).parents[1]
+    result = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == printed.split()
