@@ -28,7 +28,17 @@ FOLDERS = {
     'evaluation': {'masking', 'registry', 'models'},
     'visualization': {'registry', 'files', 'evaluation', 'models'},
     'engine': {'registry', 'datasets', 'evaluation', 'visualization', 'models'},
-    'study': {'masking', 'registry', 'files', 'datasets', 'evaluation', 'visualization', 'models', 'engine'},
+    'study': {
+        'masking',
+        'registry',
+        'files',
+        'environment',
+        'datasets',
+        'evaluation',
+        'visualization',
+        'models',
+        'engine',
+    },
     'cli': {'study'},
 }
 
