@@ -100,10 +100,16 @@ def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
 
 
 def make_loss_scaler(device_type: str):
-    """Return torch's dynamic loss scale; torch before 2.3 has it for GPUs only, and elsewhere one that does nothing."""
+    """Return torch's dynamic loss scale.
+
+    Raises:
+        ValueError: On a CPU, if torch has fp16 for GPUs only.
+    """
     if hasattr(torch.amp, 'GradScaler'):
         return torch.amp.GradScaler(device_type)
-    return torch.cuda.amp.GradScaler(enabled=device_type == 'cuda')
+    if device_type != 'cuda':
+        raise ValueError(f'dtype float16 on a CPU needs torch 2.3 or later, and this is {torch.__version__}')
+    return torch.cuda.amp.GradScaler()
 
 
 def _with_fp32_results(forward: Callable) -> Callable:

@@ -136,8 +136,9 @@ def cached(maxsize: int) -> Callable[[Callable], Callable]:
 
 
 def _is_exporting() -> bool:
-    is_exporting = getattr(torch.compiler, 'is_exporting', None)  # since torch 2.6
-    return is_exporting is not None and is_exporting()
+    # The first since torch 2.6; before 2.2 there is neither, nor can this model be exported.
+    asked = getattr(torch.compiler, 'is_exporting', None) or getattr(torch.compiler, 'is_compiling', None)
+    return asked is not None and asked()
 
 
 @cached(maxsize=16)

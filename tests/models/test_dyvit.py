@@ -19,6 +19,11 @@ def test_exporting_leaves_the_process_as_it_was():
     model, image = DyViT('pico', attn_window=2).eval(), torch.randn(2, 3, 96, 160)
     sincos_axis.cache_clear()
     attention_blocks.cache_clear()
+    if not hasattr(torch.compiler, 'is_compiling'):  # torch 2.1 has no export for functions that remember
+        with pytest.raises(torch._dynamo.exc.Unsupported):
+            torch.export.export(model, (image,))
+        assert torch.equal(model(image)[0], model(image)[0])
+        return
     program = torch.export.export(model, (image,))
     expected = model(image)[0]
     assert type(expected) is torch.Tensor
