@@ -11,7 +11,6 @@ from coma_mm.engine.cli import enable_mixed_precision
 from coma_mm.engine.optim import fast_dtype
 
 
-
 @pytest.mark.parametrize(('cpu', 'dtype'), [(False, torch.float32), (True, torch.bfloat16)])
 def test_autocast_only_where_asked_on_the_cpu(cpu, dtype):
     net = nn.Linear(2, 2)
