@@ -1,4 +1,4 @@
-"""The one thing pyproject.toml cannot say: configs and tools travel inside the package, in ``coma_mm/.mim``.
+"""The one thing pyproject.toml cannot say: what travels inside the package, in ``coma_mm/.mim``, beside its modules.
 
 That is where OpenMMLab's packages keep them and where mmengine and mim look for them.
 """
@@ -10,11 +10,11 @@ from setuptools import setup
 from setuptools.command import build_py
 
 ROOT = Path(__file__).parent
-SHIPPED = ('configs', 'tools')
+SHIPPED = ('configs', 'tools', 'weights', 'model-index.yml')
 
 
 class BuildWithMim(build_py.build_py):
-    """Copy configs and tools into the wheel; link to them from a checkout installed in place."""
+    """Copy them into the wheel; link to them from a checkout installed in place."""
 
     def run(self):
         if self.editable_mode:
@@ -38,7 +38,10 @@ class BuildWithMim(build_py.build_py):
     def _copy(mim):
         unwanted = shutil.ignore_patterns('__pycache__', 'env')
         for name in SHIPPED:
-            shutil.copytree(ROOT / name, mim / name, ignore=unwanted)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, mim / name, ignore=unwanted)
+            else:
+                shutil.copy(ROOT / name, mim / name)
 
 
 setup(cmdclass={'build_py': BuildWithMim})

@@ -1,9 +1,17 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are written as a whole or not at all, and those that come with the package."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(folder: str) -> Path:
+    """Return ``configs``, ``tools`` or ``weights``: of the checkout, or where setup.py installs them."""
+    places = PACKAGE.parent / folder, PACKAGE / '.mim' / folder
+    return next((place for place in places if place.is_dir()), places[1])
 
 
 @contextmanager

@@ -23,7 +23,7 @@ FLOW = [
 ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'safetensors'}}
 # What each folder may import of ours: itself and these.
 FOLDERS = {
-    'models': {'masking', 'registry'},
+    'models': {'masking', 'registry', 'files'},
     'datasets': {'masking', 'registry', 'files'},
     'evaluation': {'masking', 'registry', 'models'},
     'visualization': {'registry', 'files', 'evaluation', 'models'},
@@ -39,7 +39,7 @@ FOLDERS = {
         'models',
         'engine',
     },
-    'cli': {'study'},
+    'cli': {'files', 'study'},
 }
 
 

@@ -50,7 +50,7 @@ PACKAGES = ('torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'timm', 'simplejpeg
 
 @dataclass
 class Table:
-    """What a suite measured; ratios are to its first row."""
+    """What a suite measured. Ratios are to the first row, the median of those of each round."""
 
     unit: str
     rows: dict[str, list[float]]  # all rounds of each
@@ -671,12 +671,12 @@ def cpu_name() -> str:
 
 def print_table(suite: str, table: Table) -> None:
     """Print a table in markdown."""
-    reference = median(next(iter(table.rows.values())))
+    first = next(iter(table.rows.values()))
     heads = [suite, f'{table.unit}, median (min-max)', 'ratio', *table.columns]
     print(f'\n| {" | ".join(heads)} |\n|{"---|" * len(heads)}')
     for name, values in table.rows.items():
         spread = f' ({min(values):.4g}-{max(values):.4g})' if len(values) > 1 else ''
-        cells = [f'{median(values):.4g}{spread}', f'{median(values) / reference:.3f}']
+        cells = [f'{median(values):.4g}{spread}', f'{median(a / b for a, b in zip(values, first)):.3f}']
         cells += [f'{column[name]:.3g}' for column in table.columns.values()]
         print(f'| {name} | {" | ".join(cells)} |', flush=True)
 

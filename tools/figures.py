@@ -128,9 +128,10 @@ class Results:
         return max(self._rounds(table, row) or (), default=None)
 
     def ratio(self, table: str, row: str, to: str | None = None) -> float | None:
-        """Return a row's median divided by another's, the first's by default."""
+        """Return the median of a row's rounds over the same rounds of another row, by default the first."""
         first = next(iter((self._table(table) or {}).get('rows', ())), None)
-        return _calculate(operator.truediv, self.median(table, row), self.median(table, to or first))
+        rounds, others = self._rounds(table, row), self._rounds(table, to or first)
+        return middle(map(operator.truediv, rounds, others)) if rounds and others else None
 
     def column(self, table: str, row: str, start: str) -> float | str | None:
         """Return a further number of a row, from the column whose name has this start."""

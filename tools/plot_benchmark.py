@@ -56,9 +56,11 @@ def draw_bars(axes, table: dict) -> None:
     axes.barh(names, middles, color=colours, xerr=(below, above), error_kw=dict(lw=1, capsize=2))
     axes.invert_yaxis()
     axes.set_xlabel(table['unit'])
-    for position, (middle, high) in enumerate(zip(middles, above)):
+    first = table['rows'][names[0]]
+    ratios = [median(a / b for a, b in zip(values, first)) for values in table['rows'].values()]
+    for position, (middle, high, ratio) in enumerate(zip(middles, above, ratios)):
         axes.annotate(
-            f'{middle:.3g} ({middle / middles[0]:.2f})',
+            f'{middle:.3g} ({ratio:.2f})',
             (middle + high, position),
             (4, 0),
             textcoords='offset points',

@@ -19,8 +19,8 @@ from threading import TIMEOUT_MAX, Timer
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..files import PACKAGE
 from ..study.grid import (
-    PACKAGE,
     SIZES,
     Cell,
     append_result,

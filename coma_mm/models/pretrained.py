@@ -29,6 +29,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
 
+from ..files import shipped
 from ..registry import WEIGHT_INITIALIZERS
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
@@ -81,7 +82,8 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
 
     Args:
         path: A file, an address that mmengine's file backends know (https, s3, ...), or a name in one of OpenMMLab's
-            tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``).
+            tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``), or the name of weights that come
+            with this package (``coma_mm://dyvit-p_cifar10``).
         map_location: As in ``torch.load``.
 
     Returns:
@@ -94,7 +96,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     """
     with _local_file(str(path)) as local:
         try:
-            if str(path).endswith('.safetensors'):
+            if '.safetensors' in (Path(str(path)).suffix, Path(local).suffix):
                 from safetensors import safe_open
 
                 with safe_open(local, framework='pt') as file:
@@ -130,6 +132,8 @@ def _local_file(path: str) -> Iterator[str]:
     table, _, name = path.rpartition('://')
     if table in ('torchvision', 'modelzoo', 'mmcls', 'open-mmlab', 'openmmlab'):
         path = _look_up(table, name)
+    elif table == 'coma_mm':
+        path = _shipped_weights(name)
     with ExitStack() as stack:
         try:
             if '://' not in path:
@@ -147,6 +151,15 @@ def _local_file(path: str) -> Iterator[str]:
         if not local.is_file():
             raise FileNotFoundError(f'there is no checkpoint {path}')
         yield str(local)
+
+
+def _shipped_weights(name: str) -> str:
+    """Return the file of weights that come with the package."""
+    files = {path.stem: path for path in shipped('weights').glob('*.safetensors')}
+    if name not in files:
+        known = ', '.join(f'coma_mm://{stem}' for stem in sorted(files)) or 'none'
+        raise FileNotFoundError(f'there are no weights coma_mm://{name}; the package comes with {known}')
+    return str(files[name])
 
 
 def _look_up(table: str, name: str) -> str:

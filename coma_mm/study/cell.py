@@ -19,8 +19,8 @@ if __name__ == '__main__':  # but not in processes that measure memory
 
 import torch  # noqa: E402
 
-from ..files import whole_file  # noqa: E402
-from .grid import PACKAGE, Cell  # noqa: E402
+from ..files import PACKAGE, whole_file  # noqa: E402
+from .grid import Cell  # noqa: E402
 from .measures import MEASURES  # noqa: E402
 from .training import train_cell  # noqa: E402
 

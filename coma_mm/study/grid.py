@@ -23,16 +23,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..files import whole_file
+from ..files import shipped, whole_file
 
-PACKAGE = Path(__file__).resolve().parents[1]
 SIZES = ('smoke', 'cpu', 'gpu')
 
 
 def studies_folder() -> Path:
     """Return where the studies lie: in the checkout, or in the installed package."""
-    folders = PACKAGE.parent / 'configs/studies', PACKAGE / '.mim/configs/studies'
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+    return shipped('configs') / 'studies'
 
 
 @dataclass
@@ -158,7 +156,15 @@ def read_results(study: str, size: str) -> list[dict]:
     Raises:
         ValueError: If a line is damaged.
     """
-    path = results_file(study, size)
+    return [line for line in read_lines(results_file(study, size)) if line['size'] == size]
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Return the last line of each cell of a file of results, none if there is no such file.
+
+    Raises:
+        ValueError: If a line is damaged.
+    """
     lines = {}
     for number, text in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
         try:
@@ -166,7 +172,7 @@ def read_results(study: str, size: str) -> list[dict]:
             lines[line['size'], line['cell'], line['seed']] = line
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'line {number} of {path} is no result ({error!r}): remove it') from None
-    return [line for line in lines.values() if line['size'] == size]
+    return list(lines.values())
 
 
 def append_result(line: dict) -> None:

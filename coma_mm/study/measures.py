@@ -24,9 +24,10 @@ from ..engine.flops import count_flops
 from ..engine.reconstruction_hook import fixed_seed
 from ..evaluation import LinearProbe, NearestNeighbours, mean_colour_baseline
 from ..evaluation import rankme as effective_rank
+from ..files import shipped
 from ..models.coma import eval_mode
 from ..visualization import draw_reconstructions
-from .grid import PACKAGE, Cell, make_cells, read_study, studies_folder
+from .grid import Cell, make_cells, read_study, studies_folder
 from .held_out import BATCH, HeldOut, load_images
 from .training import find_latest, load_trained, make_step, read_config, train_beside
 
@@ -262,9 +263,8 @@ def _resident_peak() -> int:
 
 def benchmark(cell: Cell, suite: str, arguments: list[str], models: dict | None = None) -> dict:
     """Run a suite of tools/benchmark.py; count parameters and operations of ``models``, configs by the row's name."""
-    tools = next(root / 'tools' for root in (PACKAGE.parent, PACKAGE / '.mim') if (root / 'tools').is_dir())
     out = (cell.work_dir / 'benchmark.json').resolve()
-    command = [sys.executable, str(tools / 'benchmark.py'), suite, *map(str, arguments), '--json', str(out)]
+    command = [sys.executable, str(shipped('tools') / 'benchmark.py'), suite, *map(str, arguments), '--json', str(out)]
     subprocess.run(command, check=True, stdout=sys.stdout)
     results = json.loads(out.read_text())
     init_default_scope('mmpretrain')

@@ -25,13 +25,19 @@ def call(cwd, tool, *args, succeeds=True):
     return printed
 
 
-def refuse(monkeypatch, capfd, cwd, tool, *args):
-    """Run a tool that should refuse its arguments in this process, which is quicker; return what it says."""
+def run(monkeypatch, cwd, tool, *args):
+    """Run a tool in this process, which is quicker; processes that it starts are real."""
     monkeypatch.chdir(cwd)
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
     monkeypatch.setattr(sys, 'argv', [str(TOOLS / tool), *map(str, args)])
     monkeypatch.setattr(sys, 'path', list(sys.path))
+    runpy.run_path(str(TOOLS / tool), run_name='__main__')
+
+
+def refuse(monkeypatch, capfd, cwd, tool, *args):
+    """Run a tool that should refuse its arguments; return what it says."""
     with pytest.raises(SystemExit) as refusal:
-        runpy.run_path(str(TOOLS / tool), run_name='__main__')
+        run(monkeypatch, cwd, tool, *args)
     assert refusal.value.code
     return f'{capfd.readouterr().err}{refusal.value.code}'
 

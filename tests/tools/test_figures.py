@@ -28,7 +28,7 @@ then <!--= median('gpu/step', 'B') -->not measured<!--/-->.
 | name | ms | ratio | share |
 |---|---|---|---|
 | A | 2.00 (1.00-3.00) | 1.00 | 0.123 |
-| B | 1.00 | 0.50 |  |
+| B | 1.50 (0.500-4.00) | 0.50 |  |
 
 <!--/-->
 
@@ -50,7 +50,7 @@ then <!--= median('gpu/step', 'B') -->not measured<!--/-->.
 
 @pytest.fixture
 def data(tmp_path):
-    step = dict(unit='ms', rows=dict(A=[1.0, 3.0, 2.0], B=[1.0]), columns=dict(share=dict(A=0.1234)))
+    step = dict(unit='ms', rows=dict(A=[1.0, 3.0, 2.0], B=[0.5, 1.5, 4.0]), columns=dict(share=dict(A=0.1234)))
     sizes = dict(unit='us', rows={'few, 224 px': [1.0], 'few, 512 px': [2.0], 'many, 224 px': [3.0]}, columns={})
     (tmp_path / 'cpu-2-threads.json').write_text(json.dumps(dict(machine={}, tables=dict(step=step, sizes=sizes))))
     models = dict(columns=dict(GMACs=dict(B=3.0)))

@@ -1,20 +1,9 @@
 import json
-import runpy
-import sys
 
 import pytest
-from processes import TOOLS, refuse
+from processes import refuse, run
 
 COVERAGE = ('study.py', 'coverage', '--size', 'smoke')
-
-
-def run(monkeypatch, cwd, tool, *args):
-    """Run the tool in this process; the processes of its cells are real."""
-    monkeypatch.chdir(cwd)
-    monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    monkeypatch.setattr(sys, 'argv', [str(TOOLS / tool), *args])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    runpy.run_path(str(TOOLS / tool), run_name='__main__')
 
 
 def test_cells_run_once_and_are_reported(monkeypatch, capfd, tmp_path):

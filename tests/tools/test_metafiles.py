@@ -1,0 +1,31 @@
+"""model-index.yml: up to date, and read by those it is for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+from mmpretrain.apis.model import ModelHub
+from modelindex.load_model_index import load
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_all_recipes_are_listed_as_they_are():
+    done = subprocess.run([sys.executable, ROOT / 'tools/metafiles.py', '--check'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readers_find_every_recipe():
+    index = load(str(ROOT / 'model-index.yml'))  # as mim does
+    index.build_models_with_collections()
+    models = {model.name: model for model in index.models}
+    files = {
+        path.stem for folder in ('pretrain', 'cls', 'det', 'seg') for path in (ROOT / 'configs' / folder).glob('*.py')
+    }
+    assert set(models) == files
+    assert models['coma_dyvit-b_in1k'].metadata.parameters == 71616384
+    ModelHub.register_model_index(ROOT / 'model-index.yml', config_prefix=ROOT)
+    found = ModelHub.get('coma_dyvit-t_in1k')
+    assert isinstance(found.config, Config) and found.config.model.backbone.arch == 'tiny'
+    assert found.metadata.epochs == found.config.train_cfg.max_epochs
