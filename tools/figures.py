@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the measured figures into README and docs, from what benchmark.py and get_flops.py left in docs/benchmarks.
+"""Write the measured figures into README and docs: what benchmark.py, get_flops.py and study.py left beside the pages.
 
 Edit the text as you like; a figure in it stands between a formula and an end mark, which no page shows:
 
@@ -10,6 +10,7 @@ functions below. After the colon comes how to write the number, in Python's form
 there are three significant digits. What has not been measured reads "not measured".
 
 A table of docs/benchmarks/FILE.json is called 'FILE/TABLE', one of cpu-2-threads.json or counts.json just 'TABLE'.
+Studies are the docs/evidence/STUDY.jsonl, and the pages that ``study.py STUDY --report`` makes of them.
 
 The line numbers of links to code, [file.py:1-20](../file.py#L1-L20) (`Class.method`), are written too.
 """
@@ -105,6 +106,7 @@ class Results:
 
     def __init__(self, folder: Path):
         self._files = {path.stem: json.loads(path.read_text()) for path in folder.glob('*.json')}
+        self._evidence = folder.parent / 'evidence'
 
     def _table(self, name: str) -> dict | None:
         file, _, table = name.rpartition('/')
@@ -143,6 +145,25 @@ class Results:
         machine = self._files.get(file, {}).get('machine', {})
         found = machine.get(key, machine.get('settings', {}).get(key))
         return None if found is None else str(found)
+
+    def quality(self, study: str, cell: str, key: str, size: str = 'cpu') -> float | None:
+        """Return what a study measured on a cell, or what it cost: the mean over seeds."""
+        path, found = self._evidence / f'{study}.jsonl', {}
+        for line in map(json.loads, path.read_text().splitlines() if path.is_file() else ()):
+            own = line if line['cell'] == cell else {}
+            for values in (own, own.get('qualities', {}), line.get('rows', {}).get(cell, {})):
+                if line['size'] == size and key in values:
+                    found[line['seed']] = values[key]
+        return sum(found.values()) / len(found) if found else None
+
+    def report(self, study: str) -> str:
+        """Write the tables and plots of a study's page, and below what they were made from."""
+        path = self._evidence / f'{study}.md'
+        if not path.is_file():
+            return f'\n\n{NOT_MEASURED}\n\n'
+        _, source, *parts = path.read_text().strip().split('\n\n')
+        text = '\n\n'.join([*parts, source])
+        return f'\n\n{re.sub(r"]" + r"[(](?!http)", "](evidence/", text)}\n\n'
 
     def aim(self, bound: str, number: float | None) -> Aim:
         """Write a bound, a number, and whether it keeps the bound, as three cells of a table."""

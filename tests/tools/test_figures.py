@@ -93,3 +93,33 @@ def test_a_figure_does_not_begin_a_line(data, monkeypatch, capfd):
     page.write_text("takes\n<!--= median('step', 'A') -->2.00<!--/--> ms\n")
     error = refuse(monkeypatch, capfd, data, 'figures.py', page, '--data', data)
     assert 'line 2' in error and 'a line that begins with <!-- is HTML' in error
+
+
+def test_numbers_and_pages_of_studies(tmp_path):
+    folder = tmp_path / 'benchmarks'
+    folder.mkdir()
+    evidence = tmp_path / 'evidence'
+    evidence.mkdir()
+    lines = [dict(cell='copy', seed=0, size='cpu', images=100, qualities=dict(probe=value)) for value in (1.0, 40.0)]
+    lines += [
+        dict(lines[0], seed=1, qualities=dict(probe=42.0)),
+        dict(lines[0], size='gpu', qualities=dict(probe=90.0)),
+    ]
+    (evidence / 'method.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    (evidence / 'method.md').write_text(
+        '# method\n\nFrom [lines](method.jsonl).\n\n| a |\n\n![loss](method-plot.png)\n'
+    )
+    page = tmp_path / 'page.md'
+    formulas = (
+        "quality('method', 'copy', 'probe') : .1f",
+        "quality('method', 'copy', 'images') : .0f",
+        "quality('method', 'mae75', 'probe')",
+        "report('method')",
+        "report('transfer')",
+    )
+    page.write_text('\n\n'.join(f'say <!--= {formula} --><!--/-->' for formula in formulas))
+    call(tmp_path, 'figures.py', '--data', folder, page)
+    text = page.read_text()
+    assert '-->41.0<!--/-->' in text and '-->100<!--/-->' in text and '-->not measured<!--/-->' in text
+    assert '| a |\n\n![loss](evidence/method-plot.png)\n\nFrom [lines](evidence/method.jsonl).' in text
+    assert "report('transfer') -->\n\nnot measured\n" in text
