@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.ticker import FixedLocator, NullLocator  # noqa: E402
 
 OURS, OTHERS = '#d1495b', '#8d99ae'
-UNDRAWN = ('profile', 'operations', 'imports', 'psnr', 'knn')  # read as numbers
+UNDRAWN = ('memory', 'profile', 'operations', 'imports', 'psnr', 'knn')  # read as numbers
 
 
 def parse_args() -> Namespace:
@@ -105,10 +105,9 @@ def main() -> None:
             figure, axes = plt.subplots(figsize=(7, height), layout='constrained')
             (draw_lines if lines else draw_bars)(axes, table)
             compiled = ', compiled' if settings['compile'] else ''
-            axes.set_title(
+            figure.suptitle(  # over the whole width, however long the names of rows are
                 f'{name.replace("_", ", ")}: {machine["device"]}, {settings["precision"]}{compiled}, {machine["date"]}',
                 fontsize=9,
-                loc='left',
             )
             path = args.out / f'{file.stem}-{name}.png'
             figure.savefig(path, dpi=110)
