@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 FLOW = [
     'masking',
+    'files',
     'registry',
     'pretrained',
     'compiled',
@@ -39,7 +40,7 @@ FOLDERS = {
         'models',
         'engine',
     },
-    'cli': {'files', 'study'},
+    'cli': {'version', 'files', 'models', 'engine', 'study'},
 }
 
 

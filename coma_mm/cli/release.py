@@ -18,7 +18,6 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from .. import __version__
 from ..engine import load_exactly
 from ..engine.checkpoint import describe_backbone
 from ..files import whole_file
@@ -26,6 +25,7 @@ from ..models import read_checkpoint
 from ..models.coma import eval_mode
 from ..study.grid import read_lines
 from ..study.training import find_latest
+from ..version import __version__
 
 LIMIT_MB = 10
 PARTS = ('backbone.', 'decoder.', 'fuse')  # of a pre-trained model; not the evaluation branch, a copy of the backbone
