@@ -70,11 +70,12 @@ def describe(name: str, size: str, lines: list[dict]) -> str:
     devices = sorted({f'{line["device"]}, {line["threads"]} threads' for line in lines})
     commits = sorted({line['commit'] or 'unknown' for line in lines})
     dates = sorted({line['date'] for line in lines})
-    hours = sum(line.get('seconds', 0) + sum(line['seconds_measuring'].values()) for line in lines) / 3600
+    minutes = sum(line.get('seconds', 0) + sum(line['seconds_measuring'].values()) for line in lines) / 60
+    cost = f'{minutes / 60:.1f} hours' if minutes > 60 else f'{minutes:.1f} minutes'
     text = (
         f'Written by `tools/study.py {name} --size {size} --report` from the {len(lines)} lines of that size in '
         f'[{name}.jsonl]({results_file(name, size).name}). Runs of {", ".join(dates)} on {"; ".join(devices)}, at '
-        f'commits {", ".join(commits)}; {hours:.1f} hours in all. Numbers are means over seeds, with their range in '
+        f'commits {", ".join(commits)}; {cost} in all. Numbers are means over seeds, with their range in '
         'brackets.'
     )
     if any(line.get('shared') for line in lines):

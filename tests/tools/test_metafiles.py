@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
-from mmpretrain.apis.model import ModelHub
+from mmpretrain.apis.model import ModelHub, get_model
 from modelindex.load_model_index import load
 
 ROOT = Path(__file__).parents[2]
@@ -29,3 +29,4 @@ def test_readers_find_every_recipe():
     found = ModelHub.get('coma_dyvit-t_in1k')
     assert isinstance(found.config, Config) and found.config.model.backbone.arch == 'tiny'
     assert found.metadata.epochs == found.config.train_cfg.max_epochs
+    assert type(get_model('coma_dyvit-t_in1k')).__name__ == 'CoMA'
