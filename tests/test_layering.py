@@ -28,7 +28,7 @@ FOLDERS = {
     'datasets': {'masking', 'registry', 'files'},
     'evaluation': {'masking', 'registry', 'models'},
     'visualization': {'registry', 'files', 'evaluation', 'models'},
-    'engine': {'registry', 'datasets', 'evaluation', 'visualization', 'models'},
+    'engine': {'registry', 'files', 'datasets', 'evaluation', 'visualization', 'models'},
     'study': {
         'masking',
         'registry',

@@ -20,11 +20,10 @@ from coma_mm.engine.cli import (  # noqa: E402
     build_runner,
     checkpoint_file,
     enable_mixed_precision,
-    forget_pretrained,
     leave_distributed,
     make_parser,
     prepare,
-    require_matching_checkpoint,
+    prepare_resuming,
 )
 
 
@@ -60,8 +59,7 @@ def main() -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if cfg.get('resume'):
-        require_matching_checkpoint(cfg)
-        forget_pretrained(cfg)
+        prepare_resuming(cfg, required=args.resume == 'auto')
     if args.amp:
         enable_mixed_precision(cfg)
     if args.no_validate:

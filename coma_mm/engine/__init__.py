@@ -11,6 +11,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim import AutocastOptimWrapper
 from .reconstruction_hook import ReconstructionHook
 from .stop_on_nan_hook import StopOnNaNHook
+from .whole_checkpoints import WholeCheckpointHook
 
 __all__ = [
     'AutocastOptimWrapper',
@@ -27,5 +28,6 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'ReconstructionHook',
     'StopOnNaNHook',
+    'WholeCheckpointHook',
     'load_exactly',
 ]

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
-from mmengine.runner import FlexibleRunner, Runner, find_latest_checkpoint
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
 from .channels import check_channels
 from .checkpoint import read_checkpoints_safely
 from .paths import short_path
+from .whole_checkpoints import checkpoint_folder, newest_whole_checkpoint, write_files_whole
 from .wrappers import unwrap
 
 # Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
@@ -70,6 +72,7 @@ def prepare(args: Namespace) -> Config:
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
+    _keep_checkpoints_whole(cfg)
     _add_hook(cfg, 'coma_mm.CheckDataHook')
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
@@ -79,6 +82,7 @@ def prepare(args: Namespace) -> Config:
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
     read_checkpoints_safely()
+    write_files_whole()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
         check_channels(unwrap(runner.model))
@@ -135,11 +139,33 @@ def enable_mixed_precision(cfg: Config) -> None:
             )
 
 
-def forget_pretrained(cfg: Config) -> None:
-    """Do not load the weights that a run started from when it is resumed: they may be gone, and are replaced anyway."""
-    if cfg.load_from or find_latest_checkpoint(cfg.work_dir):
+def prepare_resuming(cfg: Config, required: bool = False) -> None:
+    """Find the checkpoint to go on from where none is named, and forget the weights that the run started from.
+
+    Those may be gone, and are replaced anyway.
+
+    Args:
+        cfg: Has ``resume=True``; without a checkpoint in the run's folder it starts from the beginning.
+        required: Exit if there is none.
+    """
+    if not cfg.get('load_from'):
+        folder = checkpoint_folder(cfg)
+        found = newest_whole_checkpoint(folder)
+        if found is None and required:
+            sys.exit(f'error: there is no whole checkpoint in {folder} to resume; leave --resume out to start anew')
+        cfg.resume, cfg.load_from = found is not None, found and str(found)
+    if cfg.resume:
+        require_matching_checkpoint(cfg)
         _walk(cfg.model, lambda node: node.pop('init_cfg', None))
         cfg.model.pop('pretrained', None)
+
+
+def _keep_checkpoints_whole(cfg: Config) -> None:
+    """Put our checkpoint hook in the place of mmengine's."""
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get('checkpoint', dict(type='CheckpointHook'))
+    if hook and (hook['type'] is CheckpointHook or hook['type'] in ('CheckpointHook', 'mmengine.CheckpointHook')):
+        cfg.default_hooks = ConfigDict({**hooks, 'checkpoint': {**hook, 'type': 'coma_mm.WholeCheckpointHook'}})
 
 
 def _near_matches(path: str) -> list[str]:

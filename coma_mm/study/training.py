@@ -17,7 +17,7 @@ from mmengine.utils import get_object_from_string
 from torch import nn
 
 from ..engine import load_exactly
-from ..engine.cli import build_runner, forget_pretrained, prepare, require_matching_checkpoint
+from ..engine.cli import build_runner, prepare, prepare_resuming
 from ..engine.flops import count_flops
 from ..engine.reconstruction_hook import fixed_seed
 from ..models import read_checkpoint
@@ -35,8 +35,7 @@ def read_config(config: str, options: dict, work_dir: Path, seed: int, epochs: i
     cfg.resume = True
     if epochs is not None:
         stretch(cfg, epochs)
-    require_matching_checkpoint(cfg)
-    forget_pretrained(cfg)
+    prepare_resuming(cfg)
     return cfg
 
 

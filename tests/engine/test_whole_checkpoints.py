@@ -1,0 +1,146 @@
+"""Runs that are killed, moved or resumed from files of strangers lose nothing: one tiny model, the real Runner."""
+
+import resource
+import shutil
+import signal
+import uuid
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.fileio import LocalBackend, get_file_backend, register_backend
+from mmengine.hooks import CheckpointHook
+
+from coma_mm.engine.cli import build_runner, prepare, prepare_resuming
+from coma_mm.engine.whole_checkpoints import WholeFileBackend, is_whole, newest_whole_checkpoint
+from coma_mm.files import whole_file
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+
+
+@pytest.fixture(autouse=True)
+def backends():
+    """Leave mmengine as it was."""
+    yield
+    register_backend('local', LocalBackend, force=True, prefixes='')
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Build the tiny run with our hooks alone, as train.py does, to be trained."""
+    monkeypatch.chdir(tmp_path)
+
+    def build(work_dir='work', epochs=2, resume=False, **checkpoint):
+        options = {'train_cfg.max_epochs': epochs, 'custom_hooks': [dict(type='coma_mm.EpochSeedHook')]}
+        options |= {f'default_hooks.checkpoint.{key}': value for key, value in checkpoint.items()}
+        options['resume'] = resume
+        args = Namespace(config=str(TINY), work_dir=work_dir, cfg_options=options, launcher='none', local_rank=0)
+        cfg = prepare(args)
+        cfg.experiment_name = uuid.uuid4().hex
+        if resume:
+            prepare_resuming(cfg, required=True)
+        return build_runner(cfg)
+
+    return build
+
+
+class Killed(BaseException):
+    """What stands for the end of the process."""
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).glob('*.pth'))
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    if how == 'cut':
+        path.write_bytes(content[: len(content) // 2])
+    elif how == 'empty':
+        path.write_bytes(b'')
+    elif how == 'flipped':
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+def test_the_last_checkpoint_goes_when_the_next_is_there(start, monkeypatch):
+    runner = start(max_keep_ckpts=1)
+    save = runner.save_checkpoint
+
+    def killed_in_the_second(out_dir, filename, *args, **kwargs):
+        if filename == 'epoch_2.pth':
+            Path(out_dir, '.epoch_2.999999.pth').write_bytes(b'half')
+            raise Killed
+        save(out_dir, filename, *args, **kwargs)
+
+    monkeypatch.setattr(runner, 'save_checkpoint', killed_in_the_second)
+    with pytest.raises(Killed):
+        runner.train()
+    assert names('work') == ['.epoch_2.999999.pth', 'epoch_1.pth'] and is_whole(Path('work/epoch_1.pth'))
+    start(max_keep_ckpts=1, resume=True).train()
+    assert names('work') == ['epoch_2.pth']
+    assert Path('work/last_checkpoint').read_text() == str(Path('work/epoch_2.pth').absolute())
+
+
+@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped'])
+def test_the_newest_whole_one_is_resumed_wherever_the_run_lies_now(start, how, tmp_path):
+    start().train()
+    expected = torch.load('work/epoch_2.pth', weights_only=False)['state_dict']
+    shutil.copytree('work', 'moved')
+    damage(Path('moved/epoch_2.pth'), how)
+    Path('moved/last_checkpoint').write_text('')  # killed while it was written
+    assert newest_whole_checkpoint(Path('moved')) == Path('moved/epoch_1.pth')
+    start('moved', resume=True).train()
+    found = torch.load('moved/epoch_2.pth', weights_only=False)['state_dict']
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_nothing_to_resume_is_an_error(start):
+    with pytest.raises(SystemExit, match='error: there is no whole checkpoint in work to resume; leave --resume out'):
+        start(resume=True)
+    assert not Path('work').exists()
+
+
+def test_only_files_of_the_run_are_removed(start):
+    Path('precious').mkdir()
+    Path('precious/epoch_0.pth').write_text('of another run')
+    start(save_best='loss', rule='less', max_keep_ckpts=1, epochs=1).train()
+    checkpoint = torch.load('work/epoch_1.pth', weights_only=False)
+    info = checkpoint['message_hub']['runtime_info']
+    for hostile in ('precious', 'precious/epoch_0.pth'):
+        info.update(best_ckpt=hostile, keep_ckpt_ids=['../precious/epoch_0', 1])
+        checkpoint['message_hub']['resumed_keys'].update(best_ckpt=True, keep_ckpt_ids=True)
+        torch.save(checkpoint, 'work/epoch_1.pth')
+        runner = start(save_best='loss', rule='less', max_keep_ckpts=1, resume=True)
+        (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        runner.load_or_resume()
+        runner.call_hook('before_train')
+        assert hook.best_ckpt_path is None and list(hook.keep_ckpt_ids) == [1]
+    assert Path('precious/epoch_0.pth').read_text() == 'of another run'
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    path.write_bytes(b'before')
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match='File too large'):
+            WholeFileBackend().put(bytes(5000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ['epoch_1.pth'] and path.read_bytes() == b'before'
+
+
+def test_runs_write_files_whole(start):
+    start(epochs=1)
+    assert type(get_file_backend('anything')) is WholeFileBackend
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / 'a.json') as unfinished:
+        unfinished.write_text('half')
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
