@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
 
-from coma_mm.engine.cli import build_runner, require_matching_checkpoint
+from coma_mm.engine.running import build_runner, require_matching_checkpoint
 from coma_mm.models import CoMA
 
 FOLDER = Path(__file__).parents[1] / 'configs/cls'

@@ -1,14 +1,7 @@
 #!/usr/bin/env python
-"""Make a file of pre-trained weights that others can use."""
+"""Make a file of pre-trained weights that others can use: encoder and decoder in float16, and what they are worth."""
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is installed
-    sys.path.insert(0, str(ROOT))
-
-from coma_mm.cli.release import main  # noqa: E402
+from _cli import run
 
 if __name__ == '__main__':
-    main()
+    run('release')

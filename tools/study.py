@@ -1,14 +1,7 @@
 #!/usr/bin/env python
-"""Answer a question of ``configs/studies`` by a grid of small runs."""
+"""Answer a question of ``configs/studies`` by a grid of small runs, and write what they show."""
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-if (ROOT / 'coma_mm').is_dir():  # in a checkout its own code runs, whatever is installed
-    sys.path.insert(0, str(ROOT))
-
-from coma_mm.cli.study import main  # noqa: E402
+from _cli import run
 
 if __name__ == '__main__':
-    main()
+    run('study')

@@ -8,7 +8,6 @@ run's config and log. Loaded by name, coma_mm://NAME, once it is in the folder w
 
 import hashlib
 import json
-import sys
 import tarfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -67,10 +66,7 @@ def parse_args() -> Namespace:
 def main() -> None:
     """Write the files."""
     args = parse_args()
-    try:
-        release(args)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    release(args)
 
 
 def release(args: Namespace) -> None:
@@ -177,7 +173,3 @@ def rows_of(results: dict) -> list[str]:
         f'| {key} | {value:g}{f" (random weights: {random[key]:g})" if key in random else ""} |'
         for key, value in trained.items()
     ]
-
-
-if __name__ == '__main__':
-    main()

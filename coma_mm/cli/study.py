@@ -52,29 +52,26 @@ def parse_args() -> Namespace:
 def main() -> None:
     """Run a study or report on it."""
     args = parse_args()
-    try:
-        study = read_study(args.name)
-        name = Path(study.filename).stem
-        if args.report:
-            from ..study.report import write_report  # here: matplotlib takes a second
+    study = read_study(args.name)
+    name = Path(study.filename).stem
+    if args.report:
+        from ..study.report import write_report  # here: matplotlib takes a second
 
-            for path in write_report(study, name, args.size):
-                print(f'wrote {path}')
-            return
-        cells = choose(make_cells(study, args.size), args.only)
+        for path in write_report(study, name, args.size):
+            print(f'wrote {path}')
+        return
+    cells = choose(make_cells(study, args.size), args.only)
+    for cell in cells:
+        cell.measures |= extra_measures(study, args.extra)
+    results = read_results(name, args.size)
+    if args.list:
         for cell in cells:
-            cell.measures |= extra_measures(study, args.extra)
-        results = read_results(name, args.size)
-        if args.list:
-            for cell in cells:
-                print(f'{"finished" if is_finished(cell, results) else "        "}  {cell.title}')
-            return
-        if args.data:
-            os.environ[study.data] = os.path.abspath(args.data)
-        with locked(name) as lock:
-            run_cells(cells, results, args.minutes, lock)
-    except ValueError as error:
-        sys.exit(f'error: {error}')
+            print(f'{"finished" if is_finished(cell, results) else "        "}  {cell.title}')
+        return
+    if args.data:
+        os.environ[study.data] = os.path.abspath(args.data)
+    with locked(name) as lock:
+        run_cells(cells, results, args.minutes, lock)
 
 
 def choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:
@@ -209,7 +206,3 @@ def copy_picture(cell: Cell) -> None:
     picture = cell.work_dir / 'picture.png'
     if picture.is_file():
         copyfile(picture, results_file(cell.study, cell.size).with_name(f'{cell.study}-{cell.title}.png'))
-
-
-if __name__ == '__main__':
-    main()

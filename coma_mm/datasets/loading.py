@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from ..registry import TRANSFORMS
 
 
-class UnreadableImageError(RuntimeError):
+class UnreadableImageError(ValueError):
     """A file is missing, truncated or not an image; the message names it and the reason."""
 
 

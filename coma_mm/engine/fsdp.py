@@ -14,8 +14,8 @@ from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from ..registry import STRATEGIES
-from .channels import check_channels
 from .checkpoint import load_exactly
+from .checks import check_channels
 
 
 @STRATEGIES.register_module()

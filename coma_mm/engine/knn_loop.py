@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ..evaluation import KNN, collect_features
 from ..registry import LOOPS
-from .check_classes_hook import require_same_classes
+from .checks import require_same_classes
 
 
 @LOOPS.register_module()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import ComplementaryMask
-from ..engine.reconstruction_hook import fixed_seed
+from ..engine.hooks.reconstruction import fixed_seed
 from ..evaluation import psnr
 from ..models.coma import eval_mode
 from ..registry import DATASETS

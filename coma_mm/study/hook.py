@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from ..engine.wrappers import unwrap
+from ..engine.common import unwrap
 from ..registry import HOOKS
 from .held_out import HeldOut
 

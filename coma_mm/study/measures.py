@@ -18,10 +18,11 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 
+from ..benchmarks.timing import resident_peak
 from ..datasets import ComplementaryMask
-from ..engine.cli import build_runner
 from ..engine.flops import count_flops
-from ..engine.reconstruction_hook import fixed_seed
+from ..engine.hooks.reconstruction import fixed_seed
+from ..engine.running import build_runner
 from ..evaluation import LinearProbe, NearestNeighbours, mean_colour_baseline
 from ..evaluation import rankme as effective_rank
 from ..files import shipped
@@ -249,16 +250,11 @@ def peak_bytes(cell: Cell, batch: int) -> int:
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
-    before = 0 if on_gpu else _resident_peak()
+    before = 0 if on_gpu else resident_peak()
     _, step = make_step(cfg, batch)
     step()
     step()
-    return torch.cuda.max_memory_allocated() if on_gpu else _resident_peak() - before
-
-
-def _resident_peak() -> int:
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
+    return torch.cuda.max_memory_allocated() if on_gpu else resident_peak() - before
 
 
 def benchmark(cell: Cell, suite: str, arguments: list[str], models: dict | None = None) -> dict:

@@ -17,9 +17,9 @@ from mmengine.utils import get_object_from_string
 from torch import nn
 
 from ..engine import load_exactly
-from ..engine.cli import build_runner, prepare, prepare_resuming
 from ..engine.flops import count_flops
-from ..engine.reconstruction_hook import fixed_seed
+from ..engine.hooks.reconstruction import fixed_seed
+from ..engine.running import build_runner, prepare, prepare_resuming
 from ..models import read_checkpoint
 from .grid import Cell
 from .hook import StudyHook

@@ -30,7 +30,7 @@ def run(monkeypatch, cwd, tool, *args):
     monkeypatch.chdir(cwd)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     monkeypatch.setattr(sys, 'argv', [str(TOOLS / tool), *map(str, args)])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.setattr(sys, 'path', [str(TOOLS), *sys.path])
     runpy.run_path(str(TOOLS / tool), run_name='__main__')
 
 

@@ -6,10 +6,8 @@ import sys
 import pytest
 import torch
 from mmengine.registry import init_default_scope
-from processes import TOOLS
 
-sys.path.insert(0, str(TOOLS))  # processes that a check starts have to find it too
-import check_gpu  # noqa: E402
+from coma_mm.cli import check_gpu
 
 # What the CPU has not; a GPU has all of it, but mmcv may lack its ops there.
 LEFT_OUT = {'cpu': ['step in fp16'], 'cuda': ['RoIAlign and deformable convolution']}

@@ -66,6 +66,6 @@ def test_what_cannot_be_trained(monkeypatch, tmp_path, options, data, error):
     monkeypatch.chdir(tmp_path)
     args = [CONFIG, '--work-dir', tmp_path.name, '--cfg-options', *OPTIONS, *options]
     monkeypatch.setattr(sys, 'argv', ['train.py', *map(str, args)])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.setattr(sys, 'path', [str(TOOLS), *sys.path])
     with pytest.raises((FileNotFoundError, ValueError), match=error):
         runpy.run_path(str(TOOLS / 'train.py'), run_name='__main__')

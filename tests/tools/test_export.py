@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from processes import TINY, call, refuse
 from safetensors import safe_open
 
-from coma_mm.engine.cli import read_config
+from coma_mm.engine.running import read_config
 from coma_mm.models import CoMA, DyViT, read_checkpoint
 
 

@@ -52,7 +52,7 @@ def extract(monkeypatch, cwd, *args):
     """Run the tool in this process, which is quicker."""
     monkeypatch.chdir(cwd)
     monkeypatch.setattr(sys, 'argv', ['extract_features.py', *map(str, args)])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.setattr(sys, 'path', [str(TOOLS), *sys.path])
     runpy.run_path(str(TOOLS / 'extract_features.py'), run_name='__main__')
     with np.load(cwd / 'features.npz') as arrays:
         return dict(arrays)

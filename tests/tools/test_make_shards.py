@@ -57,7 +57,7 @@ def test_round_trip(folder):
 def run(monkeypatch, *args):
     """Run the tool in this process, which is quicker."""
     monkeypatch.setattr(sys, 'argv', ['make_shards.py', *map(str, args), '--num-workers', '0'])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.setattr(sys, 'path', [str(TOOLS), *sys.path])
     runpy.run_path(str(TOOLS / 'make_shards.py'), run_name='__main__')
 
 

@@ -3,7 +3,7 @@
 import torch
 from mmengine.hooks import CheckpointHook, LoggerHook, RuntimeInfoHook
 
-from ..registry import HOOKS
+from ...registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -9,10 +9,9 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from ..registry import DATASETS, HOOKS
-from ..visualization import draw_reconstructions, reconstruct_images
-from .paths import short_path
-from .wrappers import unwrap
+from ...registry import DATASETS, HOOKS
+from ...visualization import draw_reconstructions, reconstruct_images
+from ..common import short_path, unwrap
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import torch
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
 
-from coma_mm.engine.cli import build_runner, prepare, prepare_resuming
-from coma_mm.engine.whole_checkpoints import WholeFileBackend, is_whole, newest_whole_checkpoint
+from coma_mm.engine.checkpoint import WholeFileBackend, is_whole, newest_whole_checkpoint
+from coma_mm.engine.running import build_runner, prepare, prepare_resuming
 from coma_mm.files import whole_file
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'

@@ -3,8 +3,8 @@
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from ..registry import HOOKS
-from .paths import short_path
+from ...registry import HOOKS
+from ..common import short_path
 
 
 @HOOKS.register_module()

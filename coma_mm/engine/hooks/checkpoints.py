@@ -1,39 +1,18 @@
-"""Checkpoints that are never half there: written whole, kept until the next one is, and resumed only if undamaged."""
+"""What is done to checkpoints while a runner saves and loads them."""
 
-import logging
-import re
-import zipfile
-import zlib
 from collections import deque
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import BaseTTAModel
+from torch import nn
 
-from ..files import is_unfinished, whole_file
-from ..registry import HOOKS
-
-
-class WholeFileBackend(LocalBackend):
-    """Writes files whole or not at all, in place of mmengine's backend for local files."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes."""
-        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(filepath) as unfinished:
-            unfinished.write_bytes(obj)
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text."""
-        self.put(obj.encode(encoding), filepath)
-
-
-def write_files_whole() -> None:
-    """Have mmengine write local files, checkpoints above all, whole or not at all in this process."""
-    register_backend('local', WholeFileBackend, force=True, prefixes='')
+from ...files import is_unfinished, whole_file
+from ...models.pretrained import check_settings
+from ...registry import HOOKS
+from ..checkpoint import describe_backbone, load_exactly
+from ..common import unwrap
 
 
 @HOOKS.register_module()
@@ -101,37 +80,59 @@ class WholeCheckpointHook(CheckpointHook):
                 self.file_backend.rmtree(path)
 
 
-def checkpoint_folder(cfg: Config) -> Path:
-    """Return where a run keeps its checkpoints: its work dir, or a folder of that name in the hook's ``out_dir``."""
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    out_dir = hook.get('out_dir')
-    return Path(out_dir, Path(cfg.work_dir).name) if out_dir and out_dir != cfg.work_dir else Path(cfg.work_dir)
+@HOOKS.register_module()
+class ExactCheckpointHook(Hook):
+    """Makes the runner stop on a checkpoint that does not fit, where it would warn and go on.
 
-
-def newest_whole_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of the most epochs or iterations in a folder; name and pass over those that are damaged.
-
-    What ``last_checkpoint`` says is not asked: it may be older than the newest file, empty, or name another folder,
-    when a run has been killed, moved or copied.
+    ``tools/test.py`` adds it, and ``tools/train.py --resume``. Not meant for fine-tuning, which loads a part only.
     """
-    found = {}
-    for path in folder.glob('*.pth'):
-        if match := re.fullmatch(r'(?!best_)\w+_(\d+)', path.stem):
-            found[int(match[1]), path.stat().st_mtime_ns] = path
-    for _, path in sorted(found.items(), reverse=True):
-        if is_whole(path):
-            return path
-        print_log(f'{path} is damaged or was cut short; trying the one before', 'current', level=logging.WARNING)
-    return None
+
+    priority = 'VERY_LOW'  # after hooks that exchange weights, such as EMAHook
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Try the checkpoint."""
+        model = _plain_model(runner)
+        if hasattr(model, 'load_backbone'):  # it takes the backbone of any checkpoint
+            model.load_backbone(checkpoint, 'the checkpoint')
+            checkpoint['state_dict'] = model.state_dict()  # what the runner will load after this hook
+        else:
+            load_exactly(model, checkpoint)
 
 
-def is_whole(path: Path) -> bool:
-    """Say whether a file of ``torch.save`` is undamaged: it is a zip file, with a checksum (CRC-32) of each part."""
-    if path.is_dir():  # of a sharded model, a file for each rank
-        files = list(path.glob('*'))
-        return bool(files) and all(map(is_whole, files))
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
-        return False
+@HOOKS.register_module()
+class BackboneSettingsHook(Hook):
+    """Writes the backbone's settings into checkpoints, and compares them when one is loaded.
+
+    ``meta['backbone']`` is a JSON object of the arguments of the backbone's constructor: as the config gives them, with
+    those of the backbone's ``settings`` filled in, which later versions may have other defaults for. ``meta['scope']``
+    is the default scope that its type is meant in. ``tools/train.py`` and ``tools/test.py`` add this hook.
+    """
+
+    priority = 'LOWEST'  # after ExactCheckpointHook: other shapes say more
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Write."""
+        arguments, model = (runner.cfg.get('model') or {}).get('backbone'), _plain_model(runner)
+        if not isinstance(arguments, dict) or not hasattr(model, 'backbone'):
+            return
+        try:
+            settings = describe_backbone(arguments, model.backbone)
+        except TypeError:  # a config of Python objects, which is no plain data
+            return
+        checkpoint['meta'].update(backbone=settings, scope=runner.cfg.get('default_scope') or 'mmengine')
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Compare.
+
+        Raises:
+            ValueError: If a setting differs that changes what the weights compute.
+        """
+        model = _plain_model(runner)
+        if hasattr(model, 'backbone'):
+            check_settings(model.backbone, checkpoint, 'the checkpoint')
+
+
+def _plain_model(runner) -> nn.Module:
+    """Return a runner's model without what distributed training and test-time augmentation wrap it in."""
+    model = unwrap(runner.model)
+    return model.module if isinstance(model, BaseTTAModel) else model

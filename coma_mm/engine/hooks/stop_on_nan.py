@@ -4,7 +4,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import CheckpointHook, Hook
 
-from ..registry import HOOKS
+from ...registry import HOOKS
 
 NEVER = torch.iinfo(torch.int64).max
 

@@ -1,53 +1,27 @@
-"""What ``tools/train.py`` and ``tools/test.py`` have in common: OpenMMLab's options, and a config made ready to run."""
+"""From a config of any toolbox to a runner: made ready for this machine, for our tools and for resuming."""
 
 import atexit
 import difflib
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
-from .channels import check_channels
-from .checkpoint import read_checkpoints_safely
-from .paths import short_path
-from .whole_checkpoints import checkpoint_folder, newest_whole_checkpoint, write_files_whole
-from .wrappers import unwrap
+from ..files import shipped
+from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpoints_safely, write_files_whole
+from .checks import check_channels
+from .common import short_path, unwrap
 
 # Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
 UNSHARDED_HOOKS = ('EMAHook', 'KNNHook', 'ReconstructionHook')
-
-
-def make_parser(description: str) -> ArgumentParser:
-    """Return a parser of the options that both have."""
-    parser = ArgumentParser(description=description)
-    parser.add_argument('config', help='a config of mmpretrain, mmdet or mmseg')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: ./work_dirs/<name of the config>)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. train_dataloader.batch_size=64 "model.backbone.windows=[[4]*4,2]"',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # Given by torch.distributed.launch with older versions of torch; torchrun sets the variable itself.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    return parser
-
-
-def checkpoint_file(name: str) -> str:
-    """Check, as the ``type`` of an argument, that a checkpoint is there before anything is built or written."""
-    if '://' not in name and not Path(name).is_file():
-        raise ArgumentTypeError(f'there is no file {name}')
-    return name
 
 
 def read_config(path: str, options: dict | None = None) -> Config:
@@ -171,7 +145,7 @@ def _keep_checkpoints_whole(cfg: Config) -> None:
 def _near_matches(path: str) -> list[str]:
     """Return configs with names like that of ``path``: beside it, in ./configs, and where the tools come from."""
     wanted = Path(path)
-    roots = Path('configs'), Path(sys.argv[0]).resolve().parents[1] / 'configs'
+    roots = Path('configs'), shipped('configs')
     candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
     found = {}
     for config in sorted(candidates):

@@ -6,7 +6,7 @@ import time
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from ..registry import HOOKS
+from ...registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -1,9 +1,18 @@
-"""What a backbone returns against what the parts behind it were told, before the first image."""
+"""What does not fit is an error before the first step: channels, classes, data."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from torch import nn
+
+from ..registry import HOOKS
+from .common import unwrap
+
+# ---- what a backbone returns, and what the parts behind it were told ----
 
 
 def check_channels(model: nn.Module) -> None:
@@ -124,3 +133,136 @@ def _in_channels(part: nn.Module) -> int | list[int] | None:
     elif type(part).__name__ == 'ChannelMapper':
         channels = [conv.conv.in_channels for conv in part.convs]
     return list(channels) if isinstance(channels, Sequence) else channels
+
+
+# ---- classes of folders and of models ----
+
+
+def require_same_classes(one, other, names: tuple[str, str]) -> None:
+    """Raise if two data sets number different classes: a label of one would mean another class in the other.
+
+    Args:
+        one: A data set with ``classes`` in its ``metainfo``; without them there is nothing to check.
+        other: A data set to go with it.
+        names: What the error calls their images.
+
+    Raises:
+        ValueError: With the numbers of classes and the first ones that only one data set has.
+    """
+    classes, others = (dataset.metainfo.get('classes') for dataset in (one, other))
+    if classes is None or others is None or list(classes) == list(others):
+        return
+    different = sorted(set(classes) ^ set(others)) or ['their order']
+    raise ValueError(
+        f'the images {names[0]} have {len(classes)} classes, those {names[1]} {len(others)}, but labels need the same '
+        f'ones on both sides; they differ in {", ".join(different[:5])}{", ..." if len(different) > 5 else ""}. '
+        'Each sub-folder is a class; one without images may be empty'
+    )
+
+
+@HOOKS.register_module()
+class CheckClassesHook(Hook):
+    """Compares the number of classes in the data with that of a classifier of mmpretrain.
+
+    Raises:
+        ValueError: Before the first step, with both numbers and the options to write.
+    """
+
+    def before_train(self, runner) -> None:
+        """Check the training images, and those of validation against them."""
+        dataset = runner.train_loop.dataloader.dataset
+        self._check(runner, dataset)
+        if runner.val_loop is not None:
+            require_same_classes(dataset, runner.val_loop.dataloader.dataset, ('to train on', 'to validate on'))
+
+    def before_test(self, runner) -> None:
+        """Check the test images."""
+        self._check(runner, runner.test_loop.dataloader.dataset)
+
+    def _check(self, runner, dataset) -> None:
+        model = unwrap(runner.model)
+        classes = dataset.metainfo.get('classes')
+        if classes is None:
+            return
+        numbers = {
+            'model.head.num_classes': model.head.num_classes,
+            # None where labels are not mixed
+            'model.data_preprocessor.num_classes': getattr(model.data_preprocessor, 'num_classes', None),
+        }
+        wrong = {name: number for name, number in numbers.items() if number not in (None, len(classes))}
+        if wrong:
+            raise ValueError(
+                f'the data have {len(classes)} classes ({", ".join(classes[:3])}{", ..." if len(classes) > 3 else ""}),'
+                f' the model {next(iter(wrong.values()))}: add --cfg-options '
+                + ' '.join(f'{name}={len(classes)}' for name in wrong)
+            )
+
+
+# ---- data sets without images ----
+
+
+@contextmanager
+def explain_empty_data() -> Iterator[None]:
+    """Say which data set is empty where mmengine's says that it has "at least one array to concatenate".
+
+    Raises:
+        ValueError: With the data set's place.
+    """
+    try:
+        yield
+    except ValueError as error:
+        trace = error.__traceback__
+        while trace is not None:
+            dataset = trace.tb_frame.f_locals.get('self')
+            if isinstance(dataset, BaseDataset) and 'need at least one array' in str(error):
+                raise ValueError(
+                    f'{_describe(dataset)} has no image to use: either there is none with the right ending in its '
+                    'folder, or none is annotated with the classes of metainfo; see data_root, data_prefix, '
+                    'img_suffix, metainfo and filter_cfg of the data set in your config'
+                ) from None
+            trace = trace.tb_next
+        raise
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Looks for the first, middle and last image of each data set before it is used. The tools add it to all runs.
+
+    Raises:
+        FileNotFoundError: With the missing file and the settings that lead to it.
+    """
+
+    def before_train(self, runner) -> None:
+        """Check training and validation data."""
+        self._check(runner.train_dataloader, 'train_dataloader')
+        if runner.val_loop is not None:
+            self._check(runner.val_dataloader, 'val_dataloader')
+
+    def before_test(self, runner) -> None:
+        """Check test data."""
+        self._check(runner.test_dataloader, 'test_dataloader')
+
+    def _check(self, loader, name: str) -> None:
+        for dataset in _leaves(getattr(loader, 'dataset', None)):
+            if getattr(dataset, 'backend_args', None):  # not on this machine
+                continue
+            for index in sorted({0, len(dataset) // 2, len(dataset) - 1}):
+                path = dataset.get_data_info(index).get('img_path')
+                if path and '://' not in path and not os.path.exists(path):
+                    raise FileNotFoundError(
+                        f'{_describe(dataset)} lists {len(dataset)} images, but there is no {path}; set '
+                        f'{name}.dataset.data_root and data_prefix to where the images are'
+                    )
+
+
+def _leaves(dataset) -> list[BaseDataset]:
+    """Return the data sets inside wrappers that repeat or join them."""
+    if isinstance(dataset, BaseDataset):
+        return [dataset] if len(dataset) else []
+    children = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    return [leaf for child in children if child is not None for leaf in _leaves(child)]
+
+
+def _describe(dataset: BaseDataset) -> str:
+    place = getattr(dataset, 'ann_file', '') or (getattr(dataset, 'data_prefix', None) or {}).get('img_path')
+    return f'{type(dataset).__name__}({place or getattr(dataset, "data_root", "")})'

@@ -9,11 +9,11 @@ from mmengine.structures import BaseDataElement
 from mmengine.utils import get_object_from_string
 from torch.utils.data import DataLoader, Dataset
 
-from ..evaluation import NearestNeighbours, collect_features
-from ..models import FeatureExtractor
-from ..registry import DATASETS, HOOKS
-from .check_classes_hook import require_same_classes
-from .wrappers import unwrap
+from ...evaluation import NearestNeighbours, collect_features
+from ...models import FeatureExtractor
+from ...registry import DATASETS, HOOKS
+from ..checks import require_same_classes
+from ..common import unwrap
 
 
 @HOOKS.register_module()

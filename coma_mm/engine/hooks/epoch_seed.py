@@ -3,8 +3,8 @@
 import numpy as np
 from mmengine.hooks import Hook
 
-from ..datasets.seeding import EpochSeededDataset, seed_generators
-from ..registry import HOOKS
+from ...datasets.seeding import EpochSeededDataset, seed_generators
+from ...registry import HOOKS
 
 
 @HOOKS.register_module()

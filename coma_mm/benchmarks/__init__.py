@@ -1,0 +1,1 @@
+"""What tools/benchmark.py compares (workloads) and how it measures (timing); its suites: cli/benchmark.py."""

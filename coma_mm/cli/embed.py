@@ -1,0 +1,133 @@
+"""Write the features of images, one vector each, to a file that numpy reads: features, paths, labels and classes."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.utils import ProgressBar
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset
+
+from ..datasets import UnreadableImageError, read_image
+from ..datasets.folder import find_named_images
+from ..engine.running import read_config
+from ..evaluation import collect_features
+from ..files import whole_file
+from ..models import FeatureExtractor, read_checkpoint
+from .options import checkpoint_file
+
+
+def parse_args() -> Namespace:
+    """Parse the options."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='any config with a backbone: pre-training, classification, detection, ...')
+    parser.add_argument('checkpoint', type=checkpoint_file, help='any that holds the backbone')
+    parser.add_argument('images', nargs='+', help='image files, and folders of them; sub-folders are classes')
+    parser.add_argument('--out', default='features.npz', help='(%(default)s)')
+    parser.add_argument(
+        '--pool',
+        choices=['mean', 'flat'],
+        default='mean',
+        help='mean of the last map, or all its positions side by side for images that are aligned (%(default)s)',
+    )
+    parser.add_argument(
+        '--size', type=int, help="scale images to this side in pixels (the backbone's img_size, or 224)"
+    )
+    parser.add_argument('--batch-size', type=int, default=64, help='(%(default)s)')
+    parser.add_argument('--num-workers', type=int, default=4, help='processes that read images (%(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings')
+    args = parser.parse_args()
+    if not args.out.endswith('.npz'):
+        parser.error(f'give --out a name that ends in .npz, not {args.out}')
+    if not Path(args.out).absolute().parent.is_dir():
+        parser.error(f'there is no folder {Path(args.out).parent}')
+    return args
+
+
+def find_class(name: str, path: str) -> str | None:
+    """Return the first sub-folder on the way from a folder that was named to an image."""
+    parts = Path(path).relative_to(name).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+class Images(Dataset):
+    """Images as tensors ``(3, H, W)``: the largest part of their shape in the middle, scaled to one size."""
+
+    def __init__(self, paths: list[str], height: int, width: int):
+        self.paths = paths
+        self.size = width, height
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | None]:
+        try:
+            image = Image.fromarray(read_image(self.paths[index]))
+        except UnreadableImageError as error:
+            print(f'skipped {error}', file=sys.stderr, flush=True)
+            return index, None
+        image = ImageOps.fit(image, self.size, Image.Resampling.BICUBIC)
+        return index, torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:
+    """Build the backbone with the normalisation that the config trains it with."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if not (cfg.get('model') or {}).get('backbone'):
+        raise ValueError(f'{cfg.filename} has no model.backbone')
+    settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    # Images come in RGB here. Pipelines that read BGR and leave it so have trained a backbone for that.
+    reads_bgr = "'LoadImageFromFile'" in str(cfg.get('train_dataloader') or cfg.get('test_dataloader'))
+    turns = any(settings.get(name) for name in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
+    preprocessor = dict(
+        type='mmengine.ImgDataPreprocessor',
+        mean=settings.get('mean'),
+        std=settings.get('std'),
+        rgb_to_bgr=reads_bgr != turns,
+    )
+    return FeatureExtractor(cfg.model.backbone, pool, preprocessor)
+
+
+def main() -> None:
+    """Extract."""
+    args = parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    named = find_named_images(args.images)
+    paths, classes = [path for _, path in named], [find_class(*pair) for pair in named]
+    model = build_extractor(cfg, args.pool == 'mean')
+    model.load_backbone(read_checkpoint(args.checkpoint), args.checkpoint)
+    model = model.to(args.device).eval()
+
+    size = args.size or cfg.model.backbone.get('img_size', 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    loader = DataLoader(
+        Images(paths, height, width),
+        args.batch_size,
+        num_workers=min(args.num_workers, len(paths) // args.batch_size),
+        collate_fn=list,
+    )
+    read, progress = [], ProgressBar(len(paths))
+
+    def batches():
+        for items in loader:
+            items, count = [item for item in items if item[1] is not None], len(items)
+            read.extend(index for index, _ in items)
+            if items:
+                yield dict(inputs=torch.stack([image for _, image in items]))
+            progress.update(count)
+
+    features, _ = collect_features(model, batches())
+    arrays = dict(features=features.float().cpu().numpy(), paths=np.array([paths[i] for i in read]))
+    classes = [classes[i] for i in read]
+    if all(classes):
+        arrays['classes'], arrays['labels'] = np.unique(classes, return_inverse=True)
+    with whole_file(args.out) as unfinished:
+        np.savez(unfinished, **arrays)
+    of_classes = f' of {len(arrays["classes"])} classes' if 'classes' in arrays else ', without labels'
+    print(f'\n{len(read)} images{of_classes}, {features.shape[1]} features each')
+    print(f'written to {args.out}')

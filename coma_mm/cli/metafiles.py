@@ -1,0 +1,99 @@
+"""Write model-index.yml and configs/*/metafile.yml, which ``mim search`` and mmpretrain's ModelHub read.
+
+All that is in them comes from elsewhere: the configs and the text on top of them, the counts of docs/benchmarks, and
+the files in weights.
+"""
+
+import ast
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+from ..files import PACKAGE, whole_file
+
+FOLDERS = ('pretrain', 'cls', 'det', 'seg')
+TASKS = dict(
+    pretrain='Self-Supervised Pre-Training',
+    cls='Image Classification',
+    det='Instance Segmentation',
+    seg='Semantic Segmentation',
+)
+DATA = dict(in1k='ImageNet-1k', coco='COCO', ade20k='ADE20K', digits="scikit-learn's digits", cifar10='CIFAR-10')
+COLLECTION = dict(
+    Name='CoMA',
+    Metadata=dict(Architecture=['DyViT']),
+    Paper=dict(
+        Title='CoMA: Complementary Masking and Hierarchical Dynamic Multi-Window Self-Attention in a Unified '
+        'Pre-training Framework',
+        URL='https://arxiv.org/abs/2511.05929',
+    ),
+    README='README.md',
+)
+NOTE = '# Written by tools/metafiles.py\n'
+
+
+def describe(path: Path, counts: dict) -> dict:
+    """Return a config's entry."""
+    cfg, folder = Config.fromfile(path), path.parent.name
+    train, data = cfg.get('train_cfg') or {}, path.stem.split('_')[-1].split('-')[0]
+    metadata = {
+        'Description': ast.get_docstring(ast.parse(path.read_text())).partition('\n\n')[0].replace('\n', ' '),
+        'Epochs': train.get('max_epochs'),
+        'Iterations': train.get('max_iters'),
+        'Batch Size': (cfg.get('auto_scale_lr') or {}).get('base_batch_size'),
+        'Training Data': DATA.get(data, 'any images'),
+        **count(cfg.model, counts),
+    }
+    name = path.stem.removeprefix('coma_')
+    weights = f'coma_mm://{name}' if (PACKAGE.parent / 'weights' / f'{name}.safetensors').is_file() else None
+    return {
+        'Name': path.stem,
+        'In Collection': 'CoMA',
+        'Metadata': {key: value for key, value in metadata.items() if value is not None},
+        'Results': [dict(Task=TASKS[folder], Dataset=metadata['Training Data'], Metrics={})] if weights else None,
+        'Weights': weights,
+        'Config': path.relative_to(PACKAGE.parent).as_posix(),
+    }
+
+
+def count(model: dict, counts: dict) -> dict:
+    """Return parameters and operations of the backbone on an image of 224 px, where they have been counted."""
+    backbone = model.get('backbone') or {}
+    if backbone.get('type') != 'coma_mm.DyViT' or {'attention', 'windows', 'kv_conv', 'patch_size'} & set(backbone):
+        return {}
+    arch, columns = backbone.get('arch', 'base'), counts['tables']['variants']['columns']
+    if arch not in columns['parameters (M)']:
+        return {}
+    return {
+        'Parameters': round(columns['parameters (M)'][arch] * 1e6),
+        'FLOPs': round(columns['GMACs at 224 x 224'][arch] * 1e9),
+    }
+
+
+def main() -> None:
+    """Write."""
+    parser = ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--check', action='store_true', help='write nothing, fail if a file differs')
+    check = parser.parse_args().check
+    counts = json.loads((PACKAGE.parent / 'docs/benchmarks/counts.json').read_text())
+    texts = {'model-index.yml': dict(Import=[f'configs/{folder}/metafile.yml' for folder in FOLDERS])}
+    for folder in FOLDERS:
+        paths = sorted((PACKAGE.parent / 'configs' / folder).glob('*.py'))
+        collection = dict(Collections=[COLLECTION]) if folder == FOLDERS[0] else {}
+        texts[f'configs/{folder}/metafile.yml'] = collection | dict(Models=[describe(path, counts) for path in paths])
+    stale = []
+    for name, content in texts.items():
+        path, text = PACKAGE.parent / name, NOTE + yaml.safe_dump(content, sort_keys=False, width=120)
+        if path.is_file() and path.read_text() == text:
+            continue
+        stale.append(name)
+        if not check:
+            with whole_file(path) as unfinished:
+                unfinished.write_text(text)
+    if check and stale:
+        sys.exit(f'error: {", ".join(stale)} differ from configs and counts; run tools/metafiles.py')
+    print(f'written: {", ".join(stale) or "nothing, all is as it should be"}')

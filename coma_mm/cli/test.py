@@ -1,0 +1,81 @@
+"""Evaluate a checkpoint: any config of mmpretrain, mmdetection or mmsegmentation, this package's included."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import METRICS
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from ..engine.checks import explain_empty_data
+from ..engine.running import (
+    build_runner,
+    leave_distributed,
+    prepare,
+    require_matching_checkpoint,
+)
+from .options import checkpoint_file, make_parser
+
+
+def parse_args() -> Namespace:
+    """Parse the options of OpenMMLab's test.py."""
+    parser = make_parser(__doc__)
+    parser.add_argument('checkpoint', type=checkpoint_file)
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
+    parser.add_argument('--show-dir', help='draw the predictions into this folder')
+    parser.add_argument(
+        '--tta', action='store_true', help="test-time augmentation with the config's tta_model and tta_pipeline"
+    )
+    args = parser.parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error('--out writes a pickle: give a name that ends in .pkl')
+    return args
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Turn on the toolbox's own hook for pictures of predictions; each of the three has other names for the same."""
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None:
+        sys.exit('error: --show-dir needs default_hooks.visualization in the config')
+    folder = str(Path(folder).resolve())
+    if cfg.default_scope == 'mmpretrain':
+        hook.update(enable=True, interval=1, out_dir=folder)
+    elif cfg.default_scope == 'mmdet':
+        hook.update(draw=True, test_out_dir=folder)
+    else:
+        hook.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = folder
+
+
+def augment(cfg: Config) -> None:
+    """Wrap the model and exchange the pipeline for test-time augmentation."""
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        sys.exit('error: --tta needs tta_model and tta_pipeline in the config')
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+
+
+@record  # so that the summary of torchrun ends with the error, not with a hint how to see it
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    cfg = prepare(args)
+    if not cfg.get('test_dataloader'):
+        sys.exit(f'error: {args.config} has no test_dataloader, so there is nothing to evaluate')
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    require_matching_checkpoint(cfg)
+    if args.show_dir:
+        draw_predictions(cfg, args.show_dir)
+    if args.tta:
+        augment(cfg)
+    runner = build_runner(cfg)
+    if args.out:
+        kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+        runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=args.out)))
+    with explain_empty_data():
+        runner.test()
+    leave_distributed()

@@ -1,0 +1,76 @@
+"""Show what a pre-trained model makes of images: what each branch sees, the assembled reconstruction, the error."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from PIL import Image, ImageOps
+
+from ..datasets import read_image
+from ..datasets.folder import find_named_images
+from ..engine import load_exactly
+from ..engine.running import read_config
+from ..models import read_checkpoint
+from ..visualization import draw_reconstructions, reconstruct_images
+from .options import checkpoint_file
+
+
+def parse_args() -> Namespace:
+    """Parse the options."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='a pre-training config')
+    parser.add_argument('checkpoint', type=checkpoint_file, help='of that config')
+    parser.add_argument('images', nargs='+', help='image files, and folders of them')
+    parser.add_argument('--out', default='reconstruction.png', help='(%(default)s)')
+    parser.add_argument('--max-images', type=int, default=16, help='rows of the picture, at most (%(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of the masks (%(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings')
+    return parser.parse_args()
+
+
+def build_mask_transform(cfg: Config):
+    """Build the mask transform of the training pipeline, which also knows the size of the images."""
+
+    def find(node):
+        if isinstance(node, dict) and str(node.get('type')).endswith('ComplementaryMask'):
+            return node
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        return next((found for found in map(find, children) if found), None)
+
+    transform = find(cfg.get('train_dataloader'))
+    if transform is None:
+        raise ValueError(f'{cfg.filename} is no pre-training config: its training pipeline draws no ComplementaryMask')
+    return TRANSFORMS.build(transform)
+
+
+def main() -> None:
+    """Draw."""
+    args = parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    transform = build_mask_transform(cfg)
+    paths = [Path(path) for _, path in find_named_images(args.images)]
+    if len(paths) > args.max_images:
+        print(f'drawing the first {args.max_images} of {len(paths)} images')
+        paths = paths[: args.max_images]
+    height, width = transform.input_size
+    # The largest part of the shape of training in the middle of the image, scaled to that size.
+    images = [Image.fromarray(read_image(path)) for path in paths]
+    images = [ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC) for image in images]
+    images = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images])
+    np.random.seed(args.seed)
+    mask = torch.stack([torch.from_numpy(transform({})['mask']) for _ in paths])
+
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model)
+    load_exactly(model, read_checkpoint(args.checkpoint), args.checkpoint)
+    names = [path.name for path in paths]
+    result = reconstruct_images(model.to(args.device), images, mask)
+    draw_reconstructions(result, args.out, names)
+    print(result.report(names))
+    print(f'written to {args.out}')
