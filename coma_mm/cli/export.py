@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from .. import __version__
 from ..engine.checkpoint import describe_backbone
 from ..engine.running import read_config
 from ..files import whole_file
 from ..models import load_backbone, read_checkpoint
 from ..models.pretrained import read_config_text, read_settings
+from ..version import __version__
 from .options import checkpoint_file
 
 # What may be built of what a checkpoint says, without asking: classes that only compute, by where they are defined.
