@@ -65,13 +65,20 @@ OUR_OPTIMIZER = dict(
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 BASE = dict(arch='base')
-# DyViT-B with other settings, to compare with.
-FEWER = dict(dims=(128, 256, 512, 1024), depths=(1, 1, 12, 2), heads=(4, 8, 8, 16))
+# DyViT-B with other settings, to compare with. Heads of 32 channels are those of stages 1 and 2.
+SMALL_HEADS = (4, 8, 8, 16)
 SINGLE = ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)
+
+
+def _arch(depths: tuple[int, ...], heads: tuple[int, ...]) -> dict:
+    return dict(dims=(128, 256, 512, 1024), depths=depths, heads=heads)
+
+
 VARIANTS = {
-    'DyViT-B, depths 1 1 12 2': dict(arch=FEWER),
-    'DyViT-B, one window per head': dict(arch='base', windows=SINGLE),
-    'DyViT-B, depths 1 1 12 2, one window per head': dict(arch=FEWER, windows=SINGLE),
+    'DyViT-B, depths 1 1 12 2': dict(arch=_arch((1, 1, 12, 2), (2, 4, 8, 16))),
+    'DyViT-B, heads of 32 channels': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS)),
+    'DyViT-B, heads of 32 channels, one window each': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS), windows=SINGLE),
+    'DyViT-B at first': dict(arch=_arch((1, 1, 12, 2), SMALL_HEADS), windows=SINGLE),
 }
 MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'

@@ -8,5 +8,5 @@ Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
 
 _base_ = 'coma_dyvit-b_msa_in1k.py'
 model = dict(
-    backbone=dict(arch=dict(_delete_=True, dims=(128, 256, 512, 1024), depths=(1, 1, 9, 2), heads=(4, 8, 8, 16))),
+    backbone=dict(arch=dict(_delete_=True, dims=(128, 256, 512, 1024), depths=(1, 1, 9, 2), heads=(2, 4, 8, 16))),
 )
