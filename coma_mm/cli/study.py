@@ -6,6 +6,7 @@ and repeated at any time. Results are lines of docs/evidence/NAME.jsonl.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,7 @@ def main() -> None:
         return
     if args.data:
         os.environ[study.data] = os.path.abspath(args.data)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped by a signal; the same command goes on'))  # its cell, too
     with locked(name) as lock:
         run_cells(cells, results, args.minutes, lock)
 
