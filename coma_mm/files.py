@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,17 @@ def shipped(folder: str) -> Path:
 
 
 @contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Have the system's errors name ``path`` where they name no file, or an unfinished one, as when a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or not (error.filename is None or is_unfinished(Path(os.fsdecode(error.filename)))):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """Lend a name beside ``path``, with the same ending, to write to; what lies there becomes ``path`` at the end.
 
@@ -25,12 +37,30 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     unfinished = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
     try:
-        yield unfinished
-        _sync(unfinished)
-        unfinished.replace(path)
-        _sync(path.parent)
+        with naming(path):
+            yield unfinished
+            _sync(unfinished)
+            unfinished.replace(path)
+            _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise unless files can be made in a folder, or in the one that it will have to be made in.
+
+    Raises:
+        ValueError: With the folder and the reason.
+    """
+    path = folder.absolute()
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        reason = (
+            f'{existing} is a file' if existing.is_file() else f'{existing} cannot be written to ({error.strerror})'
+        )
+        raise ValueError(f'nothing can be written in {folder}: {reason}; choose another folder') from None
 
 
 def is_unfinished(path: Path) -> bool:

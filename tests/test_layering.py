@@ -6,6 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 FLOW = [
+    'arguments',
     'masking',
     'files',
     'registry',
@@ -24,11 +25,11 @@ FLOW = [
 ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'safetensors'}}
 # What each folder may import of ours: itself and these.
 FOLDERS = {
-    'models': {'masking', 'registry', 'files'},
-    'datasets': {'masking', 'registry', 'files'},
-    'evaluation': {'masking', 'registry', 'models'},
+    'models': {'arguments', 'masking', 'registry', 'files'},
+    'datasets': {'arguments', 'masking', 'registry', 'files'},
+    'evaluation': {'arguments', 'masking', 'registry', 'models'},
     'visualization': {'registry', 'files', 'evaluation', 'models'},
-    'engine': {'registry', 'files', 'datasets', 'evaluation', 'visualization', 'models'},
+    'engine': {'arguments', 'registry', 'files', 'datasets', 'evaluation', 'visualization', 'models'},
     'benchmarks': {'masking', 'registry', 'files', 'datasets', 'models'},
     'study': {
         'masking',
@@ -43,6 +44,7 @@ FOLDERS = {
         'benchmarks',
     },
     'cli': {
+        'arguments',
         'version',
         'masking',
         'files',

@@ -14,6 +14,10 @@ fi
 CONFIG=$1
 CHECKPOINT=$2
 GPUS=$3
+if ! [[ $GPUS =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: GPUS must be a whole number >= 1, got $GPUS" >&2
+    exit 2
+fi
 PYTHON=${PYTHON:-python}
 NNODES=${NNODES:-1}
 if [ "$NNODES" = 1 ] && [ -z "${PORT:-}" ]; then # any free one, so that several runs fit on one machine

@@ -13,6 +13,10 @@ USAGE
 fi
 CONFIG=$1
 GPUS=$2
+if ! [[ $GPUS =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: GPUS must be a whole number >= 1, got $GPUS" >&2
+    exit 2
+fi
 PYTHON=${PYTHON:-python}
 NNODES=${NNODES:-1}
 if [ "$NNODES" = 1 ] && [ -z "${PORT:-}" ]; then # any free one, so that several runs fit on one machine

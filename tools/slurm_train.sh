@@ -21,6 +21,12 @@ if [ $# -gt 0 ] && [[ $1 != -* ]]; then
     shift
 fi
 GPUS=${GPUS:-8}
+for NUMBER in "$GPUS" "${GPUS_PER_NODE:-1}" "${CPUS_PER_TASK:-1}"; do
+    if ! [[ $NUMBER =~ ^[1-9][0-9]*$ ]]; then
+        echo "error: GPUS, GPUS_PER_NODE and CPUS_PER_TASK must be whole numbers >= 1, got $NUMBER" >&2
+        exit 2
+    fi
+done
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 
 # SRUN_ARGS is several words, so it stays without quotes.

@@ -1,6 +1,5 @@
 """The commands, one module each; ``tools/*.py`` start them."""
 
-import sys
 from importlib import import_module
 
 from ..environment import prepare_cpu
@@ -12,11 +11,16 @@ def run(command: str) -> None:
     """Run a command with the arguments of this process; what cannot be done ends it with one line that says why."""
     if command not in TIMED:
         prepare_cpu()  # before torch is loaded
-    main = import_module(f'.{command}', __name__).main
-    if command in ('train', 'test'):  # for torchrun, the error itself
-        main()
-        return
     try:
-        main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
+        import_module(f'.{command}', __name__).main()
+    except SystemExit as stop:
+        if not isinstance(stop.code, str):
+            raise
+        error = stop
+    except (Exception, KeyboardInterrupt) as raised:
+        error = raised
+    else:
+        return
+    from .errors import finish  # here: it is not needed otherwise
+
+    finish(error, command)

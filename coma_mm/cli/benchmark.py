@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -50,8 +50,9 @@ from ..engine import KNNHook
 from ..engine.flops import count_flops
 from ..environment import keep_memory
 from ..evaluation import NearestNeighbours
-from ..files import PACKAGE, shipped
+from ..files import PACKAGE, shipped, whole_file
 from ..models import DyViT, ViTDecoder
+from .options import ArgumentParser, at_least, output_file
 
 
 def parse_args() -> Namespace:
@@ -62,16 +63,18 @@ def parse_args() -> Namespace:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
     parser.add_argument('--precision', choices=DTYPES, default='fp32', help='of autocast (%(default)s)')
     parser.add_argument('--compile', action='store_true', help='torch.compile: ours by block, all others as a whole')
-    parser.add_argument('--batch', type=int, default=8, help='images (%(default)s)')
-    parser.add_argument('--size', type=int, default=224, help='side of the images in pixels (%(default)s)')
+    parser.add_argument('--batch', type=at_least(1), default=8, help='images (%(default)s)')
+    parser.add_argument('--size', type=at_least(1), default=224, help='side of the images in pixels (%(default)s)')
     parser.add_argument(
         '--data', metavar='FOLDER', help='JPEGs for the suite data (default: bundled photos, 500 x 375)'
     )
-    parser.add_argument('--rounds', type=int, default=9, help='rounds that count; one more warms up (%(default)s)')
-    parser.add_argument('--json', metavar='OUT', help='write results, machine and versions to this file')
+    parser.add_argument(
+        '--rounds', type=at_least(1), default=9, help='rounds that count; one more warms up (%(default)s)'
+    )
+    parser.add_argument(
+        '--json', type=output_file, metavar='OUT', help='write results, machine and versions to this file'
+    )
     args = parser.parse_args()
-    if args.json and not Path(args.json).absolute().parent.is_dir():
-        parser.error(f'there is no folder {Path(args.json).parent}')
     if args.data and not Path(args.data).is_dir():
         parser.error(f'there is no folder {args.data}')
     return args
@@ -404,4 +407,5 @@ def main() -> None:
         if is_cuda(args):
             torch.cuda.empty_cache()  # or processes of the next suite find no memory
         if args.json:
-            Path(args.json).write_text(json.dumps(results, indent=1) + '\n')
+            with whole_file(args.json) as unfinished:
+                unfinished.write_text(json.dumps(results, indent=1) + '\n')

@@ -1,12 +1,12 @@
 """Write the features of images, one vector each, to a file that numpy reads: features, paths, labels and classes."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from PIL import Image, ImageOps
@@ -18,7 +18,7 @@ from ..engine.running import read_config
 from ..evaluation import collect_features
 from ..files import whole_file
 from ..models import FeatureExtractor, read_checkpoint
-from .options import checkpoint_file
+from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, output_file
 
 
 def parse_args() -> Namespace:
@@ -27,7 +27,7 @@ def parse_args() -> Namespace:
     parser.add_argument('config', help='any config with a backbone: pre-training, classification, detection, ...')
     parser.add_argument('checkpoint', type=checkpoint_file, help='any that holds the backbone')
     parser.add_argument('images', nargs='+', help='image files, and folders of them; sub-folders are classes')
-    parser.add_argument('--out', default='features.npz', help='(%(default)s)')
+    parser.add_argument('--out', type=output_file, default='features.npz', help='(%(default)s)')
     parser.add_argument(
         '--pool',
         choices=['mean', 'flat'],
@@ -35,17 +35,15 @@ def parse_args() -> Namespace:
         help='mean of the last map, or all its positions side by side for images that are aligned (%(default)s)',
     )
     parser.add_argument(
-        '--size', type=int, help="scale images to this side in pixels (the backbone's img_size, or 224)"
+        '--size', type=at_least(1), help="scale images to this side in pixels (the backbone's img_size, or 224)"
     )
-    parser.add_argument('--batch-size', type=int, default=64, help='(%(default)s)')
-    parser.add_argument('--num-workers', type=int, default=4, help='processes that read images (%(default)s)')
+    parser.add_argument('--batch-size', type=at_least(1), default=64, help='(%(default)s)')
+    parser.add_argument('--num-workers', type=at_least(0), default=4, help='processes that read images (%(default)s)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings')
+    add_overrides(parser)
     args = parser.parse_args()
     if not args.out.endswith('.npz'):
         parser.error(f'give --out a name that ends in .npz, not {args.out}')
-    if not Path(args.out).absolute().parent.is_dir():
-        parser.error(f'there is no folder {Path(args.out).parent}')
     return args
 
 

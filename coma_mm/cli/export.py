@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from ..files import whole_file
 from ..models import load_backbone, read_checkpoint
 from ..models.pretrained import read_config_text, read_settings
 from ..version import __version__
-from .options import checkpoint_file
+from .options import ArgumentParser, checkpoint_file, output_file
 
 # What may be built of what a checkpoint says, without asking: classes that only compute, by where they are defined.
 SCOPES = ('coma_mm', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')
@@ -37,14 +38,12 @@ def parse_args() -> Namespace:
         'DyViT(arch).load_state_dict(torch.load(OUT, weights_only=True)["state_dict"]).',
     )
     parser.add_argument('checkpoint', type=checkpoint_file, help='of pre-training or of any model with a backbone')
-    parser.add_argument('out', help='a name that ends in .pth or .safetensors')
+    parser.add_argument('out', type=output_file, help='a name that ends in .pth or .safetensors')
     parser.add_argument('--config', help='if the checkpoint does not tell its backbone: the config that does')
     parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
     args = parser.parse_args()
     if not args.out.endswith(('.pth', '.safetensors')):
         parser.error(f'give a name that ends in .pth or .safetensors, not {args.out}')
-    if not Path(args.out).absolute().parent.is_dir():
-        parser.error(f'there is no folder {Path(args.out).parent}')
     return args
 
 
@@ -107,11 +106,18 @@ def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str]) -> 
     """Write the file that the name's ending asks for."""
     with whole_file(path) as unfinished:
         if path.endswith('.pth'):
-            torch.save(dict(state_dict=weights, meta=meta), unfinished)
+            content = BytesIO()  # torch, too, would hide what the system says of a full disk
+            torch.save(dict(state_dict=weights, meta=meta), content)
+            unfinished.write_bytes(content.getbuffer())
         else:
-            from safetensors.torch import save_file
+            write_safetensors(unfinished, weights, meta)
 
-            save_file(weights, unfinished, metadata=meta)
+
+def write_safetensors(path: Path, weights: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
+    """Write such a file; where that fails, with the system's own reason, which the library words differently."""
+    from safetensors.torch import save
+
+    path.write_bytes(save(weights, metadata=meta))
 
 
 def main() -> None:

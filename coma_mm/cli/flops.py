@@ -2,13 +2,13 @@
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.utils import get_installed_path
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from ..engine.flops import count_flops
 from ..engine.running import read_config
-from ..files import shipped
+from ..files import shipped, whole_file
 from ..masking import num_hidden, unit_grid
 from ..models import CoMA, DyViT
 from ..models.dyvit import ARCHITECTURES, Block
+from .options import ArgumentParser, add_overrides, at_least, output_file
 
 PARAMETERS = 'parameters (M)'
 
@@ -28,18 +29,21 @@ def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('config', nargs='?', help='any mm config with a backbone; if left out, all DyViT variants')
-    parser.add_argument('--shape', nargs='+', type=int, default=[224], metavar='PIXELS', help='height [width] (224)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings')
     parser.add_argument(
-        '--json', metavar='OUT', help='write this, and all else that the documents count (2 minutes; needs mmseg)'
+        '--shape', nargs='+', type=at_least(1), default=[224], metavar='PIXELS', help='height [width] (224)'
+    )
+    add_overrides(parser)
+    parser.add_argument(
+        '--json',
+        type=output_file,
+        metavar='OUT',
+        help='write this, and all else that the documents count (2 minutes; needs mmseg)',
     )
     args = parser.parse_args()
     if len(args.shape) > 2:
         parser.error('--shape takes a height and perhaps a width')
     if args.json and (args.config or args.shape != [224]):
         parser.error('--json goes without a config and a shape: it counts what is in the documents')
-    if args.json and not Path(args.json).absolute().parent.is_dir():
-        parser.error(f'there is no folder {Path(args.json).parent}')
     args.shape = args.shape[0], args.shape[-1]
     return args
 
@@ -271,6 +275,7 @@ def main() -> None:
     elif args.json:
         tables = count_documented()
         print_table(tables['variants'])
-        Path(args.json).write_text(json.dumps(dict(tables=tables), indent=1) + '\n')
+        with whole_file(args.json) as unfinished:
+            unfinished.write_text(json.dumps(dict(tables=tables), indent=1) + '\n')
     else:
         print_table(count_variants(args.shape))

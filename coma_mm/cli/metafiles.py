@@ -7,13 +7,13 @@ the files in weights.
 import ast
 import json
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 
 import yaml
 from mmengine.config import Config
 
 from ..files import PACKAGE, whole_file
+from .options import ArgumentParser
 
 FOLDERS = ('pretrain', 'cls', 'det', 'seg')
 TASKS = dict(

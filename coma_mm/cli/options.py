@@ -1,21 +1,81 @@
 """Options that several commands have."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+import argparse
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from mmengine.config import DictAction
 
+from ..files import require_writable
+from .errors import TRACEBACK, UsageError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """The standard library's, with the option that all commands have."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.add_argument(
+            TRACEBACK,
+            action='store_true',
+            default=argparse.SUPPRESS,  # it is no setting of what is done
+            help='show where an error comes from, above the line that says what it is',
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what ends a command with its usage and the reason.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f'{self.format_usage()}error: {message}')
+
+
+class Overrides(DictAction):
+    """mmengine's action for ``KEY=VALUE``, which says what it cannot read."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Read."""
+        for text in values:
+            key, equals, value = text.partition('=')
+            if not key or not equals:
+                parser.error(f'{option_string} takes KEY=VALUE, but {text!r} has no {"KEY" if equals else "="}')
+            if not _is_readable(value):
+                parser.error(
+                    f'{option_string} cannot read {text!r}: write lists as "{key}=[1,2]", and each key of a dict by '
+                    f'itself, as {key}.KEY=VALUE'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
+def _is_readable(value: str) -> bool:
+    """Say whether mmengine reads a value as what it looks like: it takes no dicts, and some for plain text."""
+    if re.search(r'(^|[\s\[(,])dict\(|^\s*\{.*:.*\}\s*$', value):
+        return False
+    try:
+        Overrides._parse_iterable(value)
+    except (AssertionError, IndexError, RecursionError, ValueError):
+        return False
+    opened = {'[': ']', '(': ')'}.get(value.strip()[:1])
+    return opened is None or value.strip().endswith(opened) or ',' in value
+
+
+def add_overrides(parser: argparse.ArgumentParser, **kwargs) -> None:
+    """Add ``--cfg-options``."""
+    kwargs.setdefault('help', 'override settings')
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', **kwargs)
+
 
 def make_parser(description: str) -> ArgumentParser:
-    """Return a parser of the options that both have."""
+    """Return a parser of the options that training and testing have."""
     parser = ArgumentParser(description=description)
     parser.add_argument('config', help='a config of mmpretrain, mmdet or mmseg')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: ./work_dirs/<name of the config>)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
+    add_overrides(
+        parser,
         help='override settings of the config, e.g. train_dataloader.batch_size=64 "model.backbone.windows=[[4]*4,2]"',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -24,8 +84,54 @@ def make_parser(description: str) -> ArgumentParser:
     return parser
 
 
+# ---- types of arguments: what is wrong is said before anything is built or written ----
+
+
 def checkpoint_file(name: str) -> str:
-    """Check, as the ``type`` of an argument, that a checkpoint is there before anything is built or written."""
-    if '://' not in name and not Path(name).is_file():
+    """Check that a checkpoint is there, and is none of those files that are taken for one by mistake."""
+    if '://' in name:
+        return name
+    if not Path(name).is_file():
         raise ArgumentTypeError(f'there is no file {name}')
+    if name.endswith(('.py', '.yaml', '.yml', '.json')):
+        raise ArgumentTypeError(f'{name} is a config, but a checkpoint is wanted in its place; mind the order')
+    return name
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers of ``least`` and more."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < least:
+            raise ArgumentTypeError(f'must be a whole number >= {least}, got {text}')
+        return number
+
+    return read
+
+
+def output_file(name: str) -> str:
+    """Check that a file can be written in its folder, which is there."""
+    if not Path(name).absolute().parent.is_dir():
+        raise ArgumentTypeError(f'there is no folder {Path(name).parent}')
+    return output_path(name)
+
+
+def output_path(name: str) -> str:
+    """Check that a file can be written in its folder, which may have to be made."""
+    if Path(name).is_dir():
+        raise ArgumentTypeError(f'{name} is a folder, but the name of a file is wanted')
+    output_folder(str(Path(name).parent))
+    return name
+
+
+def output_folder(name: str) -> str:
+    """Check that a folder can be made, or written into if it is there."""
+    try:
+        require_writable(Path(name))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
     return name

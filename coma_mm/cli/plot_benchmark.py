@@ -2,7 +2,7 @@
 
 import json
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +11,9 @@ import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, NullLocator
+
+from ..files import require_writable, whole_file
+from .options import ArgumentParser
 
 OURS, OTHERS = '#d1495b', '#8d99ae'
 UNDRAWN = ('memory', 'profile', 'operations', 'imports', 'psnr', 'knn')  # read as numbers
@@ -27,6 +30,7 @@ def parse_args() -> Namespace:
             parser.error(f'there is no file {file}')
     if not args.out.is_dir():
         parser.error(f'there is no folder {args.out}')
+    require_writable(args.out)
     return args
 
 
@@ -108,6 +112,7 @@ def main() -> None:
                 fontsize=9,
             )
             path = args.out / f'{file.stem}-{name}.png'
-            figure.savefig(path, dpi=110)
+            with whole_file(path) as unfinished:
+                figure.savefig(unfinished, dpi=110)
             plt.close(figure)
             print(f'wrote {path}')

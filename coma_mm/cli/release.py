@@ -9,7 +9,7 @@ run's config and log. Loaded by name, coma_mm://NAME, once it is in the folder w
 import hashlib
 import json
 import tarfile
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from ..engine import load_exactly
 from ..engine.checkpoint import describe_backbone
-from ..files import whole_file
+from ..files import require_writable, whole_file
 from ..models import read_checkpoint
 from ..models.coma import eval_mode
 from ..study.grid import read_lines
 from ..study.training import find_latest
 from ..version import __version__
+from .export import write_safetensors
+from .options import ArgumentParser
 
 LIMIT_MB = 10
 PARTS = ('backbone.', 'decoder.', 'fuse')  # of a pre-trained model; not the evaluation branch, a copy of the backbone
@@ -60,6 +62,7 @@ def parse_args() -> Namespace:
     args = parser.parse_args()
     if not args.run.is_dir():
         parser.error(f'there is no folder {args.run}')
+    require_writable(args.out)
     return args
 
 
@@ -104,9 +107,7 @@ def release(args: Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f'{args.name}.safetensors'
     with whole_file(file) as unfinished:
-        from safetensors.torch import save_file
-
-        save_file(halves, unfinished, metadata=meta)
+        write_safetensors(unfinished, halves, meta)
         size = unfinished.stat().st_size / 1e6
         if size > LIMIT_MB:
             raise ValueError(f'{args.name} would have {size:.1f} MB, more than {LIMIT_MB}: too much for the repository')

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import tarfile
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -24,6 +24,8 @@ from torch.utils.data import DataLoader
 from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_images
 from ..datasets.shards import index_shard
+from ..files import naming, require_writable
+from .options import ArgumentParser, at_least
 
 QUALITY = 92  # of JPEGs that are written anew
 
@@ -42,7 +44,7 @@ def parse_args() -> Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='of the order (%(default)s)')
     parser.add_argument(
-        '--num-workers', type=int, default=os.cpu_count(), help='processes that read and scale (%(default)s)'
+        '--num-workers', type=at_least(0), default=os.cpu_count(), help='processes that read and scale (%(default)s)'
     )
     args = parser.parse_args()
     if args.shard_size <= 0 or (args.short_side is not None and args.short_side <= 0):
@@ -51,6 +53,7 @@ def parse_args() -> Namespace:
         parser.error(f'there is no folder {args.folder}')
     if args.out.exists():
         parser.error(f'{args.out} exists already: remove it or give another name')
+    require_writable(args.out.parent)
     return args
 
 
@@ -106,8 +109,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
-        unfinished.rename(path)
+        with naming(path):
+            yield unfinished
+            unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +32,7 @@ from ..study.grid import (
     read_study,
     results_file,
 )
+from .options import ArgumentParser
 
 TRAINING = 0.75  # share of a cell's time, for the progress bar
 
@@ -155,7 +156,7 @@ def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], 
     """Run a cell in a process of its own and return its line of results, or ``None`` if the time was up before.
 
     Raises:
-        ValueError: If the process fails, with the end of what it printed.
+        ValueError: If the process fails; the end of what it printed goes to standard error.
     """
     path = cell.save()
     (cell.work_dir / 'result.json').unlink(missing_ok=True)
@@ -190,7 +191,8 @@ def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], 
     if code and time.monotonic() >= deadline:
         return None
     if code:
-        raise ValueError(f'{cell.title} failed (log: {cell.work_dir / "log.txt"}):\n{"".join(last)}')
+        sys.stderr.writelines(last)
+        raise ValueError(f'{cell.title} failed; what it printed is above, and all of it in {cell.work_dir / "log.txt"}')
     return json.loads((cell.work_dir / 'result.json').read_text())
 
 

@@ -6,24 +6,23 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import METRICS
-from torch.distributed.elastic.multiprocessing.errors import record
 
-from ..engine.checks import explain_empty_data
+from ..engine.checks import explain_missing_data
 from ..engine.running import (
     build_runner,
     leave_distributed,
     prepare,
     require_matching_checkpoint,
 )
-from .options import checkpoint_file, make_parser
+from .options import checkpoint_file, make_parser, output_folder, output_path
 
 
 def parse_args() -> Namespace:
     """Parse the options of OpenMMLab's test.py."""
     parser = make_parser(__doc__)
     parser.add_argument('checkpoint', type=checkpoint_file)
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
-    parser.add_argument('--show-dir', help='draw the predictions into this folder')
+    parser.add_argument('--out', type=output_path, metavar='FILE.pkl', help='write the predictions to this file')
+    parser.add_argument('--show-dir', type=output_folder, help='draw the predictions into this folder')
     parser.add_argument(
         '--tta', action='store_true', help="test-time augmentation with the config's tta_model and tta_pipeline"
     )
@@ -59,7 +58,6 @@ def augment(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
-@record  # so that the summary of torchrun ends with the error, not with a hint how to see it
 def main() -> None:
     """Test."""
     args = parse_args()
@@ -76,6 +74,6 @@ def main() -> None:
     if args.out:
         kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
         runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=args.out)))
-    with explain_empty_data():
+    with explain_missing_data():
         runner.test()
     leave_distributed()

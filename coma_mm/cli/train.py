@@ -3,9 +3,7 @@
 import sys
 from argparse import Namespace
 
-from torch.distributed.elastic.multiprocessing.errors import record
-
-from ..engine.checks import explain_empty_data
+from ..engine.checks import explain_missing_data
 from ..engine.running import (
     build_runner,
     enable_mixed_precision,
@@ -39,7 +37,6 @@ def parse_args() -> Namespace:
     return parser.parse_args()
 
 
-@record  # so that the summary of torchrun ends with the error, not with a hint how to see it
 def main() -> None:
     """Train."""
     args = parse_args()
@@ -57,6 +54,6 @@ def main() -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             sys.exit('error: --auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
-    with explain_empty_data():
+    with explain_missing_data():
         build_runner(cfg).train()
     leave_distributed()

@@ -1,11 +1,11 @@
 """Show what a pre-trained model makes of images: what each branch sees, the assembled reconstruction, the error."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from PIL import Image, ImageOps
 
@@ -15,7 +15,7 @@ from ..engine import load_exactly
 from ..engine.running import read_config
 from ..models import read_checkpoint
 from ..visualization import draw_reconstructions, reconstruct_images
-from .options import checkpoint_file
+from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, output_path
 
 
 def parse_args() -> Namespace:
@@ -24,11 +24,11 @@ def parse_args() -> Namespace:
     parser.add_argument('config', help='a pre-training config')
     parser.add_argument('checkpoint', type=checkpoint_file, help='of that config')
     parser.add_argument('images', nargs='+', help='image files, and folders of them')
-    parser.add_argument('--out', default='reconstruction.png', help='(%(default)s)')
-    parser.add_argument('--max-images', type=int, default=16, help='rows of the picture, at most (%(default)s)')
+    parser.add_argument('--out', type=output_path, default='reconstruction.png', help='(%(default)s)')
+    parser.add_argument('--max-images', type=at_least(1), default=16, help='rows of the picture, at most (%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the masks (%(default)s)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings')
+    add_overrides(parser)
     return parser.parse_args()
 
 

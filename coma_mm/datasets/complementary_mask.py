@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
+from ..arguments import did_you_mean, read_size, require_number, require_whole
 from ..masking import num_hidden, unit_grid
 from ..registry import TRANSFORMS
 
@@ -49,8 +50,12 @@ class ComplementaryMask(BaseTransform):
     ) -> None:
         orders = dict(random=self._random, stratified=self._stratified)
         if strategy not in orders:
-            raise ValueError(f'unknown mask strategy {strategy!r}: choose one of {list(orders)}')
-        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+            raise ValueError(
+                f'unknown mask strategy {strategy!r}: choose one of {list(orders)}{did_you_mean(strategy, orders)}'
+            )
+        require_whole(1, unit_size=unit_size)
+        require_number('(-inf, inf)', ratio=ratio)
+        self.input_size = read_size('input_size', input_size)
         self.unit_size = unit_size
         self.ratio = ratio
         self.strategy = strategy

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.logging import print_log
 
+from ..arguments import require_number
 from ..registry import DATASETS
 from .loading import UnreadableImageError
 from .seeding import EpochSeededDataset
@@ -39,7 +40,7 @@ class ImageFolder(EpochSeededDataset):
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no images in it.
-        RuntimeError: While reading, if too many images are unreadable.
+        ValueError: While reading, if too many images are unreadable.
     """
 
     def __init__(
@@ -50,6 +51,9 @@ class ImageFolder(EpochSeededDataset):
         max_unreadable: float = 0.05,
         **kwargs,
     ) -> None:
+        require_number('[0, 1]', max_unreadable=max_unreadable)
+        if isinstance(extensions, str) or not extensions:
+            raise ValueError(f"extensions must be a list of endings such as ['.jpg', '.png'], got {extensions!r}")
         self.extensions = tuple(extension.lower() for extension in extensions)
         self.max_unreadable = max_unreadable
         # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
@@ -114,7 +118,7 @@ class ImageFolder(EpochSeededDataset):
         num_read = int((self.state != UNREAD).sum())
         out_of = len(self) if count < 200 else num_read
         if count > self.max_unreadable * out_of:
-            raise RuntimeError(
+            raise ValueError(
                 f'{count} of the {num_read} images read so far ({len(self)} in all) are unreadable, more than '
                 f'{self.max_unreadable:.0%}: repair or remove them (the log names them; the last is {error}), '
                 'or raise max_unreadable of the data set'

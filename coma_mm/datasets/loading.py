@@ -7,6 +7,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageOps
 
+from ..arguments import require_number, require_whole
 from ..registry import TRANSFORMS
 
 
@@ -151,6 +152,24 @@ def _to_8bit(img: Image.Image, value_range: tuple[float, float] | None) -> Image
     return Image.fromarray(_scale(values, value_range))
 
 
+def read_channels(channels: int, value_range: tuple[float, float] | None) -> tuple[int, tuple[float, float] | None]:
+    """Check what transforms that load images are told of their values.
+
+    Raises:
+        ValueError: If there are no channels, or the range has no length.
+    """
+    require_whole(1, channels=channels)
+    if value_range is None:
+        return channels, None
+    if not isinstance(value_range, (tuple, list)) or len(value_range) != 2:
+        raise ValueError(f'value_range must be a lowest and a highest value, got {value_range!r}')
+    low, high = value_range
+    require_number('(-inf, inf)', **{'value_range[0]': low, 'value_range[1]': high})
+    if low >= high:
+        raise ValueError(f'value_range must be a lowest and a highest value, got {value_range!r}')
+    return channels, (low, high)
+
+
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
     """Load an image file with :func:`read_image`, in **RGB** order.
@@ -172,8 +191,7 @@ class LoadImage(BaseTransform):
     """
 
     def __init__(self, channels: int = 3, value_range: tuple[float, float] | None = None) -> None:
-        self.channels = channels
-        self.value_range = value_range
+        self.channels, self.value_range = read_channels(channels, value_range)
 
     def transform(self, results: dict) -> dict:
         """Add the image to the results."""

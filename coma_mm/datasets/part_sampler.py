@@ -6,6 +6,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from ..arguments import require_whole
 from ..registry import DATA_SAMPLERS
 
 
@@ -22,6 +23,7 @@ class PartSampler(Sampler):
     """
 
     def __init__(self, dataset: Sized, parts: int = 1, seed: int | None = None):
+        require_whole(1, parts=parts)
         self.rank, self.world_size = get_dist_info()
         self.dataset = dataset
         self.parts = parts

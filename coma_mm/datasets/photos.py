@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..arguments import require_whole
 from ..registry import DATASETS
 from .loading import read_image
 from .seeding import EpochSeededDataset
@@ -85,6 +86,11 @@ class Photos(EpochSeededDataset):
         short_side: int | None = None,
         pipeline: Sequence[dict | Callable] = (),
     ) -> None:
+        if isinstance(names, str) or (names is not None and not names):
+            raise ValueError(f'names must be a list of photos among {list(PHOTOS)}, or None for all, got {names!r}')
+        for name, value in dict(length=length, short_side=short_side).items():
+            if value is not None:
+                require_whole(1, **{name: value})
         self.names = tuple(PHOTOS if names is None else names)
         self.length = len(self.names) if length is None else length
         self.short_side = short_side
@@ -151,6 +157,7 @@ class Digits(EpochSeededDataset):
         pipeline: Sequence[dict | Callable] = (),
         indices: int | Sequence[int] | None = None,
     ) -> None:
+        require_whole(1, size=size)
         self.size = size
         super().__init__(pipeline=pipeline, serialize_data=False, indices=indices)
 

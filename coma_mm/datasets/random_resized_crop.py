@@ -11,8 +11,9 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from PIL import ExifTags, Image
 
+from ..arguments import read_size, require_number, require_whole
 from ..registry import TRANSFORMS
-from .loading import read_bytes, read_image
+from .loading import read_bytes, read_channels, read_image
 
 # How many times larger than the result a crop of a reduced image must be. On photos the mean difference to Pillow's
 # result, which is sharper, was 1.3 to 2.7 / 255 at 1 to 1.5 times and 0.3 to 0.9 / 255 beyond.
@@ -59,6 +60,10 @@ class LoadRandomResizedCrop(BaseTransform):
         channels: int = 3,
         value_range: tuple[float, float] | None = None,
     ) -> None:
+        scale = read_size('scale', scale)
+        require_whole(0, max_attempts=max_attempts)
+        _require_range('(0, 1]', crop_ratio_range=crop_ratio_range)
+        _require_range('(0, inf)', aspect_ratio_range=aspect_ratio_range)
         # built by name, because the package's other data sets and transforms do without mmpretrain
         self.boxes = ROOT_TRANSFORMS.build(
             dict(
@@ -70,8 +75,7 @@ class LoadRandomResizedCrop(BaseTransform):
             )
         )
         self.scale = tuple(self.boxes.scale)
-        self.channels = channels
-        self.value_range = value_range
+        self.channels, self.value_range = read_channels(channels, value_range)
 
     def transform(self, results: dict) -> dict:
         """Add the crop to the results."""
@@ -100,6 +104,15 @@ class LoadRandomResizedCrop(BaseTransform):
             f'aspect_ratio_range={self.boxes.aspect_ratio_range}, max_attempts={self.boxes.max_attempts}, '
             f'channels={self.channels}, value_range={self.value_range})'
         )
+
+
+def _require_range(interval: str, **ranges: object) -> None:
+    for name, value in ranges.items():
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise ValueError(f'{name} must be a smallest and a largest value, got {value!r}')
+        require_number(interval, **{f'{name}[0]': value[0], f'{name}[1]': value[1]})
+        if value[0] > value[1]:
+            raise ValueError(f'{name} must have the smallest value first, got {value!r}')
 
 
 def _upright_jpeg_shape(data: bytes) -> tuple[int, int] | None:

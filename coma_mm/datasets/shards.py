@@ -37,7 +37,7 @@ class ImageShards(ImageFolder):
     Raises:
         FileNotFoundError: If the folder does not exist or has no shards with images in it.
         ValueError: If a shard is compressed, cut short or no tar file.
-        RuntimeError: While reading, if too many images are unreadable.
+        ValueError: While reading, if too many images are unreadable.
     """
 
     def load_data_list(self) -> list[dict]:

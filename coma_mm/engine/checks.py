@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import NoReturn
 
 from mmengine.dataset import BaseDataset
@@ -201,26 +202,45 @@ class CheckClassesHook(Hook):
 # ---- data sets without images ----
 
 
+# Methods in which mmengine's runner builds a loader, and what its config calls that.
+LOADERS = {f'build_{name}_loop': f'{name}_dataloader' for name in ('train', 'val', 'test')}
+
+
 @contextmanager
-def explain_empty_data() -> Iterator[None]:
-    """Say which data set is empty where mmengine's says that it has "at least one array to concatenate".
+def explain_missing_data(loader: str | None = None) -> Iterator[None]:
+    """Say which data set it is that cannot find its files, or is empty, where mmengine's errors name neither.
+
+    Args:
+        loader: Where the config has its loader; if ``None`` that is found out.
 
     Raises:
-        ValueError: With the data set's place.
+        FileNotFoundError: With the data set, the missing file and the settings that lead to it.
+        ValueError: With the data set's place, if it has "at least one array to concatenate" too few.
     """
     try:
         yield
-    except ValueError as error:
-        trace = error.__traceback__
-        while trace is not None:
-            dataset = trace.tb_frame.f_locals.get('self')
-            if isinstance(dataset, BaseDataset) and 'need at least one array' in str(error):
-                raise ValueError(
-                    f'{_describe(dataset)} has no image to use: either there is none with the right ending in its '
-                    'folder, or none is annotated with the classes of metainfo; see data_root, data_prefix, '
-                    'img_suffix, metainfo and filter_cfg of the data set in your config'
-                ) from None
-            trace = trace.tb_next
+    except (FileNotFoundError, ValueError) as error:
+        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        if not frames or frames[-1].f_globals['__name__'].startswith('coma_mm.'):  # it has been explained
+            raise
+        datasets = [frame.f_locals.get('self') for frame in frames]
+        dataset = next((self for self in datasets if isinstance(self, BaseDataset)), None)
+        if dataset is None:
+            raise
+        if isinstance(error, FileNotFoundError):
+            built = [LOADERS[frame.f_code.co_name] for frame in frames if frame.f_code.co_name in LOADERS]
+            place = loader or (built or ['train_dataloader'])[-1]
+            missing = error.filename or error
+            raise FileNotFoundError(
+                f'the data of {type(dataset).__name__} are not there ({missing}): name the folder that they are in '
+                f'with --cfg-options {place}.dataset.data_root=FOLDER; what is below it, ann_file and data_prefix say'
+            ) from error
+        if 'need at least one array' in str(error):
+            raise ValueError(
+                f'{_describe(dataset)} has no image to use: either there is none with the right ending in its '
+                'folder, or none is annotated with the classes of metainfo; see data_root, data_prefix, '
+                'img_suffix, metainfo and filter_cfg of the data set in your config'
+            ) from None
         raise
 
 

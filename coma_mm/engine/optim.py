@@ -11,6 +11,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.utils import apply_to, digit_version
 from torch import Tensor, nn
 
+from ..arguments import require_flag, require_number
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from .common import unwrap
 
@@ -37,6 +38,9 @@ class AutocastOptimWrapper(OptimWrapper):
 
     def __init__(self, cpu: bool = False, modules: Sequence[str] = (), dtype: str | None = None, **kwargs):
         super().__init__(**kwargs)
+        require_flag(cpu=cpu)
+        if isinstance(modules, str):
+            raise ValueError(f'modules must be a list of names, got {modules!r}; one is [{modules!r}]')
         self.modules = tuple(modules)
         self.device_type = 'cuda' if torch.cuda.is_available() else 'cpu'
         if dtype is None:
@@ -225,6 +229,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _layer_scale(self, module: nn.Module) -> Callable[[str], float]:
         """Return a function from a parameter's name to its layer's scale."""
         rate = self.paramwise_cfg.get('layer_decay_rate', self.paramwise_cfg.get('decay_rate', 1.0))
+        require_number('(0, inf)', **{'paramwise_cfg.layer_decay_rate': rate})
         if rate == 1:
             return lambda name: 1.0
         backbones = {

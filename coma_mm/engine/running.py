@@ -4,9 +4,11 @@ import atexit
 import difflib
 import os
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from traceback import walk_tb
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -15,11 +17,20 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
-from ..files import shipped
+from ..files import require_writable, shipped
 from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpoints_safely, write_files_whole
-from .checks import check_channels
+from .checks import LOADERS, check_channels
 from .common import short_path, unwrap
 
+# What a launcher's processes have in their environment, and what starts them.
+LAUNCHERS = dict(
+    pytorch=(
+        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+        'tools/dist_train.sh, dist_test.sh or torchrun',
+    ),
+    slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh or srun'),
+    mpi=(('OMPI_COMM_WORLD_LOCAL_RANK',), 'mpirun'),
+)
 # Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
 UNSHARDED_HOOKS = ('EMAHook', 'KNNHook', 'ReconstructionHook')
 
@@ -27,11 +38,41 @@ UNSHARDED_HOOKS = ('EMAHook', 'KNNHook', 'ReconstructionHook')
 def read_config(path: str, options: dict | None = None) -> Config:
     """Read a config file and merge options into it; without such a file, exit with the names that come near."""
     if not Path(path).is_file():
-        near = '\n    '.join(_near_matches(path))
-        sys.exit(f'error: there is no config {path}' + (f'; did you mean one of these?\n    {near}' if near else ''))
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options or {})
+        near = ' or '.join(_near_matches(path))
+        sys.exit(f'error: there is no config {path}' + (f'; did you mean {near}?' if near else ''))
+    if str(path).endswith(('.pth', '.pt', '.safetensors')):
+        raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
+    try:
+        cfg = Config.fromfile(path)
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileNotFoundError):
+            raise ValueError(_explain_config(path, error)) from error
+        # mmengine copies configs to read them
+        raise OSError(error.errno, error.strerror, error.filename or tempfile.gettempdir()) from error
+    except Exception as error:  # a config is code
+        raise ValueError(_explain_config(path, error)) from error
+    try:
+        cfg.merge_from_dict(options or {})
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) else error
+        raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
     return cfg
+
+
+def _explain_config(path: str, error: Exception) -> str:
+    """Say in which file and line of a config, or of one that it builds on, an error is."""
+    files, line = [path], None
+    for frame, number in walk_tb(error.__traceback__):
+        if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import'):
+            files.append(short_path(frame.f_locals['filename']))
+        elif frame.f_code.co_filename == os.path.abspath(files[-1]):
+            line = number
+    if isinstance(error, FileNotFoundError) and not Path(files[-1]).is_file():
+        return f'{files[-2]} builds on {files[-1]}, which is not there: correct its _base_'
+    if isinstance(error, SyntaxError):
+        return f'{files[-1]}, line {error.lineno}: {error.msg}'
+    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f'{files[-1]}{f", line {line}" if line else ""}: {type(error).__name__}: {reason}'
 
 
 def prepare(args: Namespace) -> Config:
@@ -42,6 +83,9 @@ def prepare(args: Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
     if _is_sharded(cfg):
         _check_sharded(cfg)
+    _check_launcher(args.launcher)
+    require_writable(Path(cfg.work_dir))
+    _walk([cfg.get(name) for name in (*LOADERS.values(), 'test_cfg')], _without_workers)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
@@ -192,6 +236,30 @@ def _check_sharded(cfg: Config) -> None:
         )
 
 
+def _check_launcher(launcher: str) -> None:
+    """Raise where nothing has started the processes that a launcher is for, or too many of them."""
+    if launcher == 'none' or torch.distributed.is_initialized():
+        return
+    names, starter = LAUNCHERS[launcher]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f'--launcher {launcher} is for processes that are started by {starter}, and here {", ".join(missing)} of '
+            'their environment are missing: start them that way, or leave --launcher out'
+        )
+    gpus = torch.cuda.device_count()
+    if launcher == 'pytorch' and 0 < gpus <= int(os.environ['LOCAL_RANK']):
+        raise ValueError(f'this machine has {gpus} GPUs, and more processes were asked for: start {gpus} or fewer')
+
+
+def _without_workers(node: dict) -> None:
+    """Take options of workers from a loader that has none, with which torch refuses them."""
+    if node.get('num_workers') == 0:
+        node.pop('prefetch_factor', None)
+        if node.get('persistent_workers'):
+            node['persistent_workers'] = False
+
+
 def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
     """Have the learning rate scaled to the images of a step: mmengine counts those of one batch under accumulation."""
     count = (runner.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
@@ -221,7 +289,7 @@ def _walk(node: object, visit: Callable[[dict], None]) -> None:
 
 def _complete_dataloaders(cfg: Config) -> None:
     """Set what mmpretrain's configs leave to its tools: they rely on ``default_collate``."""
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for name in LOADERS.values():
         if cfg.get(name):
             defaults = ConfigDict(
                 pin_memory=torch.cuda.is_available(),

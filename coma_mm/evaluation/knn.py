@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from ..arguments import require_flag, require_number, require_whole
 from ..registry import METRICS
 
 MAX_SIMILARITIES = 2**27  # computed at once: 0.5 GB
@@ -114,6 +115,11 @@ class KNN(BaseMetric):
     ):
         super().__init__(**kwargs)
         self.ks = (k,) if isinstance(k, int) else tuple(k)
+        require_whole(1, **{f'k[{i}]': k for i, k in enumerate(self.ks)})
+        require_number('(0, inf)', temperature=temperature)
+        require_flag(standardize=standardize)
+        if not self.ks:
+            raise ValueError('k must be one number of neighbours or several, got none')
         self.temperature = temperature
         self.standardize = standardize
         self.classifier: NearestNeighbours | None = None

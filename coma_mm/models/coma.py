@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseAveragedModel, BaseModel, ExponentialMovingAverage
 from torch import Tensor, nn
 
+from ..arguments import did_you_mean, require_flag, require_number, require_whole
 from ..masking import num_hidden, unit_grid
 from ..registry import MODELS
 from .compiled import compile_blocks
@@ -18,6 +19,7 @@ from .mask_units import Division
 from .reconstruction import PixelTarget, unit_errors
 
 EVALUATION_MODES = ('copy', 'ema', 'off', 'joint')
+EVALUATION_OPTIONS = ('mode', 'interval', 'momentum', 'assemble')
 ASSEMBLIES = ('outputs', 'tokens')
 # What one branch saw: its tokens per stage, and which units they are of.
 Seen = tuple[tuple[Tensor, ...], Tensor]
@@ -90,8 +92,8 @@ class CoMA(BaseModel):
         init_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
-        if not 0 < mask_ratio < 1:
-            raise ValueError(f'mask_ratio must lie between 0 and 1, got {mask_ratio}')
+        require_number('(0, 1)', mask_ratio=mask_ratio)
+        require_flag(norm_pix=norm_pix, fuse_stages=fuse_stages)
         self.mask_ratio = mask_ratio
         if not isinstance(backbone, nn.Module):
             if fuse_stages:
@@ -103,19 +105,30 @@ class CoMA(BaseModel):
         if fuse_stages and len(backbone.unit_channels) == 1:
             raise ValueError(f'fuse_stages=True needs an encoder of several stages; {type(backbone).__name__} has one')
         self.unit_size = backbone.unit_size
+        implied = dict(
+            in_channels=tuple(backbone.unit_channels if fuse_stages else backbone.unit_channels[-1:]),
+            out_channels=getattr(backbone, 'in_channels', 3) * self.unit_size**2,
+            extra_tokens=getattr(backbone, 'extra_tokens', 0),
+        )
         if not isinstance(decoder, nn.Module):
-            stages = backbone.unit_channels if fuse_stages else backbone.unit_channels[-1:]
-            implied = dict(
-                in_channels=stages,
-                out_channels=getattr(backbone, 'in_channels', 3) * self.unit_size**2,
-                extra_tokens=getattr(backbone, 'extra_tokens', 0),
-            )
             decoder = MODELS.build({**implied, **decoder})
+        for name, value in implied.items():
+            if getattr(decoder, name, value) != value:
+                raise ValueError(
+                    f'decoder.{name}={getattr(decoder, name)} does not fit the backbone {type(backbone).__name__}, '
+                    f'which means {value}: leave it out of the config'
+                )
         self.decoder = decoder
         self.fuse_stages = fuse_stages
         self.target = PixelTarget(self.unit_size, norm_pix)
         self.norm_pix = norm_pix
-        self.mode, self.assemble, self.evaluation = _build_evaluation(backbone, **(evaluation or {}))
+        evaluation = evaluation or {}
+        for name in set(evaluation) - set(EVALUATION_OPTIONS):
+            raise ValueError(
+                f'evaluation has the options {", ".join(EVALUATION_OPTIONS)}, not {name!r}'
+                f'{did_you_mean(name, EVALUATION_OPTIONS)}'
+            )
+        self.mode, self.assemble, self.evaluation = _build_evaluation(backbone, **evaluation)
         if self.assemble == 'tokens':
             if getattr(backbone, 'extra_tokens', 0):
                 raise ValueError("assemble='tokens' has no place for the class tokens of two branches")
@@ -292,11 +305,15 @@ def _build_evaluation(
 ) -> tuple[str, str, BaseAveragedModel | None]:
     """Check the evaluation options; return mode, assembly, and a second model where the mode needs one."""
     if mode not in EVALUATION_MODES:
-        raise ValueError(f'evaluation mode must be one of {", ".join(EVALUATION_MODES)}, got {mode!r}')
-    if interval < 1 or (interval > 1 and mode in ('off', 'joint')):
         raise ValueError(
-            f'evaluation interval must be >= 1 and goes with copy and ema only, got {interval} for {mode!r}'
+            f'evaluation mode must be one of {", ".join(EVALUATION_MODES)}, got {mode!r}'
+            f'{did_you_mean(mode, EVALUATION_MODES)}'
         )
+    require_whole(1, **{'evaluation interval': interval})
+    if momentum is not None:
+        require_number('(0, 1]', **{'evaluation momentum': momentum})
+    if interval > 1 and mode in ('off', 'joint'):
+        raise ValueError(f'evaluation interval {interval} goes with copy and ema only, not with {mode!r}')
     if momentum is not None and mode != 'ema':
         raise ValueError(f"evaluation momentum goes with mode='ema' only, got {momentum} for {mode!r}")
     if assemble not in ASSEMBLIES or (assemble == 'tokens' and mode == 'off'):

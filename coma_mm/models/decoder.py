@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..arguments import require_number, require_whole
 from ..registry import MODELS
 from .dm_msa import MSA, Keep, identity
 from .dyvit import Block, initialize_linear
@@ -31,6 +32,9 @@ class MaskedDecoder(BaseModule):
         extra_tokens: E, tokens of no unit that the encoder hands over before the others, such as a ViT's class token.
             They are looked at and not predicted. Only with one token per unit.
         init_cfg: mmengine's initialisation config.
+
+    Raises:
+        ValueError: if a number is none, too small, or ``dim`` is no multiple of 4.
     """
 
     def __init__(
@@ -42,10 +46,16 @@ class MaskedDecoder(BaseModule):
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
-        in_channels = (in_channels,) if isinstance(in_channels, int) else in_channels
+        self.in_channels = (in_channels,) if isinstance(in_channels, int) else tuple(in_channels)
+        require_whole(1, **{f'in_channels[{i}]': channels for i, channels in enumerate(self.in_channels)})
+        require_whole(1, out_channels=out_channels, dim=dim)
+        require_whole(0, extra_tokens=extra_tokens)
+        if dim % 4:
+            raise ValueError(f'dim must be a multiple of 4 (sines and cosines of y and x), got {dim}')
+        self.out_channels = out_channels
         self.dim = dim
         self.extra_tokens = extra_tokens
-        self.embeddings = nn.ModuleList(nn.Linear(channels, dim) for channels in in_channels)
+        self.embeddings = nn.ModuleList(nn.Linear(channels, dim) for channels in self.in_channels)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.prediction = nn.Linear(dim, out_channels)
@@ -118,6 +128,8 @@ class ViTDecoder(MaskedDecoder):
         init_cfg: dict | None = None,
     ):
         super().__init__(in_channels, out_channels, dim, extra_tokens, init_cfg)
+        require_whole(1, depth=depth)
+        require_number('(0, inf)', mlp_ratio=mlp_ratio)
         self.blocks = nn.ModuleList(Block(dim, MSA(dim, num_heads), mlp_ratio) for _ in range(depth))
         self.apply(initialize_linear)
 
@@ -171,6 +183,11 @@ class ConvNeXtDecoder(MaskedDecoder):
         init_cfg: dict | None = None,
     ):
         super().__init__(in_channels, out_channels, dim, init_cfg=init_cfg)
+        require_whole(1, depth=depth, kernel_size=kernel_size)
+        if kernel_size % 2 == 0:
+            raise ValueError(
+                f'kernel_size must be odd, so that a unit is in the middle of what it sees, got {kernel_size}'
+            )
         if extra_tokens:
             raise ValueError('ConvNeXtDecoder mixes units by their places, and a class token has none; use ViTDecoder')
         self.blocks = nn.ModuleList(ConvNeXtBlock(dim, kernel_size) for _ in range(depth))

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import require_flag, require_whole
+
 # One entry for each run of equally large attention blocks: (blocks, tokens per block). None: one block, all tokens.
 Blocks = tuple[tuple[int, int], ...]
 # Which tokens to go on with, (B, N, C) to (B', N', C).
@@ -68,6 +70,7 @@ class MSA(nn.Module):
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True):
         super().__init__()
         _check_heads(dim, num_heads)
+        require_flag(qkv_bias=qkv_bias)
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
@@ -166,7 +169,8 @@ class DepthwiseWindowConv(nn.Module):
 
 
 def _check_heads(dim: int, num_heads: int) -> None:
-    if num_heads < 1 or dim % num_heads:
+    require_whole(1, num_heads=num_heads, dim=dim)
+    if dim % num_heads:
         raise ValueError(f'{num_heads} attention heads do not divide {dim} channels evenly')
 
 

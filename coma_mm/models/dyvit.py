@@ -16,6 +16,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..arguments import did_you_mean, read_size, require_flag, require_number, require_whole
 from ..masking import unit_grid
 from ..registry import MODELS
 from .compiled import compile_blocks
@@ -84,6 +85,7 @@ class Block(nn.Module):
     ):
         super().__init__()
         hidden = int(dim * mlp_ratio)
+        require_whole(1, **{'mlp_ratio times the channels': hidden})
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = attn
         self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
@@ -209,6 +211,12 @@ class DyViT(BaseModule):
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
         dims, depths, heads = _read_arch(arch)
+        require_whole(1, patch_size=patch_size, in_channels=in_channels)
+        require_number('(0, inf)', mlp_ratio=mlp_ratio)
+        require_number('[0, 1)', drop_path_rate=drop_path_rate)
+        require_flag(qkv_bias=qkv_bias, norm_eval=norm_eval, with_cp=with_cp)
+        if layer_scale is not None:
+            require_number('(-inf, inf)', layer_scale=layer_scale)
         out_indices = _read_indices('out_indices', out_indices, 4)
         num_stages = out_indices[-1] + 1  # stages that no output needs would have parameters without gradient
         self.patch_size = patch_size
@@ -222,7 +230,7 @@ class DyViT(BaseModule):
         self.in_channels = in_channels
         # What one unit carries in each output: tokens times channels. Decoders of masked pre-training build on it.
         self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.img_size = read_size('img_size', img_size)
         self.attn_window = attn_window
         if global_blocks is None:
             first, depth = depths[0] + depths[1], depths[2]
@@ -233,8 +241,8 @@ class DyViT(BaseModule):
         self.with_cp = with_cp
         if frozen_stages not in range(-1, 5):
             raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
-        if attn_window is not None and attn_window < 1:
-            raise ValueError(f'attn_window must be a number of units >= 1 or None, got {attn_window}')
+        if attn_window is not None:
+            require_whole(1, attn_window=attn_window)
 
         windows = _read_windows(attention, windows, heads)
         # What decides, beside weights, which function this is; a checkpoint of other settings is another function.
@@ -292,9 +300,11 @@ class DyViT(BaseModule):
             ``idx_visible`` tokens ``(B, K * t * t, C)``, unit after unit in the order given, Z-order inside.
 
         Raises:
-            ValueError: if ``idx_visible`` is given and the sides are not multiples of the unit.
+            ValueError: if ``idx_visible`` is given and the sides are not multiples of the unit, or if the images have
+                other channels.
         """
         H, W = x.shape[-2:]
+        check_channels(x, self.in_channels)
         if idx_visible is None:
             x = F.pad(x, (0, -W % self.unit_size, 0, -H % self.unit_size))
         grid = unit_grid(x.shape[-2:], self.unit_size)
@@ -414,6 +424,19 @@ class DyViT(BaseModule):
         return before + 1 + (int(number) if part == 'blocks' else 0), last + 1
 
 
+def check_channels(images: Tensor, expected: int) -> None:
+    """Raise unless images ``(B, C, H, W)`` have as many channels as the encoder was built for.
+
+    Raises:
+        ValueError: With both numbers.
+    """
+    if images.shape[1] != expected:
+        raise ValueError(
+            f'the images have {images.shape[1]} channels, but the backbone was built with in_channels={expected}: set '
+            'model.backbone.in_channels, or the channels that the pipeline loads (LoadImage), to what the other is'
+        )
+
+
 def _read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
     """Return dims, depths and heads, each of length 4."""
     if isinstance(arch, str):
@@ -421,16 +444,28 @@ def _read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
         if arch not in names:
             raise ValueError(
                 f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)}, their first letters, or give a dict '
-                'with dims, depths and heads'
+                f'with dims, depths and heads{did_you_mean(arch, ARCHITECTURES)}'
             )
         arch = ARCHITECTURES[names[arch]]
-    if set(arch) != {'dims', 'depths', 'heads'} or any(len(value) != 4 for value in arch.values()):
-        raise ValueError(f'arch needs dims, depths and heads with four entries each, got {dict(arch)}')
+    if (
+        not isinstance(arch, dict)
+        or set(arch) != {'dims', 'depths', 'heads'}
+        or any(not isinstance(value, (tuple, list)) or len(value) != 4 for value in arch.values())
+    ):
+        raise ValueError(f'arch needs dims, depths and heads with four entries each, got {arch}')
+    for key, values in arch.items():
+        require_whole(1, **{f"arch['{key}'][{i}]": value for i, value in enumerate(values)})
+    if arch['dims'][0] % 4:
+        raise ValueError(
+            f"arch['dims'][0] must be a multiple of 4 (sines and cosines of y and x), got {arch['dims'][0]}"
+        )
     return tuple(tuple(arch[key]) for key in ('dims', 'depths', 'heads'))
 
 
 def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
     """Check indices against ``count`` and make negative ones count from the end."""
+    if not isinstance(indices, (tuple, list)):
+        raise ValueError(f'{name} must be a list of numbers from 0 to {count - 1}, got {indices!r}; one is [{indices}]')
     if any(i not in range(-count, count) for i in indices) or (name == 'out_indices' and not indices):
         raise ValueError(f'{name} must be numbers from 0 to {count - 1}, got {tuple(indices)}')
     return tuple(sorted({i % count for i in indices}))
@@ -438,9 +473,13 @@ def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, .
 
 def _read_windows(attention, windows, heads) -> tuple[tuple | None, ...]:
     """Check the options of all stages and return for each, ``None`` for plain attention, the windows of every head."""
-    if len(attention) != 4 or any(kind not in ('dm_msa', 'msa') for kind in attention):
+    if (
+        not isinstance(attention, (tuple, list))
+        or len(attention) != 4
+        or any(kind not in ('dm_msa', 'msa') for kind in attention)
+    ):
         raise ValueError(f"attention must name 'dm_msa' or 'msa' for each of four stages, got {attention!r}")
-    if windows is not None and len(windows) != 4:
+    if windows is not None and (not isinstance(windows, (tuple, list)) or len(windows) != 4):
         raise ValueError(f'windows must have one entry for each of four stages (None for msa), got {windows!r}')
     read = []
     for i, (kind, count, chosen) in enumerate(zip(attention, heads, windows or WINDOWS)):

@@ -6,6 +6,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from ..arguments import require_flag
 from ..registry import MODELS
 from .pretrained import load_backbone
 
@@ -30,6 +31,7 @@ class FeatureExtractor(BaseModel):
         init_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
+        require_flag(pool=pool)
         self.backbone = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         self.pool = pool
 

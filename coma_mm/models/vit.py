@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
+from ..arguments import require_flag, require_whole
 from ..masking import unit_grid
 from ..registry import MODELS
+from .dyvit import check_channels
 from .mask_units import sincos_positions, split_units
 
 
@@ -35,6 +37,8 @@ class MaskedViT(VisionTransformer):
     def __init__(
         self, arch='base', img_size=224, patch_size=16, out_type='featmap', decode_cls_token: bool = False, **kwargs
     ):
+        require_whole(1, patch_size=patch_size)
+        require_flag(decode_cls_token=decode_cls_token)
         super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
         self.unit_size = patch_size
         self.unit_channels = (self.embed_dims,)
@@ -80,6 +84,7 @@ class MaskedViT(VisionTransformer):
         if idx_visible is None:
             return super().forward(x)
         unit_grid(x.shape[-2:], self.unit_size)
+        check_channels(x, self.in_channels)
         projection = self.patch_embed.projection
         patches = split_units(x, self.unit_size, idx_visible).flatten(2)
         patches = F.linear(patches, projection.weight.flatten(1), projection.bias)

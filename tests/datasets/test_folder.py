@@ -137,7 +137,7 @@ def test_up_to_five_percent_are_replaced_and_named_once(partly_bad, log, num_wor
 def test_more_than_five_percent_stop_the_run(partly_bad, num_workers):
     dataset = dataset_of(partly_bad(40, num_bad=3))
     message = r'3 of the \d+ images read so far \(40 in all\) are unreadable, more than 5%: repair or remove them'
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(ValueError, match=message):
         load(dataset, num_workers)
 
 
@@ -149,7 +149,7 @@ def test_the_limit_can_be_set(partly_bad):
 def test_a_big_data_set_stops_early(tmp_path):
     for i in range(4100):
         (tmp_path / f'{i}.jpg').touch()
-    with pytest.raises(RuntimeError, match=r'^200 of the 200 images read so far \(4100 in all\) are unreadable'):
+    with pytest.raises(ValueError, match=r'^200 of the 200 images read so far \(4100 in all\) are unreadable'):
         dataset_of(tmp_path)[0]
 
 

@@ -140,5 +140,5 @@ def test_broken(tmp_path, content):
 
 
 def test_wrong_settings():
-    with pytest.raises(ValueError, match='range should be of kind'):
+    with pytest.raises(ValueError, match='crop_ratio_range must have the smallest value first'):
         LoadRandomResizedCrop(64, crop_ratio_range=(1, 0.5))

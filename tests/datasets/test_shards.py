@@ -108,7 +108,7 @@ def test_unreadable_images_are_replaced_or_stop_the_run(folder):
     dataset = ImageShards(str(folder), pipeline=[LoadRandomResizedCrop(4)], max_unreadable=0.2)
     assert [dataset[i]['img'].shape for i in range(5)] == [(4, 4, 3)] * 5
     assert dataset.num_unreadable == 1
-    with pytest.raises(RuntimeError, match=r'1 of the 1 images .* are unreadable.*tar:///.*/x.tar/broken.jpg'):
+    with pytest.raises(ValueError, match=r'1 of the 1 images .* are unreadable.*tar:///.*/x.tar/broken.jpg'):
         ImageShards(str(folder), pipeline=[LoadImage()])[2]
 
 

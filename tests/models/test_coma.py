@@ -357,7 +357,7 @@ def test_layer_depth_counts_the_decoder_as_head():
         (dict(evaluation=dict(mode='off', assemble='tokens')), 'assemble must be one of outputs, tokens'),
         (dict(evaluation=dict(assemble='pixels')), "got 'pixels' for 'copy'"),
         (dict(backbone=Recorder(), fuse_stages=True), 'fuse_stages=True needs an encoder of several stages; Recorder'),
-        (dict(mask_ratio=1.0), 'mask_ratio must lie between 0 and 1, got 1.0'),
+        (dict(mask_ratio=1.0), r'mask_ratio must be a number in \(0, 1\), got 1.0'),
         (dict(backbone={**BACKBONE, 'attn_window': 7}), 'attn_window'),
     ],
 )

@@ -181,8 +181,8 @@ def test_drop_path_keeps_the_expectation():
         (dict(arch='huge'), "unknown arch 'huge'; choose from pico, tiny, small, base, large"),
         (dict(arch=dict(dims=(16,) * 4)), 'arch needs dims, depths and heads'),
         (
-            dict(arch=dict(dims=(30, 64, 64, 64), depths=(1,) * 4, heads=(4, 8, 4, 8))),
-            '4 attention heads do not divide 30',
+            dict(arch=dict(dims=(28, 64, 64, 64), depths=(1,) * 4, heads=(8, 8, 4, 8))),
+            '8 attention heads do not divide 28',
         ),
         (dict(windows=((2, 4), 2, None, None)), r'stage 1 has 4 heads but 2 windows \(2, 4\)'),
         (dict(windows=(4, 2)), 'windows must have one entry for each of four stages'),

@@ -71,7 +71,7 @@ def test_checkpoint_of_another_architecture_is_not_resumed(trained, tmp_path):
     checkpoint = trained[0] / 'work_dirs/tiny_coma/epoch_1.pth'
     options = ['--resume', checkpoint, '--cfg-options', 'model.backbone.arch=pico', 'custom_hooks=[]']
     error = last_line(call(tmp_path, 'train.py', TINY, *options, succeeds=False))
-    assert error.startswith('ValueError: the checkpoint does not fit the model CoMA of this config')
+    assert error.startswith('error: the checkpoint does not fit the model CoMA of this config')
     assert 'backbone.stem.weight (16, 12) instead of (32, 12)' in error
 
 
@@ -82,15 +82,20 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path):
 
     torch.save(dict(state_dict={}, meta={}, extra=Code()), tmp_path / 'unsafe.pth')
     error = last_line(call(tmp_path, 'train.py', TINY, '--resume', 'unsafe.pth', succeeds=False))
-    assert error.startswith('ValueError: unsafe.pth holds more than weights and plain data')
+    assert error.startswith('error: unsafe.pth holds more than weights and plain data')
     assert not (tmp_path / 'ran').exists()
 
 
 def test_broken_runs_say_so_last(tmp_path):
     options = ['--work-dir', 'out', '--cfg-options', 'optim_wrapper.optimizer.lr=1e35']
     printed = call(tmp_path, 'dist_train.sh', TINY, 2, *options, succeeds=False)
-    # torchrun adds a summary, which has to end with the error.
-    assert 'FloatingPointError: the loss became NaN or infinite at iteration 2' in '\n'.join(printed.splitlines()[-4:])
+    # One of the processes says it, and torchrun adds a summary, which ends with it.
+    reason = 'error: the loss became NaN or infinite at iteration 2'
+    assert sum(line.startswith(reason) for line in printed.splitlines()) == 1
+    assert reason in '\n'.join(printed.splitlines()[-4:])
+    assert 'FloatingPointError' not in printed
+    (log,) = (tmp_path / 'out').glob('*/*.log')
+    assert 'Traceback' in log.read_text() and 'FloatingPointError: the loss became' in log.read_text()
     assert not list((tmp_path / 'out').glob('*.pth'))
 
 
@@ -98,7 +103,7 @@ def test_broken_runs_say_so_last(tmp_path):
     ('options', 'error'),
     [
         (['nowhere/zzz.py'], 'error: there is no config nowhere/zzz.py'),
-        ([TINY.with_name('tiny_com.py')], 'did you mean one of these?\n    '),
+        ([TINY.with_name('tiny_com.py')], '; did you mean '),
         ([TINY, '--resume', 'nothing.pth'], 'there is no file nothing.pth'),
         (
             [TINY, '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None'],
@@ -109,6 +114,17 @@ def test_broken_runs_say_so_last(tmp_path):
 def test_what_cannot_start(monkeypatch, capfd, tmp_path, options, error):
     assert error in refuse(monkeypatch, capfd, tmp_path, 'train.py', *options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('gpus', ['two', '0', '-1', '1.5'])
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_scripts_count_gpus(monkeypatch, tmp_path, script, gpus):
+    monkeypatch.setenv('GPUS', gpus)
+    args = (
+        ['gpu', 'job', TINY] if script.startswith('slurm') else [TINY, *(['a.pth'] * script.endswith('test.sh')), gpus]
+    )
+    error = last_line(call(tmp_path, script, *args, succeeds=False))
+    assert error.startswith('error: GPUS') and f'>= 1, got {gpus}' in error
 
 
 @pytest.mark.parametrize(

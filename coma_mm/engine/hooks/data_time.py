@@ -6,6 +6,7 @@ import time
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from ...arguments import require_number, require_whole
 from ...registry import HOOKS
 
 
@@ -25,6 +26,8 @@ class DataTimeHook(Hook):
     priority = 'LOWEST'  # so that the wait begins when all other hooks have ended
 
     def __init__(self, share: float = 0.2, interval: int = 100):
+        require_number('[0, 1]', share=share)
+        require_whole(1, interval=interval)
         self.share = share
         self.interval = interval
 

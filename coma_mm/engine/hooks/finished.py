@@ -6,6 +6,8 @@ from mmengine.hooks import Hook
 from ...registry import HOOKS
 from ..common import short_path
 
+PLACES = ('work_dir', 'checkpoint', 'config')
+
 
 @HOOKS.register_module()
 class FinishedHook(Hook):
@@ -19,6 +21,13 @@ class FinishedHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self, text: str):
+        try:
+            text.format(**dict.fromkeys(PLACES, ''))
+        except (AttributeError, IndexError, KeyError, ValueError) as error:  # and not when training is done
+            raise ValueError(
+                f'text of FinishedHook must be a text with {", ".join(f"{{{name}}}" for name in PLACES)} in it and no '
+                f'other braces, got {text!r} ({error})'
+            ) from None
         self.text = text
 
     @master_only

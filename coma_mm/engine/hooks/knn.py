@@ -9,6 +9,7 @@ from mmengine.structures import BaseDataElement
 from mmengine.utils import get_object_from_string
 from torch.utils.data import DataLoader, Dataset
 
+from ...arguments import require_flag, require_number, require_whole
 from ...evaluation import NearestNeighbours, collect_features
 from ...models import FeatureExtractor
 from ...registry import DATASETS, HOOKS
@@ -61,6 +62,11 @@ class KNNHook(Hook):
     ):
         if (data is None) == (train is None) or (train is None) != (val is None):
             raise ValueError('KNNHook needs either `data`, or `train` and `val`')
+        require_whole(1, k=k, batch_size=batch_size)
+        require_whole(0, interval=interval, num_workers=num_workers, seed=seed)
+        require_number('(0, inf)', temperature=temperature)
+        require_number('(0, 1)', train_fraction=train_fraction)
+        require_flag(pool=pool)
         self.data = data
         self.train = train
         self.val = val

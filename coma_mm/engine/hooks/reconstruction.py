@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from ...arguments import require_flag, require_whole
 from ...registry import DATASETS, HOOKS
 from ...visualization import draw_reconstructions, reconstruct_images
 from ..common import short_path, unwrap
@@ -53,6 +54,9 @@ class ReconstructionHook(Hook):
         seed: int = 0,
         out: str = 'reconstruction.png',
     ):
+        require_whole(1, num_images=num_images)
+        require_whole(0, interval=interval, seed=seed)
+        require_flag(by_epoch=by_epoch)
         self.dataset = dataset
         self.num_images = num_images
         self.interval = interval

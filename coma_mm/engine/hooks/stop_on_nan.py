@@ -4,6 +4,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import CheckpointHook, Hook
 
+from ...arguments import require_whole
 from ...registry import HOOKS
 
 NEVER = torch.iinfo(torch.int64).max
@@ -24,6 +25,7 @@ class StopOnNaNHook(Hook):
     priority = 'ABOVE_NORMAL'  # before hooks that draw pictures and save checkpoints
 
     def __init__(self, interval: int = 50):
+        require_whole(1, interval=interval)
         self.interval = interval
 
     def before_train(self, runner) -> None:

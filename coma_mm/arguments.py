@@ -1,0 +1,77 @@
+"""Arguments that are checked where they come in, so that what is wrong is said there. Imports nothing of ours."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+
+
+def require_whole(least: int, **values: object) -> None:
+    """Raise unless values are whole numbers, of ``least`` or more.
+
+    Raises:
+        ValueError: With the name of the argument.
+    """
+    for name, value in values.items():
+        if not _is_whole(value) or value < least:
+            raise ValueError(f'{name} must be a whole number >= {least}, got {value!r}')
+
+
+def require_number(interval: str, **values: object) -> None:
+    """Raise unless values are numbers in an interval such as ``'[0, 1)'``, of which ``[`` and ``]`` include the end.
+
+    Raises:
+        ValueError: With the name of the argument.
+    """
+    low, high = map(float, interval[1:-1].split(','))
+    for name, value in values.items():
+        inside = (
+            isinstance(value, Real)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and (low <= value if interval[0] == '[' else low < value)
+            and (value <= high if interval[-1] == ']' else value < high)
+        )
+        if not inside:
+            range_ = '' if interval == '(-inf, inf)' else f' in {interval}'
+            raise ValueError(f'{name} must be a number{range_}, got {value!r}')
+
+
+def require_flag(**values: object) -> None:
+    """Raise unless values are ``True`` or ``False``: any text would count as true.
+
+    Raises:
+        ValueError: With the name of the argument.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f'{name} must be True or False, got {value!r}')
+
+
+def read_size(name: str, value: object) -> tuple[int, int]:
+    """Return height and width of what is one side or both.
+
+    Raises:
+        ValueError: If it is neither, with the name of the argument.
+    """
+    sides = (value, value) if _is_whole(value) else value
+    if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(_is_whole(side) and side > 0 for side in sides):
+        return tuple(sides)
+    raise ValueError(f'{name} must be a number of pixels >= 1, or (height, width), got {value!r}')
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name that comes near another one, whatever their case."""
+    lower = {word.lower(): word for word in known}
+    found = difflib.get_close_matches(str(name).lower(), lower, n=1)
+    return lower[found[0]] if found else None
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` with the known name that comes near, or nothing."""
+    found = nearest(name, known)
+    return f'; did you mean {found!r}?' if found else ''
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -1,0 +1,240 @@
+"""How a command ends that cannot go on: with one line that says what was wrong, where, and what to do."""
+
+import atexit
+import errno
+import inspect
+import json
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from ..arguments import did_you_mean, nearest
+from ..files import PACKAGE
+
+TRACEBACK = '--traceback'
+# With what option each command is told where to write.
+OUTPUTS = dict(
+    train='--work-dir',
+    test='--work-dir, --out and --show-dir',
+    benchmark='--json',
+    flops='--json',
+    **dict.fromkeys(('visualize', 'embed', 'plot_benchmark', 'release'), '--out'),
+)
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+# What the package raises about what it was given. All else that is raised, and not explained below, may be a bug.
+EXPECTED = ValueError, FloatingPointError, FileNotFoundError
+
+
+class UsageError(Exception):
+    """Arguments that a command does not take; the text has its usage above the reason."""
+
+
+def finish(error: BaseException, command: str) -> None:
+    """End the process with what an error means, as the last line of standard error.
+
+    The traceback goes to the log file of the run, if there is one by then; to the screen if ``--traceback`` asks for
+    it, or if it is of what may be a bug and there is no log file. Of several processes that ``torchrun`` has started on
+    a machine one prints; all leave the line to ``torchrun``, whose summary ends with it.
+    """
+    if isinstance(error, SystemExit):
+        line, code, expected = str(error.code), 1, True
+    elif isinstance(error, UsageError):
+        line, code, expected = str(error), 2, True
+    elif isinstance(error, KeyboardInterrupt):
+        line, code, expected = f'stopped by the keyboard{_way_on(command)}', 130, True
+    else:
+        reason = explain(error, command)
+        line = re.sub(r'\s*\n\s*', ' ', f'error: {reason or name_error(error)}')
+        code, expected = 1, reason is not None
+    trace, log = ''.join(traceback.format_exception(error)), _log_file()
+    if log is not None:
+        with suppress(OSError), open(log, 'a') as file:
+            file.write(trace)
+        if not expected:
+            line += f' (traceback: {os.path.relpath(log)})'
+    if _is_first():
+        if TRACEBACK in sys.argv or (log is None and not expected):
+            sys.stderr.write(trace)
+        print(line, file=sys.stderr, flush=True)
+    _tell_torchrun(line.splitlines()[-1])
+    if 'torch' in sys.modules and sys.modules['torch'].distributed.is_initialized():
+        # Threads of the process group can abort an interpreter that is shutting down, after which the last line is
+        # another one.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def explain(error: BaseException, command: str = '') -> str | None:
+    """Return what was wrong with what a command was given, in one line; ``None`` if that is not known to be so."""
+    text = _reason(error)
+    if isinstance(error, KeyError) and 'is not in the' in text and (frames := list(_builders(error))):
+        return _explain_type(frames[-1].f_locals['obj_type'], frames[-1].f_locals['registry'])
+    if isinstance(error, TypeError) and 'not a callable' in text:  # of an optimizer, which is looked up elsewhere
+        for frame in _frames(error):
+            if frame.f_locals.get('optimizer_cls', '') is None and 'registry' in frame.f_locals:
+                return _explain_type(frame.f_locals['self'].optimizer_cfg['type'], frame.f_locals['registry'])
+    if isinstance(error, TypeError) and 'argument' in text:
+        return _explain_argument(error)
+    if type(error).__name__ == 'OutOfMemoryError' or isinstance(error, MemoryError):
+        return _explain_memory(text)
+    if isinstance(error, ModuleNotFoundError):
+        return f'{text}; install what brings it, see "Installation" in the README'
+    if isinstance(error, OSError) and error.errno is not None:
+        return _explain_system(error, OUTPUTS.get(command))
+    if isinstance(error, EXPECTED) and ('Original Traceback' in str(error) or _is_ours(error)):
+        return text
+    return None
+
+
+def name_error(error: BaseException) -> str:
+    """Return type and first line of an error, and what was being built when it happened."""
+    first = _reason(error).partition('\n')[0]
+    built = [frame.f_locals['obj_cls'] for frame in _builders(error) if 'obj_cls' in frame.f_locals]
+    return f'{type(error).__name__}: {first}' + (f' (while building {built[-1].__name__})' if built else '')
+
+
+# ---- what is explained ----
+
+
+def _explain_type(kind: str, asked) -> str:
+    """Name the type that comes near one that mmengine's registries, from the one asked up, do not have."""
+    root = asked
+    while root.parent is not None:
+        root = root.parent
+    names = {}  # as a config of this scope writes them, by what stands after the scope
+    for scope, child in root.children.items():
+        if scope == 'coma_mm':
+            child.import_from_location()
+        names |= {name: f'{scope}.{name}' for name in child.module_dict}
+    names |= {name: name for name in (*root.module_dict, *asked.module_dict)}
+    scope, _, plain = kind.rpartition('.')
+    if scope in root.children:
+        names |= {name: f'{scope}.{name}' for name in root.children[scope].module_dict}
+    found = nearest(plain, names)
+    advice = f'did you mean {names[found]!r}?' if found else 'is its package installed, its module in custom_imports?'
+    return f'there is no {root.name} of type={kind!r}; {advice}'
+
+
+def _explain_argument(error: TypeError) -> str | None:
+    """Name the class of a config that does not take an argument, or needs another one."""
+    frames = list(_builders(error))
+    if not frames or 'obj_cls' not in frames[-1].f_locals:
+        return None
+    kind, given = frames[-1].f_locals['obj_cls'], frames[-1].f_locals['args']
+    if match := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+        name = match[1]
+        if name not in given:
+            return None
+        classes = [base.__init__ for base in getattr(kind, '__mro__', ())] or [kind]
+        known = {parameter for function in classes for parameter in inspect.signature(function).parameters}
+        known -= {'self', 'args', 'kwargs'}
+        return (
+            f'{kind.__name__} takes no argument {name!r}{did_you_mean(name, known - {name})} (where a config replaces '
+            "another class, _delete_=True leaves that one's arguments out)"
+        )
+    match = re.match(r'(\w+)\.__init__\(\) missing \d+ required .*arguments?: (.+)', str(error))
+    if match and match[1] in [base.__name__ for base in getattr(kind, '__mro__', ())]:
+        return f'{kind.__name__} needs {match[2]}: give that in the config'
+    return None
+
+
+def _explain_memory(text: str) -> str:
+    found = re.search(r'Tried to allocate ([\d.]+ \w+)', text)
+    return (
+        f'there is not enough memory{f" on the GPU for {found[1]} more" if found else ""}: lower the batch size '
+        '(train_dataloader.batch_size, with optim_wrapper.accumulative_counts raised as much), or recompute '
+        'activations (model.backbone.with_cp=True), or train in mixed precision (--amp)'
+    )
+
+
+def _explain_system(error: OSError, option: str | None) -> str:
+    """Say what the system would not do, with which file, and what helps."""
+    place = f' {error.filename}' if error.filename is not None else ''
+    if isinstance(error, FileNotFoundError):
+        return f'there is no file or folder{place}'
+    elsewhere = f'another place with {option}' if option else 'another place'
+    if error.errno in FULL:
+        return f'cannot write{place}: {error.strerror}; make room, or name {elsewhere}'
+    return f'cannot use{place}: {error.strerror}; change that, or name {elsewhere}'
+
+
+# ---- where an error comes from ----
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's text, out of the traceback that an error in a loading worker is wrapped in."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if 'Original Traceback' in text:
+        last = [match for match in re.finditer(r'^[A-Za-z_][\w.]*: ', text, re.M)][-1:]
+        text = text[last[0].end() :] if last else text
+    return text.strip()
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    """Yield the frames that an error passed through, from the outermost to where it was raised."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        yield frame
+
+
+def _builders(error: BaseException) -> Iterator[FrameType]:
+    """Yield those in which mmengine's registries were building something, with what and of what."""
+    return (frame for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg')
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Say whether an error was raised by this package."""
+    frames = list(_frames(error))
+    return bool(frames) and Path(frames[-1].f_code.co_filename).is_relative_to(PACKAGE)
+
+
+# ---- where it goes ----
+
+
+def _log_file() -> Path | None:
+    """Return the file that mmengine's logger of this run writes."""
+    if 'mmengine.logging' not in sys.modules:
+        return None
+    from mmengine.logging import MMLogger
+
+    handlers = MMLogger.get_current_instance().handlers
+    names = [handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)]
+    return next((Path(name) for name in names if os.path.isfile(name)), None)
+
+
+def _way_on(command: str) -> str:
+    if command != 'train':
+        return ''
+    again = 'the same command' if '--resume' in sys.argv else 'the same command with --resume'
+    return f'; {again} goes on from the last checkpoint'
+
+
+def _is_first() -> bool:
+    """Say whether this process is the first of those of torchrun on this machine to end with an error."""
+    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if file is None:
+        return True
+    try:
+        with open(Path(file).parents[1] / 'reported', 'x'):
+            return True
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+
+
+def _tell_torchrun(line: str) -> None:
+    """Leave the line where torchrun looks for it, in the form of ``torch.distributed.elastic``'s own."""
+    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if file is not None:
+        content = dict(message=line, extraInfo=dict(py_callstack=line, timestamp=str(int(time.time()))))
+        with suppress(OSError):
+            Path(file).write_text(json.dumps(dict(message=content)))

@@ -1,0 +1,208 @@
+"""Command lines that cannot be followed end in one line that says why: each row is a command and words of that line."""
+
+import json
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+from processes import TINY, TOOLS, last_line, run
+
+numbers = count()
+CONFIGS = TOOLS.parent / 'configs'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Where commands are called: a checkpoint, two photos, results, and things that are none."""
+    folder = tmp_path_factory.mktemp('commands')
+    cfg = Config.fromfile(TINY)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=cfg.pretty_text, epoch=1, iter=3)), folder / 'a.pth')
+    (folder / 'photos').mkdir()
+    for name in 'ab':
+        Image.fromarray(np.full((60, 90, 3), 99, np.uint8)).save(folder / 'photos' / f'{name}.png')
+    (folder / 'file').touch()
+    (folder / 'config.py').write_text(TINY.read_text())
+    (folder / 'syntax.py').write_text("model = dict(type='a')\n\nx = = 1\n")
+    (folder / 'name.py').write_text('lr = 1\nwarmup = steps * 2\n')
+    (folder / 'base.py').write_text("_base_ = './nowhere.py'\n")
+    machine = dict(device='cpu', date='today', settings=dict(precision='fp32', compile=False))
+    table = dict(unit='ms', rows={'one': [1.0, 2.0], 'two': [2.0, 3.0]}, columns={})
+    (folder / 'results.json').write_text(json.dumps(dict(machine=machine, tables=dict(step=table))))
+    return folder
+
+
+@pytest.fixture
+def fail(monkeypatch, capfd, folder):
+    """Return a function that calls a tool in this process and returns the line it ends with."""
+
+    def fail(tool, *args, cwd=folder):
+        if '--cfg-options' in args:  # or runs of the same second would share a logger
+            args = [*args, f'experiment_name=run{next(numbers)}']
+        before = sorted(cwd.rglob('*'))
+        with pytest.raises(SystemExit) as stop:
+            run(monkeypatch, cwd, tool, *args)
+        assert stop.value.code in (1, 2)
+        printed = capfd.readouterr().err
+        assert 'Traceback' not in printed
+        for path in set(cwd.rglob('*')) - set(before):
+            assert not path.is_file() or path.suffix in ('.log', '.py', '.json'), path  # of a run that had begun
+        return last_line(printed)
+
+    return fail
+
+
+def overrides(*options):
+    return [TINY, '--work-dir', 'run', '--cfg-options', *options]
+
+
+SWAPPED = 'a config is wanted in its place; mind the order'
+TABLE = [
+    # ---- what a config has in it
+    ('train.py', overrides('model.backbone.out_indices=3'), 'out_indices must be a list of numbers from 0 to 3, got 3'),
+    ('train.py', overrides('model.backbone.patch_size=0'), 'patch_size must be a whole number >= 1, got 0'),
+    ('train.py', overrides('model.backbone.arch=hugee'), "unknown arch 'hugee'; choose from pico, tiny, small"),
+    ('train.py', overrides('model.backbone.in_channels=1'), 'the images have 3 channels, but the backbone was built'),
+    ('train.py', overrides('model.backbone.depth=3'), "DyViT takes no argument 'depth'"),
+    ('train.py', overrides('model.backbone.patch_sizes=3'), "no argument 'patch_sizes'; did you mean 'patch_size'?"),
+    ('train.py', overrides('model.backbone.type=coma_mm.DyVit'), "did you mean 'coma_mm.DyViT'?"),
+    ('train.py', overrides('model.type=CoMA'), "no model of type='CoMA'; did you mean 'coma_mm.CoMA'?"),
+    ('train.py', overrides('optim_wrapper.optimizer.type=AdamWW'), "of type='AdamWW'; did you mean 'AdamW'?"),
+    ('train.py', overrides('optim_wrapper.optimizer.lrr=1'), "AdamW takes no argument 'lrr'; did you mean 'lr'?"),
+    ('train.py', overrides('train_dataloader.batch_size=0'), 'batch_size should be a positive integer'),
+    ('train.py', overrides('model.decoder.in_channels=9'), 'decoder.in_channels=(9,) does not fit the backbone DyViT'),
+    ('train.py', overrides('model.decoder.depth=0'), 'depth must be a whole number >= 1, got 0'),
+    (
+        'train.py',
+        overrides('train_dataloader.dataset.pipeline.1.input_size=40'),
+        '(40, 40) is no whole number of 16 px units: use (32, 32) or (48, 48)',
+    ),
+    (
+        'train.py',
+        overrides('model.backbone.init_cfg.type=coma_mm.Pretrained', 'model.backbone.init_cfg.checkpoint=no.pth'),
+        'there is no checkpoint no.pth: name another with --cfg-options model.backbone.init_cfg.checkpoint=FILE',
+    ),
+    # ---- configs that cannot be read
+    ('train.py', ['syntax.py'], 'error: syntax.py, line 3: '),
+    ('train.py', ['name.py'], "error: name.py, line 2: NameError: name 'steps' is not defined"),
+    ('train.py', ['base.py'], 'error: base.py builds on nowhere.py, which is not there: correct its _base_'),
+    # ---- options
+    ('train.py', overrides('x'), "--cfg-options takes KEY=VALUE, but 'x' has no ="),
+    ('train.py', overrides('=x'), "--cfg-options takes KEY=VALUE, but '=x' has no KEY"),
+    (
+        'train.py',
+        overrides('a=dict(b=1)'),
+        'cannot read \'a=dict(b=1)\': write lists as "a=[1,2]", and each key of a dict',
+    ),
+    *(
+        (
+            'train.py',
+            overrides(text),
+            f'--cfg-options cannot read {text!r}: write lists as "a=[1,2]", and each key of a dict',
+        )
+        for text in ('a=dict(b=1)', 'a=dict(b=1,c=2)', 'a={b: 1}', 'a=[dict(b=1),2]', 'a=[1', 'a=[1,2', 'a=(1,2]')
+    ),
+    ('train.py', overrides('train_cfg.max_epochs.x=1'), '--cfg-options do not fit'),
+    ('train.py', [TINY, '--work-dir', 'file'], 'nothing can be written in file: '),
+    ('train.py', [TINY, '--work-dir', 'file/run'], '/file is a file; choose another folder'),
+    ('train.py', [TINY, '--work-dir', '/proc/run'], '/proc cannot be written to'),
+    (
+        'train.py',
+        [TINY, '--launcher', 'pytorch'],
+        'by tools/dist_train.sh, dist_test.sh or torchrun, and here RANK',
+    ),
+    ('train.py', [TINY, '--launcher', 'slurm'], 'are started by tools/slurm_train.sh or srun, and here SLURM_PROCID'),
+    ('train.py', [TINY, '--launcher', 'mpi'], 'are started by mpirun, and here OMPI_COMM_WORLD_LOCAL_RANK'),
+    ('train.py', [TINY, '--epochs', '3'], 'error: unrecognized arguments: --epochs 3'),
+    (
+        'visualize.py',
+        [TINY, 'a.pth', 'photos', '--max-images', '0'],
+        '--max-images: must be a whole number >= 1',
+    ),
+    (
+        'extract_features.py',
+        [TINY, 'a.pth', 'photos', '--batch-size', '0'],
+        '--batch-size: must be a whole number >= 1',
+    ),
+    ('extract_features.py', [TINY, 'a.pth', 'photos', '--size', '-1'], '--size: must be a whole number >= 1, got -1'),
+    (
+        'extract_features.py',
+        [TINY, 'a.pth', 'photos', '--num-workers', '-1'],
+        '--num-workers: must be a whole number >= 0',
+    ),
+    ('benchmark.py', ['step', '--batch', '0'], 'argument --batch: must be a whole number >= 1, got 0'),
+    ('benchmark.py', ['step', '--rounds', 'x'], 'argument --rounds: must be a whole number >= 1, got x'),
+    ('get_flops.py', ['--shape', '0'], 'argument --shape: must be a whole number >= 1, got 0'),
+    ('make_shards.py', ['photos', 'new', '--num-workers', '-1'], 'argument --num-workers: must be a whole number >= 0'),
+    # ---- arguments in each other's place
+    ('train.py', ['a.pth'], f'error: a.pth is a checkpoint, but {SWAPPED}'),
+    ('get_flops.py', ['a.pth'], f'error: a.pth is a checkpoint, but {SWAPPED}'),
+    (
+        'export.py',
+        ['config.py', 'b.pth'],
+        'config.py is a config, but a checkpoint is wanted in its place; mind the order',
+    ),
+    ('export.py', ['a.pth', 'b.pth', '--config', 'a.pth'], f'error: a.pth is a checkpoint, but {SWAPPED}'),
+    *(
+        (tool, ['a.pth', 'config.py', *more], 'config.py is a config, but a checkpoint is wanted in its place')
+        for tool, more in [('test.py', []), ('visualize.py', ['photos']), ('extract_features.py', ['photos'])]
+    ),
+    # ---- data that are not there
+    (
+        'test.py',
+        [CONFIGS / 'cls/knn_dyvit-t_in1k.py', 'a.pth', '--work-dir', 'run'],
+        'with --cfg-options test_dataloader.dataset.data_root=FOLDER',
+    ),
+    (
+        'test.py',
+        [CONFIGS / 'seg/upernet_dyvit-t_160k_ade20k-512.py', 'a.pth', '--work-dir', 'run'],
+        'the data of ADE20KDataset are not there (',
+    ),
+    (
+        'train.py',
+        [CONFIGS / 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py', '--work-dir', 'run', '--cfg-options']
+        + ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=1', 'train_dataloader.num_workers=0'],
+        'with --cfg-options train_dataloader.dataset.data_root=FOLDER',
+    ),
+]
+
+
+@pytest.mark.parametrize(('tool', 'args', 'words'), TABLE)
+def test_one_line_says_why(fail, tool, args, words):
+    assert words in fail(tool, *args)
+
+
+WRITERS = [  # and how each is told where to write
+    ('train.py', [TINY], '--work-dir', '{}/run'),
+    ('test.py', [TINY, 'a.pth'], '--work-dir', '{}/run'),
+    ('test.py', [TINY, 'a.pth'], '--out', '{}/a.pkl'),
+    ('test.py', [TINY, 'a.pth'], '--show-dir', '{}/shown'),
+    ('visualize.py', [TINY, 'a.pth', 'photos'], '--out', '{}/a.png'),
+    ('extract_features.py', [TINY, 'a.pth', 'photos'], '--out', '{}/a.npz'),
+    ('export.py', ['a.pth'], None, '{}/b.pth'),
+    ('make_shards.py', ['photos'], None, '{}/shards'),
+    ('benchmark.py', ['step'], '--json', '{}/a.json'),
+    ('get_flops.py', [], '--json', '{}/a.json'),
+    ('plot_benchmark.py', ['results.json'], '--out', '{}'),
+    ('release.py', ['photos', 'name', '--data', 'x'], '--out', '{}/weights'),
+]
+
+
+@pytest.mark.parametrize('place', ['file', '/proc'])
+@pytest.mark.parametrize(('tool', 'args', 'option', 'output'), WRITERS)
+def test_places_that_cannot_be_written_to(fail, tool, args, option, output, place):
+    """As root, to whom no folder is read-only: a file in the place of a folder, and /proc, where nobody can write."""
+    line = fail(tool, *args, *([option] if option else []), output.format(place))
+    assert line.startswith('error: ') and place in line
+    assert 'cannot be written to' in line or 'is a file' in line or 'there is no folder' in line
+
+
+def test_a_study_that_cannot_be_written(fail, tmp_path):
+    (tmp_path / 'work_dirs').touch()
+    line = fail('study.py', 'coverage', '--size', 'smoke', cwd=tmp_path)
+    assert 'cannot use work_dirs/studies/coverage: Not a directory; change that, or name another place' in line

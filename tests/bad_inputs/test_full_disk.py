@@ -1,0 +1,131 @@
+"""A disk that is full ends each tool that writes in one line, and leaves no file that is half there."""
+
+import json
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+from processes import TINY, last_line, run
+
+from coma_mm.cli import benchmark, flops, study
+
+LIMIT = 9000  # bytes; less than each tool wants to write, more than a config
+CLASSIFIER = """
+default_scope = 'mmpretrain'
+log_level = 'ERROR'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='coma_mm.DyViT', arch='pico', patch_size=2),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=256),
+)
+test_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CustomDataset', data_root='labelled', pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    ),
+)
+test_evaluator = dict(type='Accuracy')
+test_cfg = dict()
+default_hooks = dict(visualization=dict(type='mmpretrain.VisualizationHook'))
+visualizer = dict(type='mmpretrain.UniversalVisualizer')
+"""
+
+
+@contextmanager
+def full_disk(limit=LIMIT):
+    """Have files grow to so many bytes and no further; the system's error for more is one of those of full disks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Photos, labelled ones, checkpoints, a run and results."""
+    folder, rng = tmp_path_factory.mktemp('full'), np.random.default_rng(0)
+    for part in ('photos', 'labelled/a', 'labelled/b'):
+        (folder / part).mkdir(parents=True)
+        for number in range(20):
+            noise = rng.integers(256, size=(64, 64, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / part / f'{number}.png')
+    (folder / 'classifier.py').write_text(CLASSIFIER)
+    (folder / 'run').mkdir()
+    cfg = Config.fromfile(TINY)
+    cfg.dump(folder / 'run' / 'tiny.py')
+    for config, name in ((TINY, 'run/epoch_1.pth'), (folder / 'classifier.py', 'classifier.pth')):
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model = MODELS.build(Config.fromfile(config).model)
+        meta = dict(cfg=Config.fromfile(config).pretty_text, epoch=1, iter=3)
+        torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / name)
+    (folder / 'run' / 'last_checkpoint').write_text(str(folder / 'run' / 'epoch_1.pth'))
+    for name, values in (('photos', dict(psnr=9.0, psnr_baseline=8.0)), ('digits', {'knn/top1_k20': 50.0})):
+        logs = folder / 'work_dirs' / f'coma_dyvit-p_{name}' / '1' / 'vis_data'
+        logs.mkdir(parents=True)
+        (logs / 'scalars.json').write_text(json.dumps(values))
+    machine = dict(device='cpu', date='today', settings=dict(precision='fp32', compile=False))
+    table = dict(unit='ms', rows={f'row {i}': [1.0, 2.0] for i in range(9)}, columns={})
+    (folder / 'results.json').write_text(json.dumps(dict(machine=machine, tables=dict(step=table))))
+    return folder
+
+
+TESTING = ['classifier.py', 'classifier.pth', '--work-dir', 'tested', '--cfg-options']
+TABLE = [
+    ('test.py', [*TESTING, 'experiment_name=a', '--out', 'out.pkl'], 'out.pkl: File too large; make room, or name'),
+    ('test.py', [*TESTING, 'experiment_name=b', '--show-dir', 'shown'], 'File too large; make room, or name another'),
+    ('visualize.py', [TINY, 'run/epoch_1.pth', 'photos'], 'reconstruction.png: File too large'),
+    ('extract_features.py', [TINY, 'run/epoch_1.pth', 'photos', '--pool', 'flat'], 'features.npz: File too large'),
+    ('export.py', ['run/epoch_1.pth', 'backbone.pth'], 'backbone.pth: File too large'),
+    ('export.py', ['run/epoch_1.pth', 'backbone.safetensors'], 'backbone.safetensors: File too large'),
+    ('make_shards.py', ['photos', 'shards', '--num-workers', '0'], 'shards: File too large'),
+    ('benchmark.py', ['step', '--json', 'step.json'], 'step.json: File too large'),
+    ('get_flops.py', ['--json', 'counts.json'], 'counts.json: File too large'),
+    ('plot_benchmark.py', ['results.json'], 'results-step.png: File too large'),
+    ('release.py', ['run', 'tiny', '--data', 'x'], 'tiny.safetensors: File too large'),
+]
+
+
+@pytest.mark.parametrize(('tool', 'args', 'words'), TABLE)
+def test_full_disk(monkeypatch, capsys, folder, tool, args, words):
+    # What these two measure and count takes minutes, and it is about how that is written.
+    table = benchmark.Table('ms', {f'row {number}': [1.0, 2.0] for number in range(999)})
+    monkeypatch.setitem(benchmark.SUITES, 'step', lambda args: dict(step=table))
+    counted = dict(variants=flops.make_table(['dims'], {'x' * LIMIT: ['1']}))
+    monkeypatch.setattr(flops, 'count_documented', lambda: counted)
+    end(monkeypatch, capsys, folder, tool, args, words)
+
+
+def test_full_disk_in_training_and_in_studies(monkeypatch, capsys, folder):
+    """Past logs and configs: while a checkpoint is saved, and when the first cell of a study is made."""
+    quiet = ['log_level=ERROR', 'custom_hooks=[]', 'default_hooks.logger.interval=99']
+    args = [TINY, '--work-dir', 'trained', '--cfg-options', *quiet]
+    end(monkeypatch, capsys, folder, 'train.py', args, 'epoch_1.pth: File too large; make room, or name', 100_000)
+    make_cells = study.make_cells
+
+    def fill_the_disk(*args):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return make_cells(*args)
+
+    monkeypatch.setattr(study, 'make_cells', fill_the_disk)
+    end(monkeypatch, capsys, folder, 'study.py', ['coverage', '--size', 'smoke'], 'cell.json: File too large')
+
+
+def end(monkeypatch, capsys, folder, tool, args, words, limit=LIMIT):
+    """Run a tool on a disk that gets full; check how it ends."""
+    before = {path for path in folder.rglob('*') if path.is_file()}
+    with full_disk(limit), pytest.raises(SystemExit) as stop:
+        run(monkeypatch, folder, tool, *args)
+    line = last_line(capsys.readouterr().err)
+    assert stop.value.code == 1 and line.startswith('error: cannot write ') and words in line
+    for path in {path for path in folder.rglob('*') if path.is_file()} - before:
+        assert path.suffix in ('.log', '.py') or path.parent.name == 'vis_data' or path.name == 'lock', path
