@@ -52,7 +52,7 @@ from ..environment import keep_memory
 from ..evaluation import NearestNeighbours
 from ..files import PACKAGE, shipped, whole_file
 from ..models import DyViT, ViTDecoder
-from .options import ArgumentParser, at_least, output_file
+from .options import ArgumentParser, at_least, device, output_file
 
 
 def parse_args() -> Namespace:
@@ -60,7 +60,9 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__, epilog='The first row of a table is what ratios refer to.')
     parser.add_argument('suites', nargs='+', choices=SUITES, metavar='SUITE', help=', '.join(SUITES))
     parser.add_argument('--only', nargs='+', metavar='NAME', help='rows whose names contain one of these')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
+    parser.add_argument(
+        '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
+    )
     parser.add_argument('--precision', choices=DTYPES, default='fp32', help='of autocast (%(default)s)')
     parser.add_argument('--compile', action='store_true', help='torch.compile: ours by block, all others as a whole')
     parser.add_argument('--batch', type=at_least(1), default=8, help='images (%(default)s)')

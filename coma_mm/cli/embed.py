@@ -18,7 +18,7 @@ from ..engine.running import read_config
 from ..evaluation import collect_features
 from ..files import whole_file
 from ..models import FeatureExtractor, read_checkpoint
-from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, output_file
+from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, device, output_file
 
 
 def parse_args() -> Namespace:
@@ -39,7 +39,9 @@ def parse_args() -> Namespace:
     )
     parser.add_argument('--batch-size', type=at_least(1), default=64, help='(%(default)s)')
     parser.add_argument('--num-workers', type=at_least(0), default=4, help='processes that read images (%(default)s)')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
+    parser.add_argument(
+        '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
+    )
     add_overrides(parser)
     args = parser.parse_args()
     if not args.out.endswith('.npz'):

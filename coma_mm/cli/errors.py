@@ -174,8 +174,8 @@ def _reason(error: BaseException) -> str:
     """Return an error's text, out of the traceback that an error in a loading worker is wrapped in."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if 'Original Traceback' in text:
-        last = [match for match in re.finditer(r'^[A-Za-z_][\w.]*: ', text, re.M)][-1:]
-        text = text[last[0].end() :] if last else text
+        raised = re.compile(r'^[A-Za-z_][\w.]*: ', re.M).search(text, text.rfind('\n  File "') + 1)
+        text = text[raised.end() :] if raised else text
     return text.strip()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from mmengine.config import DictAction
 
 from ..files import require_writable
@@ -111,6 +112,16 @@ def at_least(least: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def device(name: str) -> str:
+    """Check that torch can compute there."""
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ArgumentTypeError(f'nothing can be computed on {name!r} here ({reason}); try cuda or cpu') from None
+    return name
 
 
 def output_file(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
-from ..engine.checks import explain_missing_data
+from ..engine.checks import explain_data
 from ..engine.running import (
     build_runner,
     leave_distributed,
@@ -74,6 +74,6 @@ def main() -> None:
     if args.out:
         kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
         runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=args.out)))
-    with explain_missing_data():
+    with explain_data():
         runner.test()
     leave_distributed()

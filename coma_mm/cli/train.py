@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace
 
-from ..engine.checks import explain_missing_data
+from ..engine.checks import explain_data
 from ..engine.running import (
     build_runner,
     enable_mixed_precision,
@@ -54,6 +54,6 @@ def main() -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             sys.exit('error: --auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
-    with explain_missing_data():
+    with explain_data():
         build_runner(cfg).train()
     leave_distributed()

@@ -15,7 +15,7 @@ from ..engine import load_exactly
 from ..engine.running import read_config
 from ..models import read_checkpoint
 from ..visualization import draw_reconstructions, reconstruct_images
-from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, output_path
+from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, device, output_path
 
 
 def parse_args() -> Namespace:
@@ -27,7 +27,9 @@ def parse_args() -> Namespace:
     parser.add_argument('--out', type=output_path, default='reconstruction.png', help='(%(default)s)')
     parser.add_argument('--max-images', type=at_least(1), default=16, help='rows of the picture, at most (%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the masks (%(default)s)')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)')
+    parser.add_argument(
+        '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
+    )
     add_overrides(parser)
     return parser.parse_args()
 

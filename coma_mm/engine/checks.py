@@ -1,9 +1,9 @@
 """What does not fit is an error before the first step: channels, classes, data."""
 
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from traceback import walk_tb
 from typing import NoReturn
 
 from mmengine.dataset import BaseDataset
@@ -199,49 +199,49 @@ class CheckClassesHook(Hook):
             )
 
 
-# ---- data sets without images ----
+# ---- data sets without images, images without annotations ----
 
-
-# Methods in which mmengine's runner builds a loader, and what its config calls that.
-LOADERS = {f'build_{name}_loop': f'{name}_dataloader' for name in ('train', 'val', 'test')}
+BUILDERS = {f'build_{name}_loop': f'{name}_dataloader' for name in ('train', 'val', 'test')}
 
 
 @contextmanager
-def explain_missing_data(loader: str | None = None) -> Iterator[None]:
-    """Say which data set it is that cannot find its files, or is empty, where mmengine's errors name neither.
+def explain_data(place: str | None = None) -> Iterator[None]:
+    """Say which data set cannot be read, and what to set, where the toolboxes raise what they stumbled over.
 
     Args:
-        loader: Where the config has its loader; if ``None`` that is found out.
+        place: The setting with the loader of the data, where it is no loop of the runner's.
 
     Raises:
-        FileNotFoundError: With the data set, the missing file and the settings that lead to it.
-        ValueError: With the data set's place, if it has "at least one array to concatenate" too few.
+        FileNotFoundError: If a file or folder of a data set is missing.
+        ValueError: If a data set is empty, or its annotations are not as they should be.
     """
     try:
         yield
-    except (FileNotFoundError, ValueError) as error:
-        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-        if not frames or frames[-1].f_globals['__name__'].startswith('coma_mm.'):  # it has been explained
+    except Exception as error:
+        frames = [
+            (frame.f_code.co_name, frame.f_locals.get('self')) for frame, _ in traceback.walk_tb(error.__traceback__)
+        ]
+        found = [x for name, x in frames if name == 'full_init' and isinstance(x, BaseDataset)]
+        if not found or type(found[-1]).__module__.startswith('coma_mm.'):  # ours say it themselves
             raise
-        datasets = [frame.f_locals.get('self') for frame in frames]
-        dataset = next((self for self in datasets if isinstance(self, BaseDataset)), None)
-        if dataset is None:
-            raise
+        dataset = _describe(found[-1])
+        places = [BUILDERS[name] for name, _ in frames if name in BUILDERS]
+        settings = f'{place or (places or ["the loader"])[-1]}.dataset'
         if isinstance(error, FileNotFoundError):
-            built = [LOADERS[frame.f_code.co_name] for frame in frames if frame.f_code.co_name in LOADERS]
-            place = loader or (built or ['train_dataloader'])[-1]
-            missing = error.filename or error
             raise FileNotFoundError(
-                f'the data of {type(dataset).__name__} are not there ({missing}): name the folder that they are in '
-                f'with --cfg-options {place}.dataset.data_root=FOLDER; what is below it, ann_file and data_prefix say'
+                f'there is no {error.filename or error}, which {dataset} reads: put it there, or set '
+                f'{settings}.data_root, and data_prefix or ann_file, to where it is'
             ) from error
         if 'need at least one array' in str(error):
             raise ValueError(
-                f'{_describe(dataset)} has no image to use: either there is none with the right ending in its '
-                'folder, or none is annotated with the classes of metainfo; see data_root, data_prefix, '
-                'img_suffix, metainfo and filter_cfg of the data set in your config'
+                f'{dataset} has no image to use: either there is none with the right ending in its folder, or none is '
+                'annotated with the classes of metainfo; see data_root, data_prefix, img_suffix, metainfo and '
+                f'filter_cfg of {settings}'
             ) from None
-        raise
+        raise ValueError(
+            f'{dataset} cannot be read ({type(error).__name__}: {error}): are its files as this kind of data set '
+            f'expects them? See {settings}'
+        ) from error
 
 
 @HOOKS.register_module()

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ..evaluation import KNN, collect_features
 from ..registry import LOOPS
-from .checks import explain_missing_data, require_same_classes
+from .checks import explain_data, require_same_classes
 
 
 @LOOPS.register_module()
@@ -35,7 +35,7 @@ class KNNLoop(TestLoop):
 
     def __init__(self, runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | Sequence, bank: dict):
         super().__init__(runner, dataloader, evaluator)
-        with explain_missing_data('test_cfg.bank'):
+        with explain_data('test_cfg.bank'):
             self.bank = runner.build_dataloader(bank, seed=runner.seed)
         require_same_classes(self.bank.dataset, self.dataloader.dataset, ('to compare with', 'to classify'))
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from ..files import require_writable, shipped
 from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpoints_safely, write_files_whole
-from .checks import LOADERS, check_channels
+from .checks import BUILDERS, check_channels
 from .common import short_path, unwrap
 
 # What a launcher's processes have in their environment, and what starts them.
@@ -85,7 +85,7 @@ def prepare(args: Namespace) -> Config:
         _check_sharded(cfg)
     _check_launcher(args.launcher)
     require_writable(Path(cfg.work_dir))
-    _walk([cfg.get(name) for name in (*LOADERS.values(), 'test_cfg')], _without_workers)
+    _walk([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')], _without_workers)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
@@ -289,7 +289,7 @@ def _walk(node: object, visit: Callable[[dict], None]) -> None:
 
 def _complete_dataloaders(cfg: Config) -> None:
     """Set what mmpretrain's configs leave to its tools: they rely on ``default_collate``."""
-    for name in LOADERS.values():
+    for name in BUILDERS.values():
         if cfg.get(name):
             defaults = ConfigDict(
                 pin_memory=torch.cuda.is_available(),

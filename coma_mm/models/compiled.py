@@ -14,9 +14,14 @@ def compile_blocks(model: nn.Module, options: bool | dict) -> None:
         model: anything with such lists; keeps its parameters and their names.
         options: ``False`` does nothing, ``True`` compiles, a dict has options of ``torch.compile``, e.g.
             ``mode='max-autotune-no-cudagraphs'``.
+
+    Raises:
+        ValueError: if they are anything else.
     """
     if options is False:
         return
+    if options is not True and not isinstance(options, dict):
+        raise ValueError(f'compile must be True, False or a dict of options of torch.compile, got {options!r}')
     options = {'dynamic': False, **({} if options is True else options)}
     # The default of 8 is per function, not per block: four stages, twice (with gradient and without), and the decoder
     # are more, and what is beyond the limit silently runs uncompiled.

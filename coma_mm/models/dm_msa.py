@@ -176,10 +176,10 @@ def _check_heads(dim: int, num_heads: int) -> None:
 
 def _read_windows(windows: int | Sequence[int], unit_side: int) -> tuple[int, ...]:
     """Return the windows of a head, in order, after checking them."""
-    windows = (windows,) if isinstance(windows, int) else tuple(sorted(windows))
+    windows = tuple(sorted(windows)) if isinstance(windows, Sequence) else (windows,)
     fitting = [side for side in (1, 2, 4, 8) if side <= unit_side]
     for window in windows:
-        if window not in fitting:
+        if window not in fitting or not isinstance(window, int):
             raise ValueError(
                 f'window {window} (of a head with windows {windows}) does not divide a mask unit, which is {unit_side} '
                 f'x {unit_side} tokens in this stage; choose from {fitting}'

@@ -239,7 +239,7 @@ class DyViT(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        if frozen_stages not in range(-1, 5):
+        if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):
             raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
         if attn_window is not None:
             require_whole(1, attn_window=attn_window)
@@ -464,9 +464,11 @@ def _read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
 
 def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
     """Check indices against ``count`` and make negative ones count from the end."""
-    if not isinstance(indices, (tuple, list)):
+    if not isinstance(indices, Sequence):
         raise ValueError(f'{name} must be a list of numbers from 0 to {count - 1}, got {indices!r}; one is [{indices}]')
-    if any(i not in range(-count, count) for i in indices) or (name == 'out_indices' and not indices):
+    if any(not isinstance(i, int) or i not in range(-count, count) for i in indices) or (
+        name == 'out_indices' and not indices
+    ):
         raise ValueError(f'{name} must be numbers from 0 to {count - 1}, got {tuple(indices)}')
     return tuple(sorted({i % count for i in indices}))
 
@@ -474,12 +476,12 @@ def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, .
 def _read_windows(attention, windows, heads) -> tuple[tuple | None, ...]:
     """Check the options of all stages and return for each, ``None`` for plain attention, the windows of every head."""
     if (
-        not isinstance(attention, (tuple, list))
+        not isinstance(attention, Sequence)
         or len(attention) != 4
         or any(kind not in ('dm_msa', 'msa') for kind in attention)
     ):
         raise ValueError(f"attention must name 'dm_msa' or 'msa' for each of four stages, got {attention!r}")
-    if windows is not None and (not isinstance(windows, (tuple, list)) or len(windows) != 4):
+    if windows is not None and (not isinstance(windows, Sequence) or len(windows) != 4):
         raise ValueError(f'windows must have one entry for each of four stages (None for msa), got {windows!r}')
     read = []
     for i, (kind, count, chosen) in enumerate(zip(attention, heads, windows or WINDOWS)):
@@ -488,7 +490,7 @@ def _read_windows(attention, windows, heads) -> tuple[tuple | None, ...]:
             continue
         if chosen is None:
             raise ValueError(f'stage {i + 1} uses dm_msa but has no windows; set windows[{i}]')
-        chosen = (chosen,) if isinstance(chosen, int) else tuple(chosen)
+        chosen = tuple(chosen) if isinstance(chosen, Sequence) else (chosen,)
         if len(chosen) not in (1, count):
             raise ValueError(
                 f'stage {i + 1} has {count} heads but {len(chosen)} windows {chosen}; give one entry for each head or '
@@ -496,5 +498,5 @@ def _read_windows(attention, windows, heads) -> tuple[tuple | None, ...]:
             )
         if len(chosen) == 1:
             chosen *= count
-        read.append(tuple(sorted((side,) if isinstance(side, int) else tuple(sorted(side)) for side in chosen)))
+        read.append(tuple(sorted(tuple(sorted(side)) if isinstance(side, Sequence) else (side,) for side in chosen)))
     return tuple(read)

@@ -135,6 +135,8 @@ TABLE = [
         [TINY, 'a.pth', 'photos', '--num-workers', '-1'],
         '--num-workers: must be a whole number >= 0',
     ),
+    ('visualize.py', [TINY, 'a.pth', 'photos', '--device', 'gpu'], "nothing can be computed on 'gpu' here"),
+    ('benchmark.py', ['step', '--device', 'cuda:99'], "nothing can be computed on 'cuda:99' here"),
     ('benchmark.py', ['step', '--batch', '0'], 'argument --batch: must be a whole number >= 1, got 0'),
     ('benchmark.py', ['step', '--rounds', 'x'], 'argument --rounds: must be a whole number >= 1, got x'),
     ('get_flops.py', ['--shape', '0'], 'argument --shape: must be a whole number >= 1, got 0'),
@@ -156,18 +158,18 @@ TABLE = [
     (
         'test.py',
         [CONFIGS / 'cls/knn_dyvit-t_in1k.py', 'a.pth', '--work-dir', 'run'],
-        'with --cfg-options test_dataloader.dataset.data_root=FOLDER',
+        'put it there, or set test_dataloader.dataset.data_root, and data_prefix or ann_file, to where',
     ),
     (
         'test.py',
         [CONFIGS / 'seg/upernet_dyvit-t_160k_ade20k-512.py', 'a.pth', '--work-dir', 'run'],
-        'the data of ADE20KDataset are not there (',
+        ', which ADE20KDataset(',
     ),
     (
         'train.py',
         [CONFIGS / 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py', '--work-dir', 'run', '--cfg-options']
         + ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=1', 'train_dataloader.num_workers=0'],
-        'with --cfg-options train_dataloader.dataset.data_root=FOLDER',
+        'put it there, or set train_dataloader.dataset.data_root, and data_prefix or ann_file, to where',
     ),
 ]
 

@@ -122,6 +122,8 @@ def test_full_disk_in_training_and_in_studies(monkeypatch, capsys, folder):
 
 def end(monkeypatch, capsys, folder, tool, args, words, limit=LIMIT):
     """Run a tool on a disk that gets full; check how it ends."""
+    # Asked for the version, git would refresh the index of this checkout, be killed by the limit, and leave its lock.
+    monkeypatch.setenv('GIT_DIR', str(folder / 'no repository'))
     before = {path for path in folder.rglob('*') if path.is_file()}
     with full_disk(limit), pytest.raises(SystemExit) as stop:
         run(monkeypatch, folder, tool, *args)
