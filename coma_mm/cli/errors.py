@@ -64,7 +64,7 @@ def finish(error: BaseException, command: str) -> None:
             sys.stderr.write(trace)
         print(line, file=sys.stderr, flush=True)
     _tell_torchrun(line.splitlines()[-1])
-    if 'torch' in sys.modules and sys.modules['torch'].distributed.is_initialized():
+    if getattr(sys.modules.get('torch.distributed'), 'is_initialized', bool)():
         # Threads of the process group can abort an interpreter that is shutting down, after which the last line is
         # another one.
         atexit._run_exitfuncs()
@@ -201,11 +201,8 @@ def _is_ours(error: BaseException) -> bool:
 
 def _log_file() -> Path | None:
     """Return the file that mmengine's logger of this run writes."""
-    if 'mmengine.logging' not in sys.modules:
-        return None
-    from mmengine.logging import MMLogger
-
-    handlers = MMLogger.get_current_instance().handlers
+    loggers = getattr(sys.modules.get('mmengine.logging'), 'MMLogger', None)  # without, nothing has been logged yet
+    handlers = loggers.get_current_instance().handlers if loggers else []
     names = [handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)]
     return next((Path(name) for name in names if os.path.isfile(name)), None)
 

@@ -156,7 +156,7 @@ def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], 
     """Run a cell in a process of its own and return its line of results, or ``None`` if the time was up before.
 
     Raises:
-        ValueError: If the process fails; the end of what it printed goes to standard error.
+        ValueError: If the process fails, with the last line that it printed.
     """
     path = cell.save()
     (cell.work_dir / 'result.json').unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], 
         text=True,
         pass_fds=[lock],
     )
-    last = deque(maxlen=30)
+    last = deque(maxlen=1)
     alarm = Timer(max(0, min(deadline - time.monotonic(), TIMEOUT_MAX)), process.terminate)
     alarm.daemon = True
     alarm.start()
@@ -191,8 +191,8 @@ def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], 
     if code and time.monotonic() >= deadline:
         return None
     if code:
-        sys.stderr.writelines(last)
-        raise ValueError(f'{cell.title} failed; what it printed is above, and all of it in {cell.work_dir / "log.txt"}')
+        reason = last[-1].strip() if last else f'exit code {code}'
+        raise ValueError(f'{cell.title} failed: {reason} (all that it printed: {cell.work_dir / "log.txt"})')
     return json.loads((cell.work_dir / 'result.json').read_text())
 
 

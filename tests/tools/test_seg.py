@@ -77,5 +77,5 @@ def test_folder_without_images_is_named(tmp_path):
     error = last_line(
         call(tmp_path, 'train.py', CONFIG, '--work-dir', 'out', '--cfg-options', *options, succeeds=False)
     )
-    assert error.startswith('ValueError: ADE20KDataset(scenes/images/training) has no image to use')
+    assert error.startswith('error: ADE20KDataset(scenes/images/training) has no image to use')
     assert 'img_suffix' in error

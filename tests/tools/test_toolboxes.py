@@ -122,7 +122,7 @@ def test_mmpretrain(tmp_path):
 
     options = ['--cfg-options', 'model.head.num_classes=3']
     error = last_line(call(tmp_path, 'test.py', 'classifier.py', 'out/epoch_1.pth', *options, succeeds=False))
-    assert error.startswith('ValueError: the checkpoint does not fit the model ImageClassifier of this config')
+    assert error.startswith('error: the checkpoint does not fit the model ImageClassifier of this config')
     assert 'head.fc.weight (2, 256) instead of (3, 256)' in error
 
 
