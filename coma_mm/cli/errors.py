@@ -86,6 +86,11 @@ def explain(error: BaseException, command: str = '') -> str | None:
         return _explain_argument(error)
     if type(error).__name__ == 'OutOfMemoryError' or isinstance(error, MemoryError):
         return _explain_memory(text)
+    if isinstance(error, RuntimeError) and text.startswith('DataLoader worker (pid'):
+        return (
+            'a process that loads images was killed, as the system does when memory runs out: lower '
+            'train_dataloader.num_workers, and in a container raise its shared memory (--shm-size)'
+        )
     if isinstance(error, ModuleNotFoundError):
         return f'{text}; install what brings it, see "Installation" in the README'
     if isinstance(error, OSError) and error.errno is not None:

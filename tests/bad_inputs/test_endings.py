@@ -5,11 +5,11 @@ import sys
 import pytest
 from processes import TINY, last_line, run
 
-# A transform with a bug, a hook that presses Ctrl-C, and one that has no memory.
+# A hook with a bug, one that presses Ctrl-C, one that has no memory; and a transform that is killed.
 PLUGIN = """
 import os, signal
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, TRANSFORMS
 
 @HOOKS.register_module()
 class Bug(Hook):
@@ -26,6 +26,11 @@ class Memory(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         import torch
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...')
+
+@TRANSFORMS.register_module()
+class Killed:
+    def __call__(self, results):
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -69,6 +74,12 @@ def test_ctrl_c_says_how_to_go_on(train):
 def test_memory(train):
     line = last_line(train(config="custom_hooks = [dict(type='Memory')]")[1])
     assert line.startswith('error: there is not enough memory on the GPU for 2.00 GiB more: lower the batch size')
+
+
+def test_a_loading_process_that_is_killed(train):
+    dataset = "dataset=dict(pipeline=[dict(type='Killed')])"
+    line = last_line(train(config=f'train_dataloader = dict(num_workers=1, {dataset})\ncustom_hooks = []')[1])
+    assert line.startswith('error: a process that loads images was killed, as the system does when memory runs out')
 
 
 UNREADABLE = """
