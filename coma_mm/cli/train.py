@@ -6,6 +6,7 @@ from argparse import Namespace
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..engine.checks import explain_empty_data
+from ..engine.config_checks import check_batches
 from ..engine.running import (
     build_runner,
     enable_mixed_precision,
@@ -58,5 +59,7 @@ def main() -> None:
             sys.exit('error: --auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
     with explain_empty_data():
-        build_runner(cfg).train()
+        runner = build_runner(cfg)
+        check_batches(runner)
+        runner.train()
     leave_distributed()
