@@ -42,7 +42,8 @@ def check_names(cfg: Config) -> None:
     for name in cfg.keys():
         if name not in KEYS and name not in VARIABLES and (near := _nearest(name, KEYS)):
             raise ValueError(
-                f'{cfg.filename} sets {name}, which nothing reads; did you mean {near}? A variable of that name needs another'
+                f'{cfg.filename} sets {name}, which nothing reads; did you mean {near}? If it is a variable, give it '
+                'another name'
             )
 
 
@@ -148,7 +149,7 @@ def _find(kind: str, scope: str | None) -> list[type]:
 
 
 def check_training(cfg: Config) -> None:
-    """Refuse training that trains nothing, and pre-training whose encoder is told another image size than the data have.
+    """Refuse training that trains nothing, and pre-training with an encoder that is told another size of images.
 
     Raises:
         ValueError: With the option to write.

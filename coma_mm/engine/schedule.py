@@ -195,7 +195,7 @@ def _check_optimizer(runner, checkpoint: dict, changes: dict) -> None:
 
 
 def _keep_step(runner, before: Batching, now: Batching, changes: dict) -> Batching:
-    """Accumulate so many batches that a step has as many images as before, unless the config asks for something else."""
+    """Accumulate so many batches that a step has its images as before, unless the config asks for something else."""
     asked = any(name.startswith(('optim_wrapper.accumulative_counts', 'auto_scale_lr')) for name in changes)
     counts, rest = divmod(before.step, now.images)
     if asked or rest or isinstance(runner.optim_wrapper, OptimWrapperDict):
