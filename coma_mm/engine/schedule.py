@@ -114,7 +114,7 @@ def follow_config(runner, checkpoint: dict) -> Batching:
             runner.strategy.dispatch_kwargs['max_iters'] = loop._max_iters
     else:
         max_iters = loop.max_epochs * reference.epoch_length
-    meta['iter'] = int(meta['iter'] * pace(runner, reference, before) / pace(runner, reference, ours))
+    meta['iter'] = _convert(meta, before, ours, loop)
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
     complete = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
@@ -149,12 +149,23 @@ def _read_batchings(meta: dict, now: Batching, loop) -> tuple[Batching, Batching
     return before, reference
 
 
+def _convert(meta: dict, before: Batching, ours: Batching, loop) -> int:
+    """Return the iteration of now that has seen as many images as a checkpoint."""
+    if isinstance(loop, IterBasedTrainLoop):
+        return meta['iter'] * before.images // ours.images
+    begun = meta['iter'] - meta['epoch'] * before.epoch_length
+    return meta['epoch'] * ours.epoch_length + round(begun * ours.epoch_length / before.epoch_length)
+
+
 def _changes(meta: dict, cfg: Config) -> dict[str, tuple] | None:
     """Return the settings that differ, with both values; None if a config is made of more than literals."""
     try:
         theirs, ours = (read_config_text(text, SECTIONS) for text in (meta['cfg'], cfg.pretty_text))
     except (KeyError, SyntaxError, TypeError, ValueError):
         return None
+    for sections in (theirs, ours):  # of the loop, whose class and validation change no rate
+        loop = sections.get('train_cfg') or {}
+        sections['train_cfg'] = {name: loop[name] for name in ('max_epochs', 'max_iters') if name in loop}
     return dict(_differences(theirs, ours))
 
 

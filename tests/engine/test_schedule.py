@@ -1,5 +1,6 @@
 """What a resumed run becomes: rates and schedules of its config, at the place that the images seen give it."""
 
+import os
 import uuid
 from argparse import Namespace
 from copy import deepcopy
@@ -61,7 +62,7 @@ def start(folder, monkeypatch):
     """Build a run as train.py does, to be trained or to be resumed from a checkpoint."""
     monkeypatch.chdir(folder)
 
-    def build(resume=None, **options):
+    def build(resume=None, launcher='none', **options):
         options = {
             'custom_hooks': [dict(type='coma_mm.EpochSeedHook'), dict(type='RatesHook')],
             'model.backbone.drop_path_rate': 0.0,
@@ -72,7 +73,7 @@ def start(folder, monkeypatch):
         if 'train_cfg' in options:
             options.pop('train_cfg.max_epochs')
         name = uuid.uuid4().hex
-        cfg = prepare(Namespace(config=str(TINY), work_dir=name, cfg_options=options, launcher='none', local_rank=0))
+        cfg = prepare(Namespace(config=str(TINY), work_dir=name, cfg_options=options, launcher=launcher, local_rank=0))
         cfg.experiment_name = name
         if resume:
             cfg.resume, cfg.load_from = True, resume
@@ -200,6 +201,27 @@ def test_a_step_keeps_its_images_by_accumulation(start, whole):
         third = start(f'{again.work_dir}/epoch_3.pth', train_dataloader__batch_size=size, **worker)
         assert train(third).steps == noted(full).steps[9:] and third.iter == iterations
     assert torch.equal(weights(third), weights(again))
+
+
+def on_two_ranks(rank, start, folder, checkpoint):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
+    runner = start(checkpoint, 'pytorch', train_dataloader__batch_size=1)
+    steps = train(runner).steps
+    if rank == 0:
+        torch.save(dict(steps=steps, iter=runner.iter, log=log(runner)), folder / 'two.pth')
+    torch.distributed.barrier()
+    os._exit(0)  # what pytest would do at its end is its own affair
+
+
+def test_one_rank_goes_on_as_two(start, whole, folder):
+    full = whole()
+    torch.multiprocessing.start_processes(
+        on_two_ranks, (start, folder, f'{full.work_dir}/epoch_2.pth'), nprocs=2, start_method='fork'
+    )
+    found = torch.load(folder / 'two.pth')
+    assert found['steps'] == noted(full).steps[6:] and found['iter'] == 24
+    assert 'The run had 1 x 4 images, 3 iterations an epoch, and has 2 x 1 images, 2 iterations a step' in found['log']
 
 
 @pytest.mark.parametrize(('batch', 'iterations'), [(12, 1), (5, 3), (3, 4)])
