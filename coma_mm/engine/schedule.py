@@ -198,10 +198,11 @@ def _check_optimizer(runner, checkpoint: dict, changes: dict) -> None:
             )
     for name, wrapper in _wrappers(runner) if saved else ():
         theirs = (saved[name] if name else saved)['param_groups']
-        if len(theirs) != len(wrapper.param_groups):
+        ours = wrapper.optimizer.param_groups
+        if len(theirs) != len(ours):
             raise ValueError(
-                f'the optimizer has {len(wrapper.param_groups)} groups of parameters here and {len(theirs)} in the '
-                f'checkpoint, so its moments cannot be told apart (optim_wrapper.paramwise_cfg?): {advice}'
+                f'the optimizer has {len(ours)} groups of parameters here and {len(theirs)} in the checkpoint, so '
+                f'its moments cannot be told apart (optim_wrapper.paramwise_cfg?): {advice}'
             )
 
 
@@ -226,7 +227,7 @@ def _rebuild(runner, checkpoint: dict, start: Batching, ours: Batching, max_iter
     for name, wrapper in _wrappers(runner):
         _reset(wrapper)
         if scaling.get('enable'):  # the runner has scaled by the images of a step without what _keep_step did
-            for group in wrapper.param_groups:
+            for group in wrapper.optimizer.param_groups:
                 group['lr'] *= float(scale)
         own = configs[name] if name and isinstance(configs, dict) and 'type' not in configs else configs
         own = own or []
@@ -240,9 +241,10 @@ def _rebuild(runner, checkpoint: dict, start: Batching, ours: Batching, max_iter
     _advance(sum(built.values(), []), done, checkpoint['meta']['epoch'], start.epoch_length)
     for name, wrapper in _wrappers(runner) if checkpoint.get('optimizer') else ():
         saved = checkpoint['optimizer'][name] if name else checkpoint['optimizer']
-        saved['param_groups'] = [
-            {**group, 'params': theirs['params']} for theirs, group in zip(saved['param_groups'], wrapper.param_groups)
-        ]
+        groups = zip(saved['param_groups'], wrapper.optimizer.param_groups)
+        saved['param_groups'] = [{**group, 'params': theirs['params']} for theirs, group in groups]
+        if wrapper.base_param_settings is not None:  # mmengine's stand-in for a group without factors
+            saved['base_param_settings'] = wrapper.base_param_settings
     if not configs:
         return
     states = {name: [scheduler.state_dict() for scheduler in schedulers] for name, schedulers in built.items()}

@@ -66,6 +66,8 @@ def start(folder, monkeypatch):
         options = {
             'custom_hooks': [dict(type='coma_mm.EpochSeedHook'), dict(type='RatesHook')],
             'model.backbone.drop_path_rate': 0.0,
+            'optim_wrapper.constructor': 'coma_mm.LayerDecayOptimWrapperConstructor',
+            'optim_wrapper.paramwise_cfg': dict(layer_decay_rate=0.75),
             'train_cfg.max_epochs': 4,
             'param_scheduler': WARM_COSINE,
             **{name.replace('__', '.'): value for name, value in deepcopy(options).items()},
@@ -174,7 +176,10 @@ def test_a_schedule_left_behind_by_a_longer_run_is_named(start, whole):
     ('options', 'message'),
     [
         ({'optim_wrapper__optimizer': dict(_delete_=True, type='SGD', lr=0.1)}, 'optimizer.type is SGD here and AdamW'),
-        ({'optim_wrapper__paramwise_cfg': dict(norm_decay_mult=0.0)}, 'groups of parameters here and 1 in the checkp'),
+        (
+            {'optim_wrapper__constructor': 'DefaultOptimWrapperConstructor', 'optim_wrapper__paramwise_cfg': None},
+            r'1 groups of parameters here and \d+ in the checkpoint',
+        ),
     ],
 )
 def test_moments_of_another_optimizer_are_refused(start, whole, options, message):
