@@ -172,14 +172,14 @@ def test_a_schedule_left_behind_by_a_longer_run_is_named(start, whole):
     assert '--cfg-options param_scheduler.1.end=5 param_scheduler.1.T_max=4' in log(again)
 
 
+PLAIN = {'optim_wrapper__constructor': 'DefaultOptimWrapperConstructor', 'optim_wrapper__paramwise_cfg': None}
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         ({'optim_wrapper__optimizer': dict(_delete_=True, type='SGD', lr=0.1)}, 'optimizer.type is SGD here and AdamW'),
-        (
-            {'optim_wrapper__constructor': 'DefaultOptimWrapperConstructor', 'optim_wrapper__paramwise_cfg': None},
-            r'1 groups of parameters here and \d+ in the checkpoint',
-        ),
+        (PLAIN, r'1 groups of parameters here and \d+ in the checkpoint'),
     ],
 )
 def test_moments_of_another_optimizer_are_refused(start, whole, options, message):
