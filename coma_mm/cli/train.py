@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 
 from ..engine.checks import explain_data
+from ..engine.config_checks import check_batches
 from ..engine.running import (
     build_runner,
     enable_mixed_precision,
@@ -55,5 +56,7 @@ def main() -> None:
             sys.exit('error: --auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
     with explain_data():
-        build_runner(cfg).train()
+        runner = build_runner(cfg)
+        check_batches(runner)
+        runner.train()
     leave_distributed()

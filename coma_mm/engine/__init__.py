@@ -9,6 +9,7 @@ from .hooks import (
     FinishedHook,
     KNNHook,
     ReconstructionHook,
+    ScheduleHook,
     StopOnNaNHook,
     WholeCheckpointHook,
 )
@@ -29,6 +30,7 @@ __all__ = [
     'KNNLoop',
     'LayerDecayOptimWrapperConstructor',
     'ReconstructionHook',
+    'ScheduleHook',
     'StopOnNaNHook',
     'WholeCheckpointHook',
     'load_exactly',

@@ -6,13 +6,13 @@ import os
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from traceback import walk_tb
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, ParamSchedulerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
@@ -21,6 +21,7 @@ from ..files import require_writable, shipped
 from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpoints_safely, write_files_whole
 from .checks import BUILDERS, check_channels
 from .common import short_path, unwrap
+from .config_checks import check_names, check_options, check_training
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -51,6 +52,8 @@ def read_config(path: str, options: dict | None = None) -> Config:
         raise OSError(error.errno, error.strerror, error.filename or tempfile.gettempdir()) from error
     except Exception as error:  # a config is code
         raise ValueError(_explain_config(path, error)) from error
+    check_names(cfg)
+    check_options(cfg, options or {})
     try:
         cfg.merge_from_dict(options or {})
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -90,7 +93,8 @@ def prepare(args: Namespace) -> Config:
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
-    _keep_checkpoints_whole(cfg)
+    _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
+    _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
     _add_hook(cfg, 'coma_mm.CheckDataHook')
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
@@ -101,6 +105,9 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
     read_checkpoints_safely()
     write_files_whole()
+    check_training(cfg)
+    if cfg.get('load_from'):
+        require_matching_checkpoint(cfg, None if cfg.get('resume') else cfg.get('load_partial', False))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
         check_channels(unwrap(runner.model))
@@ -126,10 +133,16 @@ def leave_distributed() -> None:
         os._exit(0)
 
 
-def require_matching_checkpoint(cfg: Config) -> None:
-    """Have the runner stop on a checkpoint that does not fit the model; FSDP's strategy does by itself."""
-    if not _is_sharded(cfg):
-        _add_hook(cfg, 'coma_mm.ExactCheckpointHook')
+def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | None = None) -> None:
+    """Have the runner stop on a checkpoint that does not fit the model; FSDP's strategy does by itself.
+
+    Args:
+        cfg: Keeps what it was told first.
+        partial: As in ``ExactCheckpointHook``.
+    """
+    kind = 'coma_mm.ExactCheckpointHook'
+    if not _is_sharded(cfg) and all(hook['type'] != kind for hook in cfg.get('custom_hooks') or []):
+        _add_hook(cfg, kind, partial=partial)
 
 
 def enable_mixed_precision(cfg: Config) -> None:
@@ -173,17 +186,16 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
             sys.exit(f'error: there is no whole checkpoint in {folder} to resume; leave --resume out to start anew')
         cfg.resume, cfg.load_from = found is not None, found and str(found)
     if cfg.resume:
-        require_matching_checkpoint(cfg)
         _walk(cfg.model, lambda node: node.pop('init_cfg', None))
         cfg.model.pop('pretrained', None)
 
 
-def _keep_checkpoints_whole(cfg: Config) -> None:
-    """Put our checkpoint hook in the place of mmengine's."""
+def _put_ours(cfg: Config, name: str, theirs: type, ours: str) -> None:
+    """Put a hook of ours in the place of the default one of mmengine's."""
     hooks = cfg.get('default_hooks') or {}
-    hook = hooks.get('checkpoint', dict(type='CheckpointHook'))
-    if hook and (hook['type'] is CheckpointHook or hook['type'] in ('CheckpointHook', 'mmengine.CheckpointHook')):
-        cfg.default_hooks = ConfigDict({**hooks, 'checkpoint': {**hook, 'type': 'coma_mm.WholeCheckpointHook'}})
+    hook = hooks.get(name, dict(type=theirs))
+    if hook and hook['type'] in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}'):
+        cfg.default_hooks = ConfigDict({**hooks, name: {**hook, 'type': ours}})
 
 
 def _near_matches(path: str) -> list[str]:
@@ -272,8 +284,8 @@ def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
         scaling['base_batch_size'] /= count
 
 
-def _add_hook(cfg: Config, kind: str) -> None:
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=kind)]
+def _add_hook(cfg: Config, kind: str, **arguments) -> None:
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=kind, **arguments)]
 
 
 def _walk(node: object, visit: Callable[[dict], None]) -> None:

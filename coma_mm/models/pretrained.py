@@ -15,7 +15,7 @@ import json
 import pickle
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -333,8 +333,8 @@ def read_settings(checkpoint: dict) -> dict | None:
     return settings if isinstance(settings, dict) else None
 
 
-def read_config_text(text: str) -> dict:
-    """Return ``model`` and ``default_scope`` of a config's text; unlike mmengine's reader it runs nothing.
+def read_config_text(text: str, names: Collection[str] = ('model', 'default_scope')) -> dict:
+    """Return some top-level settings of a config's text; unlike mmengine's reader it runs nothing.
 
     Raises:
         ValueError: If they are made of more than literals.
@@ -342,7 +342,7 @@ def read_config_text(text: str) -> dict:
     return {
         statement.targets[0].id: _read_literal(statement.value)
         for statement in ast.parse(text).body
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', None) in ('model', 'default_scope')
+        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', None) in names
     }
 
 

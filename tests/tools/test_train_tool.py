@@ -50,21 +50,23 @@ def test_dist_train_on_two_cpu_processes(trained, tmp_path):
     printed = call(tmp_path, 'dist_train.sh', TINY, 2, *options, '--cfg-options', 'custom_hooks=[]')
     assert 'Scaling the original LR by 0.5' in printed
     assert load(tmp_path / 'out' / 'epoch_2.pth')['meta']['epoch'] == 2
-    # Twelve images in batches of four on two ranks.
+    # Twelve images in batches of four: three iterations on one rank, two on two.
+    assert 'The run had 1 x 4 images, 3 iterations an epoch, and has 2 x 4 images, 2 iterations an epoch' in printed
     steps = logged(tmp_path / 'out')
-    assert [(line['epoch'], line['step']) for line in steps] == [(2, 4), (2, 5)]
+    assert [(line['epoch'], line['step']) for line in steps] == [(2, 3), (2, 4)]
     assert not (tmp_path / 'out' / 'epoch_1.pth').exists()
 
 
 def test_resume_the_last_checkpoint_of_the_work_dir(trained, tmp_path):
     shutil.copytree(trained[0] / 'work_dirs/tiny_coma', tmp_path / 'work')
     options = ['train_cfg.max_epochs=3', 'optim_wrapper.optimizer.lr=0', 'custom_hooks=[]']
-    call(tmp_path, 'train.py', TINY, '--work-dir', 'work', '--resume', '--cfg-options', *options)
+    printed = call(tmp_path, 'train.py', TINY, '--work-dir', 'work', '--resume', '--cfg-options', *options)
     before, after = load(tmp_path / 'work' / 'epoch_2.pth'), load(tmp_path / 'work' / 'epoch_3.pth')
     assert before['meta']['epoch'] == 2 and after['meta']['epoch'] == 3
     assert {line['epoch'] for line in logged(tmp_path / 'work')} == {3}
-    # The learning rate belongs to what is resumed, so training went on.
-    assert not all(torch.equal(before['state_dict'][key], after['state_dict'][key]) for key in before['state_dict'])
+    # The learning rate is that of the config, so nothing was learnt.
+    assert all(torch.equal(before['state_dict'][key], after['state_dict'][key]) for key in before['state_dict'])
+    assert 'optim_wrapper.optimizer.lr 0.001 -> 0, train_cfg.max_epochs 2 -> 3' in printed
 
 
 def test_checkpoint_of_another_architecture_is_not_resumed(trained, tmp_path):

@@ -7,6 +7,7 @@ from .epoch_seed import EpochSeedHook
 from .finished import FinishedHook
 from .knn import KNNHook
 from .reconstruction import ReconstructionHook
+from .schedule import ScheduleHook
 from .stop_on_nan import StopOnNaNHook
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'FinishedHook',
     'KNNHook',
     'ReconstructionHook',
+    'ScheduleHook',
     'StopOnNaNHook',
     'WholeCheckpointHook',
 ]

@@ -1,6 +1,7 @@
 """What is done to checkpoints while a runner saves and loads them."""
 
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -13,6 +14,12 @@ from ...models.pretrained import check_settings
 from ...registry import HOOKS
 from ..checkpoint import describe_backbone, load_exactly
 from ..common import unwrap
+
+ADVICE = (
+    'To start from those weights of load_from that fit, as with a detector of other classes, set load_partial=True, or '
+    'name the beginnings of the weights that need not fit, load_partial="[bbox_head.]"; for the backbone alone '
+    'model.backbone.init_cfg=dict(type="coma_mm.Pretrained", checkpoint=FILE) in place of load_from'
+)
 
 
 @HOOKS.register_module()
@@ -84,19 +91,37 @@ class WholeCheckpointHook(CheckpointHook):
 class ExactCheckpointHook(Hook):
     """Makes the runner stop on a checkpoint that does not fit, where it would warn and go on.
 
-    ``tools/test.py`` adds it, and ``tools/train.py --resume``. Not meant for fine-tuning, which loads a part only.
+    The tools add it to all runs that load one.
+
+    Args:
+        partial: What need not fit, see :func:`coma_mm.engine.load_exactly`: ``load_partial`` of the config, for weights
+            to start from. ``None``, to resume or test: all have to.
     """
 
-    priority = 'VERY_LOW'  # after hooks that exchange weights, such as EMAHook
+    priority = 'BELOW_NORMAL'  # after hooks that exchange weights, such as EMAHook, and before all that trust it
+
+    def __init__(self, partial: bool | Sequence[str] | None = None):
+        self.partial = partial
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Try the checkpoint."""
+        """Try the checkpoint.
+
+        Raises:
+            ValueError: If it does not fit.
+        """
         model = _plain_model(runner)
         if hasattr(model, 'load_backbone'):  # it takes the backbone of any checkpoint
             model.load_backbone(checkpoint, 'the checkpoint')
             checkpoint['state_dict'] = model.state_dict()  # what the runner will load after this hook
-        else:
-            load_exactly(model, checkpoint)
+            return
+        try:
+            load_exactly(model, checkpoint, partial=self.partial or False)
+        except ValueError as error:
+            if self.partial is None:
+                raise
+            raise ValueError(f'{error}. {ADVICE}') from None
+        if self.partial:
+            checkpoint['state_dict'] = model.state_dict()
 
 
 @HOOKS.register_module()

@@ -1,0 +1,194 @@
+"""Settings that nothing would read, or that cannot mean what they say."""
+
+import importlib.util
+import uuid
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+
+from coma_mm.engine.config_checks import check_batches, check_names, check_options
+from coma_mm.engine.running import build_runner, prepare, read_config
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+STOCK = [
+    'mmdet/configs/faster_rcnn/faster-rcnn_r50_fpn_8xb8-amp-lsj-200e_coco.py',
+    'mmdet/configs/rtmdet/rtmdet_s_8xb32-300e_coco.py',
+    'mmdet/configs/grounding_dino/dod/grounding_dino_swin-t_pretrain_zeroshot_concat_dod.py',
+    'mmseg/configs/bisenetv2/bisenetv2_fcn_4xb4-ohem-160k_cityscapes-1024x1024.py',
+    'mmseg/configs/segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py',
+    'mmpretrain/configs/mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py',
+    'mmpretrain/configs/arcface/resnet50-arcface_8xb32_inshop.py',
+]
+
+
+def stock(name):
+    package, path = name.split('/', 1)
+    return Path(importlib.util.find_spec(package).origin).parent / '.mim' / path
+
+
+def build(folder, **options):
+    """Build the tiny run as train.py does."""
+    options = {name.replace('__', '.'): value for name, value in options.items()}
+    options = {'custom_hooks': [dict(type='coma_mm.EpochSeedHook')], 'train_cfg.max_epochs': 1} | options
+    args = Namespace(config=str(TINY), work_dir=str(folder), cfg_options=options, launcher='none', local_rank=0)
+    cfg = prepare(args)
+    cfg.experiment_name = uuid.uuid4().hex
+    return build_runner(cfg)
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize(
+    ('line', 'meant'),
+    [
+        (
+            'train_dataloder = dict(batch_size=2)',
+            'sets train_dataloder, which nothing reads; did you mean train_dataloade',
+        ),
+        ('optim_wraper = dict(type="OptimWrapper")', 'did you mean optim_wrapper?'),
+        ('param_schedulers = []', 'did you mean param_scheduler?'),
+        ('custom_import = dict(imports=["os"])', 'did you mean custom_imports?'),
+        ('testdataloader = dict()', 'did you mean test_dataloader?'),
+        ('test_cgf = dict()', 'did you mean test_cfg?'),
+        ('load_form = "x.pth"', 'did you mean load_from?'),
+    ],
+)
+def test_misspelt_keys_of_a_config(tmp_path, line, meant):
+    path = tmp_path / 'config.py'
+    path.write_text(f'_base_ = {str(TINY)!r}\n{line}\n')
+    with pytest.raises(ValueError) as error:
+        read_config(str(path))
+    assert meant in str(error.value)
+
+
+def test_variables_pass(tmp_path):
+    path = tmp_path / 'config.py'
+    names = 'lr crop_size dataset_type data_root norm_cfg conv_cfg img_scale num_classes max_epochs backend_args mode'
+    path.write_text(f'_base_ = {str(TINY)!r}\n' + ''.join(f'{name} = 1\n' for name in names.split()))
+    assert read_config(str(path)).crop_size == 1
+
+
+@pytest.mark.parametrize('name', STOCK)
+def test_stock_configs_pass(name):
+    """All 2,000 passed once; these have the strangest names."""
+    cfg = Config.fromfile(stock(name))
+    check_names(cfg)
+    check_options(cfg, {'train_dataloader.batch_size': 1, 'optim_wrapper.accumulative_counts': 2})
+
+
+@pytest.mark.parametrize(
+    ('option', 'meant'),
+    [
+        ('lr', '--cfg-options lr: nothing reads lr, and .* does not have it; did you mean optim_wrapper.optimizer.lr?'),
+        ('train_dataloder.batch_size', 'did you mean train_dataloader.batch_size?'),
+        ('nothing_like_it', r'nothing reads nothing_like_it, and .*tiny_coma.py does not have it$'),
+        (
+            'optim_wrapper.optimiser.lr',
+            'optim_wrapper of .*tiny_coma.py has no optimiser; did you mean optim_wrapper.optimizer.lr?',
+        ),
+        ('model.backbone.path_size', 'model.backbone of .* has no path_size; did you mean model.backbone.patch_size?'),
+        ('train_cfg.max_epoch', 'did you mean train_cfg.max_epochs?'),
+        (
+            'train_dataloader.dataset.pipeline.1.imput_size',
+            'did you mean train_dataloader.dataset.pipeline.1.input_size?',
+        ),
+    ],
+)
+def test_misspelt_options(option, meant):
+    with pytest.raises(ValueError, match=meant):
+        read_config(str(TINY), {option: 1})
+
+
+@pytest.mark.parametrize(
+    'option',
+    [
+        'find_unused_parameters',
+        'load_partial',
+        'val_cfg',
+        'optim_wrapper.accumulative_counts',
+        'optim_wrapper.optimizer.betas',
+        'model.backbone.attn_window',
+        'randomness.deterministic',
+        'train_dataloader.num_worker_init',
+        'train_dataloader.drop_last',
+        'train_cfg.val_begin',
+        'model.backbone._delete_',
+    ],
+)
+def test_new_keys_pass(option):
+    cfg = Config.fromfile(TINY)
+    check_options(cfg, {option: 1})
+
+
+def test_arguments_near_a_sibling_pass():
+    """MaxIoUAssigner has min_pos_iou and neg_iou_thr beside pos_iou_thr; a head in_channels beside channels."""
+    cfg = Config.fromfile(stock('mmdet/configs/retinanet/retinanet_r50_fpn_1x_coco.py'))
+    cfg.model.backbone.pop('norm_eval')
+    cfg.model.train_cfg.assigner.pop('neg_iou_thr')
+    cfg.model.bbox_head.pop('in_channels')
+    check_options(
+        cfg,
+        {
+            'model.train_cfg.assigner.neg_iou_thr': 0.3,
+            'model.backbone.norm_eval': True,
+            'model.backbone.strides': (1, 2, 2, 2),
+            'model.bbox_head.in_channels': 256,
+        },
+    )
+    cfg.model.backbone.stride = 1
+    check_options(cfg, {'model.backbone.strides': (1, 2, 2, 2)})  # an argument of ResNet, if near another key
+
+
+def test_options_for_variables_are_named(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(f'_base_ = {str(TINY)!r}\ndata_root = "a"\n')
+    logger = MMLogger.get_instance(uuid.uuid4().hex, log_file=str(tmp_path / 'log'))
+    assert logger is MMLogger.get_current_instance()
+    read_config(str(path), {'data_root': 'b'})
+    assert '--cfg-options data_root: in ' in (tmp_path / 'log').read_text()
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            dict(model__backbone__img_size=64),
+            'img_size is 64 and .*input_size 48.*set --cfg-options model.backbone.img_size=48',
+        ),
+        (
+            dict(train_dataloader__dataset__pipeline__0__scale=64),
+            'set --cfg-options train_dataloader.dataset.pipeline.0.scale=48',
+        ),
+        (
+            dict(train_cfg__max_epochs=0),
+            'train_cfg.max_epochs=0 trains nothing; set --cfg-options train_cfg.max_epochs=N',
+        ),
+    ],
+)
+def test_values_that_cannot_be_meant(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ('batch', 'drop_last', 'said'),
+    [(16, False, 'batch_size=16 is more than the 12 images: each batch is an epoch of 12'), (12, True, '')],
+)
+def test_fewer_images_than_a_batch(tmp_path, batch, drop_last, said):
+    runner = build(tmp_path, train_dataloader__batch_size=batch, train_dataloader__drop_last=drop_last)
+    check_batches(runner)
+    (path,) = Path(runner.log_dir).glob('*.log')
+    assert ('is more than the' in path.read_text()) == bool(said) and said in path.read_text()
+
+
+def test_fewer_images_than_a_batch_that_is_dropped(tmp_path):
+    runner = build(tmp_path, train_dataloader__batch_size=16, train_dataloader__drop_last=True)
+    with pytest.raises(ValueError, match='batch_size=16 is more than the 12 images, and drop_last .*batch_size=12 or'):
+        check_batches(runner)
