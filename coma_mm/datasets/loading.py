@@ -16,7 +16,7 @@ from ..arguments import require_number, require_whole
 from ..registry import TRANSFORMS
 
 # Height times width above which an image is refused before it is decoded: 420 kB of PNG can be 144 million pixels, and
-# each takes up to 16 bytes for a moment.
+# each takes up to 20 bytes for a moment.
 MAX_PIXELS = 100_000_000
 RAISE_LIMIT = 'if you trust it, raise max_pixels, of read_image or of the pipeline step that loads it'
 

@@ -380,8 +380,8 @@ class _CheckMask:
             reduced = 'after reduce_zero_label ' if self.reduced else ''
             raise ValueError(
                 f'the mask {path} has the label {max(wrong)}{more}, but the model knows {self.classes} classes, '
-                f'{reduced}labels 0 to {self.classes - 1} ({min(self.ignored)} is ignored): set num_classes of the heads and '
-                'metainfo.classes of the data, or change the mask'
+                f'{reduced}labels 0 to {self.classes - 1} ({min(self.ignored)} is ignored): set '
+                'num_classes of the heads and metainfo.classes of the data, or change the mask'
             )
         return results
 

@@ -14,6 +14,7 @@ import codecs
 import json
 import pickle
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,7 +44,7 @@ ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_p
 # Arguments of backbones that say nothing about what they compute.
 NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
 MAX_TEXT = 2_000_000  # characters of settings, or of a config, in a file
-ROOM = 100_000_000, 10_000  # values and tensors that a backbone may have without a weight in the file
+ROOM = 100_000_000, 2_000  # values and tensors that a backbone may have without a weight in the file
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -64,6 +65,11 @@ _DATA |= {'builtins.getattr': _statistic, '__builtin__.getattr': _statistic}
 
 def _unpickle(path: str, map_location: torch.device | str | Callable) -> object:
     """Read a file of ``torch.save`` that holds data only."""
+    if zipfile.is_zipfile(path):  # whose parts torch writes as they are; packed, 1 MB can be 1 GB
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > Path(path).stat().st_size:
+            raise ValueError(f'it would unpack to {unpacked} bytes, more than it has')
     if hasattr(torch.serialization, 'safe_globals'):
         with torch.serialization.safe_globals([(x, name) for name, x in _DATA.items()]):
             return torch.load(path, map_location, weights_only=True)
