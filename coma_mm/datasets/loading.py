@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def read_image(
                 check_size(img.height, img.width, max_pixels)
                 if img.format == 'EPS':
                     raise ValueError('EPS is a program, which is not run to see its picture')
-                img = ImageOps.exif_transpose(img)
+                img = _upright(img)
                 if channels not in (1, 3):
                     return _scale_bands(_check_channels(np.array(img), channels), value_range)
                 if img.mode.startswith(('I', 'F')):
@@ -104,7 +105,7 @@ def read_bytes(results: dict, max_bytes: int) -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
-            return file.read(max_bytes)
+            return file.read()
     except (OSError, ValueError) as error:
         raise _unreadable(results['img_path'], error) from error
 
@@ -131,9 +132,7 @@ def check_size(height: int, width: int, max_pixels: int) -> None:
         ValueError: With the limit, and how to raise it.
     """
     if height * width > max_pixels:
-        raise ValueError(
-            f'the image says that it has {width} x {height} pixels, more than the limit of {max_pixels}; {RAISE_LIMIT}'
-        )
+        raise ValueError(f'{height * width} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}')
 
 
 @contextmanager
@@ -145,7 +144,8 @@ def pillow_limit(max_pixels: int) -> Iterator[None]:
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f'{str(error).partition(",")[0]}; {RAISE_LIMIT}') from None
+        count = re.search(r'\d+', str(error))
+        raise ValueError(f'{count[0]} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}') from None
     finally:
         Image.MAX_IMAGE_PIXELS = before
 
@@ -212,6 +212,14 @@ def _scale(values: np.ndarray, value_range: tuple[float, float] | None) -> np.nd
         rows = np.nan_to_num(values[top : top + 256].astype(np.float64)).clip(low, high)
         scaled[top : top + 256] = np.round((rows - low) * (255 / ((high - low) or 1)))
     return scaled
+
+
+def _upright(img: Image.Image) -> Image.Image:
+    try:
+        img.getexif()
+    except Exception:  # of nonsense: the pixels are none the worse for it
+        return img
+    return ImageOps.exif_transpose(img)
 
 
 def _to_rgb(img: Image.Image) -> Image.Image:

@@ -80,7 +80,7 @@ class LoadRandomResizedCrop(BaseTransform):
         self.channels, self.value_range = read_channels(channels, value_range)
         require_whole(1, max_pixels=max_pixels)
         self.max_pixels = max_pixels
-        self.max_bytes = max_pixels * max(channels, 4) * 8  # uncompressed, of the widest type
+        self.max_bytes = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
 
     def transform(self, results: dict) -> dict:
         """Add the crop to the results."""
