@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
 TOOLS = Path(__file__).parents[1] / 'tools'
@@ -29,6 +30,15 @@ def code(tmp_path):
     """What runs when a file is opened carelessly; at the end of the test it must not have."""
     yield Code(tmp_path / 'ran')
     assert not (tmp_path / 'ran').exists()
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """The scope of the tests that follow: attacks go through the tools of three toolboxes."""
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture
