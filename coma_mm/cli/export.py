@@ -15,19 +15,22 @@ from ..engine.checkpoint import describe_backbone
 from ..engine.running import read_config
 from ..files import whole_file
 from ..models import load_backbone, read_checkpoint
-from ..models.pretrained import read_config_text, read_settings
+from ..models.pretrained import get_state_dict, no_larger_than, read_config_text, read_meta, read_settings
 from ..version import __version__
 from .options import ArgumentParser, checkpoint_file, output_file
 
 # What may be built of what a checkpoint says, without asking: classes that only compute, by where they are defined.
 SCOPES = ('coma_mm', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')
+BACKBONES = *(f'{scope}.models.backbones.' for scope in SCOPES[1:4]), 'coma_mm.models.dyvit', 'coma_mm.models.vit'
 LAYERS = (
-    *(f'{scope}.models.{part}.' for scope in SCOPES[1:4] for part in ('backbones', 'layers', 'utils')),
-    'coma_mm.models.',
-    'mmcv.',
+    *BACKBONES,
+    *(f'{scope}.models.{part}.' for scope in SCOPES[1:4] for part in ('layers', 'utils')),
+    'mmcv.cnn.',
+    'mmcv.ops.',
     'mmengine.model.',
     'torch.nn.',
 )
+TRUST = 'if you trust its config, give it with --config CONFIG'
 
 
 def parse_args() -> Namespace:
@@ -49,14 +52,17 @@ def parse_args() -> Namespace:
 
 def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]:
     """Return the arguments of the backbone, the default scope they are meant in, and a hash of the config."""
-    meta = checkpoint.get('meta') or {}
-    text = meta.get('cfg') or ''
+    meta = read_meta(checkpoint)
+    text = meta.get('cfg')
+    text = text if isinstance(text, str) else ''
     if config:
         cfg = read_config(config)
         text, arguments, scope = cfg.pretty_text, (cfg.get('model') or {}).get('backbone'), cfg.get('default_scope')
     else:
         arguments = read_settings(checkpoint)
         scope = meta['scope'] if 'scope' in meta else arguments and read_config_text(text).get('default_scope')
+        if scope and scope not in SCOPES:
+            raise ValueError(f'the checkpoint says that its backbone is meant in the scope {scope!r}; {TRUST}')
     if not arguments:
         if not config and not text:
             raise ValueError('the checkpoint does not say which backbone it has; name its config with --config CONFIG')
@@ -65,41 +71,64 @@ def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]
     return arguments, scope or 'mmengine', config_hash
 
 
-def check_types(arguments: object, scope: str) -> None:
-    """Refuse arguments that came with a file and would have more built than layers: registries build any dotted name.
+def check_types(arguments: dict, scope: str) -> None:
+    """Refuse arguments that came with a file and would have more built than a backbone: registries build any name.
 
     Raises:
-        ValueError: With the first type that is none of a backbone or its layers.
+        ValueError: With the first type that is no backbone or, inside one, no layer.
     """
-    if isinstance(arguments, (list, tuple)):
-        for value in arguments:
-            check_types(value, scope)
-    elif isinstance(arguments, dict):
-        if 'type' in arguments:
-            found = find_layer(str(arguments['type']), arguments.get('_scope_', scope))
-            if found is None:
-                raise ValueError(
-                    f'the checkpoint says that its backbone is built of {arguments["type"]!r}, which is no registered '
-                    f'backbone or layer of {", ".join(SCOPES)}; if you trust its config, give it with --config CONFIG'
-                )
-        for name, value in arguments.items():
-            if name != 'init_cfg':  # which nobody asks for here
-                check_types(value, scope)
+
+    def check(value: object, scope: str, modules: tuple[str, ...], what: str) -> None:
+        if isinstance(value, dict):
+            if 'type' in value or modules is BACKBONES:
+                kind, scope = value.get('type'), value.get('_scope_', scope)
+                if not isinstance(kind, str) or not is_registered(kind, scope, modules):
+                    raise ValueError(
+                        f'the checkpoint says that its backbone is built of {kind!r}, which is no registered {what} of '
+                        f'{", ".join(SCOPES)}; {TRUST}'
+                    )
+            value = list(value.values())
+        if isinstance(value, (list, tuple)):
+            for child in value:
+                check(child, scope, LAYERS, 'backbone or layer')
+
+    check(arguments, scope, BACKBONES, 'backbone')
 
 
-def find_layer(name: str, scope: str) -> type | None:
-    """Return the class that a registry of OpenMMLab has under a name, if it is one of :data:`LAYERS`."""
+def is_registered(name: str, scope: str, modules: tuple[str, ...]) -> bool:
+    """Say whether a registry of OpenMMLab has under a name a network that is defined in one of these modules."""
     scope, _, name = name.rpartition('.') if '.' in name else (scope, '', name)
     if scope not in SCOPES or name == 'TIMMBackbone':  # which fetches weights and names more types
-        return None
+        return False
     try:
         registry = import_module(f'{scope}.registry').MODELS
     except ImportError as error:
         raise ValueError(f'the checkpoint has a backbone of {scope}, which cannot be imported: {error}') from None
     registry.import_from_location()
     found = registry.module_dict.get(name) or MODELS.module_dict.get(name)
-    is_layer = isinstance(found, type) and issubclass(found, torch.nn.Module) and found.__module__.startswith(LAYERS)
-    return found if is_layer else None
+    return isinstance(found, type) and issubclass(found, torch.nn.Module) and found.__module__.startswith(modules)
+
+
+def without_weights(arguments: object) -> object:
+    """Return arguments without what would load weights, or draw them, at any depth: they are in the file."""
+    if isinstance(arguments, dict):
+        kept = {name: value for name, value in arguments.items() if name not in ('init_cfg', 'pretrained', 'compile')}
+        return {name: without_weights(value) for name, value in kept.items()}
+    return [without_weights(value) for value in arguments] if isinstance(arguments, (list, tuple)) else arguments
+
+
+def build_backbone(arguments: dict, checkpoint: dict) -> torch.nn.Module:
+    """Build the backbone for the weights of a checkpoint.
+
+    Raises:
+        ValueError: If the arguments are not such as it takes, or describe one that is far larger than its weights.
+    """
+    try:
+        with no_larger_than(get_state_dict(checkpoint)):
+            return MODELS.build(arguments)
+    except Exception as error:  # what stands in a file can be wrong in any way
+        reason = str(error).strip().split('\n')[0] or type(error).__name__
+        raise ValueError(f'no {arguments["type"]} can be built with its settings: {reason[:500]}') from error
 
 
 def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
@@ -125,15 +154,15 @@ def main() -> None:
     args = parse_args()
     checkpoint = read_checkpoint(args.checkpoint)
     arguments, scope, config_hash = find_backbone(checkpoint, args.config)
+    arguments = without_weights(arguments)
     if not args.config:
         check_types(arguments, scope)
     init_default_scope(scope)
-    arguments = {name: value for name, value in arguments.items() if name not in ('init_cfg', 'pretrained')}
-    backbone = MODELS.build(dict(arguments))
+    backbone = build_backbone(arguments, checkpoint)
     load_backbone(backbone, checkpoint, args.checkpoint, args.prefix)
     weights = {name: value.contiguous() for name, value in backbone.state_dict().items()}
 
-    old = checkpoint.get('meta') or {}
+    old = read_meta(checkpoint)
     arch = arguments.get('arch', 'base' if str(arguments['type']).endswith('DyViT') else arguments['type'])
     meta = dict(
         arch=arch if isinstance(arch, str) else json.dumps(arch, sort_keys=True),

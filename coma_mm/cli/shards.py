@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_images
+from ..datasets.loading import MAX_PIXELS, pillow_limit, read_bytes
 from ..datasets.shards import index_shard
 from ..files import naming, require_writable
 from .options import ArgumentParser, at_least
@@ -79,7 +80,7 @@ class Members:
         # The number makes it unique; WebDataset ends keys at the first dot.
         key = f'{idx:08d}_' + re.sub(r'[^\w-]+', '_', str(path.relative_to(self.folder).with_suffix('')))
         try:
-            data = path.read_bytes()
+            data = read_bytes(dict(img_path=path), MAX_PIXELS * 4 * 8)
             if self.short_side is not None and _short_side(path, data) > self.short_side:
                 return f'{key}.jpg', _shrink(path, data, self.short_side)
             return f'{key}{path.suffix.lower()}', data
@@ -89,7 +90,7 @@ class Members:
 
 def _short_side(path: Path, data: bytes) -> int:
     try:
-        with Image.open(BytesIO(data)) as img:
+        with pillow_limit(MAX_PIXELS), Image.open(BytesIO(data)) as img:
             return min(img.size)
     except Exception as error:  # decoders fed with garbage raise whatever they stumble over
         raise UnreadableImageError(f'{path}: {error}') from error

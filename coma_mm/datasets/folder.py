@@ -113,8 +113,7 @@ class ImageFolder(EpochSeededDataset):
             return
         self.state[idx] = UNREADABLE
         count = self.num_unreadable
-        # as an error, because all ranks but the first print nothing less
-        print_log(f'skipped unreadable image {count}: {error}', logger='current', level=logging.ERROR)
+        _log(f'skipped unreadable image {count}: {error}')
         num_read = int((self.state != UNREAD).sum())
         out_of = len(self) if count < 200 else num_read
         if count > self.max_unreadable * out_of:
@@ -128,23 +127,47 @@ class ImageFolder(EpochSeededDataset):
 def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str]:
     """Return the paths of all images in a folder and its sub-folders, in a fixed order.
 
-    Asks the file system for the names in each folder and for nothing about each file: ImageNet takes seconds.
+    Asks the file system for what is in each folder and for nothing more about each file: ImageNet takes seconds. What
+    has an image's name and is a pipe, a socket or a device is left out and named in the log.
     """
-    paths, visited = [], set()
-
-    def report(error: OSError) -> None:
-        print_log(f'left out a folder: {error}', logger='current', level=logging.ERROR)
-
-    for path, folders, files in os.walk(folder, followlinks=True, onerror=report):
+    paths, visited, folders = [], set(), [folder]
+    extensions = tuple(extensions)
+    while folders:
+        path = folders.pop()
         real_path = os.path.realpath(path)
         if real_path in visited:  # reached again by a link, which may lead back to where we are
-            folders.clear()
             continue
         visited.add(real_path)
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        names = (name for name in files if not name.startswith('.') and name.lower().endswith(tuple(extensions)))
-        paths.extend(os.path.join(path, name) for name in sorted(names))
+        try:
+            with os.scandir(path) as entries:
+                entries = sorted((entry for entry in entries if not entry.name.startswith('.')), key=lambda x: x.name)
+        except OSError as error:
+            _log(f'left out a folder: {error}')
+            continue
+        kinds = [(entry, _kind(entry)) for entry in entries]
+        folders += [entry.path for entry, kind in reversed(kinds) if kind == 'folder']
+        for entry, kind in kinds:
+            if kind != 'folder' and entry.name.lower().endswith(extensions):
+                if kind == 'file':
+                    paths.append(entry.path)
+                else:
+                    _log(f'left out {entry.path}, which is no file, but a pipe, a socket or a device')
     return paths
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """Return ``folder``, ``file`` or ``other``; of links what they lead to, ``file`` if that is not there."""
+    try:
+        if entry.is_dir():
+            return 'folder'
+        return 'file' if entry.is_file() or not os.path.exists(entry.path) else 'other'
+    except OSError:  # a link to itself
+        return 'file'
+
+
+def _log(message: str) -> None:
+    """Log as an error, because all ranks but the first print nothing less."""
+    print_log(message, logger='current', level=logging.ERROR)
 
 
 def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,13 +2,24 @@
 
 import io
 import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..arguments import require_number, require_whole
 from ..registry import TRANSFORMS
+
+# Height times width above which an image is refused before it is decoded: 420 kB of PNG can be 144 million pixels, and
+# each takes up to 20 bytes for a moment.
+MAX_PIXELS = 100_000_000
+RAISE_LIMIT = 'if you trust it, raise max_pixels, of read_image or of the pipeline step that loads it'
 
 
 class UnreadableImageError(ValueError):
@@ -20,6 +31,7 @@ def read_image(
     data: bytes | None = None,
     channels: int = 3,
     value_range: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Read an image file as it is meant to be seen, or all channels of one that is not.
 
@@ -38,12 +50,16 @@ def read_image(
     - 8-bit bands as they are; 16-bit ones (unsigned) scaled to 8 bits, 65535 becoming 255
     - all other integers and floats stretched, each band from its own minimum and maximum to 0 and 255
 
+    Files of strangers are safe to read: nothing is decoded before its size is known, nothing is read of what is no
+    file (a pipe would be waited for), and EPS, a program for Ghostscript, is refused.
+
     Args:
         path (str | PathLike): The file. Its content decides the format, not its name.
         data (bytes | None): The content, if it has been read already. Defaults to None.
         channels (int): 1 for grey, 3 for RGB, or what the file has. Defaults to 3.
         value_range (tuple[float, float] | None): Values of grey or of bands that become 0 and 255, in place of the
             ranges above, for sensors that use little of their type: (0, 4095) for 12 bits. Defaults to None.
+        max_pixels (int): Height times width beyond which an image is refused. Defaults to 100 million.
 
     Returns:
         np.ndarray: ``(H, W, channels)``, uint8, three channels being **RGB**.
@@ -53,26 +69,31 @@ def read_image(
         ImportError: If it takes ``tifffile``, which is not installed.
     """
     try:
-        if channels not in (1, 3) and _is_tiff(path, data):
-            return _scale_bands(_read_tiff(path, data, channels), value_range)
-        with Image.open(path if data is None else io.BytesIO(data)) as img:
-            img = ImageOps.exif_transpose(img)
-            if channels not in (1, 3):
-                return _scale_bands(_check_channels(np.array(img), channels), value_range)
-            if img.mode.startswith(('I', 'F')):
-                img = _to_8bit(img, value_range)
-            return np.array(_to_rgb(img)) if channels == 3 else np.array(_to_rgb(img).convert('L'))[..., None]
+        with open_file(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
+            if channels not in (1, 3) and _is_tiff(file):
+                return _scale_bands(_read_tiff(file, path, channels, max_pixels), value_range)
+            with Image.open(file) as img:
+                check_size(img.height, img.width, max_pixels)
+                if img.format == 'EPS':
+                    raise ValueError('EPS is a program, which is not run to see its picture')
+                img = _upright(img)
+                if channels not in (1, 3):
+                    return _scale_bands(_check_channels(np.array(img), channels), value_range)
+                if img.mode.startswith(('I', 'F')):
+                    img = _to_8bit(img, value_range)
+                return np.array(_to_rgb(img)) if channels == 3 else np.array(_to_rgb(img).convert('L'))[..., None]
     except ImportError:
         raise
     except Exception as error:  # decoders fed with garbage raise whatever they stumble over
         raise _unreadable(path, error) from error
 
 
-def read_bytes(results: dict) -> bytes:
+def read_bytes(results: dict, max_bytes: int) -> bytes:
     """Take the content of an image file out of the results, where :class:`ImageShards` put it, or read the file.
 
     Args:
         results (dict): Of a pipeline, with ``img_path`` and perhaps ``img_bytes``, which is removed.
+        max_bytes (int): Size beyond which a file is not read.
 
     Raises:
         UnreadableImageError: If the file cannot be read.
@@ -80,41 +101,93 @@ def read_bytes(results: dict) -> bytes:
     if 'img_bytes' in results:
         return results.pop('img_bytes')
     try:
-        with open(results['img_path'], 'rb') as file:
+        with open_file(results['img_path']) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
             return file.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(results['img_path'], error) from error
+
+
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """Open a file for reading, and nothing that only has the name of one: a pipe or a device may never end.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is no regular file.
+    """
+    # the flag has no effect on files, and returns at once from a pipe that nobody writes to
+    file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | getattr(os, 'O_NONBLOCK', 0)))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError('it is no regular file')
+    return file
+
+
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Refuse an image of too many pixels.
+
+    Raises:
+        ValueError: With the limit, and how to raise it.
+    """
+    if height * width > max_pixels:
+        raise ValueError(f'{height * width} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}')
+
+
+@contextmanager
+def pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Have Pillow go by this limit, for frames inside an image too, where its own one warns or raises."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        count = re.search(r'\d+', str(error))
+        raise ValueError(f'{count[0]} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}') from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> UnreadableImageError:
     reason = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # names the object that the bytes were read from
+        reason = 'cannot identify image file'
     return UnreadableImageError(reason if str(path) in reason else f'{path}: {reason}')
 
 
-def _is_tiff(path: str | os.PathLike, data: bytes | None) -> bool:
-    if data is None:
-        with open(path, 'rb') as file:
-            data = file.read(4)
-    return data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two are those of files beyond 4 GB
+def _is_tiff(file: BinaryIO) -> bool:
+    start = file.read(4)
+    file.seek(0)
+    return start in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two are those of files beyond 4 GB
 
 
-def _read_tiff(path: str | os.PathLike, data: bytes | None, channels: int) -> np.ndarray:
+def _read_tiff(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int) -> np.ndarray:
     """Return the bands of a TIFF, ``(H, W, channels)``."""
     try:
         from tifffile import TiffFile
     except ImportError:
         raise ImportError(f'reading {channels} channels of {path} takes tifffile: pip install tifffile') from None
-    with TiffFile(path if data is None else io.BytesIO(data)) as tiff:
+    with TiffFile(file) as tiff:
         series = tiff.series[0]
-        bands = np.moveaxis(series.asarray(), [series.axes.index('Y'), series.axes.index('X')], [0, 1])
-    return _check_channels(bands, channels)
+        y, x = series.axes.index('Y'), series.axes.index('X')
+        height, width = series.shape[y], series.shape[x]
+        check_size(height, width, max_pixels)
+        bands = [side for i, side in enumerate(series.shape) if i not in (y, x)]
+        _check_shape((height, width, *bands), channels)
+        return np.moveaxis(series.asarray(), [y, x], [0, 1])
 
 
 def _check_channels(img: np.ndarray, channels: int) -> np.ndarray:
-    found = img.shape[2] if img.ndim == 3 else 1
-    if img.ndim > 3 or found != channels:
-        raise ValueError(f'the image has {found} channels instead of {channels} (shape {img.shape})')
+    _check_shape(img.shape, channels)
     return img
+
+
+def _check_shape(shape: tuple[int, ...], channels: int) -> None:
+    found = shape[2] if len(shape) == 3 else 1
+    if len(shape) > 3 or found != channels:
+        raise ValueError(f'the image has {found} channels instead of {channels} (shape {shape})')
 
 
 def _scale_bands(bands: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
@@ -127,14 +200,26 @@ def _scale_bands(bands: np.ndarray, value_range: tuple[float, float] | None) -> 
 
 
 def _scale(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
-    """Bring values to 8 bits; without a range from their own minimum and maximum."""
-    values = values.astype(np.float64)
+    """Bring values ``(H, ...)`` to 8 bits; without a range from their own minimum and maximum."""
     if value_range is None:
-        finite = values[np.isfinite(values)]
-        value_range = finite.min(), finite.max()
-    low, high = value_range
-    values = np.nan_to_num(values).clip(low, high)
-    return np.round((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise ValueError('the image has no finite values')
+        value_range = values[finite].min(), values[finite].max()
+    low, high = map(float, value_range)
+    scaled = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), 256):  # of the whole in 64 bits there would be three copies
+        rows = np.nan_to_num(values[top : top + 256].astype(np.float64)).clip(low, high)
+        scaled[top : top + 256] = np.round((rows - low) * (255 / ((high - low) or 1)))
+    return scaled
+
+
+def _upright(img: Image.Image) -> Image.Image:
+    try:
+        img.getexif()
+    except Exception:  # of nonsense: the pixels are none the worse for it
+        return img
+    return ImageOps.exif_transpose(img)
 
 
 def _to_rgb(img: Image.Image) -> Image.Image:
@@ -188,20 +273,31 @@ class LoadImage(BaseTransform):
             anything stretched to 8, see :func:`read_image`. Defaults to 3.
         value_range (tuple[float, float] | None): Values that become 0 and 255, see :func:`read_image`. Defaults to
             None.
+        max_pixels (int): Height times width beyond which an image is refused, unread. Defaults to 100 million.
     """
 
-    def __init__(self, channels: int = 3, value_range: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        value_range: tuple[float, float] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.channels, self.value_range = read_channels(channels, value_range)
+        require_whole(1, max_pixels=max_pixels)
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
         """Add the image to the results."""
         data = results.pop('img_bytes', None)
-        results['img'] = read_image(results['img_path'], data, self.channels, self.value_range)
+        results['img'] = read_image(results['img_path'], data, self.channels, self.value_range, self.max_pixels)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(channels={self.channels}, value_range={self.value_range})'
+        return (
+            f'{type(self).__name__}(channels={self.channels}, value_range={self.value_range}, '
+            f'max_pixels={self.max_pixels})'
+        )
 
 
 @TRANSFORMS.register_module()

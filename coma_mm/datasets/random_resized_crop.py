@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from ..arguments import read_size, require_number, require_whole
 from ..registry import TRANSFORMS
-from .loading import read_bytes, read_channels, read_image
+from .loading import MAX_PIXELS, pillow_limit, read_bytes, read_channels, read_image
 
 # How many times larger than the result a crop of a reduced image must be. On photos the mean difference to Pillow's
 # result, which is sharper, was 1.3 to 2.7 / 255 at 1 to 1.5 times and 0.3 to 0.9 / 255 beyond.
@@ -46,6 +46,7 @@ class LoadRandomResizedCrop(BaseTransform):
         max_attempts (int): Draws until the box fits; after that it is in the centre. Defaults to 10.
         channels (int): As in :class:`LoadImage`. Defaults to 3.
         value_range (tuple[float, float] | None): As in :class:`LoadImage`. Defaults to None.
+        max_pixels (int): As in :class:`LoadImage`: of the whole image, whatever the crop. Defaults to 100 million.
 
     Raises:
         UnreadableImageError: If there is no whole image in the file.
@@ -59,6 +60,7 @@ class LoadRandomResizedCrop(BaseTransform):
         max_attempts: int = 10,
         channels: int = 3,
         value_range: tuple[float, float] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         scale = read_size('scale', scale)
         require_whole(0, max_attempts=max_attempts)
@@ -76,13 +78,16 @@ class LoadRandomResizedCrop(BaseTransform):
         )
         self.scale = tuple(self.boxes.scale)
         self.channels, self.value_range = read_channels(channels, value_range)
+        require_whole(1, max_pixels=max_pixels)
+        self.max_pixels = max_pixels
+        self.max_bytes = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
 
     def transform(self, results: dict) -> dict:
         """Add the crop to the results."""
-        path, data = results['img_path'], read_bytes(results)
-        shape, img = _upright_jpeg_shape(data) if self.channels == 3 else None, None
+        path, data = results['img_path'], read_bytes(results, self.max_bytes)
+        shape, img = _upright_jpeg_shape(data, self.max_pixels) if self.channels == 3 else None, None
         if shape is None:
-            img = read_image(path, data, self.channels, self.value_range)
+            img = read_image(path, data, self.channels, self.value_range, self.max_pixels)
             shape = img.shape[:2]
         y, x, height, width = self.boxes.rand_crop_params(SimpleNamespace(shape=shape))
         factor = 1
@@ -93,7 +98,7 @@ class LoadRandomResizedCrop(BaseTransform):
             try:
                 img = simplejpeg.decode_jpeg(data, 'RGB', **least)
             except ValueError:
-                img, factor = read_image(path, data), 1
+                img, factor = read_image(path, data, max_pixels=self.max_pixels), 1
         results['img'] = _resize(img, tuple(side / factor for side in (y, x, y + height, x + width)), self.scale)
         results['img_shape'], results['ori_shape'] = self.scale, shape
         return results
@@ -102,7 +107,7 @@ class LoadRandomResizedCrop(BaseTransform):
         return (
             f'{type(self).__name__}(scale={self.scale}, crop_ratio_range={self.boxes.crop_ratio_range}, '
             f'aspect_ratio_range={self.boxes.aspect_ratio_range}, max_attempts={self.boxes.max_attempts}, '
-            f'channels={self.channels}, value_range={self.value_range})'
+            f'channels={self.channels}, value_range={self.value_range}, max_pixels={self.max_pixels})'
         )
 
 
@@ -115,13 +120,17 @@ def _require_range(interval: str, **ranges: object) -> None:
             raise ValueError(f'{name} must have the smallest value first, got {value!r}')
 
 
-def _upright_jpeg_shape(data: bytes) -> tuple[int, int] | None:
-    """Return height and width of a JPEG in colour or grey that is shown as it is stored; None of all else."""
+def _upright_jpeg_shape(data: bytes, max_pixels: int) -> tuple[int, int] | None:
+    """Return height and width of a JPEG in colour or grey that is shown as it is stored; None of all else.
+
+    And of those with more pixels than they may have.
+    """
     try:
         if not any(tag in data for tag in ORIENTED):  # several times as fast as Pillow
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            return (height, width) if colours in ('YCbCr', 'Gray') else None
-        with Image.open(io.BytesIO(data)) as img:  # reads the header
+            fits = colours in ('YCbCr', 'Gray') and height * width <= max_pixels
+            return (height, width) if fits else None
+        with pillow_limit(max_pixels), Image.open(io.BytesIO(data)) as img:  # reads the header
             turned = img.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
             if img.format in ('JPEG', 'MPO') and img.mode in ('RGB', 'L') and not turned:
                 return img.height, img.width

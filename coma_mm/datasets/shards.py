@@ -1,16 +1,20 @@
 """Images in tar files: a few large files instead of a million small ones."""
 
 import json
+import logging
 import os
 import tarfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
+
+from mmengine.logging import print_log
 
 from ..files import whole_file
 from ..registry import DATASETS
 from .folder import ImageFolder
-from .loading import UnreadableImageError
+from .loading import UnreadableImageError, open_file
 
 
 @DATASETS.register_module()
@@ -22,7 +26,9 @@ class ImageShards(ImageFolder):
     ``max_unreadable`` are as with :class:`ImageFolder`; it is read by one system call from a file that stays open.
 
     The places of the images in a shard are kept in ``<shard>.index.json`` beside it if the folder can be written to,
-    and found anew, from the headers in the shard, when its size or its time of modification has changed.
+    and found anew, from the headers in the shard, when its size or its time of modification has changed, or when it
+    names places that the shard does not have. Names of members are names and nothing else: no file is written or opened
+    by them.
 
     Each item is a dict of ``img_path`` (``tar://<shard>/<member>``) and ``img_bytes``, which
     :class:`LoadRandomResizedCrop` and :class:`LoadImage` take.
@@ -36,8 +42,8 @@ class ImageShards(ImageFolder):
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no shards with images in it.
-        ValueError: If a shard is compressed, cut short or no tar file.
-        ValueError: While reading, if too many images are unreadable.
+        ValueError: If a shard is compressed, cut short, damaged (with the place) or no tar file; while reading, if too
+            many images are unreadable.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -73,26 +79,108 @@ class ImageShards(ImageFolder):
 def index_shard(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     """Return name, offset and size in bytes of each file in a shard, from its index if there is a valid one.
 
+    Links inside the shard stand for the files that they lead to. Other links, and sparse files, are left out and named
+    in the log.
+
     Raises:
-        ValueError: If it is compressed, cut short or no tar file.
+        ValueError: If it is compressed, cut short, damaged or no tar file.
     """
     status = os.stat(path)
     stamp = [status.st_size, status.st_mtime_ns]
     index = Path(f'{path}.index.json')
-    with suppress(OSError, ValueError, TypeError):
-        indexed, files = json.loads(index.read_text())
-        if indexed == stamp:
-            return files
-    try:
-        with tarfile.open(path, 'r:') as tar:
-            files = [(member.name, member.offset_data, member.size) for member in tar if member.isreg()]
-    except tarfile.TarError as error:
-        raise ValueError(
-            f'{path} is no whole, uncompressed tar file ({error}); compressed ones: unpack them'
-        ) from error
+    if (files := _read_index(index, stamp)) is not None:
+        return files
+    files = _read_headers(path)
     with suppress(OSError), whole_file(index) as unfinished:
         unfinished.write_text(json.dumps([stamp, files]))
     return files
+
+
+def _read_index(index: Path, stamp: list[int]) -> list[tuple[str, int, int]] | None:
+    """Return what a shard's index says, if it is of this shard and can be true: it may come from a stranger."""
+    if not index.is_file():
+        return None
+    try:
+        # What is in the index has taken more room in the shard: a header of 512 bytes at least.
+        if index.stat().st_size > stamp[0]:
+            raise ValueError('it is larger than the shard')
+        indexed, files = json.loads(index.read_text())
+        if indexed != stamp:
+            return None
+        if not (isinstance(files, list) and len(files) <= stamp[0] // tarfile.BLOCKSIZE):
+            raise ValueError('it lists more files than the shard has room for')
+        for name, offset, size in files:
+            if not (isinstance(name, str) and type(offset) is type(size) is int):
+                raise ValueError(f'{name!r} has no name, offset and size')
+            if not (0 <= offset <= offset + size <= stamp[0] and size >= 0):
+                raise ValueError(f'{name!r} lies outside the shard')
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        print_log(f'{index} is not used, but written anew: {error}', 'current', level=logging.WARNING)
+        return None
+    return [tuple(file) for file in files]
+
+
+def _read_headers(path: str | os.PathLike) -> list[tuple[str, int, int]]:
+    """Go through a shard from header to header."""
+    members, start = [], -1
+    try:
+        with open_file(path) as file, tarfile.open(fileobj=file, mode='r:') as tar:
+            for member in tar:
+                if member.size < 0 or tar.offset <= start:  # tarfile would go round in circles
+                    raise tarfile.ReadError(f'bad size of {member.name}')
+                members.append(member)
+                start = tar.offset
+            _check_end(path, file, tar.offset, len(members))
+    except OSError:
+        raise
+    except _DamagedError as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # tarfile fed with garbage raises whatever it stumbles over
+        raise ValueError(
+            f'{path} is no whole, uncompressed tar file ({error}); compressed ones: unpack them'
+        ) from error
+    places = {x.name: (x.offset_data, x.size) for x in members if x.isreg() and not x.issparse()}
+    files, left_out = [], []
+    for member in members:
+        if member.islnk():
+            place = places.get(member.linkname)
+        elif member.issym():
+            place = places.get(os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname)))
+        else:
+            place = (member.offset_data, member.size) if member.isreg() and not member.issparse() else None
+        if place:
+            files.append((member.name, *place))
+        elif not member.isdir():
+            left_out.append(member.name)
+    if left_out:
+        print_log(
+            f'{path}: left out {len(left_out)} members that are sparse, or no files, or links to none in the shard: '
+            f'{", ".join(left_out[:3])}{", ..." if len(left_out) > 3 else ""}',
+            'current',
+            level=logging.WARNING,
+        )
+    return files
+
+
+class _DamagedError(Exception):
+    """A shard has something in it that is no member."""
+
+
+def _check_end(path: str | os.PathLike, file: BinaryIO, end: int, count: int) -> None:
+    """Raise unless nothing but zeros lies behind the last member, where ``tarfile`` stops without a word."""
+    file.seek(end)
+    found = 0
+    while block := file.read(2**20):
+        if rest := block.lstrip(b'\0'):
+            damage = end + found + len(block) - len(rest)
+            raise _DamagedError(
+                f'{path} is damaged at byte {end}, behind {count} members: there is no header, but there are data (at '
+                f'byte {damage}). Fetch or write the shard anew, or take it out of the folder; several archives put '
+                'one after the other: unpack them and run tools/make_shards.py'
+            )
+        found += len(block)
+    if not found:
+        print_log(f'{path} has no mark of its end; was it cut short?', 'current', level=logging.WARNING)
 
 
 @lru_cache(maxsize=256)  # of each process; below the usual limit of 1024 open files

@@ -100,6 +100,13 @@ class WholeFileBackend(LocalBackend):
         """Write text."""
         self.put(obj.encode(encoding), filepath)
 
+    def rmtree(self, dir_path: str | Path) -> None:
+        """Remove a folder; of a link to one the link, and never what it leads to."""
+        if Path(dir_path).is_symlink():
+            Path(dir_path).unlink()
+        else:
+            super().rmtree(dir_path)
+
 
 def write_files_whole() -> None:
     """Have mmengine write local files, checkpoints above all, whole or not at all in this process."""

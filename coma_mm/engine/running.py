@@ -185,6 +185,11 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
         if found is None and required:
             sys.exit(f'error: there is no whole checkpoint in {folder} to resume; leave --resume out to start anew')
         cfg.resume, cfg.load_from = found is not None, found and str(found)
+    if str(cfg.load_from).endswith('.safetensors'):
+        sys.exit(
+            f'error: {cfg.load_from} holds weights alone, and no run goes on from them; start from them with '
+            f'--cfg-options load_from={cfg.load_from}, without --resume'
+        )
     if cfg.resume:
         _walk(cfg.model, lambda node: node.pop('init_cfg', None))
         cfg.model.pop('pretrained', None)

@@ -14,6 +14,7 @@ import codecs
 import json
 import pickle
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,11 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.nn.parameter import is_lazy
 
 from ..files import shipped
 from ..registry import WEIGHT_INITIALIZERS
@@ -37,6 +43,8 @@ WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which 
 ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_path_rate')
 # Arguments of backbones that say nothing about what they compute.
 NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
+MAX_TEXT = 2_000_000  # characters of settings, or of a config, in a file
+ROOM = 100_000_000, 2_000  # values and tensors that a backbone may have without a weight in the file
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -57,6 +65,11 @@ _DATA |= {'builtins.getattr': _statistic, '__builtin__.getattr': _statistic}
 
 def _unpickle(path: str, map_location: torch.device | str | Callable) -> object:
     """Read a file of ``torch.save`` that holds data only."""
+    if zipfile.is_zipfile(path):  # whose parts torch writes as they are; packed, 1 MB can be 1 GB
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > Path(path).stat().st_size:
+            raise ValueError(f'it would unpack to {unpacked} bytes, more than it has')
     if hasattr(torch.serialization, 'safe_globals'):
         with torch.serialization.safe_globals([(x, name) for name, x in _DATA.items()]):
             return torch.load(path, map_location, weights_only=True)
@@ -101,8 +114,9 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
 
                 with safe_open(local, framework='pt') as file:
                     weights = {key: file.get_tensor(key) for key in file.keys()}
-                    return dict(state_dict=weights, meta=file.metadata() or {})
-            checkpoint = _unpickle(str(local), map_location)
+                    checkpoint = dict(state_dict=weights, meta=file.metadata() or {})
+            else:
+                checkpoint = _unpickle(str(local), map_location)
         except ImportError:
             raise
         except Exception as error:
@@ -148,6 +162,11 @@ def _local_file(path: str) -> Iterator[str]:
                 local = Path(stack.enter_context(get_local_path(path)))
         except OSError as error:
             raise FileNotFoundError(f'there is no checkpoint {path}: {error}') from None
+        except (ImportError, KeyError, ValueError) as error:  # a scheme without its package, an unknown one, or none
+            reason = f'nothing here reads {error}://' if isinstance(error, KeyError) else error
+            raise FileNotFoundError(
+                f'there is no way to the checkpoint {path}: {reason}; download it, and give the path of the file'
+            ) from None
         if not local.is_file():
             raise FileNotFoundError(f'there is no checkpoint {path}')
         yield str(local)
@@ -292,12 +311,13 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
     if own is None or arguments is None or str(arguments.get('type')).split('.')[-1] != kind.__name__:
         return
     try:
-        with torch.device('meta'):
+        with torch.device('meta'), no_larger_than(get_state_dict(checkpoint)):
             theirs = kind(**{name: value for name, value in arguments.items() if name not in NO_SETTINGS}).settings
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # what stands in a file can be wrong in any way
         raise ValueError(
-            f'{source} says that it was trained with settings that {kind.__name__} does not take ({error}), so its '
-            'weights cannot be trusted to mean the same here; was it written by another version of coma_mm?'
+            f'{source} says that it was trained with settings that {kind.__name__} does not take '
+            f'({_first_line(error)}), so its weights cannot be trusted to mean the same here; was it written by '
+            'another version of coma_mm?'
         ) from None
     own, theirs = (dict(_flatten(json.loads(json.dumps(settings)))) for settings in (own, theirs))
     names = [name for name in own | theirs if own.get(name) != theirs.get(name)]
@@ -311,7 +331,7 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
         )
         raise ValueError(
             f'{source} was trained with other settings of {kind.__name__}, with which its weights compute something '
-            f'else: {differences}. Give model.backbone the values of the checkpoint'
+            f'else: {differences[:1000]}. Give model.backbone the values of the checkpoint'
         )
 
 
@@ -321,16 +341,86 @@ def read_settings(checkpoint: dict) -> dict | None:
     Files of ``tools/export.py`` and checkpoints of our tools' runs have them as JSON, in ``meta['backbone']``. Those of
     other runs have the text of their config: it is read, not run, as far as it consists of literals.
     """
-    meta = checkpoint.get('meta')
-    meta = meta if isinstance(meta, dict) else {}
+    meta = read_meta(checkpoint)
     try:
         if 'backbone' in meta:
-            settings = json.loads(meta['backbone'])
+            settings = json.loads(_short(meta['backbone']))
         else:
             settings = (read_config_text(meta.get('cfg') or '').get('model') or {}).get('backbone')
-    except (AttributeError, SyntaxError, TypeError, ValueError):
+    except (AttributeError, SyntaxError, TypeError, ValueError, RecursionError):
         return None
     return settings if isinstance(settings, dict) else None
+
+
+def read_meta(checkpoint: dict) -> dict:
+    """Return what a checkpoint says of itself; nothing if that is no dict."""
+    meta = checkpoint.get('meta')
+    return meta if isinstance(meta, dict) else {}
+
+
+def _short(text: str) -> str:
+    """Return a text that is short enough to be parsed: that of a config has some 100 kB, what is made of it far more.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if len(text) > MAX_TEXT:
+        raise ValueError(f'a text of {len(text)} characters, where at most {MAX_TEXT} are read')
+    return text
+
+
+@contextmanager
+def no_larger_than(weights: dict[str, Tensor]) -> Iterator[None]:
+    """Stop modules that a file describes from growing far beyond the weights that it has for them.
+
+    Whoever writes ``dims=(10**9, ...)`` or ``depths=(10**9, ...)`` into a file would otherwise fill the memory of who
+    opens it. Where the system can, memory of other kinds is limited as well.
+
+    Args:
+        weights: Those of the file; modules may have twice as much and :data:`ROOM` more.
+
+    Raises:
+        ValueError: Inside, as soon as they have more.
+    """
+    values, tensors = (2 * sum(value.numel() for value in weights.values()) + ROOM[0], 2 * len(weights) + ROOM[1])
+
+    def count(module: nn.Module, name: str, value: Tensor | None) -> None:
+        nonlocal values, tensors
+        if value is not None and not is_lazy(value):
+            values, tensors = values - value.numel(), tensors - 1
+            if min(values, tensors) < 0:
+                raise ValueError('they describe far more weights than the file has')
+
+    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
+    try:
+        with _little_memory(4 * values + 2**31):
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and 'allocate' not in str(error):
+            raise
+        raise ValueError('they ask for far more memory than the weights in the file take') from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _little_memory(more: int) -> Iterator[None]:
+    """Let this process have some more bytes of memory than it has, where Linux can tell; then as before."""
+    try:
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        own = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        yield
+        return
+    limit = own + more if before[0] == resource.RLIM_INFINITY else min(own + more, before[0])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def read_config_text(text: str, names: Collection[str] = ('model', 'default_scope')) -> dict:
@@ -339,11 +429,14 @@ def read_config_text(text: str, names: Collection[str] = ('model', 'default_scop
     Raises:
         ValueError: If they are made of more than literals.
     """
-    return {
-        statement.targets[0].id: _read_literal(statement.value)
-        for statement in ast.parse(text).body
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', None) in names
-    }
+    try:
+        return {
+            statement.targets[0].id: _read_literal(statement.value)
+            for statement in ast.parse(_short(text)).body
+            if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', None) in names
+        }
+    except (RecursionError, MemoryError):  # which Python's parser says for the same
+        raise ValueError('it is nested too deeply') from None
 
 
 def _read_literal(node: ast.expr) -> object:

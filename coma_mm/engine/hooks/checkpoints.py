@@ -36,13 +36,14 @@ class WholeCheckpointHook(CheckpointHook):
         info = runner.message_hub.runtime_info
         if 'keep_ckpt_ids' in info:
             ids = runner.message_hub.get_info('keep_ckpt_ids')
-            runner.message_hub.update_info('keep_ckpt_ids', [step for step in ids if isinstance(step, int)])
+            runner.message_hub.update_info('keep_ckpt_ids', [step for step in ids if type(step) is int])
         super().before_train(runner)
         folder = Path(self.out_dir)
 
         def own(path: str | None) -> str | None:
             """Return where a best checkpoint of this name is in the run's folder, if it is."""
-            return str(folder / Path(path).name) if path and (folder / Path(path).name).is_file() else None
+            name = Path(path).name if isinstance(path, str) else ''
+            return str(folder / name) if name.startswith('best_') and (folder / name).is_file() else None
 
         if self.save_best is not None:
             self.best_ckpt_path = own(getattr(self, 'best_ckpt_path', None))

@@ -1,6 +1,5 @@
 """No checkpoint runs code, wherever it comes from."""
 
-import os
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,32 +14,18 @@ from processes import TINY, refuse
 from coma_mm.engine.checkpoint import read_checkpoints_safely
 from coma_mm.models import read_checkpoint
 
-
-class Code:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+INIT = ['model.backbone.init_cfg.checkpoint=URL']
 
 
 @pytest.fixture
-def schemes():
-    """The loaders of mmengine, put back afterwards: other tests read checkpoints of their own."""
-    before = dict(CheckpointLoader._schemes)
-    yield
-    CheckpointLoader._schemes = before
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(tmp_path, code, monkeypatch):
     """A server of checkpoints, one of which would make the folder ``ran``."""
     folder = tmp_path / 'served'
     folder.mkdir()
-    good = dict(state_dict=dict(a=torch.ones(1)), meta=dict(epoch=1, config=f'import os; os.mkdir("{tmp_path}/ran")'))
+    good = dict(state_dict=dict(a=torch.ones(1)), meta=dict(epoch=1, config=f'import os; os.mkdir("{code.path}")'))
     torch.save(good, folder / 'good.pth')
     for name in ('bad.pth', 'bad-0123abcd.pth'):
-        torch.save(dict(state_dict={}, meta={}, extra=Code(tmp_path / 'ran')), folder / name)
+        torch.save(dict(state_dict={}, meta={}, extra=code), folder / name)
     torch.save(dict(state_dict={'backbone.a': torch.ones(1), 'head.b': torch.ones(1)}), folder / 'cls-89abcdef.pth')
     monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *args: None)
     server = ThreadingHTTPServer(('127.0.0.1', 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
@@ -65,7 +50,6 @@ def test_addresses(server, schemes, tmp_path):
             CheckpointLoader.load_checkpoint(f'{server}/{name}')
     assert CheckpointLoader.load_checkpoint(f'{server}/good.pth')['meta'] == dict(epoch=1)
     assert all(loader is read_checkpoint for loader in CheckpointLoader._schemes.values())
-    assert not (tmp_path / 'ran').exists()
 
 
 def test_a_name_with_a_hash_is_fetched_once(server, tmp_path):
@@ -86,6 +70,17 @@ def test_names_in_tables(server, monkeypatch):
     assert list(read_checkpoint('torchvision://net')['state_dict']) == ['backbone.a', 'head.b']
 
 
+@pytest.mark.parametrize(
+    'address',
+    ['file:///x.pth', 'ftp://x/y.pth', 's3://x/y.pth', 'c:s3://x/y.pth', 'petrel://x', 'pavi://x', 'a://b://c'],
+)
+def test_addresses_that_nothing_reads(address, schemes):
+    read_checkpoints_safely()
+    for read in read_checkpoint, CheckpointLoader.load_checkpoint:
+        with pytest.raises(FileNotFoundError, match=f'no way to the checkpoint {address}: .*; download it, and give'):
+            read(address)
+
+
 def test_loaders_of_users_stay(schemes):
     CheckpointLoader.register_scheme('mine://', lambda path, map_location=None: dict(mine=path))
     read_checkpoints_safely()
@@ -97,7 +92,10 @@ def test_loaders_of_users_stay(schemes):
     [
         ('train.py', [TINY, '--resume', 'URL']),
         ('train.py', [TINY, '--cfg-options', 'load_from=URL']),
+        ('train.py', [TINY, '--cfg-options', *INIT, 'model.backbone.init_cfg.type=Pretrained']),
+        ('train.py', [TINY, '--cfg-options', *INIT, 'model.backbone.init_cfg.type=coma_mm.Pretrained']),
         ('test.py', ['KNN', 'URL']),
+        ('extract_features.py', [TINY, 'URL', 'image.png']),
         ('visualize.py', [TINY, 'URL', 'image.png']),
         ('export.py', ['URL', 'out.pth']),
     ],
@@ -114,4 +112,3 @@ def test_tools(server, schemes, monkeypatch, capfd, tmp_path, tool, args):
     except ValueError as error:
         said = str(error)
     assert '/bad.pth holds more than weights and plain data' in said
-    assert not (tmp_path / 'ran').exists()

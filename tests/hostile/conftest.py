@@ -1,0 +1,76 @@
+"""Shared by attacks: code that leaves a trace when it runs, the tiny run, mmengine put back as it was."""
+
+import os
+import sys
+import uuid
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+
+TOOLS = Path(__file__).parents[1] / 'tools'
+sys.path.append(str(TOOLS))  # where `processes` is
+
+
+class Code:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def code(tmp_path):
+    """What runs when a file is opened carelessly; at the end of the test it must not have."""
+    yield Code(tmp_path / 'ran')
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """The scope of the tests that follow: attacks go through the tools of three toolboxes."""
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture
+def schemes():
+    """The loaders of mmengine, put back afterwards: other tests read checkpoints of their own."""
+    before = dict(CheckpointLoader._schemes)
+    yield
+    CheckpointLoader._schemes = before
+    register_backend('local', LocalBackend, force=True, prefixes='')
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch, schemes):
+    """Build the tiny run with our hooks alone, as train.py does, to be trained."""
+    from coma_mm.engine.running import build_runner, prepare, prepare_resuming
+
+    monkeypatch.chdir(tmp_path)
+
+    def build(resume=None, epochs=1, work_dir='work', options=None, **checkpoint):
+        options = {
+            'train_cfg.max_epochs': epochs,
+            'custom_hooks': [dict(type='coma_mm.EpochSeedHook')],
+            **{f'default_hooks.checkpoint.{key}': value for key, value in checkpoint.items()},
+            **(options or {}),
+        }
+        config = str(TOOLS / 'tiny_coma.py')
+        args = Namespace(config=config, work_dir=work_dir, cfg_options=options, launcher='none', local_rank=0)
+        cfg = prepare(args)
+        cfg.experiment_name = uuid.uuid4().hex
+        if resume:
+            cfg.resume, cfg.load_from = True, str(resume)
+            prepare_resuming(cfg)
+        return build_runner(cfg)
+
+    return build
