@@ -84,7 +84,7 @@ TABLE = [
     (
         'train.py',
         overrides('train_dataloader.dataset.pipeline.1.input_size=40'),
-        'pipeline.0.scale is 48 and train_dataloader.dataset.pipeline.1.input_size 40, but pre-training has images of one',
+        'pipeline.0.scale is 48 and train_dataloader.dataset.pipeline.1.input_size 40, but pre-training has images of',
     ),
     (
         'train.py',
