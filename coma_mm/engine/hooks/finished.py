@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 
 from ...registry import HOOKS
 from ..common import short_path
+from ..failures import spare
 
 PLACES = ('work_dir', 'checkpoint', 'config')
 
@@ -39,4 +40,5 @@ class FinishedHook(Hook):
             config=runner.cfg.filename,
         )
         paths = {key: short_path(path) if path else f'(no {key})' for key, path in paths.items()}
-        runner.logger.info(self.text.format(**paths))
+        with spare(runner, 'saying what comes next'):
+            runner.logger.info(self.text.format(**paths))
