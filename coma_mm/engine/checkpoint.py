@@ -149,6 +149,12 @@ def read_checksums(folder: Path) -> dict[str, dict]:
         return {}
 
 
+def note_validated(path: Path) -> None:
+    """Write down that the validation after a checkpoint is done, where its checksum is known."""
+    if (entry := read_checksums(path.parent).get(path.name)) and path.is_file():
+        _note_checksum(path, entry | dict(validated=True))
+
+
 def _note_checksum(path: Path, entry: dict | None) -> None:
     """Write down a checkpoint's checksum, or that it has none; forget those of files that are gone."""
     before = read_checksums(path.parent)

@@ -278,3 +278,6 @@ def test_a_validation_that_a_kill_has_cut_short_is_done_again(train, monkeypatch
     # After the best checkpoint the one of the epoch is saved again: that validation was done.
     train('again', 'killed/epoch_1.pth', **options)
     assert CountValidationsHook.count == 3
+    # Nor is one done again that was not the best, of the last epoch.
+    train('killed', 'killed/epoch_2.pth', **options, **{'train_cfg.max_epochs': 3})
+    assert CountValidationsHook.count == 4

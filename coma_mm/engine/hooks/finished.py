@@ -5,7 +5,6 @@ from mmengine.hooks import Hook
 
 from ...registry import HOOKS
 from ..common import short_path
-from ..failures import spare
 
 PLACES = ('work_dir', 'checkpoint', 'config')
 
@@ -40,5 +39,4 @@ class FinishedHook(Hook):
             config=runner.cfg.filename,
         )
         paths = {key: short_path(path) if path else f'(no {key})' for key, path in paths.items()}
-        with spare(runner, 'saying what comes next'):
-            runner.logger.info(self.text.format(**paths))
+        runner.logger.info(self.text.format(**paths))

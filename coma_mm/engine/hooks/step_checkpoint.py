@@ -5,14 +5,14 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook, Hook
 from torch import distributed
 
 from ...files import write_whole
 from ...registry import HOOKS
-from ..checkpoint import STEP_CHECKPOINT
+from ..checkpoint import STEP_CHECKPOINT, note_validated, read_checksums
 from ..common import short_path
 from ..signals import Warnings
 from .deferred_runtime_info import DeferredRuntimeInfoHook
@@ -62,7 +62,7 @@ class StepCheckpointHook(Hook):
             if position is None:  # saved by another tool, which does not write it down
                 batch = runner.iter - runner.epoch * batches
                 position = dict(batch=batch if 0 <= batch <= batches else 0, batches=batches, validated=True)
-            loop.go_on_from(position)
+            loop.go_on_from(position | dict(validated=position['validated'] or self._was_validated(runner)))
         elif runner.iter:
             runner.logger.warning(
                 f'{type(loop).__name__} is a training loop of its own, which cannot start within an epoch: '
@@ -110,6 +110,12 @@ class StepCheckpointHook(Hook):
         if is_main_process() and last and not STEP_CHECKPOINT.fullmatch(Path(last).name):
             self._remove_all_but(runner, Path(last).name)
 
+    def after_val(self, runner) -> None:
+        """Write down that the validation after the last checkpoint need not be done again."""
+        last = runner.message_hub.get_info('last_ckpt')
+        if last and is_main_process():
+            note_validated(Path(last))
+
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write down where in the epoch this is."""
         if hasattr(runner.train_loop, 'position'):
@@ -119,10 +125,18 @@ class StepCheckpointHook(Hook):
         """Say whether this hook saves a checkpoint at the end of this step."""
         if not self.due:
             return False
-        counts = getattr(
-            runner.optim_wrapper, '_accumulative_counts', 1
-        )  # the config's, or what a resume has made of it
+        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)  # also what a resume has made of it
         return (runner.iter + 1) % counts == 0 or self.is_last_train_iter(runner)
+
+    def _was_validated(self, runner) -> bool:
+        """Say whether the validation after the resumed checkpoint was done, and changed nothing for training."""
+        path, schedulers = Path(runner._load_from or ''), runner.param_schedulers or []
+        if isinstance(schedulers, dict):
+            schedulers = sum(schedulers.values(), [])
+        done = read_checksums(path.parent).get(path.name, {}).get('validated', False)
+        found = [done and not any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers)]
+        broadcast_object_list(found)  # ranks may see other files
+        return found[0]
 
     def _agree(self) -> int:
         """Return why any of the ranks wanted a checkpoint, when all of them know."""
