@@ -9,11 +9,10 @@ from typing import TextIO
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 
 from ..registry import HOOKS
-from .checkpoint import checkpoint_folder, find_checkpoints, is_whole
+from .checkpoint import WholeFileBackend, checkpoint_folder, find_checkpoints, is_whole
 from .common import short_path
 
 
@@ -106,5 +105,5 @@ class ReplaceResultsHook(Hook):
         paths, self.paths = self.paths, []
         if paths and is_main_process():
             for path in paths:
-                LocalBackend().rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                WholeFileBackend().rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             runner.logger.info(f'Removed {len(paths)} checkpoints of an earlier run')
