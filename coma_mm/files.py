@@ -46,6 +46,12 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def write_whole(path: str | os.PathLike, text: str) -> None:
+    """Write a text file as a whole or not at all, see :func:`whole_file`."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text)
+
+
 def require_writable(folder: Path) -> None:
     """Raise unless files can be made in a folder, or in the one that it will have to be made in.
 

@@ -50,7 +50,7 @@ from ..engine import KNNHook
 from ..engine.flops import count_flops
 from ..environment import keep_memory
 from ..evaluation import NearestNeighbours
-from ..files import PACKAGE, shipped, whole_file
+from ..files import PACKAGE, shipped, write_whole
 from ..models import DyViT, ViTDecoder
 from .options import ArgumentParser, at_least, device, output_file
 
@@ -409,5 +409,4 @@ def main() -> None:
         if is_cuda(args):
             torch.cuda.empty_cache()  # or processes of the next suite find no memory
         if args.json:
-            with whole_file(args.json) as unfinished:
-                unfinished.write_text(json.dumps(results, indent=1) + '\n')
+            write_whole(args.json, json.dumps(results, indent=1) + '\n')

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..engine.running import build_runner, prepare, require_matching_checkpoint
-from ..files import shipped
+from ..files import shipped, write_whole
 from ..masking import num_hidden
 from ..models import CoMA, DyViT
 
@@ -439,8 +439,8 @@ def main() -> None:
         print(f'==> {name}: {checks[name]["verdict"]}', flush=True)
     results = (benchmark(args, options) if args.suites else {}) | dict(checks=checks)
     page = write_page(results, time.perf_counter() - start)
-    (args.out / 'gpu.json').write_text(json.dumps(results, indent=1) + '\n')
-    (args.out / 'gpu.txt').write_text(page + '\n')
+    write_whole(args.out / 'gpu.json', json.dumps(results, indent=1) + '\n')
+    write_whole(args.out / 'gpu.txt', page + '\n')
     print(f'\n{page}\nwrote {args.out / "gpu.json"} and {args.out / "gpu.txt"}')
     if 'FAILED' in [results.get('benchmark'), *(result['verdict'] for result in checks.values())]:
         sys.exit(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..engine.flops import count_flops
 from ..engine.running import read_config
-from ..files import shipped, whole_file
+from ..files import shipped, write_whole
 from ..masking import num_hidden, unit_grid
 from ..models import CoMA, DyViT
 from ..models.dyvit import ARCHITECTURES, Block
@@ -275,7 +275,6 @@ def main() -> None:
     elif args.json:
         tables = count_documented()
         print_table(tables['variants'])
-        with whole_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(dict(tables=tables), indent=1) + '\n')
+        write_whole(args.json, json.dumps(dict(tables=tables), indent=1) + '\n')
     else:
         print_table(count_variants(args.shape))

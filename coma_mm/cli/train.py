@@ -5,6 +5,7 @@ from argparse import Namespace
 
 from ..engine.checks import explain_data
 from ..engine.config_checks import check_batches
+from ..engine.hooks import RunInterrupted
 from ..engine.running import (
     build_runner,
     enable_mixed_precision,
@@ -12,6 +13,7 @@ from ..engine.running import (
     prepare,
     prepare_resuming,
 )
+from ..engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .options import checkpoint_file, make_parser
 
 
@@ -35,6 +37,16 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the actual batch size, linearly'
     )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace the results of an earlier run in the work dir'
+    )
+    parser.add_argument(
+        '--save-minutes',
+        type=float,
+        default=0,
+        metavar='M',
+        help='save a checkpoint every M minutes, within epochs too, and keep the newest of these',
+    )
     return parser.parse_args()
 
 
@@ -55,8 +67,15 @@ def main() -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             sys.exit('error: --auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
-    with explain_data():
-        runner = build_runner(cfg)
-        check_batches(runner)
-        runner.train()
+    results = find_results_to_replace(cfg, args.overwrite)
+    lock = lock_work_dir(cfg.work_dir)  # noqa: F841 - for as long as this process lives
+    try:
+        with explain_data():
+            runner = build_runner(cfg)
+            check_batches(runner)
+            runner.register_hook(ReplaceResultsHook(results))
+            runner.train()
+    except RunInterrupted as end:
+        leave_distributed(end.code)
+        raise
     leave_distributed()

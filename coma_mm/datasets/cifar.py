@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from PIL import Image, ImageOps
 from simplejpeg import decode_jpeg
@@ -13,7 +14,6 @@ from simplejpeg import decode_jpeg
 from ..registry import DATASETS
 from .folder import find_images
 from .loading import read_image
-from .seeding import EpochSeededDataset
 
 
 @lru_cache(maxsize=4)
@@ -82,7 +82,7 @@ def _read_folder(path: Path, split: str, size: int) -> tuple[np.ndarray, np.ndar
 
 
 @DATASETS.register_module()
-class CIFAR(EpochSeededDataset):
+class CIFAR(BaseDataset):
     """Labelled images of one size, decoded once and kept in memory, see :func:`read_images`.
 
     Each item is a dict of ``img`` (uint8, ``(H, W, 3)``, **RGB**), ``gt_label``, ``img_shape`` and ``ori_shape``

@@ -5,12 +5,12 @@ import os
 from collections.abc import Sequence
 
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from ..arguments import require_number
 from ..registry import DATASETS
 from .loading import UnreadableImageError
-from .seeding import EpochSeededDataset
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
@@ -18,7 +18,7 @@ UNREAD, READABLE, UNREADABLE = range(3)
 
 
 @DATASETS.register_module()
-class ImageFolder(EpochSeededDataset):
+class ImageFolder(BaseDataset):
     """All images in a folder and its sub-folders, without labels: ``dict(img_path=...)`` each.
 
     The names of the sub-folders mean nothing, so this also reads ImageNet's ``train`` for pre-training. Hidden files

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 from PIL import Image
 
 from ..arguments import require_whole
 from ..registry import DATASETS
 from .loading import read_image
-from .seeding import EpochSeededDataset
 
 
 class Photo(NamedTuple):
@@ -60,7 +60,7 @@ def photo_path(name: str) -> str:
 
 
 @DATASETS.register_module()
-class Photos(EpochSeededDataset):
+class Photos(BaseDataset):
     """The photos that come with scikit-image and scikit-learn, over and over, for pipelines that crop at random.
 
     They are decoded once and kept in memory (7 MB), so a pipeline starts with the crop. Each item is a dict of ``img``
@@ -139,7 +139,7 @@ def load_digits_images(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @DATASETS.register_module()
-class Digits(EpochSeededDataset):
+class Digits(BaseDataset):
     """Scikit-learn's handwritten digits as colour images, see :func:`load_digits_images`.
 
     Each item is a dict of ``img`` (uint8, ``(size, size, 3)``), ``gt_label``, ``img_shape`` and ``ori_shape`` (height

@@ -1,35 +1,126 @@
-"""One stream of random crops and masks per epoch, the same after a resume."""
+"""Samples that draw the same crops and masks wherever a run was interrupted, and whoever loads them."""
 
+import hashlib
+import logging
 import random
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset
-from torch.utils.data import get_worker_info
+from mmengine.dist import get_dist_info
+from mmengine.logging import print_log
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a seed of 64 bits that belongs to these numbers and words."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), 'little')
 
 
 def seed_generators(seed: int) -> None:
-    """Seed all generators that transforms draw from."""
+    """Seed all generators that transforms draw from; those of devices are left alone."""
     random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
 
 
-class EpochSeededDataset(BaseDataset):
-    """A data set whose loading workers take up a new seed when :attr:`epoch_seed` changes.
+class Place(NamedTuple):
+    """A sample's index in the data set, and the seed that belongs to its place in the order."""
 
-    ``coma_mm.EpochSeedHook`` sets it before each epoch. The seed lies in memory that the workers share, so those that
-    outlive an epoch (``persistent_workers``), and which mmengine seeds once at their start, see it too.
+    index: Any  # whatever the sampler serves
+    seed: int
+
+
+class SeededBatches(Sampler):
+    """A data loader's batch sampler, whose indices know their places, and which can start in the middle.
+
+    The seed of a sample belongs to the run's seed, the epoch and the sample's place in the order of all ranks. So it
+    depends neither on what was loaded before, nor on the number of loading workers, nor, with samplers that deal the
+    samples out in turn as mmengine's do, on the number of ranks.
+
+    Args:
+        batches: The batch sampler to take the batches of indices from.
+
+    Attributes:
+        seed: Of the run.
+        epoch: Number of the epoch, or of the pass over the data.
+        start: Batches to leave out when this is iterated next; they are drawn but not served.
+        length: Batches, served or not, that the last pass has had so far.
+        closed: Serve nothing, for loaders that are started before it is known where.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        self.epoch_seed = torch.zeros((), dtype=torch.int64).share_memory_()  # 0: not set
-        self._seeded_with = 0
-        super().__init__(*args, **kwargs)
+    def __init__(self, batches: Sampler) -> None:
+        self.batches = batches
+        self.rank, self.world_size = get_dist_info()
+        self.seed = self.epoch = self.start = self.length = 0
+        self.closed = False
 
-    def __getitem__(self, idx: int) -> dict:
-        seed, worker = int(self.epoch_seed), get_worker_info()
-        if worker is not None and seed != self._seeded_with:
-            seed_generators(seed + worker.id)
-            self._seeded_with = seed
-        return super().__getitem__(idx)
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'batches':  # while being copied
+            raise AttributeError(name)
+        return getattr(self.batches, name)  # such as `sampler` and `batch_size`, which hooks ask for
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        if self.closed:
+            return
+        seed, epoch = self.seed, self.epoch
+        start, self.start = self.start, 0
+        place = self.length = 0
+        seed_generators(
+            derive_seed(seed, 'order', epoch)
+        )  # the same in all ranks: for samplers that draw as they begin
+        begun = None
+        for indices in self.batches:
+            if self.length == start > 1 and begun != _state():
+                print_log(
+                    f'{type(self.sampler).__name__} draws from generators that others use, too: the samples that come '
+                    'now are not those of a run that was not interrupted',
+                    'current',
+                    level=logging.WARNING,
+                )
+            self.length += 1
+            if self.length == 1 < start:
+                begun = _state()
+            if self.length > start:
+                yield [
+                    Place(index, derive_seed(seed, epoch, (place + i) * self.world_size + self.rank))
+                    for i, index in enumerate(indices)
+                ]
+            place += len(indices)
+
+
+def seed_samples(loader: DataLoader) -> SeededBatches | None:
+    """Have a data loader seed all generators before each sample, in whichever process loads it.
+
+    Returns:
+        What orders the samples from now on, or None where they know no places: streams, loaders without batches, lists.
+    """
+    if isinstance(loader.batch_sampler, SeededBatches):
+        return loader.batch_sampler
+    if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
+        return None
+    try:
+        loader.dataset.__getitems__ = partial(_load, loader.dataset)  # by which loaders ask for the samples of a batch
+    except AttributeError:  # such as a tuple
+        return None
+    batches = SeededBatches(loader.batch_sampler)
+    vars(loader)['batch_sampler'] = batches  # DataLoader forbids the assignment, as others may have read the attribute
+    return batches
+
+
+def _state() -> tuple:
+    numpy = np.random.get_state()
+    return random.getstate(), numpy[1].tobytes(), numpy[2], torch.default_generator.get_state().numpy().tobytes()
+
+
+def _load(dataset: Dataset, places: list[Place]) -> list:
+    samples = []
+    for index, seed in places:
+        seed_generators(seed)
+        samples.append(dataset[index])
+    return samples

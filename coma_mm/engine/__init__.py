@@ -1,5 +1,6 @@
 from .checkpoint import load_exactly
 from .checks import CheckClassesHook, CheckDataHook
+from .failures import SpareRunHook
 from .hooks import (
     BackboneSettingsHook,
     DataTimeHook,
@@ -9,12 +10,16 @@ from .hooks import (
     FinishedHook,
     KNNHook,
     ReconstructionHook,
+    RunInterrupted,
     ScheduleHook,
+    StepCheckpointHook,
     StopOnNaNHook,
     WholeCheckpointHook,
 )
 from .knn_loop import KNNLoop
+from .loops import EpochLoop, IterLoop
 from .optim import AutocastOptimWrapper, LayerDecayOptimWrapperConstructor
+from .work_dir import ReplaceResultsHook
 
 __all__ = [
     'AutocastOptimWrapper',
@@ -23,14 +28,20 @@ __all__ = [
     'CheckDataHook',
     'DataTimeHook',
     'DeferredRuntimeInfoHook',
+    'EpochLoop',
     'EpochSeedHook',
     'ExactCheckpointHook',
     'FinishedHook',
+    'IterLoop',
     'KNNHook',
     'KNNLoop',
     'LayerDecayOptimWrapperConstructor',
     'ReconstructionHook',
+    'ReplaceResultsHook',
+    'RunInterrupted',
     'ScheduleHook',
+    'SpareRunHook',
+    'StepCheckpointHook',
     'StopOnNaNHook',
     'WholeCheckpointHook',
     'load_exactly',

@@ -1,5 +1,6 @@
 """Checkpoints: read without running code, loaded exactly or not at all, written whole, resumed only if undamaged."""
 
+import hashlib
 import json
 import logging
 import re
@@ -14,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from ..files import whole_file
+from ..files import whole_file, write_whole
 from ..models.pretrained import check_settings, get_state_dict, load_weights, read_checkpoint
 
 # ---- reading and loading ----
@@ -87,18 +88,44 @@ def describe_backbone(arguments: dict, backbone: nn.Module) -> str:
 # ---- writing, and finding again ----
 
 
+CHECKSUMS = 'checkpoints.json'
+
+# Those between the checkpoints of the schedule: epochs that are complete, and all iterations.
+STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')
+
+
 class WholeFileBackend(LocalBackend):
-    """Writes files whole or not at all, in place of mmengine's backend for local files."""
+    """Writes files whole or not at all, in place of mmengine's backend for local files.
+
+    ``checkpoints.json`` beside checkpoints (``.pth``) has the SHA-256 and the size in bytes of each. It is computed
+    from what was to be written, so that it also finds what a disk got wrong.
+    """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes."""
-        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(filepath) as unfinished:
+        """Write bytes.
+
+        Raises:
+            OSError: With the file, if that cannot be done, such as on a full disk; an older file is as it was.
+        """
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_checkpoint = path.suffix == '.pth'
+        if is_checkpoint and path.exists():
+            _note_checksum(path, None)  # which is not that of what comes
+        with whole_file(path) as unfinished:
             unfinished.write_bytes(obj)
+        if is_checkpoint:
+            _note_checksum(path, dict(sha256=hashlib.sha256(obj).hexdigest(), bytes=len(obj)))
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text."""
         self.put(obj.encode(encoding), filepath)
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remove a file, and its checksum."""
+        super().remove(filepath)
+        if Path(filepath).suffix == '.pth':
+            _note_checksum(Path(filepath), None)
 
     def rmtree(self, dir_path: str | Path) -> None:
         """Remove a folder; of a link to one the link, and never what it leads to."""
@@ -113,6 +140,31 @@ def write_files_whole() -> None:
     register_backend('local', WholeFileBackend, force=True, prefixes='')
 
 
+def read_checksums(folder: Path) -> dict[str, dict]:
+    """Return ``{name: {'sha256': ..., 'bytes': ...}}`` of the checkpoints in a folder, as far as it is known."""
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text())
+        return {name: entry for name, entry in sums.items() if {'sha256', 'bytes'} <= entry.keys()}
+    except (OSError, ValueError, AttributeError):  # not there, or not ours
+        return {}
+
+
+def note_validated(path: Path) -> None:
+    """Write down that the validation after a checkpoint is done, where its checksum is known."""
+    if (entry := read_checksums(path.parent).get(path.name)) and path.is_file():
+        _note_checksum(path, entry | dict(validated=True))
+
+
+def _note_checksum(path: Path, entry: dict | None) -> None:
+    """Write down a checkpoint's checksum, or that it has none; forget those of files that are gone."""
+    before = read_checksums(path.parent)
+    sums = {name: known for name, known in before.items() if name != path.name and (path.parent / name).is_file()}
+    if entry is not None:
+        sums[path.name] = entry
+    if sums != before:
+        write_whole(path.parent / CHECKSUMS, json.dumps(sums, indent=1))
+
+
 def checkpoint_folder(cfg: Config) -> Path:
     """Return where a run keeps its checkpoints: its work dir, or a folder of that name in the hook's ``out_dir``."""
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
@@ -120,17 +172,32 @@ def checkpoint_folder(cfg: Config) -> Path:
     return Path(out_dir, Path(cfg.work_dir).name) if out_dir and out_dir != cfg.work_dir else Path(cfg.work_dir)
 
 
-def newest_whole_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of the most epochs or iterations in a folder; name and pass over those that are damaged.
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder that a run can go on from, the one of the most epochs or iterations last.
 
     What ``last_checkpoint`` says is not asked: it may be older than the newest file, empty, or name another folder,
     when a run has been killed, moved or copied.
     """
-    found = {}
+    found, kinds = {}, set()
     for path in folder.glob('*.pth'):
-        if match := re.fullmatch(r'(?!best_)\w+_(\d+)', path.stem):
-            found[int(match[1]), path.stat().st_mtime_ns] = path
-    for _, path in sorted(found.items(), reverse=True):
+        if match := STEP_CHECKPOINT.fullmatch(path.name):
+            found[path] = int(match[1]), int(match[2])
+        elif match := re.fullmatch(r'(?!best_)(\w+)_(\d+)', path.stem):
+            found[path] = (int(match[2]), 0) if match[1] != 'iter' else (0, int(match[2]))
+            kinds.add(match[1])
+
+    def progress(path: Path) -> tuple:
+        epochs, iterations = found[path]
+        if len(kinds) > 1:  # the schedule has changed its units
+            return path.stat().st_mtime_ns, epochs, iterations
+        return (iterations,) if kinds == {'iter'} else (epochs, iterations)
+
+    return sorted(found, key=progress)
+
+
+def newest_whole_checkpoint(folder: Path) -> Path | None:
+    """Return the last of :func:`find_checkpoints` that is undamaged; name and pass over those after it."""
+    for path in reversed(find_checkpoints(folder)):
         if is_whole(path):
             return path
         print_log(f'{path} is damaged or was cut short; trying the one before', 'current', level=logging.WARNING)
@@ -138,11 +205,22 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a file of ``torch.save`` is undamaged: it is a zip file, with a checksum (CRC-32) of each part."""
+    """Say whether a checkpoint is undamaged: by its checksum if that is known, or by those that zip files have.
+
+    A file of ``torch.save`` is a zip file, with a checksum (CRC-32) of each of its parts.
+    """
     if path.is_dir():  # of a sharded model, a file for each rank
         files = list(path.glob('*'))
         return bool(files) and all(map(is_whole, files))
     try:
+        if entry := read_checksums(path.parent).get(path.name):
+            if path.stat().st_size != entry['bytes']:
+                return False
+            digest = hashlib.sha256()
+            with path.open('rb') as file:
+                while chunk := file.read(1 << 22):
+                    digest.update(chunk)
+            return digest.hexdigest() == entry['sha256']
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):

@@ -95,9 +95,12 @@ def prepare(args: Namespace) -> Config:
         _complete_dataloaders(cfg)
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
+    _resume_within_epochs(cfg)
     _add_hook(cfg, 'coma_mm.CheckDataHook')
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
+    _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0))
+    _add_hook(cfg, 'coma_mm.SpareRunHook')
     return cfg
 
 
@@ -115,7 +118,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     return runner
 
 
-def leave_distributed() -> None:
+def leave_distributed(status: int = 0) -> None:
     """End torch.distributed; on the CPU end the process with it, the last thing a tool does.
 
     Threads of gloo, some of which outlive the process group, can abort an interpreter that is shutting down ("terminate
@@ -130,7 +133,7 @@ def leave_distributed() -> None:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
 
 
 def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | None = None) -> None:
@@ -201,6 +204,19 @@ def _put_ours(cfg: Config, name: str, theirs: type, ours: str) -> None:
     hook = hooks.get(name, dict(type=theirs))
     if hook and hook['type'] in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}'):
         cfg.default_hooks = ConfigDict({**hooks, name: {**hook, 'type': ours}})
+
+
+def _resume_within_epochs(cfg: Config) -> None:
+    """Put our training loops in the place of mmengine's, and have all that is drawn depend on the step alone."""
+    loop = cfg.get('train_cfg') or {}
+    kind = loop.get('type') or ('EpochBasedTrainLoop' if loop.get('by_epoch', True) else 'IterBasedTrainLoop')
+    name = kind if isinstance(kind, str) else f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
+    ours = {'EpochBasedTrainLoop': 'coma_mm.EpochLoop', 'IterBasedTrainLoop': 'coma_mm.IterLoop'}
+    if loop and name.removeprefix('mmengine.') in ours:
+        rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
+        cfg.train_cfg = ConfigDict(type=ours[name.removeprefix('mmengine.')], **rest)
+    if not any('EpochSeedHook' in str(hook.get('type')) for hook in cfg.get('custom_hooks') or []):
+        _add_hook(cfg, 'coma_mm.EpochSeedHook')
 
 
 def _near_matches(path: str) -> list[str]:

@@ -8,6 +8,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from ..engine.common import unwrap
+from ..engine.hooks.step_checkpoint import saves_after_this_step
 from ..registry import HOOKS
 from .held_out import HeldOut
 
@@ -48,7 +49,8 @@ class StudyHook(Hook):
         """Add up."""
         step = runner.iter + 1
         self.losses.append(outputs['loss'].detach())
-        if self.every_n_train_iters(runner, 10) or step in self.due or self.is_last_train_iter(runner):
+        regular = self.every_n_train_iters(runner, 10) or step in self.due or self.is_last_train_iter(runner)
+        if regular or saves_after_this_step(runner):
             self._account()
             if time.monotonic() - self.started > 60:  # the load is that of the last minute
                 self.state['load'] = max(self.state['load'], round(os.getloadavg()[0], 2))

@@ -20,6 +20,7 @@ from ..engine import load_exactly
 from ..engine.flops import count_flops
 from ..engine.hooks.reconstruction import fixed_seed
 from ..engine.running import build_runner, prepare, prepare_resuming
+from ..files import whole_file, write_whole
 from ..models import read_checkpoint
 from .grid import Cell
 from .hook import StudyHook
@@ -99,8 +100,9 @@ def _save_random_weights(cfg: Config, batch: int) -> dict:
     model.init_weights()
     folder = Path(cfg.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=model.state_dict()), folder / 'random.pth')
-    (folder / 'last_checkpoint').write_text(str(folder / 'random.pth'))
+    with whole_file(folder / 'random.pth') as unfinished:
+        torch.save(dict(state_dict=model.state_dict()), unfinished)
+    write_whole(folder / 'last_checkpoint', str(folder / 'random.pth'))
     cfg.dump(folder / 'config.py')
     hook = StudyHook(batch, _held_out(cfg))
     curve = [dict(images=0, seconds=0.0, **hook.held_out.measure(model), gflops=0.0)] if hook.held_out else []

@@ -94,14 +94,6 @@ def test_seeded_epochs_differ(run):
     assert len(losses) == len(set(losses)) == 6
 
 
-def test_workers_of_foreign_datasets_cannot_be_seeded(run):
-    options = {'train_dataloader.num_workers': 1}
-    dataset = Config.fromfile(TINY).train_dataloader.dataset
-    options['train_dataloader.dataset'] = dict(_delete_=True, type='RepeatDataset', times=1, dataset=dataset)
-    with pytest.raises(ValueError, match='EpochSeedHook cannot seed the workers of RepeatDataset'):
-        run('run', [SEED], **options)
-
-
 def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):
     options = {
         'param_scheduler': [dict(type='StepLR', step_size=1, gamma=1e35)],

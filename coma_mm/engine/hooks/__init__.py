@@ -8,6 +8,7 @@ from .finished import FinishedHook
 from .knn import KNNHook
 from .reconstruction import ReconstructionHook
 from .schedule import ScheduleHook
+from .step_checkpoint import RunInterrupted, StepCheckpointHook
 from .stop_on_nan import StopOnNaNHook
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     'FinishedHook',
     'KNNHook',
     'ReconstructionHook',
+    'RunInterrupted',
     'ScheduleHook',
+    'StepCheckpointHook',
     'StopOnNaNHook',
     'WholeCheckpointHook',
 ]

@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from ...files import is_unfinished, whole_file
+from ...files import is_unfinished, write_whole
 from ...models.pretrained import check_settings
 from ...registry import HOOKS
 from ..checkpoint import describe_backbone, load_exactly
@@ -26,9 +26,9 @@ ADVICE = (
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, but for the order of things; the tools put it in that one's place.
 
-    The oldest checkpoint goes once the new one is there, where mmengine removes it before: killed in between, a run
-    with ``max_keep_ckpts=1`` had none. ``last_checkpoint`` is written whole. And only files of the run's own folder are
-    removed, whatever names of files a resumed checkpoint brings along.
+    The oldest checkpoint goes once the new one is there, and so does the best one before, where mmengine removes them
+    first: killed in between, a run with ``max_keep_ckpts=1`` had none. ``last_checkpoint`` is written whole. And only
+    files of the run's own folder are removed, whatever names of files a resumed checkpoint brings along.
     """
 
     def before_train(self, runner) -> None:
@@ -45,6 +45,9 @@ class WholeCheckpointHook(CheckpointHook):
             name = Path(path).name if isinstance(path, str) else ''
             return str(folder / name) if name.startswith('best_') and (folder / name).is_file() else None
 
+        resumed = Path(runner._load_from or '')
+        if runner.iter and resumed.resolve().parent == folder.resolve():
+            self.last_ckpt = own(resumed.name)  # to be saved again if its validation, made up for, is the best
         if self.save_best is not None:
             self.best_ckpt_path = own(getattr(self, 'best_ckpt_path', None))
             paths = getattr(self, 'best_ckpt_path_dict', None) or {}
@@ -53,6 +56,19 @@ class WholeCheckpointHook(CheckpointHook):
             for path in folder.glob('.*.pth'):
                 if is_unfinished(path):
                     path.unlink(missing_ok=True)
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        """Save the best checkpoint, and only then remove the best one before."""
+        backend = self.file_backend
+        self.file_backend = later = _RemoveLater(backend)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        paths = [getattr(self, 'best_ckpt_path', None), *(getattr(self, 'best_ckpt_path_dict', None) or {}).values()]
+        for remove, path in later.removals:
+            if path not in paths:
+                remove(path)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         """Save, then say so in ``last_checkpoint``, then remove."""
@@ -78,14 +94,30 @@ class WholeCheckpointHook(CheckpointHook):
         )
         if not is_main_process():
             return
-        with whole_file(Path(runner.work_dir, 'last_checkpoint')) as unfinished:
-            unfinished.write_text(self.last_ckpt)
+        write_whole(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
         for old in outdated:
             path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
             elif self.file_backend.isdir(path):  # of sharded models
                 self.file_backend.rmtree(path)
+
+
+class _RemoveLater:
+    """A backend that notes what to remove."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.removals = []
+
+    def __getattr__(self, name: str):
+        return getattr(self.backend, name)
+
+    def remove(self, path: str) -> None:
+        self.removals.append((self.backend.remove, path))
+
+    def rmtree(self, path: str) -> None:
+        self.removals.append((self.backend.rmtree, path))
 
 
 @HOOKS.register_module()

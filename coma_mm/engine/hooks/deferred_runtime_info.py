@@ -26,7 +26,12 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
                 self._pending.append((f'train/{key}', value.detach().float().reshape(())))
             else:
                 runner.message_hub.update_scalar(f'train/{key}', value)
-        if self._pending and self._needed_now(runner, batch_idx):
+        if self._needed_now(runner, batch_idx):
+            self.hand_over(runner)
+
+    def hand_over(self, runner) -> None:
+        """Read the values that have been kept."""
+        if self._pending:
             keys, values = zip(*self._pending)
             for key, value in zip(keys, torch.stack(values).tolist()):
                 runner.message_hub.update_scalar(key, value)

@@ -1,41 +1,49 @@
 """The same crops, masks and dropped paths, whether a run was interrupted or not."""
 
-import numpy as np
+import torch
+from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
 
-from ...datasets.seeding import EpochSeededDataset, seed_generators
+from ...datasets.seeding import derive_seed, seed_generators, seed_samples
 from ...registry import HOOKS
 
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seeds every epoch by the run's seed, its number and the rank, so that it draws the same after a resume.
+    """Seeds each sample by its place in the order of its epoch, and each step by its number and the rank.
 
-    Without it a resumed run starts all generators anew, and data-loading workers that are started for each epoch draw
-    the same crops and masks in all of them. For loops that count epochs, and the data sets of this package (or with no
-    workers, any data set).
+    So a run draws the same after a resume, wherever it was interrupted, and with any number of loading workers. Without
+    it a resumed run starts all generators anew, and workers that are started for each epoch draw the same crops and
+    masks in all of them. The seeds of the run and of the order of its samples travel with checkpoints, so that runs
+    without ``randomness.seed`` can be resumed too. ``tools/train.py`` adds this hook to all runs.
     """
 
     def before_train(self, runner) -> None:
-        """Refuse what cannot be seeded."""
-        loader = runner.train_dataloader
-        if loader.num_workers and not isinstance(loader.dataset, EpochSeededDataset):
-            raise ValueError(
-                f'EpochSeedHook cannot seed the workers of {type(loader.dataset).__name__}: use coma_mm.ImageFolder or '
-                'another EpochSeededDataset, set train_dataloader.num_workers=0, or leave the hook out'
+        """Take up the seeds of a resumed run, the same in all processes."""
+        self.batches = seed_samples(runner.train_dataloader)
+        if self.batches is None:
+            runner.logger.warning(
+                f'{type(runner.train_dataloader.dataset).__name__} is a stream, a list, or loaded without batches: '
+                'what its transforms draw, and where it goes on, will differ after a resume'
             )
+        sampler = getattr(self.batches, 'sampler', None)
+        seeds = runner.message_hub.get_info('seeds') or dict(run=runner.seed, order=getattr(sampler, 'seed', None))
+        shared = [seeds]
+        broadcast_object_list(shared)
+        (seeds,) = shared
+        runner.message_hub.update_info('seeds', seeds)
+        self.seed = seeds['run']
+        if seeds['order'] is not None and hasattr(sampler, 'seed'):
+            sampler.seed = seeds['order']
 
     def before_train_epoch(self, runner) -> None:
-        """Seed this process, and the workers before they load the epoch's first images."""
-        sequence = np.random.SeedSequence([runner.seed, runner.epoch, runner.rank])
-        # Halved to leave room for the worker's number.
-        process, workers, self.steps_seed = (int(seed) for seed in sequence.generate_state(3) // 2)
-        seed_generators(process)
-        dataset = runner.train_dataloader.dataset
-        if isinstance(dataset, EpochSeededDataset):
-            dataset.epoch_seed.fill_(workers)
+        """Seed the epoch's samples."""
+        if self.batches is not None:
+            self.batches.seed, self.batches.epoch = self.seed, runner.epoch
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Seed this process again: starting workers draws from its generators, and persistent ones start only once."""
-        if batch_idx == 0:
-            seed_generators(self.steps_seed)
+        """Seed this process for the step: loading in it, starting workers and validating have drawn meanwhile."""
+        seed = derive_seed(self.seed, 'step', runner.iter, runner.rank)
+        seed_generators(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(seed)

@@ -15,6 +15,7 @@ from ...models import FeatureExtractor
 from ...registry import DATASETS, HOOKS
 from ..checks import require_same_classes
 from ..common import unwrap
+from ..failures import spare
 
 
 @HOOKS.register_module()
@@ -99,20 +100,21 @@ class KNNHook(Hook):
     def after_train_epoch(self, runner) -> None:
         """Evaluate every ``interval`` epochs."""
         if self.every_n_epochs(runner, self.interval) and not self.is_last_train_epoch(runner):
-            runner.logger.info(
-                f'kNN accuracy on {self.name} after {runner.epoch + 1} epochs: {self._evaluate(runner):.1f} %'
-            )
+            with spare(runner, 'kNN evaluation'):
+                accuracy = self._evaluate(runner)
+                runner.logger.info(f'kNN accuracy on {self.name} after {runner.epoch + 1} epochs: {accuracy:.1f} %')
 
     @master_only
     def after_train(self, runner) -> None:
         """Evaluate the weights at the end and log those at the start beside them."""
-        start, end = runner.message_hub.get_info('knn_start'), self._evaluate(runner)
-        weights = runner.message_hub.get_info('knn_start_weights')
-        train, val = (len(loader.dataset) for loader in self.loaders)
-        runner.logger.info(
-            f'kNN accuracy on {self.name} ({train} to compare with, {val} to classify): {weights} weights '
-            f'{start:.1f} %, weights just trained {end:.1f} %: {end - start:+.1f}'
-        )
+        with spare(runner, 'kNN evaluation'):
+            start, end = runner.message_hub.get_info('knn_start'), self._evaluate(runner)
+            weights = runner.message_hub.get_info('knn_start_weights')
+            train, val = (len(loader.dataset) for loader in self.loaders)
+            runner.logger.info(
+                f'kNN accuracy on {self.name} ({train} to compare with, {val} to classify): {weights} weights '
+                f'{start:.1f} %, weights just trained {end:.1f} %: {end - start:+.1f}'
+            )
 
     def _split(self) -> tuple[list[dict], list[dict]]:
         data = dict(self.data)
@@ -137,10 +139,12 @@ class KNNHook(Hook):
     def _evaluate(self, runner) -> float:
         model = unwrap(runner.model)
         training = model.training
-        extractor = FeatureExtractor(model.backbone, self.pool, model.data_preprocessor).eval()
-        classifier = NearestNeighbours(*collect_features(extractor, self.loaders[0]), self.temperature)
-        features, labels = collect_features(extractor, self.loaders[1])
-        model.train(training)
+        try:
+            extractor = FeatureExtractor(model.backbone, self.pool, model.data_preprocessor).eval()
+            classifier = NearestNeighbours(*collect_features(extractor, self.loaders[0]), self.temperature)
+            features, labels = collect_features(extractor, self.loaders[1])
+        finally:
+            model.train(training)
         accuracy = 100 * (classifier.predict(features, [self.k])[:, 0] == labels).double().mean().item()
         runner.visualizer.add_scalars({f'knn/top1_k{self.k}': accuracy}, runner.iter)
         return accuracy

@@ -13,6 +13,7 @@ from ...arguments import require_flag, require_whole
 from ...registry import DATASETS, HOOKS
 from ...visualization import draw_reconstructions, reconstruct_images
 from ..common import short_path, unwrap
+from ..failures import spare
 
 
 @contextmanager
@@ -94,10 +95,11 @@ class ReconstructionHook(Hook):
 
     @master_only
     def _draw(self, runner, step: int, each: bool = False) -> None:
-        model = unwrap(runner.model)
-        result = reconstruct_images(model, self.images, self.mask)
-        path = osp.join(runner.work_dir, self.out)
-        draw_reconstructions(result, path, self.names)
-        runner.logger.info(f'{short_path(path)}\n{result.report(self.names)}' if each else result.summary())
-        scalars = dict(psnr=result.psnr.mean().item(), psnr_baseline=result.baseline.mean().item())
-        runner.visualizer.add_scalars(scalars, step)
+        with spare(runner, f'drawing {self.out}'):
+            model = unwrap(runner.model)
+            result = reconstruct_images(model, self.images, self.mask)
+            path = osp.join(runner.work_dir, self.out)
+            draw_reconstructions(result, path, self.names)
+            runner.logger.info(f'{short_path(path)}\n{result.report(self.names)}' if each else result.summary())
+            scalars = dict(psnr=result.psnr.mean().item(), psnr_baseline=result.baseline.mean().item())
+            runner.visualizer.add_scalars(scalars, step)

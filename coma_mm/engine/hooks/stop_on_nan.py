@@ -2,10 +2,11 @@
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 
 from ...arguments import require_whole
 from ...registry import HOOKS
+from .step_checkpoint import saves_after_this_step
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -39,28 +40,20 @@ class StopOnNaNHook(Hook):
             self.first_bad = torch.full((), NEVER, device=loss.device)
         good = torch.isfinite(loss) | (self.first_bad != NEVER)
         self.first_bad = torch.where(good, self.first_bad, runner.iter + 1)
-        if self._saves_now(runner):
+        if saves_after_this_step(runner):
             self._check(runner, runner.iter + 1, weights=True)
         elif self.every_n_train_iters(runner, self.interval):
             self._check(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:
         """Look before a checkpoint of the epoch is saved."""
-        self._check(runner, runner.iter, weights=True)
+        if self.first_bad is not None:  # as it is when a run is resumed after the last step of an epoch
+            self._check(runner, runner.iter, weights=True)
 
     def before_val(self, runner) -> None:
         """Look before the best checkpoint is saved."""
         if getattr(self, 'first_bad', None) is not None:  # in training, not in a run that only validates
             self._check(runner, runner.iter, weights=True)
-
-    def _saves_now(self, runner) -> bool:
-        """Whether a checkpoint that counts iterations is due."""
-        return any(
-            self.every_n_train_iters(runner, hook.interval, hook.save_begin)
-            or (hook.save_last and self.is_last_train_iter(runner))
-            for hook in runner.hooks
-            if isinstance(hook, CheckpointHook) and not hook.by_epoch
-        )
 
     def _check(self, runner, done: int, weights: bool = False) -> None:
         """Stop if anything went wrong in the ``done`` iterations so far."""

@@ -1,0 +1,117 @@
+"""What only looks on does not stop a run when it fails; what saves its results does."""
+
+import resource
+import signal
+import uuid
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, VISBACKENDS
+from mmengine.visualization import LocalVisBackend
+
+from coma_mm.engine import KNNHook
+from coma_mm.engine.checkpoint import find_checkpoints, is_whole
+from coma_mm.engine.running import build_runner, prepare
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+
+
+@pytest.fixture(autouse=True)
+def backends():
+    """Leave mmengine as it was."""
+    yield
+    register_backend('local', LocalBackend, force=True, prefixes='')
+
+
+@VISBACKENDS.register_module()
+class LostConnection(LocalVisBackend):
+    """A logger's service that does not answer any more."""
+
+    def add_scalars(self, *args, **kwargs):
+        raise ConnectionError('the server is gone')
+
+
+@HOOKS.register_module()
+class FullDiskHook(Hook):
+    """Lets no file grow beyond a size, from a step on."""
+
+    def __init__(self, at, size):
+        self.at, self.size = at, size
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Train the tiny config with some hooks; return the log."""
+    monkeypatch.chdir(tmp_path)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def run(*hooks, **options):
+        options = {'custom_hooks': list(hooks), **options}
+        args = Namespace(config=str(TINY), work_dir='work', cfg_options=options, launcher='none', local_rank=0)
+        cfg = prepare(args)
+        cfg.experiment_name = uuid.uuid4().hex
+        try:
+            build_runner(cfg).train()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return ''.join(path.read_text() for path in Path('work').glob('*/*.log'))
+
+    return run
+
+
+def test_pictures_reports_and_loggers_are_named_counted_and_left_out(train, monkeypatch):
+    accuracies = iter([10.0])  # what comes before the first step must work
+
+    def evaluate(*_):
+        for accuracy in accuracies:
+            return accuracy
+        raise MemoryError
+
+    monkeypatch.setattr(KNNHook, '_evaluate', evaluate)
+    dataset = dict(
+        type='coma_mm.Photos',
+        names=['coffee'],
+        pipeline=[
+            dict(type='Resize', scale=(48, 48)),
+            dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16),
+            dict(type='PackInputs'),
+        ],
+    )
+    digits = dict(type='coma_mm.datasets.load_digits_images', size=16)
+    log = train(
+        dict(type='coma_mm.ReconstructionHook', dataset=dataset, interval=1, out='tiny_coma.py/picture.png'),
+        dict(type='coma_mm.KNNHook', data=digits, interval=1),
+        visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='LostConnection')]),
+    )
+    assert [path.name for path in find_checkpoints(Path('work'))] == ['epoch_1.pth', 'epoch_2.pth']
+    assert log.count('drawing tiny_coma.py/picture.png failed (FileExistsError: ') == 1
+    assert log.count('LostConnection.add_scalars failed (ConnectionError: the server is gone)') == 1
+    last = log.rstrip().splitlines()[-1]
+    assert 'Failed in this run, which went on without: ' in last
+    for what in ('drawing tiny_coma.py/picture.png (2 x)', 'kNN evaluation (2 x)'):
+        assert what in last
+
+
+def test_a_full_disk_stops_no_run_for_a_log(train, capsys):
+    train(
+        dict(type='FullDiskHook', at=2, size=0),
+        **{'default_hooks.checkpoint.interval': 5, 'default_hooks.checkpoint.save_last': False},
+    )
+    printed = capsys.readouterr()
+    assert printed.out.count('failed (OSError: [Errno 27] File too large); training goes on without') == 2
+    assert 'Traceback' not in printed.err + printed.out
+    assert 'Failed in this run, which went on without: ' in printed.out
+
+
+def test_a_full_disk_stops_a_run_that_cannot_be_saved(train):
+    with pytest.raises(OSError, match='File too large: .*epoch_2.pth'):
+        train(dict(type='FullDiskHook', at=4, size=40_000))
+    assert [path.name for path in find_checkpoints(Path('work'))] == ['epoch_1.pth']
+    assert is_whole(Path('work/epoch_1.pth')) and not list(Path('work').glob('.*.pth'))

@@ -1,0 +1,196 @@
+"""Warned runs save at the next step and end; clocks save, too. Real signals, real runs, real ranks."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import uuid
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from coma_mm.engine import RunInterrupted, StepCheckpointHook
+from coma_mm.engine.checkpoint import find_checkpoints
+from coma_mm.engine.running import build_runner, prepare, prepare_resuming
+from coma_mm.engine.signals import WARNINGS
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Leave mmengine and the process as they were."""
+    yield
+    register_backend('local', LocalBackend, force=True, prefixes='')
+    for number in WARNINGS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+@HOOKS.register_module()
+class SignalHook(Hook):
+    """What a cluster does in a step, loading workers included."""
+
+    def __init__(self, at, number):
+        self.at, self.number = at, number
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.at:
+            workers = [worker.pid for worker in torch.multiprocessing.active_children()]
+            command = ['kill', f'-{self.number}', *map(str, workers), str(os.getpid())]
+            subprocess.run(command, check=True)  # from elsewhere: a loader's own signals do end its workers
+
+
+@HOOKS.register_module()
+class ClockHook(Hook):
+    """Lets the clock of checkpoints run out in some steps, and notes what lies in the folder after each."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, at):
+        self.at, self.seen = at, []
+
+    def after_train_iter(self, runner, **kwargs):
+        (hook,) = (hook for hook in runner.hooks if isinstance(hook, StepCheckpointHook))
+        if runner.iter + 1 in self.at:
+            hook.since -= 3600
+        self.seen.append([path.name for path in find_checkpoints(Path(runner.work_dir))])
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Build the tiny run with some hooks, as train.py does, to be trained."""
+    monkeypatch.chdir(tmp_path)
+
+    def build(folder, *hooks, resume=False, minutes=0, **options):
+        options = {'custom_hooks': list(hooks), **options}
+        args = Namespace(config=str(TINY), work_dir=folder, cfg_options=options, launcher='none', local_rank=0)
+        args.save_minutes = minutes
+        cfg = prepare(args)
+        cfg.experiment_name = uuid.uuid4().hex
+        if resume:
+            cfg.resume = True
+            prepare_resuming(cfg, required=True)
+        return build_runner(cfg)
+
+    return build
+
+
+def weights(path):
+    return torch.load(path, weights_only=False)['state_dict']
+
+
+def same(one, other):
+    one, other = weights(one), weights(other)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def log_of(folder):
+    return ''.join(path.read_text() for path in Path(folder).glob('*/*.log'))
+
+
+@pytest.mark.parametrize(('number', 'workers'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 0)])
+def test_a_warned_run_saves_and_goes_on_to_the_bit(start, number, workers):
+    options = {'train_dataloader.num_workers': workers}
+    start('whole', **options).train()
+    with pytest.raises(RunInterrupted) as end:
+        start('warned', dict(type='SignalHook', at=4, number=int(number)), **options).train()
+    assert end.value.code == 128 + number
+    assert [path.name for path in find_checkpoints(Path('warned'))] == ['epoch_1.pth', 'epoch_1_iter_5.pth']
+    (line,) = re.findall(f'.*{number.name}.*', log_of('warned'))
+    assert 'stopped after iteration 5 of 6' in line and 'warned/epoch_1_iter_5.pth; go on with' in line
+    start('warned', resume=True, **options).train()
+    assert same('whole/epoch_2.pth', 'warned/epoch_2.pth')
+    # One checkpoint of the schedule later it is of no more use.
+    assert [path.name for path in find_checkpoints(Path('warned'))] == ['epoch_1.pth', 'epoch_2.pth']
+    assert sorted(json.loads(Path('warned/checkpoints.json').read_text())) == ['epoch_1.pth', 'epoch_2.pth']
+
+
+def test_a_warning_waits_until_the_accumulated_batches_are_a_step(start):
+    options = {'optim_wrapper.accumulative_counts': 2}
+    with pytest.raises(RunInterrupted):
+        start('warned', dict(type='SignalHook', at=2, number=int(signal.SIGTERM)), **options).train()
+    assert Path('warned/epoch_1_iter_4.pth').is_file()
+    start('whole', **options).train()
+    start('warned', resume=True, **options).train()
+    assert same('whole/epoch_2.pth', 'warned/epoch_2.pth')
+
+
+def test_the_clock_keeps_the_newest(start):
+    runner = start('run', dict(type='ClockHook', at=[1, 3, 4]), minutes=30)
+    runner.train()
+    (clock,) = (hook for hook in runner.hooks if isinstance(hook, ClockHook))
+    assert clock.seen == [
+        [],
+        ['epoch_0_iter_2.pth'],
+        ['epoch_0_iter_2.pth'],
+        # The clock of step 3 has begun anew with the checkpoint of the epoch.
+        ['epoch_0_iter_2.pth', 'epoch_1.pth'],
+        ['epoch_1.pth', 'epoch_1_iter_5.pth'],
+        ['epoch_1.pth', 'epoch_1_iter_5.pth'],
+    ]
+    assert [path.name for path in find_checkpoints(Path('run'))] == ['epoch_1.pth', 'epoch_2.pth']
+
+
+def test_a_schedule_of_steps_saves_once(start):
+    hook = dict(type='CheckpointHook', by_epoch=False, interval=2)
+    options = {'default_hooks.checkpoint': hook}
+    with pytest.raises(RunInterrupted):
+        start('run', dict(type='SignalHook', at=3, number=int(signal.SIGTERM)), **options).train()
+    assert [path.name for path in find_checkpoints(Path('run'))] == ['iter_2.pth', 'iter_4.pth']
+    with pytest.raises(RunInterrupted):  # in the last step of all
+        start('run', dict(type='SignalHook', at=5, number=int(signal.SIGTERM)), resume=True, **options).train()
+    start('run', resume=True, **options).train()  # has nothing left but what comes after the last step
+    assert [path.name for path in find_checkpoints(Path('run'))] == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']
+
+
+def test_broken_weights_are_not_saved(start):
+    hooks = dict(type='coma_mm.StopOnNaNHook'), dict(type='SignalHook', at=4, number=int(signal.SIGTERM))
+    options = {'optim_wrapper.optimizer.lr': 1e35, 'param_scheduler': None}
+    with pytest.raises(FloatingPointError):
+        start('run', *hooks, **options).train()
+    assert not find_checkpoints(Path('run'))
+
+
+def rank(number, path):
+    """Train on two ranks: uninterrupted; with a warning to the second alone; with the first one's clock; resumed."""
+    torch.set_num_threads(1)
+    os.chdir(path)
+    os.environ.update(RANK=str(number), WORLD_SIZE='2', LOCAL_RANK=str(number), MASTER_ADDR='127.0.0.1')
+    os.environ['MASTER_PORT'] = Path('port').read_text()
+
+    def run(folder, *hooks, resume=False):
+        options = {'custom_hooks': list(hooks), 'train_dataloader.batch_size': 1, 'resume': resume}
+        args = Namespace(config=str(TINY), work_dir=folder, cfg_options=options, launcher='pytorch', local_rank=0)
+        cfg = prepare(args)
+        cfg.experiment_name = f'{folder}{resume}'
+        if resume:
+            prepare_resuming(cfg, required=True)
+        runner = build_runner(cfg)
+        try:
+            runner.train()
+        except RunInterrupted as end:
+            Path(folder, f'end-{number}').write_text(f'{end.code} {runner.iter + 1}')
+        torch.distributed.barrier()
+
+    warning = dict(type='SignalHook', at=8, number=int(signal.SIGUSR1))
+    run('whole')
+    run('warned', *([warning] if number else []))
+    run('warned', resume=True)
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_save_at_the_same_step(tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        (tmp_path / 'port').write_text(str(free.getsockname()[1]))
+    torch.multiprocessing.spawn(rank, (str(tmp_path),), nprocs=2)
+    # The warning comes in step 8, the ranks tell each other in step 9, and know in step 10.
+    assert [(tmp_path / f'warned/end-{number}').read_text() for number in range(2)] == ['138 10'] * 2
+    assert same(tmp_path / 'whole/epoch_2.pth', tmp_path / 'warned/epoch_2.pth')

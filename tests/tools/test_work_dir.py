@@ -1,0 +1,122 @@
+"""A work dir has one run at a time, and nothing in it is lost unasked."""
+
+import errno
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from processes import TINY, refuse, run
+
+from coma_mm.engine.checkpoint import find_checkpoints, newest_whole_checkpoint
+from coma_mm.engine.work_dir import lock_work_dir
+
+FAST = ['--cfg-options', 'custom_hooks=[]', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.length=4']
+
+
+@pytest.fixture(autouse=True)
+def backends():
+    """Leave mmengine as it was."""
+    yield
+    register_backend('local', LocalBackend, force=True, prefixes='')
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).rglob('*') if path.is_file()}
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """A work dir with the results of an earlier run, and what a user has put beside them."""
+    folder = tmp_path / 'work'
+    folder.mkdir()
+    for name in ('epoch_9.pth', 'epoch_9_iter_95.pth', 'best_loss_epoch_3.pth', 'backbone.pth'):
+        torch.save(dict(state_dict={}, meta=dict(epoch=9, iter=90)), folder / name)
+    return folder
+
+
+def test_results_are_not_overwritten_unasked(earlier, monkeypatch, capfd):
+    before = content(earlier)
+    error = refuse(monkeypatch, capfd, earlier.parent, 'train.py', TINY, '--work-dir', 'work', *FAST)
+    assert 'error: work has results of an earlier run, up to best_loss_epoch_3.pth' in error
+    assert 'go on with --resume, replace them with --overwrite, or choose another --work-dir' in error
+    assert content(earlier) == before
+    # Going back to an older checkpoint would leave a later --resume with those of two runs.
+    options = [TINY, '--work-dir', 'work', '--resume', 'work/epoch_9.pth', *FAST]
+    assert 'go on from the last with --resume alone' in refuse(monkeypatch, capfd, earlier.parent, 'train.py', *options)
+    assert content(earlier) == before
+
+
+def test_overwriting_removes_what_would_be_mixed_up(earlier, monkeypatch):
+    run(monkeypatch, earlier.parent, 'train.py', TINY, '--work-dir', 'work', '--overwrite', *FAST)
+    assert sorted(path.name for path in earlier.glob('*.pth')) == ['backbone.pth', 'epoch_1.pth']
+
+
+def test_a_run_that_cannot_begin_removes_nothing(earlier, monkeypatch):
+    before = content(earlier)
+    options = ['--work-dir', 'work', '--overwrite', *FAST, 'model.backbone.patch_size=3']
+    with pytest.raises(SystemExit):
+        run(monkeypatch, earlier.parent, 'train.py', TINY, *options)
+    assert before.items() <= content(earlier).items()
+
+
+@pytest.mark.parametrize('damaged', [False, True])
+def test_nothing_to_resume_is_an_error_and_costs_nothing(tmp_path, monkeypatch, capfd, damaged):
+    if damaged:
+        (tmp_path / 'work').mkdir()
+        for name in ('epoch_1.pth', 'epoch_2.pth'):
+            (tmp_path / 'work' / name).write_text('cut short')
+    before = content(tmp_path)
+    options = [TINY, '--work-dir', 'work', '--resume', *FAST, 'default_hooks.checkpoint.max_keep_ckpts=1']
+    error = refuse(monkeypatch, capfd, tmp_path, 'train.py', *options)
+    assert 'error: there is no whole checkpoint in work to resume; leave --resume out to start anew' in error
+    assert content(tmp_path) == before
+
+
+def test_a_live_run_keeps_others_out(tmp_path, monkeypatch, capfd):
+    hold = (
+        'import fcntl, os; file = open("work/.lock", "w"); fcntl.lockf(file, fcntl.LOCK_EX); '
+        'file.write("process 7 on node 3"); file.flush(); print(flush=True); input()'
+    )
+    (tmp_path / 'work').mkdir()
+    owner = subprocess.Popen(
+        [sys.executable, '-c', hold], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    owner.stdout.readline()
+    error = refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, '--work-dir', 'work', '--resume', *FAST)
+    assert 'no whole checkpoint' in error
+    error = refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, '--work-dir', 'work', *FAST)
+    assert 'error: another run is at work in work (process 7 on node 3): wait for its end, stop it, or' in error
+    monkeypatch.setenv('RANK', '1')  # the first rank has the lock
+    assert lock_work_dir('work') is None
+    monkeypatch.setenv('RANK', '0')
+    owner.kill()
+    owner.wait()
+    lock_work_dir('work').close()
+
+
+def test_file_systems_without_locks_are_named(tmp_path, monkeypatch, capfd):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(fcntl, 'lockf', refused)
+    assert lock_work_dir(tmp_path) is None
+    assert 'cannot be locked (No locks available): nothing keeps a second run out' in ''.join(capfd.readouterr())
+
+
+def test_checkpoints_of_several_kinds_have_one_order(tmp_path):
+    def names(*files):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for name in files:
+            (tmp_path / name).touch()
+        return [path.name for path in find_checkpoints(tmp_path)]
+
+    by_epoch = ['epoch_9.pth', 'epoch_9_iter_95.pth', 'epoch_10.pth', 'epoch_10_iter_101.pth']
+    assert names(*reversed(by_epoch), 'best_loss_epoch_99.pth', 'backbone.pth') == by_epoch
+    by_iteration = ['iter_9.pth', 'epoch_0_iter_10.pth', 'iter_100.pth']
+    assert names(*reversed(by_iteration)) == by_iteration
+    assert names() == [] and newest_whole_checkpoint(tmp_path) is None
