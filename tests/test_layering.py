@@ -27,8 +27,8 @@ ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'safetensors'}}
 FOLDERS = {
     'models': {'arguments', 'masking', 'registry', 'files'},
     'datasets': {'arguments', 'masking', 'registry', 'files'},
-    'evaluation': {'arguments', 'masking', 'registry', 'models'},
-    'visualization': {'registry', 'files', 'evaluation', 'models'},
+    'evaluation': {'arguments', 'masking', 'registry', 'datasets', 'models'},
+    'visualization': {'masking', 'registry', 'files', 'evaluation', 'models'},
     'engine': {'arguments', 'registry', 'files', 'datasets', 'evaluation', 'visualization', 'models'},
     'benchmarks': {'masking', 'registry', 'files', 'datasets', 'models'},
     'study': {

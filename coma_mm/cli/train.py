@@ -6,6 +6,7 @@ from argparse import Namespace
 from ..engine.checks import explain_data
 from ..engine.config_checks import check_batches
 from ..engine.hooks import RunInterrupted
+from ..engine.loggers import LOGGERS
 from ..engine.running import (
     build_runner,
     enable_mixed_precision,
@@ -47,6 +48,7 @@ def parse_args() -> Namespace:
         metavar='M',
         help='save a checkpoint every M minutes, within epochs too, and keep the newest of these',
     )
+    parser.add_argument('--log', nargs='+', choices=LOGGERS, help='log there as well: curves and pictures')
     return parser.parse_args()
 
 

@@ -13,8 +13,9 @@ from ..datasets import read_image
 from ..datasets.folder import find_named_images
 from ..engine import load_exactly
 from ..engine.running import read_config
+from ..evaluation import reconstruct_images
 from ..models import read_checkpoint
-from ..visualization import draw_reconstructions, reconstruct_images
+from ..visualization import draw_reconstructions
 from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, device, output_path
 
 

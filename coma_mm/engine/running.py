@@ -22,6 +22,7 @@ from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpo
 from .checks import BUILDERS, check_channels
 from .common import short_path, unwrap
 from .config_checks import check_names, check_options, check_training
+from .loggers import add_loggers
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -33,7 +34,7 @@ LAUNCHERS = dict(
     mpi=(('OMPI_COMM_WORLD_LOCAL_RANK',), 'mpirun'),
 )
 # Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
-UNSHARDED_HOOKS = ('EMAHook', 'KNNHook', 'ReconstructionHook')
+UNSHARDED_HOOKS = ('EMAHook', 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook')
 
 
 def read_config(path: str, options: dict | None = None) -> Config:
@@ -101,6 +102,7 @@ def prepare(args: Namespace) -> Config:
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
     _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0))
     _add_hook(cfg, 'coma_mm.SpareRunHook')
+    add_loggers(cfg, args)
     return cfg
 
 

@@ -1,6 +1,20 @@
+from .held_out import HeldOut, load_images
 from .knn import KNN, NearestNeighbours, collect_features
 from .linear_probe import LinearProbe
-from .rankme import rankme
-from .reconstruction import mean_colour_baseline, psnr
+from .rankme import dead_channels, rankme
+from .reconstruction import Reconstructions, mean_colour_baseline, psnr, reconstruct_images
 
-__all__ = ['KNN', 'LinearProbe', 'NearestNeighbours', 'collect_features', 'mean_colour_baseline', 'psnr', 'rankme']
+__all__ = [
+    'HeldOut',
+    'KNN',
+    'LinearProbe',
+    'NearestNeighbours',
+    'Reconstructions',
+    'collect_features',
+    'dead_channels',
+    'load_images',
+    'mean_colour_baseline',
+    'psnr',
+    'rankme',
+    'reconstruct_images',
+]

@@ -1,7 +1,9 @@
-"""How many directions features use: a sign of collapse that needs no labels."""
+"""Signs of collapse that need no labels: how many directions features use, and how many channels say nothing."""
 
 import torch
 from torch import Tensor
+
+DEAD = 0.01  # deviation of a channel, over that of all, below which it says nothing
 
 
 def rankme(features: Tensor) -> float:
@@ -12,3 +14,12 @@ def rankme(features: Tensor) -> float:
     share = torch.linalg.svdvals(features.float())
     share = share / share.sum() + 1e-7
     return (-(share * share.log()).sum()).exp().item()
+
+
+def dead_channels(features: Tensor) -> float:
+    """Return the share of channels of features (N, C) that hardly differ from one of the N to another.
+
+    A channel is dead if its standard deviation is 1 % of the root mean square of all channels' or less (ours).
+    """
+    deviation = features.float().std(0, unbiased=False)
+    return (deviation <= DEAD * deviation.square().mean().sqrt()).float().mean().item()

@@ -4,9 +4,13 @@ Shapes: images (B, C, H, W) in [0, 1], of any number of channels C; mask (B, H /
 from the adaptive branch.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:
@@ -37,3 +41,66 @@ def mean_colour_baseline(images: Tensor, mask: Tensor, unit_size: int) -> Tensor
 
     filled = torch.where(mask[:, None], fill_from(1 - hidden), fill_from(hidden))
     return filled.repeat_interleave(unit_size, 2).repeat_interleave(unit_size, 3)
+
+
+@dataclass
+class Reconstructions:
+    """A batch of images and what a model made of them, on the CPU.
+
+    Args:
+        originals: (B, C, H, W), RGB, grey or of any number of channels, in [0, 1].
+        assembled: The same of the assembled reconstruction: no unit was seen by the branch that predicted it.
+        mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
+        unit_size: In pixels.
+        norm_pix: Whether each unit's mean and variance were taken from the original.
+    """
+
+    originals: Tensor
+    assembled: Tensor
+    mask: Tensor
+    unit_size: int
+    norm_pix: bool
+
+    @cached_property
+    def psnr(self) -> Tensor:
+        """Of the reconstruction, in dB: (B,)."""
+        return psnr(self.originals, self.assembled)
+
+    @cached_property
+    def baseline(self) -> Tensor:
+        """PSNR of filling each unit with the mean colour of its visible neighbours, in dB: (B,)."""
+        return psnr(self.originals, mean_colour_baseline(self.originals, self.mask, self.unit_size))
+
+    def summary(self) -> str:
+        """Return one line on the average of all images."""
+        note = ' (not comparable: unit mean and variance taken from the original)' if self.norm_pix else ''
+        return _compare(self.psnr.mean(), self.baseline.mean()) + note
+
+    def report(self, names: Sequence[str]) -> str:
+        """Return a line per image and one on their average."""
+        lines = [f'{name}: {_compare(*values)}' for name, *values in zip(names, self.psnr, self.baseline, strict=True)]
+        return '\n'.join([*lines, f'average of {len(lines)}: {self.summary()}'])
+
+
+def _compare(reconstruction: Tensor, baseline: Tensor) -> str:
+    gain = reconstruction - baseline
+    return f'reconstruction {reconstruction:.1f} dB, mean-colour baseline {baseline:.1f} dB: {gain:+.1f} dB'
+
+
+def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Reconstructions:
+    """Let a :class:`coma_mm.models.CoMA` reconstruct images.
+
+    Args:
+        model: On any device.
+        images: (B, C, H, W), such as RGB, uint8, as pipelines hand them to the model's data preprocessor.
+        mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
+    """
+    preprocessor = model.data_preprocessor
+    inputs = preprocessor(dict(inputs=images, data_samples=None))['inputs'].to(torch.float32)
+    assembled = model.reconstruct(inputs, mask.to(inputs.device))
+    mean, std = getattr(preprocessor, 'mean', 0.0), getattr(preprocessor, 'std', 1.0)
+
+    def to_pixels(normalised: Tensor) -> Tensor:
+        return ((normalised.float() * std + mean) / 255).clamp(0, 1).cpu()
+
+    return Reconstructions(to_pixels(inputs), to_pixels(assembled), mask.cpu(), model.unit_size, model.norm_pix)

@@ -1,5 +1,8 @@
 """torch.compile block by block: short compilation, static shapes, the same checkpoint keys."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -30,3 +33,16 @@ def compile_blocks(model: nn.Module, options: bool | dict) -> None:
         if isinstance(module, nn.ModuleList) and name.rpartition('.')[2] in ('blocks', 'layers'):
             for block in module:
                 block.compile(**options)
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Run a model's blocks as they were written: for batches of a few other shapes, compiling would not pay."""
+    calls = [(module, module._compiled_call_impl) for module in model.modules()]
+    for module, _ in calls:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, call in calls:
+            module._compiled_call_impl = call

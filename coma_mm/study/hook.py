@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 
 from ..engine.common import unwrap
 from ..engine.hooks.step_checkpoint import saves_after_this_step
+from ..evaluation import HeldOut
 from ..registry import HOOKS
-from .held_out import HeldOut
 
 
 @HOOKS.register_module()
@@ -22,7 +22,7 @@ class StudyHook(Hook):
 
     Args:
         batch_size: Images of a step.
-        held_out: Arguments of :class:`.held_out.HeldOut`; ``None`` measures nothing on the way.
+        held_out: Arguments of :class:`coma_mm.evaluation.HeldOut`; ``None`` measures nothing on the way.
         points: Measurements on held-out images, beside the one before the first step.
     """
 

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from ..benchmarks.timing import resident_peak
 from ..datasets import ComplementaryMask
+from ..datasets.seeding import fixed_seed
 from ..engine.flops import count_flops
-from ..engine.hooks.reconstruction import fixed_seed
 from ..engine.running import build_runner
-from ..evaluation import LinearProbe, NearestNeighbours, mean_colour_baseline
+from ..evaluation import HeldOut, LinearProbe, NearestNeighbours, load_images, mean_colour_baseline
 from ..evaluation import rankme as effective_rank
+from ..evaluation.held_out import BATCH
 from ..files import shipped
 from ..models.coma import eval_mode
 from ..visualization import draw_reconstructions
 from .grid import Cell, make_cells, read_study, studies_folder
-from .held_out import BATCH, HeldOut, load_images
 from .training import find_latest, load_trained, make_step, read_config, train_beside
 
 POSITIONS = 4  # rows and columns of a map that a probe of positions sees, at most

@@ -16,9 +16,9 @@ from mmengine.runner.utils import set_random_seed
 from mmengine.utils import get_object_from_string
 from torch import nn
 
+from ..datasets.seeding import fixed_seed
 from ..engine import load_exactly
 from ..engine.flops import count_flops
-from ..engine.hooks.reconstruction import fixed_seed
 from ..engine.running import build_runner, prepare, prepare_resuming
 from ..files import whole_file, write_whole
 from ..models import read_checkpoint

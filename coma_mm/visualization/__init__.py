@@ -1,3 +1,11 @@
-from .reconstruction import Reconstructions, draw_reconstructions, reconstruct_images
+from .features import Features, compute_features, draw_features, draw_neighbours, principal_colours
+from .reconstruction import draw_reconstructions
 
-__all__ = ['Reconstructions', 'draw_reconstructions', 'reconstruct_images']
+__all__ = [
+    'Features',
+    'compute_features',
+    'draw_features',
+    'draw_neighbours',
+    'draw_reconstructions',
+    'principal_colours',
+]

@@ -14,4 +14,10 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='coma_mm.ReconstructionHook', interval=20)]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='coma_mm.ReconstructionHook', interval=20),
+    dict(type='coma_mm.FeaturesHook', interval=20),
+    dict(type='coma_mm.QualityHook', interval=20),  # held-out images: dataset=dict(...)
+    dict(type='coma_mm.ReportHook'),
+]

@@ -10,4 +10,5 @@ Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
 _base_ = 'coma_dyvit-l_in1k.py'
 runner_type = 'FlexibleRunner'
 strategy = dict(type='coma_mm.FSDPStrategy')
-custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'coma_mm.ReconstructionHook']
+looking = ('coma_mm.ReconstructionHook', 'coma_mm.FeaturesHook', 'coma_mm.QualityHook')
+custom_hooks = [hook for hook in _base_.custom_hooks if hook.type not in looking]

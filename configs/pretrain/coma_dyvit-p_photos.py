@@ -49,23 +49,19 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
 
+pictured = dict(
+    type='coma_mm.Photos',
+    short_side=64,
+    pipeline=[dict(type='CenterCrop', crop_size=64), mask, dict(type='coma_mm.PackMaskedImage')],
+)
 default_hooks = dict(logger=dict(interval=20))
 custom_hooks = [
     dict(type='coma_mm.EpochSeedHook'),
     dict(type='coma_mm.StopOnNaNHook', interval=20),
-    dict(
-        type='coma_mm.ReconstructionHook',
-        interval=5,
-        dataset=dict(
-            type='coma_mm.Photos',
-            short_side=64,
-            pipeline=[
-                dict(type='CenterCrop', crop_size=64),
-                mask,
-                dict(type='coma_mm.PackMaskedImage'),
-            ],
-        ),
-    ),
+    dict(type='coma_mm.ReconstructionHook', interval=5, dataset=pictured),
+    dict(type='coma_mm.FeaturesHook', interval=5, dataset=pictured),
+    dict(type='coma_mm.QualityHook', interval=5, dataset=pictured),
+    dict(type='coma_mm.ReportHook'),
     dict(
         type='coma_mm.FinishedHook',
         text='The picture: {work_dir}/reconstruction.png\n'

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from coma_mm.evaluation import mean_colour_baseline
-from coma_mm.visualization import Reconstructions, draw_reconstructions, reconstruct_images
+from coma_mm.evaluation import Reconstructions, mean_colour_baseline, reconstruct_images
+from coma_mm.visualization import draw_reconstructions
 from coma_mm.visualization.reconstruction import GREY
 
 

@@ -4,9 +4,12 @@ from .checkpoints import BackboneSettingsHook, ExactCheckpointHook, WholeCheckpo
 from .data_time import DataTimeHook
 from .deferred_runtime_info import DeferredRuntimeInfoHook
 from .epoch_seed import EpochSeedHook
+from .features import FeaturesHook
 from .finished import FinishedHook
 from .knn import KNNHook
+from .quality import QualityHook
 from .reconstruction import ReconstructionHook
+from .report import ReportHook
 from .schedule import ScheduleHook
 from .step_checkpoint import RunInterrupted, StepCheckpointHook
 from .stop_on_nan import StopOnNaNHook
@@ -17,9 +20,12 @@ __all__ = [
     'DeferredRuntimeInfoHook',
     'EpochSeedHook',
     'ExactCheckpointHook',
+    'FeaturesHook',
     'FinishedHook',
     'KNNHook',
+    'QualityHook',
     'ReconstructionHook',
+    'ReportHook',
     'RunInterrupted',
     'ScheduleHook',
     'StepCheckpointHook',

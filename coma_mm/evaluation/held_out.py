@@ -1,35 +1,39 @@
-"""Reconstruction of images that a run has not seen, with the same masks for all runs."""
+"""How well a model does on images that it has not seen, with the same masks each time."""
 
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from ..datasets import ComplementaryMask
-from ..engine.hooks.reconstruction import fixed_seed
-from ..evaluation import psnr
+from ..datasets.seeding import fixed_seed
 from ..models.coma import eval_mode
 from ..registry import DATASETS
-from ..visualization import Reconstructions, reconstruct_images
+from .rankme import dead_channels, rankme
+from .reconstruction import Reconstructions, psnr, reconstruct_images
 
 BATCH = 250
 
 
-def load_images(dataset: dict, count: int | None = None) -> tuple[Tensor, Tensor | None]:
+def load_images(dataset: dict | Dataset, count: int | None = None) -> tuple[Tensor, Tensor | None]:
     """Load images of a data set, all of them or ``count`` at equal distances, without chance.
 
     Args:
-        dataset: Config; its items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps ``gt_label``.
+        dataset: Or its config. Items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps ``gt_label``; or
+            they are packed, with ``inputs`` (uint8, ``(3, H, W)``).
         count: At most so many.
 
     Returns:
         ``(N, 3, H, W)``, uint8, and labels ``(N,)``, int64, or ``None``.
     """
     with fixed_seed(0):
-        dataset = DATASETS.build(dataset)
+        dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         numbers = np.linspace(0, len(dataset) - 1, min(count or len(dataset), len(dataset))).round().astype(int)
         items = [dataset[i] for i in numbers]
+    if 'inputs' in items[0]:
+        return torch.stack([item['inputs'] for item in items]), None
     images = torch.stack([torch.from_numpy(item['img']) for item in items]).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor([item['gt_label'] for item in items]) if 'gt_label' in items[0] else None
 
@@ -38,17 +42,21 @@ class HeldOut:
     """Images with masks, and how well a :class:`coma_mm.models.CoMA` predicts what the masks hide.
 
     Args:
-        dataset: Config, see :func:`load_images`.
+        dataset: See :func:`load_images`.
         images: How many of it.
         ratio: Share of the units that is hidden, the same for all models whatever they were trained with, so that
             losses can be compared.
         seed: Of the masks.
+        batch: Images that go through the model at once.
     """
 
-    def __init__(self, dataset: dict, images: int = 2000, ratio: float = 0.6, seed: int = 0):
+    def __init__(
+        self, dataset: dict | Dataset, images: int = 2000, ratio: float = 0.6, seed: int = 0, batch: int = BATCH
+    ):
         self.images, _ = load_images(dataset, images)
         self.ratio = ratio
         self.seed = seed
+        self.batch = batch
 
     def masks(self, unit_size: int) -> Tensor:
         """Return ``(N, Hu, Wu)``, bool."""
@@ -56,14 +64,14 @@ class HeldOut:
         with fixed_seed(self.seed):
             return torch.stack([torch.from_numpy(draw({})['mask']) for _ in self.images])
 
-    def measure(self, model: torch.nn.Module) -> dict[str, float]:
+    def measure(self, model: nn.Module) -> dict[str, float]:
         """Return the loss of the adaptive branch on the hidden units, and of the evaluation branch where there is one.
 
         Both in the units of the training loss (per-unit normalised pixels if ``norm_pix``).
         """
         sums, masks = {}, self.masks(model.unit_size)
         with torch.no_grad(), eval_mode(model), self._ratio_of(model):
-            for images, mask in zip(self.images.split(BATCH), masks.split(BATCH)):
+            for images, mask in zip(self.images.split(self.batch), masks.split(self.batch)):
                 inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
                 losses = model.loss(inputs, dict(mask=mask.to(inputs.device)))
                 for name, value in losses.items():
@@ -72,11 +80,11 @@ class HeldOut:
                         sums[key] = sums.get(key, 0.0) + value.item() * len(images)
         return {key: round(value / len(self.images), 5) for key, value in sums.items()}
 
-    def reconstruct(self, model: torch.nn.Module) -> Reconstructions:
+    def reconstruct(self, model: nn.Module) -> Reconstructions:
         """Return the assembled reconstructions of all images."""
         masks, parts = self.masks(model.unit_size), []
         with torch.no_grad(), eval_mode(model), self._ratio_of(model):
-            for images, mask in zip(self.images.split(BATCH), masks.split(BATCH)):
+            for images, mask in zip(self.images.split(self.batch), masks.split(self.batch)):
                 parts.append(reconstruct_images(model, images, mask))
         return Reconstructions(
             torch.cat([part.originals for part in parts]),
@@ -86,7 +94,7 @@ class HeldOut:
             model.norm_pix,
         )
 
-    def measure_psnr(self, model: torch.nn.Module) -> dict[str, float]:
+    def measure_psnr(self, model: nn.Module) -> dict[str, float]:
         """Return the PSNR in dB of the units that the adaptive branch predicts, and of the assembled image.
 
         Under ``norm_pix`` the mean and the deviation of each unit are the true ones.
@@ -98,9 +106,28 @@ class HeldOut:
         adaptive = psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * share.log10()
         return dict(psnr=round(adaptive.mean().item(), 3), psnr_assembled=round(result.psnr.mean().item(), 3))
 
+    def measure_features(self, model: nn.Module) -> dict[str, float]:
+        """Return what whole images, encoded without masks, say of the features of the last map.
+
+        ``rankme`` of their averages over the positions (:func:`.rankme.rankme`), and ``dead_channels``, the share of
+        channels with about one value at all positions of all images (:func:`.rankme.dead_channels`).
+        """
+        maps = []
+        with torch.no_grad(), eval_mode(model):
+            for images in self.images.split(self.batch):
+                inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
+                maps.append(model.extract_feat(inputs)[-1].float().cpu())
+        maps = torch.cat(maps).flatten(2)
+        return dict(
+            rankme=round(rankme(maps.mean(2)), 3),
+            dead_channels=round(dead_channels(maps.transpose(1, 2).flatten(0, 1)), 5),
+        )
+
     @contextmanager
-    def _ratio_of(self, model: torch.nn.Module):
+    def _ratio_of(self, model: nn.Module):
         """Have a model accept our masks."""
         ratio, model.mask_ratio = model.mask_ratio, self.ratio
-        yield
-        model.mask_ratio = ratio
+        try:
+            yield
+        finally:
+            model.mask_ratio = ratio

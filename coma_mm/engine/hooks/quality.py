@@ -1,0 +1,140 @@
+"""Whether a run goes well, measured on images it does not learn from, without labels."""
+
+from mmengine.dist import master_only
+
+from ...evaluation import HeldOut
+from ...models.compiled import uncompiled
+from ...registry import HOOKS
+from ..common import unwrap
+from .periodic import PeriodicHook
+
+
+@HOOKS.register_module()
+class QualityHook(PeriodicHook):
+    """Measures a :class:`coma_mm.models.CoMA` on held-out images with fixed masks, and says when a run has gone wrong.
+
+    Logged are ``quality/loss`` of the adaptive branch and ``quality/loss_evaluation`` of the evaluation branch (they
+    compare with ``mse_adaptive`` and ``mse_evaluation``), ``quality/psnr`` and ``quality/psnr_assembled`` in dB,
+    ``quality/rankme`` and ``quality/dead_channels`` (:class:`coma_mm.evaluation.HeldOut`). What was measured travels
+    with checkpoints. A warning comes once each, if
+
+    - RankMe falls below ``collapse`` of the most it has been: features collapse onto few directions;
+    - the loss rises in ``patience`` measurements in a row while the training loss falls;
+    - more than ``dead`` of the channels of the last map say nothing.
+
+    Args:
+        dataset: Config of the held-out images, of one size, see :func:`coma_mm.evaluation.load_images`. If ``None``,
+            training images serve: collapse shows on them, learning by heart does not.
+        num_images: How many, at equal distances.
+        interval: Epochs (or iterations) between measurements, beside those before the first step and at the end.
+        by_epoch: Whether ``interval`` counts epochs.
+        seed: Of the masks.
+        batch_size: Images that go through the model at once; that of training if ``None``.
+        collapse: Share of the highest RankMe.
+        patience: Rises of the loss in a row.
+        dead: Share of the channels.
+    """
+
+    def __init__(
+        self,
+        dataset: dict | None = None,
+        num_images: int = 256,
+        interval: int = 10,
+        by_epoch: bool = True,
+        seed: int = 0,
+        batch_size: int | None = None,
+        collapse: float = 0.25,
+        patience: int = 3,
+        dead: float = 0.1,
+    ):
+        super().__init__(interval, by_epoch)
+        self.dataset = dataset
+        self.num_images = num_images
+        self.seed = seed
+        self.batch_size = batch_size
+        self.collapse = collapse
+        self.patience = patience
+        self.dead = dead
+
+    @master_only
+    def before_train(self, runner) -> None:
+        """Take the images; measure the weights that the run starts from."""
+        self.held_out = HeldOut(
+            self.dataset or runner.train_dataloader.dataset,
+            self.num_images,
+            unwrap(runner.model).mask_ratio,
+            self.seed,
+            self.batch_size or runner.train_dataloader.batch_size,
+        )
+        self.state = runner.message_hub.get_info('quality') or dict(measured=[], warnings=[])
+        runner.message_hub.update_info('quality', self.state)
+        if not self.state['measured']:
+            self.try_to_look(runner, runner.iter)
+
+    def look(self, runner, step: int, last: bool) -> None:
+        """Measure, log, and say what is wrong."""
+        model = unwrap(runner.model)
+        with uncompiled(model):
+            values = {
+                **self.held_out.measure(model),
+                **self.held_out.measure_psnr(model),
+                **self.held_out.measure_features(model),
+            }
+        runner.visualizer.add_scalars({f'quality/{key}': value for key, value in values.items()}, step)
+        count, channels = len(self.held_out.images), model.backbone.out_channels[-1]
+        what = 'held-out' if self.dataset else 'training'
+        runner.logger.info(
+            f'{count} {what} images: loss {values["loss"]:.4f}, PSNR {values["psnr_assembled"]:.1f} dB, RankMe '
+            f'{values["rankme"]:.1f} of {min(count, channels)}, dead channels {values["dead_channels"]:.1%}'
+        )
+        measured = self.state['measured']
+        values |= dict(step=step, train_loss=_train_loss(runner, step - (measured[-1]['step'] if measured else 0)))
+        measured.append(values)
+        for kind, sentence in self._problems(what):
+            if kind not in [known for known, _ in self.state['warnings']]:
+                self.state['warnings'].append((kind, sentence))
+                runner.logger.warning(sentence)
+
+    def _problems(self, what: str) -> list[tuple[str, str]]:
+        measured, problems = self.state['measured'], []
+        now, most = measured[-1], max(values['rankme'] for values in measured)
+        if now['rankme'] < self.collapse * most:
+            problems.append(
+                (
+                    'collapse',
+                    f'the features collapse: RankMe of {what} images has fallen from {most:.1f} to {now["rankme"]:.1f} '
+                    f'after {now["step"]} iterations; go on from an earlier checkpoint with a lower learning rate, and '
+                    'look at the masks and the images',
+                )
+            )
+        last = measured[-self.patience - 1 :]
+        rising = all(one['loss'] < next_one['loss'] for one, next_one in zip(last, last[1:]))
+        trained = [values['train_loss'] for values in last if values['train_loss'] is not None]
+        if len(last) > self.patience and rising and len(trained) > 1 and trained[-1] < trained[0]:
+            problems.append(
+                (
+                    'rising',
+                    f'the loss on {what} images has risen {self.patience} times in a row, from '
+                    f'{last[0]["loss"]:.4f} to {now["loss"]:.4f} after {now["step"]} iterations, while the training loss fell from '
+                    f'{trained[0]:.4f} to {trained[-1]:.4f}: the model learns its training images by heart; more '
+                    'images, stronger crops or fewer epochs help',
+                )
+            )
+        if now['dead_channels'] > self.dead:
+            problems.append(
+                (
+                    'dead channels',
+                    f'{now["dead_channels"]:.0%} of the channels of the last map have the same value in all {what} '
+                    f'images after {now["step"]} iterations: they are dead; a lower learning rate or a longer warm-up '
+                    'keeps them alive',
+                )
+            )
+        return problems
+
+
+def _train_loss(runner, iterations: int) -> float | None:
+    """Return the mean training loss of the last iterations, as far as it has been handed over."""
+    if iterations < 1 or 'train/loss' not in runner.message_hub.log_scalars:
+        return None
+    history = runner.message_hub.get_scalar('train/loss')
+    return float(history.mean(min(iterations, len(history.data[0])))) if len(history.data[0]) else None

@@ -1,0 +1,68 @@
+"""The run as one page, while it trains and afterwards."""
+
+import os.path as osp
+
+import torch
+from mmengine.dist import get_world_size, master_only
+
+from ...registry import HOOKS
+from ...visualization.report import forget_pictures, write_facts, write_report
+from ..common import short_path
+from .periodic import PeriodicHook
+
+
+@HOOKS.register_module()
+class ReportHook(PeriodicHook):
+    """Writes ``report.html`` into the work dir at each new checkpoint or picture and at the end of training.
+
+    One file with all in it: curves, pictures, settings (:mod:`coma_mm.visualization.report`). ``tools/report.py``
+    writes it anew afterwards.
+    """
+
+    priority = 'LOWEST'  # when pictures are drawn and checkpoints saved
+
+    def __init__(self):
+        super().__init__()
+
+    @master_only
+    def before_train(self, runner) -> None:
+        """Leave out pictures that an earlier run has left in the folder."""
+        forget_pictures(runner.work_dir, runner.iter)
+        self.shown = self._news(runner)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        """Write if there is something new."""
+        if self._news(runner) != getattr(self, 'shown', None):
+            self.try_to_look(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        """Write if there is something new."""
+        if self._news(runner) != getattr(self, 'shown', None):
+            self.try_to_look(runner, runner.iter)
+
+    def look(self, runner, step: int, last: bool) -> None:
+        """Write."""
+        self.shown = self._news(runner)
+        loader, loop = runner.train_dataloader, runner.train_loop
+        by_epoch = hasattr(loop, 'max_epochs') and loop.max_epochs < loop.max_iters
+        write_facts(
+            runner.work_dir,
+            dict(
+                config=osp.basename(runner.cfg.filename or ''),
+                iterations=f'{step} of {runner.max_iters}',
+                **dict(epochs=f'{runner.epoch + (not last and by_epoch)} of {runner.max_epochs}') if by_epoch else {},
+                images=len(loader.dataset),
+                images_per_iteration=loader.batch_size * get_world_size(),
+                device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
+                processes=get_world_size(),
+                parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
+                finished=last,
+                warnings=[text for _, text in (runner.message_hub.get_info('quality') or {}).get('warnings', ())],
+            ),
+        )
+        path = write_report(runner.work_dir)
+        if last:
+            runner.logger.info(f'all of it on one page: {short_path(path)}')
+
+    def _news(self, runner) -> tuple:
+        return runner.message_hub.get_info('last_ckpt'), runner.message_hub.get_info('last_picture')

@@ -1,0 +1,260 @@
+"""What the features of each stage tell apart, where they look, and which images they find alike.
+
+Shapes: B images, H x W pixels, N tokens of a stage (h x w as a map, unit after unit and Z-order inside as tokens), C
+channels, g heads of d channels.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..masking import unit_grid
+from ..models import DyViT
+from ..models.coma import eval_mode
+from ..models.compiled import uncompiled
+from ..models.mask_units import tokens_to_map
+from .figures import finish, image_grid, shorten
+
+CLIPPED = 2  # percent of the values that are drawn as the darkest and as the brightest, each
+
+
+@dataclass
+class Features:
+    """A batch of images and what a backbone makes of them, on the CPU.
+
+    Args:
+        originals: ``(B, C, H, W)`` in [0, 1].
+        maps: Of each stage what its last block returns, ``(B, C, h, w)``, without scale or offset (LayerNorm).
+        attention: Of each stage how much the last block's heads, on average, look at each place, from the token at
+            ``query``: ``(B, h, w)``, sums to 1.
+        query: Where in the image that token lies, ``(y, x)`` as shares of its height and width.
+        pooled: ``(B, C)``, the average of the last map.
+    """
+
+    originals: Tensor
+    maps: list[Tensor]
+    attention: list[Tensor]
+    query: tuple[float, float]
+    pooled: Tensor
+
+
+@torch.no_grad()
+def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float] = (0.5, 0.5)) -> Features:
+    """Look into the backbone of a :class:`coma_mm.models.CoMA` while it encodes whole images.
+
+    Args:
+        model: On any device; its backbone is a :class:`coma_mm.models.DyViT` or :class:`coma_mm.MaskedViT`.
+        images: ``(B, 3, H, W)``, uint8, as pipelines hand them to the model's data preprocessor.
+        query: Where attention is looked at from, ``(y, x)`` as shares of height and width.
+
+    Raises:
+        ValueError: If the backbone is of another kind, or attends in windows only.
+    """
+    backbone = model.backbone
+    if getattr(backbone, 'attn_window', None):
+        raise ValueError('features of each stage are shown of backbones with attn_window=None')
+    last_blocks = _last_blocks(backbone)
+    inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs'].float()
+    seen = {}
+
+    def keep(block: nn.Module, arguments: tuple, output: Tensor) -> None:
+        seen[block] = arguments[0], output
+
+    with eval_mode(model), uncompiled(model):
+        hooks = [block.register_forward_hook(keep) for block in last_blocks]
+        try:
+            last_map = backbone(inputs)[-1]
+        finally:
+            for hook in hooks:
+                hook.remove()
+    maps, attention = [], []
+    for block in last_blocks:
+        before, after = seen[block]
+        extra = getattr(backbone, 'num_extra_tokens', 0)
+        to_map = _MapOf(backbone, inputs.shape[-2:], after.shape[1] - extra)
+        maps.append(to_map(F.layer_norm(after[:, extra:].float(), after.shape[-1:])).cpu())
+        weights = attention_of(block, before, extra + to_map.token_at(*query))[:, extra:]
+        attention.append(to_map(weights[..., None].float())[:, 0].cpu())
+    mean, std = getattr(model.data_preprocessor, 'mean', 0.0), getattr(model.data_preprocessor, 'std', 1.0)
+    originals = ((inputs * std + mean) / 255).clamp(0, 1).cpu()
+    return Features(originals, maps, attention, query, last_map.float().mean((2, 3)).cpu())
+
+
+def attention_of(block: nn.Module, x: Tensor, token: int) -> Tensor:
+    """Compute how much a block lets a token look at each of all tokens, averaged over its heads.
+
+    The key of a window stands for all of its tokens alike, and all windows of a head share one softmax.
+
+    Args:
+        block: Of DyViT or of mmpretrain's VisionTransformer.
+        x: What the block gets, ``(B, N, C)``.
+        token: Number of the one that looks.
+
+    Returns:
+        ``(B, N)``, sums to 1.
+    """
+    norm = block.norm1 if hasattr(block, 'norm1') else block.ln1
+    attn, x = block.attn, norm(x)
+    if hasattr(attn, 'qkv'):
+        heads = attn.num_heads
+        q, k, _ = attn.qkv(x).unflatten(-1, (3, heads, -1)).unbind(2)
+        return _look(q[:, token], [k]).mean(1)
+    queries = attn.q(x[:, token]).unflatten(-1, (attn.num_heads, -1)).split([heads for _, heads in attn.groups], 1)
+    weights = []
+    for q, (_, heads), convs in zip(queries, attn.groups, attn.kv):
+        keys = [conv(x).unflatten(-1, (2, heads, -1))[:, :, 0] for conv in convs]
+        weights.append(_look(q, keys, x.shape[1]))
+    return torch.cat(weights, 1).mean(1)
+
+
+def _look(q: Tensor, keys: list[Tensor], tokens: int | None = None) -> Tensor:
+    """Return the softmax of one query ``(B, g, d)`` over keys ``(B, M, g, d)`` of each scale, as ``(B, g, N)``."""
+    scores = [torch.einsum('bgd,bmgd->bgm', q, k) * q.shape[-1] ** -0.5 for k in keys]
+    total = 0
+    for part in torch.cat(scores, -1).float().softmax(-1).split([score.shape[-1] for score in scores], -1):
+        size = (tokens or part.shape[-1]) // part.shape[-1]  # tokens of a window, neighbours in memory
+        total = total + part.repeat_interleave(size, -1) / size
+    return total
+
+
+class _MapOf:
+    """Tokens of whole images as maps."""
+
+    def __init__(self, backbone: nn.Module, size: tuple[int, int], tokens: int):
+        self.grid = unit_grid(size, backbone.unit_size)
+        side = round((tokens / (self.grid[0] * self.grid[1])) ** 0.5)
+        self.size = self.grid[0] * side, self.grid[1] * side
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        return tokens_to_map(tokens, self.grid, self.size)
+
+    def token_at(self, y: float, x: float) -> int:
+        """Return the number of the token at a place, given as shares of height and width."""
+        height, width = self.size
+        numbers = self(torch.arange(height * width).view(1, -1, 1))[0, 0]
+        return numbers[min(int(y * height), height - 1), min(int(x * width), width - 1)].item()
+
+
+def _last_blocks(backbone: nn.Module) -> list[nn.Module]:
+    if isinstance(backbone, DyViT):
+        return [stage.blocks[-1] for stage in backbone.stages]
+    layers = getattr(backbone, 'layers', None)
+    if layers is None or not hasattr(layers[-1].attn, 'qkv') or not hasattr(backbone, 'unit_size'):
+        raise ValueError(f'features are shown of DyViT and MaskedViT, not of {type(backbone).__name__}')
+    return [layers[-1]]
+
+
+def principal_colours(maps: Tensor) -> Tensor:
+    """Show the three directions in which features differ most as red, green and blue, alike for all images.
+
+    Args:
+        maps: ``(B, C, h, w)``.
+
+    Returns:
+        ``(B, 3, h, w)`` in [0, 1]. Which direction is which colour, and its sign, mean nothing.
+    """
+    B, C, h, w = maps.shape
+    tokens = maps.double().permute(0, 2, 3, 1).reshape(-1, C)
+    tokens = tokens - tokens.mean(0)
+    directions = torch.linalg.eigh(tokens.T @ tokens).eigenvectors[:, -3:].flip(1)
+    # of the two signs the one with which the largest entry is positive, so that pictures can be repeated
+    directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+    values = (tokens @ directions).numpy()
+    low, high = np.percentile(values, [CLIPPED, 100 - CLIPPED], axis=0)
+    colours = torch.from_numpy(((values - low) / np.maximum(high - low, 1e-9)).clip(0, 1))
+    colours = F.pad(colours, (0, 3 - colours.shape[1]))  # of one or two channels
+    return colours.view(B, h, w, 3).permute(0, 3, 1, 2).float()
+
+
+def draw_features(features: Features, path: str | os.PathLike | None = None, names: Sequence[str] = ()) -> np.ndarray:
+    """Draw a row per image: of each stage its features' principal components, and its attention.
+
+    Args:
+        features: What to draw.
+        path: As in :func:`.draw_reconstructions`.
+        names: One per image, for the row labels.
+
+    Returns:
+        The picture, ``(H, W, 3)``, uint8, RGB.
+    """
+    size = features.originals.shape[-2:]
+    drawn = slice(3 if features.originals.shape[1] >= 3 else 1)
+    columns, heat = {'original': features.originals[:, drawn]}, {}
+    for number, (maps, attention) in enumerate(zip(features.maps, features.attention), 1):
+        stage = f'stage {number}\n' if len(features.maps) > 1 else 'last layer\n'
+        columns[f'{stage}PCA'] = F.interpolate(principal_colours(maps), size, mode='nearest')
+        attention = attention / attention.amax((1, 2), keepdim=True)
+        columns[f'{stage}attention'] = F.interpolate(attention[:, None], size, mode='nearest')
+        heat[f'{stage}attention'] = 'inferno'
+    figure = image_grid(
+        columns,
+        [shorten(str(name)) for name in names],
+        "PCA: a stage's three main directions as red, green and blue, the same for all images. Attention of the last "
+        'block of each stage\nfrom the place marked by a cross, averaged over the heads (black none, bright most).',
+        heat,
+        height=1.15,
+    )
+    place = [share * side - 0.5 for share, side in zip(features.query, size)]
+    for i, axes in enumerate(figure.axes):
+        if i % len(columns) % 2 == 0:  # the original, and attention
+            axes.plot(*reversed(place), '+', color='cyan', markersize=6, markeredgewidth=1)
+    return finish(figure, path)
+
+
+def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Find which features of a gallery are most like given ones.
+
+    Channels are standardised by the gallery's mean and deviation; likeness is the cosine.
+
+    Args:
+        features: ``(Q, C)``.
+        gallery: ``(N, C)``.
+        count: How many of each, at most.
+
+    Returns:
+        Likeness and numbers in the gallery, ``(Q, min(count, N))`` each, the most like first.
+    """
+    deviation, mean = torch.std_mean(gallery, 0, unbiased=False)
+    one, others = (F.normalize((x - mean) / (deviation + 1e-6), dim=1) for x in (features, gallery))
+    return (one @ others.T).topk(min(count, len(gallery)), dim=1)
+
+
+def draw_neighbours(
+    queries: Tensor,
+    features: Tensor,
+    gallery: Tensor,
+    gallery_features: Tensor,
+    path: str | os.PathLike | None = None,
+    count: int = 6,
+) -> np.ndarray:
+    """Draw a few images and beside each those whose pooled features are most like its own (:func:`find_nearest`).
+
+    Args:
+        queries: ``(Q, 3, H, W)`` in [0, 1].
+        features: ``(Q, C)``.
+        gallery: ``(N, 3, H, W)``, images to find, without the queries.
+        gallery_features: ``(N, C)``.
+        path: As in :func:`.draw_reconstructions`.
+        count: Neighbours of each, at most.
+
+    Returns:
+        The picture, ``(H, W, 3)``, uint8, RGB.
+    """
+    likeness, nearest = find_nearest(features, gallery_features, count)
+    drawn = slice(3 if queries.shape[1] >= 3 else 1)
+    columns = {'image': queries[:, drawn]}
+    for i in range(nearest.shape[1]):
+        columns['nearest' if i == 0 else f'{i + 1}.'] = gallery[nearest[:, i], drawn]
+    figure = image_grid(columns, height=1.15)
+    for axes, value in zip(
+        (axes for i, axes in enumerate(figure.axes) if i % len(columns)), likeness.flatten().tolist()
+    ):
+        axes.text(0.03, 0.04, f'{value:.2f}', transform=axes.transAxes, fontsize=7, color='white').set_bbox(
+            dict(facecolor='black', alpha=0.6, pad=1, linewidth=0)
+        )
+    return finish(figure, path)
