@@ -63,7 +63,7 @@ def test_wheel_requires_neither_distribution_of_openmmlab(wheel):
     (name,) = (name for name in wheel.namelist() if name.endswith('.dist-info/METADATA'))
     metadata = Parser().parsestr(wheel.read(name).decode())
     assert metadata['Version'] == __version__
-    assert set(metadata.get_all('Provides-Extra')) == {'all', 'onedl', 'openmmlab'}
+    assert set(metadata.get_all('Provides-Extra')) == {'all', 'log', 'onedl', 'openmmlab'}
     for requirement in metadata.get_all('Requires-Dist'):
         if DISTRIBUTION.match(requirement):
             assert re.search(r'extra == .(onedl|openmmlab).$', requirement), requirement

@@ -209,7 +209,7 @@ def draw_features(features: Features, path: str | os.PathLike | None = None, nam
 def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find which features of a gallery are most like given ones.
 
-    Channels are standardised by the gallery's mean and deviation; likeness is the cosine.
+    Channels are standardised by the mean and deviation of all; likeness is the cosine.
 
     Args:
         features: ``(Q, C)``.
@@ -219,7 +219,7 @@ def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor,
     Returns:
         Likeness and numbers in the gallery, ``(Q, min(count, N))`` each, the most like first.
     """
-    deviation, mean = torch.std_mean(gallery, 0, unbiased=False)
+    deviation, mean = torch.std_mean(torch.cat([features, gallery]), 0, unbiased=False)
     one, others = (F.normalize((x - mean) / (deviation + 1e-6), dim=1) for x in (features, gallery))
     return (one @ others.T).topk(min(count, len(gallery)), dim=1)
 

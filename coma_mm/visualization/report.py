@@ -164,7 +164,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: int | None)
 
 def draw_chart(chart: Chart) -> bytes:
     """Draw a chart as SVG."""
-    figure = Figure(figsize=(5.6, 2.9), layout='constrained')
+    figure = Figure(figsize=(4.8, 2.7), layout='constrained')
     FigureCanvasSVG(figure)
     axes = figure.subplots()
     for name, points in chart.curves.items():

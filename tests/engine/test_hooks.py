@@ -1,4 +1,5 @@
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -229,3 +230,24 @@ def test_deferred_losses_are_logged_as_ever(run, interval):
 
     logged = scalars('deferred', 'coma_mm.DeferredRuntimeInfoHook')
     assert logged == scalars('at-once', 'RuntimeInfoHook') and 'loss_adaptive' in logged[0]
+
+
+def test_pictures_show_images_drawn_at_random(run, labelled):
+    """Not the first files by name, which may all be of one class; the same ones each time."""
+    dataset = dict(
+        type='coma_mm.ImageFolder',
+        data_root=labelled['train']['data_root'],
+        pipeline=[
+            dict(type='coma_mm.LoadImage'),
+            dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16),
+            dict(type='coma_mm.PackMaskedImage'),
+        ],
+    )
+    shown = []
+    for seed in (0, 0, 1):
+        hook = dict(type='coma_mm.ReconstructionHook', dataset=dataset, num_images=4, seed=seed, by_epoch=False)
+        folder, log = run(f'run{len(shown)}', [hook], **{'train_cfg.max_epochs': 1})
+        shown.append((folder / 'reconstruction.png').read_bytes())
+        names = re.findall(r'^(\d\.png): reconstruction', log, re.MULTILINE)
+        assert len(names) == 4 and names != ['0.png', '1.png', '2.png', '3.png']
+    assert shown[0] == shown[1] != shown[2]

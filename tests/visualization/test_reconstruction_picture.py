@@ -24,9 +24,12 @@ def colours(path):
 
 def test_picture(reconstructions, tmp_path):
     path = tmp_path / 'new' / 'picture.png'
-    draw_reconstructions(reconstructions, path, ['one.png', 'a name that is much too long for its place.png'])
+    names = ['one.png', 'a name that is much too long for its place.png']
+    array = draw_reconstructions(reconstructions, path, names)
     with Image.open(path) as picture:
         width, height = picture.size
+        assert np.array_equal(np.asarray(picture.convert('RGB')), array)  # what loggers get
+    assert array.dtype == np.uint8 and array.shape == (height, width, 3)
     assert width > height > 200
     assert {(round(GREY * 255),) * 3, (255, 255, 255)} <= {tuple(int(c) for c in colour) for colour in colours(path)}
     assert [file.name for file in path.parent.iterdir()] == ['picture.png']  # nothing half-written stays
@@ -39,7 +42,7 @@ def test_picture(reconstructions, tmp_path):
 def test_a_failure_leaves_the_earlier_picture(reconstructions, tmp_path):
     path = tmp_path / 'picture.png'
     path.write_bytes(b'earlier')
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match='shorter'):
         draw_reconstructions(reconstructions, path, ['too few'])
     assert path.read_bytes() == b'earlier' and len(list(tmp_path.iterdir())) == 1
 

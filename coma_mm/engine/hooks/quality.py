@@ -115,9 +115,9 @@ class QualityHook(PeriodicHook):
                 (
                     'rising',
                     f'the loss on {what} images has risen {self.patience} times in a row, from '
-                    f'{last[0]["loss"]:.4f} to {now["loss"]:.4f} after {now["step"]} iterations, while the training loss fell from '
-                    f'{trained[0]:.4f} to {trained[-1]:.4f}: the model learns its training images by heart; more '
-                    'images, stronger crops or fewer epochs help',
+                    f'{last[0]["loss"]:.4f} to {now["loss"]:.4f} after {now["step"]} iterations, '
+                    f'while the training loss fell from {trained[0]:.4f} to {trained[-1]:.4f}: the '
+                    'model learns its training images by heart; more images, stronger crops or fewer epochs help',
                 )
             )
         if now['dead_channels'] > self.dead:

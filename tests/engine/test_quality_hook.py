@@ -1,0 +1,121 @@
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from coma_mm.engine import QualityHook
+from coma_mm.evaluation import dead_channels, rankme
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+PHOTOS = dict(
+    type='coma_mm.Photos',
+    names=['coffee', 'rocket', 'camera', 'chelsea'],
+    pipeline=[dict(type='CenterCrop', crop_size=48)],
+    short_side=48,
+)
+
+
+@HOOKS.register_module()
+class CollapseHook(Hook):
+    """Makes one channel and then all of them say nothing."""
+
+    priority = 'VERY_HIGH'
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == 2:
+            runner.model.backbone.norm3.weight.data[:32] = 0
+        if runner.iter + 1 == 4:
+            runner.model.backbone.norm3.weight.data[1:] = 0
+
+
+@pytest.fixture
+def run(tmp_path):
+    def train(folder, hooks, **options):
+        cfg = Config.fromfile(TINY)
+        cfg.merge_from_dict(options)
+        cfg.custom_hooks = [dict(type='coma_mm.EpochSeedHook'), *hooks]
+        cfg.work_dir = str(tmp_path / folder)
+        cfg.experiment_name = uuid.uuid4().hex
+        Runner.from_cfg(cfg).train()
+        lines = [
+            json.loads(line) for path in (tmp_path / folder).glob('*/vis_data/scalars.json') for line in path.open()
+        ]
+        log = next((tmp_path / folder).glob('*/*.log')).read_text()
+        return tmp_path / folder, [line for line in lines if 'quality/loss' in line], log
+
+    return train
+
+
+def test_measures_before_meanwhile_and_after(run):
+    hook = dict(type='coma_mm.QualityHook', dataset=PHOTOS, interval=2, by_epoch=False)
+    folder, measured, log = run('run', [hook])
+    assert [line['step'] for line in measured] == [0, 2, 4, 6]
+    assert set(measured[0]) == {
+        'step',
+        *(f'quality/{key}' for key in ('loss', 'loss_evaluation', 'psnr', 'psnr_assembled', 'rankme', 'dead_channels')),
+    }
+    assert measured[-1]['quality/loss'] < measured[0]['quality/loss'] and 1 <= measured[0]['quality/rankme'] <= 4
+    assert '4 held-out images: loss ' in log and 'WARNING - the ' not in log
+
+    # A resumed run goes on, does not measure its half-trained weights as those at the start, and ends at the same.
+    _, resumed, _ = run('resumed', [hook], resume=True, load_from=str(folder / 'epoch_1.pth'))
+    assert [line['step'] for line in resumed] == [4, 6] and resumed[-1] == measured[-1]
+
+    # It looks on: training is the same without it.
+    plain, _, _ = run('plain', [])
+    one, other = (torch.load(path / 'epoch_2.pth', weights_only=False)['state_dict'] for path in (folder, plain))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_says_once_what_is_wrong(run):
+    hook = dict(type='coma_mm.QualityHook', interval=1, by_epoch=False, collapse=0.6)
+    _, measured, log = run('run', [dict(type='CollapseHook'), hook])
+    assert measured[2]['quality/dead_channels'] == 0.5 and measured[4]['quality/dead_channels'] > 0.9
+    assert log.count('50% of the channels of the last map have the same value in all training images after 2') == 1
+    assert log.count('they are dead') == 1
+    assert log.count('the features collapse: RankMe of training images has fallen from') == 1
+
+
+def test_loss_that_rises_while_that_of_training_falls():
+    hook = QualityHook(patience=2)
+
+    def problems(losses, train):
+        points = [
+            dict(step=10 * i, loss=loss, train_loss=value, rankme=5.0, dead_channels=0.0)
+            for i, (loss, value) in enumerate(zip(losses, train))
+        ]
+        hook.state = dict(measured=points, warnings=[])
+        return hook._problems('held-out')
+
+    ((kind, sentence),) = problems([1.0, 0.5, 0.6, 0.7], [None, 0.9, 0.5, 0.4])
+    assert kind == 'rising' and 'has risen 2 times in a row, from 0.5000 to 0.7000 after 30 iterations' in sentence
+    assert 'while the training loss fell from 0.9000 to 0.4000' in sentence
+    assert not problems([1.0, 0.5, 0.6, 0.7], [None, 0.3, 0.4, 0.5])  # both rise: not by heart
+    assert not problems([1.0, 0.7, 0.6, 0.7], [None, 0.9, 0.5, 0.4])  # once only
+    assert not problems([1.0, 1.1], [None, 0.9])
+
+
+def test_a_look_that_fails_is_named_and_counted_and_the_run_goes_on(run):
+    hooks = [
+        dict(type='coma_mm.ReconstructionHook', num_images=1, interval=1, out='picture.unknown'),
+        dict(type='coma_mm.ReportHook'),
+    ]
+    folder, _, log = run('run', hooks)
+    assert 'ReconstructionHook failed after 3 iterations (failure 1 of this run), which training' in log
+    assert 'failed after 6 iterations (failure 2 of this run)' in log and "Format 'unknown' is not supported" in log
+    assert (folder / 'epoch_2.pth').exists() and (folder / 'report.html').exists()
+
+
+def test_signs_of_collapse():
+    torch.manual_seed(0)
+    features = torch.randn(100, 8)
+    assert rankme(features) > 7 and dead_channels(features) == 0
+    features[:, 2:6] = features[:, 2:6] * 1e-4 + 5
+    assert dead_channels(features) == 0.5
+    assert dead_channels(torch.ones(10, 4)) == 1
