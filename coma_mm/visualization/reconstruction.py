@@ -31,6 +31,8 @@ def draw_reconstructions(
         ValueError: If there are not as many names as images.
     """
     r = reconstructions
+    if names and len(names) != len(r.originals):
+        raise ValueError(f'{len(names)} names for {len(r.originals)} images')
     hidden = r.mask[:, None].repeat_interleave(r.unit_size, 2).repeat_interleave(r.unit_size, 3)
     error = (r.originals - r.assembled).abs().mean(1, keepdim=True) / ERROR_SCALE
     drawn = slice(3 if r.originals.shape[1] >= 3 else 1)
@@ -54,9 +56,9 @@ def draw_reconstructions(
         'neighbours; and the gain.'
     )
     labels = [
-        f'{name}{own:.1f} dB\nbaseline {baseline:.1f} dB\n{own - baseline:+.1f} dB'
-        for name, own, baseline in zip(
-            [f'{shorten(str(name))}\n\n' for name in names] or [''] * len(originals), r.psnr, r.baseline, strict=True
-        )
+        f'{own:.1f} dB\nbaseline {baseline:.1f} dB\n{own - baseline:+.1f} dB'
+        for own, baseline in zip(r.psnr, r.baseline)
     ]
+    if names:
+        labels = [f'{shorten(str(name))}\n\n{label}' for name, label in zip(names, labels)]
     return finish(image_grid(columns, labels, caption, {of_error: 'inferno'}), path)

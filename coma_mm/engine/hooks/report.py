@@ -55,7 +55,6 @@ class ReportHook(PeriodicHook):
                 images_per_iteration=loader.batch_size * get_world_size(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
                 processes=get_world_size(),
-                parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
                 finished=last,
                 warnings=[text for _, text in (runner.message_hub.get_info('quality') or {}).get('warnings', ())],
             ),
