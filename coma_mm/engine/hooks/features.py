@@ -3,6 +3,7 @@
 import torch
 from mmengine.dist import master_only
 
+from ...arguments import require_whole
 from ...registry import HOOKS
 from ...visualization import compute_features, draw_features, draw_neighbours
 from ..common import unwrap
@@ -28,6 +29,8 @@ class FeaturesHook(PeriodicHook):
         seed: Of the choice of images and of random transforms in the pipeline.
     """
 
+    what = 'drawing the features'
+
     def __init__(
         self,
         dataset: dict | None = None,
@@ -38,6 +41,8 @@ class FeaturesHook(PeriodicHook):
         seed: int = 0,
     ):
         super().__init__(interval, by_epoch)
+        require_whole(1, num_images=num_images)
+        require_whole(0, num_gallery=num_gallery, seed=seed)
         self.dataset = dataset
         self.num_images = num_images
         self.num_gallery = num_gallery

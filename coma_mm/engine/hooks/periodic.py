@@ -5,20 +5,25 @@ from abc import abstractmethod
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from ...arguments import require_flag, require_whole
+from ..failures import spare
+
 
 class PeriodicHook(Hook):
     """Looks at the model every few epochs (or iterations), and at the end of training, in one process.
 
-    A look that fails is named in the log and counted; the run goes on.
+    A look that fails is named in the log and counted (:func:`..failures.spare`); the run goes on.
 
     Args:
         interval: Epochs (or iterations) between looks.
         by_epoch: Whether ``interval`` counts epochs.
     """
 
-    failures = 0
+    what = 'a look'  # the subject of a sentence
 
     def __init__(self, interval: int = 10, by_epoch: bool = True):
+        require_whole(0, interval=interval)
+        require_flag(by_epoch=by_epoch)
         self.interval = interval
         self.by_epoch = by_epoch
 
@@ -45,11 +50,5 @@ class PeriodicHook(Hook):
     @master_only
     def try_to_look(self, runner, step: int, last: bool = False) -> None:
         """Look; say what went wrong, if anything."""
-        try:
+        with spare(runner, self.what):
             self.look(runner, step, last)
-        except Exception as error:
-            self.failures += 1
-            runner.logger.warning(
-                f'{type(self).__name__} failed after {step} iterations (failure {self.failures} of this run), which '
-                f'training does not depend on: {type(error).__name__}: {error}'
-            )

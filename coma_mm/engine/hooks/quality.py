@@ -2,6 +2,7 @@
 
 from mmengine.dist import master_only
 
+from ...arguments import require_number, require_whole
 from ...evaluation import HeldOut
 from ...models.compiled import uncompiled
 from ...registry import HOOKS
@@ -35,6 +36,8 @@ class QualityHook(PeriodicHook):
         dead: Share of the channels.
     """
 
+    what = 'measuring the quality'
+
     def __init__(
         self,
         dataset: dict | None = None,
@@ -48,6 +51,11 @@ class QualityHook(PeriodicHook):
         dead: float = 0.1,
     ):
         super().__init__(interval, by_epoch)
+        require_whole(1, num_images=num_images, patience=patience)
+        require_whole(0, seed=seed)
+        require_number('[0, 1]', collapse=collapse, dead=dead)
+        if batch_size is not None:
+            require_whole(1, batch_size=batch_size)
         self.dataset = dataset
         self.num_images = num_images
         self.seed = seed

@@ -64,6 +64,7 @@ class ReconstructionHook(PeriodicHook):
         self.num_images = num_images
         self.seed = seed
         self.out = out
+        self.what = f'drawing {out}'
 
     @master_only
     def before_train(self, runner) -> None:

@@ -8,6 +8,7 @@ from mmengine.dist import get_world_size, master_only
 from ...registry import HOOKS
 from ...visualization.report import forget_pictures, write_facts, write_report
 from ..common import short_path
+from ..failures import spare
 from .periodic import PeriodicHook
 
 
@@ -19,25 +20,27 @@ class ReportHook(PeriodicHook):
     writes it anew afterwards.
     """
 
+    what = 'writing the report'
     priority = 'LOWEST'  # when pictures are drawn and checkpoints saved
 
     def __init__(self):
         super().__init__()
 
-    @master_only
     def before_train(self, runner) -> None:
-        """Leave out pictures that an earlier run has left in the folder."""
-        forget_pictures(runner.work_dir, runner.iter)
-        self.shown = self._news(runner)
+        """Note where the run begins."""
+        self.start, self.shown = runner.iter, self._news(runner)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
-        """Write if there is something new."""
-        if self._news(runner) != getattr(self, 'shown', None):
+        """Leave out pictures that an earlier run has left in the folder; write if there is something new."""
+        if self.start is not None:  # a run that fails before its first step changes nothing
+            self._forget(runner)
+            self.start = None
+        if self._news(runner) != self.shown:
             self.try_to_look(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:
         """Write if there is something new."""
-        if self._news(runner) != getattr(self, 'shown', None):
+        if self._news(runner) != self.shown:
             self.try_to_look(runner, runner.iter)
 
     def look(self, runner, step: int, last: bool) -> None:
@@ -62,6 +65,11 @@ class ReportHook(PeriodicHook):
         path = write_report(runner.work_dir)
         if last:
             runner.logger.info(f'all of it on one page: {short_path(path)}')
+
+    @master_only
+    def _forget(self, runner) -> None:
+        with spare(runner, self.what):
+            forget_pictures(runner.work_dir, self.start)
 
     def _news(self, runner) -> tuple:
         return runner.message_hub.get_info('last_ckpt'), runner.message_hub.get_info('last_picture')
