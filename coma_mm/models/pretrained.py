@@ -74,7 +74,8 @@ def _unpickle(path: str, map_location: torch.device | str | Callable) -> object:
         if unpacked > Path(path).stat().st_size:
             raise ValueError(f'it would unpack to {unpacked} bytes, more than it has')
     if hasattr(torch.serialization, 'safe_globals'):
-        with torch.serialization.safe_globals(SAFE_GLOBALS):
+        lent = set(SAFE_GLOBALS) - set(torch.serialization.get_safe_globals())  # what is taken back afterwards
+        with torch.serialization.safe_globals(list(lent)):
             return torch.load(path, map_location, weights_only=True)
 
     # Older torch cannot extend its list: the same list in an unpickler of ours.
