@@ -10,12 +10,24 @@ _LAZY = {
     'CoMA': 'coma_mm.models',
     'DyViT': 'coma_mm.models',
     'MaskedViT': 'coma_mm.models.vit',
+    'Pretrained': 'coma_mm.models',
+    'dyvit_base': 'coma_mm.models.variants',
+    'dyvit_large': 'coma_mm.models.variants',
+    'dyvit_pico': 'coma_mm.models.variants',
+    'dyvit_small': 'coma_mm.models.variants',
+    'dyvit_tiny': 'coma_mm.models.variants',
+    'list_archs': 'coma_mm.models.variants',
+    'load_backbone': 'coma_mm.models.variants',
 }
 
-__all__ = ['CoMA', 'DyViT', 'MaskedViT', '__version__']
+__all__ = ['__version__', *_LAZY]
 
 
 def __getattr__(name: str):
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

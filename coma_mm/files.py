@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,28 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
     """Write a text file as a whole or not at all, see :func:`whole_file`."""
     with whole_file(path) as unfinished:
         unfinished.write_text(text)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Lend a new folder beside ``path`` to write files to, which becomes ``path`` at the end; after an error, nothing.
+
+    Raises:
+        ValueError: If ``path`` is there already, unless as an empty folder.
+    """
+    path = Path(path).absolute()
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f'{path} is there already; name a new or an empty folder')
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for file in unfinished.iterdir():
+            _sync(file)
+        unfinished.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def require_writable(folder: Path) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose, default_collate
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
+from mmpretrain import FeatureExtractor, ImageClassificationInferencer
 from PIL import Image
 
 from coma_mm.engine.running import build_runner, require_matching_checkpoint
@@ -156,6 +158,31 @@ def test_folder_fine_tuned_then_neighbours(prepare_folder, prepare, tmp_path):
     assert evaluate(prepare_folder('finetune'), tmp_path / 'epoch_1.pth') == {'accuracy/top1': accuracy}
     neighbours = evaluate(prepare('knn_dyvit-b_in1k', **{'model.backbone.arch': 'pico'}), tmp_path / 'epoch_1.pth')
     assert list(neighbours) == ['knn/top1_k10', 'knn/top1_k20', 'knn/top1_k100']
+
+
+@pytest.mark.parametrize('kind', ['finetune', 'linear', 'knn'])
+def test_inferencers_of_mmpretrain(kind, prepare, prepare_folder, images):
+    """They load images themselves, in BGR, and hand them to what follows ``LoadImageFromFile`` in a pipeline."""
+    if kind == 'knn':
+        cfg = prepare('knn_dyvit-b_folder', **{'model.backbone.arch': 'pico'})
+    else:
+        cfg = prepare_folder(kind, **{'model.backbone.init_cfg': None})
+    file = str(next((images / 'val' / 'dog').iterdir()))
+    pixels = np.array(Image.open(file))
+    extractor = FeatureExtractor(cfg, pretrained=False, device='cpu')
+    (of_file,), (of_array,) = (extractor(source) for source in (file, pixels[..., ::-1]))
+    of_file, of_array = (x[-1] if isinstance(x, tuple) else x for x in (of_file, of_array))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        packed = Compose(cfg.test_dataloader.dataset.pipeline)(dict(img_path=file))
+    with torch.no_grad():
+        inputs = extractor.model.data_preprocessor(default_collate([packed]), False)['inputs']
+        expected = extractor.model.extract_feat(inputs)
+    expected = (expected[-1] if isinstance(expected, tuple) else expected)[0]
+    assert torch.equal(of_file, expected) and torch.equal(of_array, expected)
+    if kind != 'knn':
+        inferencer = ImageClassificationInferencer(extractor.model, classes=CLASSES)
+        (result,) = inferencer(file)
+        assert result['pred_class'] in CLASSES and result['pred_scores'].shape == (2,)
 
 
 def test_linear_probe_leaves_the_backbone_alone(prepare_folder, pretrained):

@@ -15,6 +15,7 @@ FLOW = [
     'mask_units',
     'dm_msa',
     'dyvit',
+    'variants',
     'vit',
     'decoder',
     'reconstruction',
@@ -22,7 +23,7 @@ FLOW = [
     'feature_extractor',
 ]
 # Imported when it is asked for: a whole file (vit), or inside a function.
-ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'safetensors'}}
+ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
 # What each folder may import of ours: itself and these.
 FOLDERS = {
     'models': {'arguments', 'masking', 'registry', 'files'},

@@ -48,7 +48,7 @@ def test_wheel_has_modules_configs_and_tools(wheel):
     expected = {name for name in files_of('coma_mm', '*.py') if '/.mim/' not in name}
     shipped = files_of('configs', '*.py') | files_of('tools', '*.py') | files_of('tools', '*.sh')
     expected |= {f'coma_mm/.mim/{name}' for name in shipped if not name.startswith('tools/env/')}
-    assert expected <= names
+    assert expected <= names and 'coma_mm/py.typed' in names
     assert any(name.startswith('coma_mm/.mim/configs/pretrain/') for name in names)
 
 
@@ -63,7 +63,8 @@ def test_wheel_requires_neither_distribution_of_openmmlab(wheel):
     (name,) = (name for name in wheel.namelist() if name.endswith('.dist-info/METADATA'))
     metadata = Parser().parsestr(wheel.read(name).decode())
     assert metadata['Version'] == __version__
-    assert set(metadata.get_all('Provides-Extra')) == {'all', 'log', 'onedl', 'openmmlab'}
+    extras = {'all', 'hub', 'log', 'onedl', 'onnx', 'openmmlab', 'timm'}
+    assert set(metadata.get_all('Provides-Extra')) == extras
     for requirement in metadata.get_all('Requires-Dist'):
         if DISTRIBUTION.match(requirement):
             assert re.search(r'extra == .(onedl|openmmlab).$', requirement), requirement

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the backbone of any checkpoint, alone, to a file that plain PyTorch (.pth) or safetensors reads."""
+"""Write the backbone of any checkpoint: its weights (.pth, .safetensors), a graph (.onnx, .pt2), or a hub folder."""
 
 from _cli import run
 

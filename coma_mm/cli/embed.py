@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_named_images
+from ..engine.common import read_normalisation
 from ..engine.running import read_config
 from ..evaluation import collect_features
 from ..files import whole_file
@@ -81,14 +82,12 @@ def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:
     if not (cfg.get('model') or {}).get('backbone'):
         raise ValueError(f'{cfg.filename} has no model.backbone')
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    # Images come in RGB here. Pipelines that read BGR and leave it so have trained a backbone for that.
-    reads_bgr = "'LoadImageFromFile'" in str(cfg.get('train_dataloader') or cfg.get('test_dataloader'))
-    turns = any(settings.get(name) for name in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
+    normalisation = read_normalisation(settings, str(cfg.get('train_dataloader') or cfg.get('test_dataloader')))
     preprocessor = dict(
         type='mmengine.ImgDataPreprocessor',
-        mean=settings.get('mean'),
-        std=settings.get('std'),
-        rgb_to_bgr=reads_bgr != turns,
+        mean=normalisation['mean'],
+        std=normalisation['std'],
+        rgb_to_bgr=normalisation['channel_order'] == 'BGR',  # images come in RGB here
     )
     return FeatureExtractor(cfg.model.backbone, pool, preprocessor)
 

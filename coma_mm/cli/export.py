@@ -1,8 +1,9 @@
-"""Write the backbone of any checkpoint, alone, to a file that plain PyTorch (.pth) or safetensors reads."""
+"""Write the backbone of any checkpoint: its weights (.pth, .safetensors), a graph (.onnx, .pt2), or a hub folder."""
 
 import hashlib
 import json
 import os
+import re
 from argparse import Namespace
 from importlib import import_module
 from io import BytesIO
@@ -12,13 +13,18 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from ..engine.checkpoint import describe_backbone
+from ..engine.common import read_normalisation
+from ..engine.graph import ENDINGS as GRAPHS
+from ..engine.graph import write_graph
+from ..engine.hub import write_hub_folder
 from ..engine.running import read_config
 from ..files import whole_file
 from ..models import load_backbone, read_checkpoint
 from ..models.pretrained import get_state_dict, no_larger_than, read_config_text, read_meta, read_settings
 from ..version import __version__
-from .options import ArgumentParser, checkpoint_file, output_file
+from .options import ArgumentParser, at_least, checkpoint_file, output_file
 
+WEIGHTS = ('.pth', '.safetensors')
 # What may be built of what a checkpoint says, without asking: classes that only compute, by where they are defined.
 SCOPES = ('coma_mm', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')
 BACKBONES = *(f'{scope}.models.backbones.' for scope in SCOPES[1:4]), 'coma_mm.models.dyvit', 'coma_mm.models.vit'
@@ -37,16 +43,57 @@ def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(
         description=__doc__,
-        epilog='The file is loaded by init_cfg=dict(type="coma_mm.Pretrained", checkpoint=OUT), or in plain PyTorch by '
-        'DyViT(arch).load_state_dict(torch.load(OUT, weights_only=True)["state_dict"]).',
+        epilog='.pth and .safetensors are loaded by init_cfg=dict(type="coma_mm.Pretrained", checkpoint=OUT), by '
+        'coma_mm.load_backbone(OUT), or in plain PyTorch by '
+        'DyViT(arch).load_state_dict(torch.load(OUT, weights_only=True)["state_dict"]). More: docs/export.md.',
     )
     parser.add_argument('checkpoint', type=checkpoint_file, help='of pre-training or of any model with a backbone')
-    parser.add_argument('out', type=output_file, help='a name that ends in .pth or .safetensors')
+    parser.add_argument(
+        'out', nargs='?', type=output_file, help=f'a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}'
+    )
     parser.add_argument('--config', help='if the checkpoint does not tell its backbone: the config that does')
     parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
+    graphs = parser.add_argument_group('for .onnx and .pt2')
+    size = graphs.add_mutually_exclusive_group()
+    size.add_argument(
+        '--size',
+        type=at_least(1),
+        nargs=2,
+        metavar=('H', 'W'),
+        help="of the images in pixels (the backbone's img_size, or 224)",
+    )
+    size.add_argument('--dynamic', action='store_true', help='images of any size')
+    graphs.add_argument(
+        '--out-indices',
+        type=int,
+        nargs='+',
+        metavar='I',
+        help='stages whose maps are returned (those of the checkpoint)',
+    )
+    hub = parser.add_argument_group('for the hub')
+    hub.add_argument('--hub-dir', metavar='DIR', help='a new folder: config.json, model.safetensors and a model card')
+    hub.add_argument(
+        '--license',
+        default='unknown',
+        metavar='ID',
+        help="of the weights, in the hub's terms: apache-2.0, ... (unknown)",
+    )
     args = parser.parse_args()
-    if not args.out.endswith(('.pth', '.safetensors')):
-        parser.error(f'give a name that ends in .pth or .safetensors, not {args.out}')
+    if not args.out and not args.hub_dir:
+        parser.error('say what to write: OUT, --hub-dir DIR or both')
+    if args.out and args.out.endswith(('.pt', '.ts', '.torchscript')):
+        parser.error(
+            'TorchScript cannot express this model (torch.jit.script and torch.jit.trace fail, docs/export.md); name '
+            'an .onnx or .pt2 file'
+        )
+    if args.out and not args.out.endswith((*WEIGHTS, *GRAPHS)):
+        parser.error(f'give a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}, not {args.out}')
+    if (args.size or args.dynamic or args.out_indices) and not (args.out or '').endswith(GRAPHS):
+        parser.error('--size, --dynamic and --out-indices are for .onnx and .pt2')
+    if not re.fullmatch(r'[a-z0-9][a-z0-9.-]*', args.license):
+        parser.error(f"--license takes the hub's name of a licence, such as apache-2.0, not {args.license!r}")
+    if args.hub_dir and not Path(args.hub_dir).absolute().parent.is_dir():
+        parser.error(f'there is no folder {Path(args.hub_dir).parent}')
     return args
 
 
@@ -69,6 +116,21 @@ def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]
         raise ValueError(f'no backbone can be read from the model of {config or "its config"}')
     config_hash = hashlib.sha256(text.encode()).hexdigest()[:12] if text else meta.get('config_sha256', 'unknown')
     return arguments, scope or 'mmengine', config_hash
+
+
+def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
+    """Return what is done to images before they go in, as JSON: ``mean``, ``std``, ``channel_order``, if known."""
+    meta = read_meta(checkpoint)
+    text = read_config(config).pretty_text if config else meta.get('cfg') or ''
+    names = ('mean', 'std', 'channel_order')
+    if not text:
+        return {name: meta[name] for name in names if name in meta}
+    try:
+        cfg = read_config_text(text, ('model', 'data_preprocessor'))
+        settings = (cfg.get('model') or {}).get('data_preprocessor') or cfg.get('data_preprocessor')
+    except (AttributeError, SyntaxError, TypeError, ValueError):
+        return {}
+    return {name: json.dumps(value) for name, value in read_normalisation(settings, text).items()} if settings else {}
 
 
 def check_types(arguments: dict, scope: str) -> None:
@@ -158,6 +220,8 @@ def main() -> None:
     if not args.config:
         check_types(arguments, scope)
     init_default_scope(scope)
+    if args.out_indices:
+        arguments['out_indices'] = args.out_indices
     backbone = build_backbone(arguments, checkpoint)
     load_backbone(backbone, checkpoint, args.checkpoint, args.prefix)
     weights = {name: value.contiguous() for name, value in backbone.state_dict().items()}
@@ -173,9 +237,18 @@ def main() -> None:
         iterations=str(old.get('iterations', old.get('iter', 'unknown'))),
         coma_mm=__version__,
     )
-    write(args.out, weights, meta)
-    count = sum(value.numel() for value in weights.values()) / 1e6
-    print(
-        f'{args.out}: {type(backbone).__name__} {meta["arch"]}, {len(weights)} tensors, {count:.1f} M values, '
-        f'{os.path.getsize(args.out) / 2**20:.1f} MB; epochs {meta["epochs"]}, config {config_hash}'
-    )
+    meta |= find_normalisation(checkpoint, args.config)
+    of_what = f'{type(backbone).__name__} {meta["arch"]}, epochs {meta["epochs"]}, config {config_hash}'
+    if args.out:
+        if args.out.endswith(GRAPHS):
+            size = args.size or getattr(backbone, 'img_size', 224)
+            size = (size, size) if isinstance(size, int) else tuple(size)
+            difference, shapes = write_graph(backbone, args.out, size, args.dynamic, meta)
+            what = f'as computed by the model, to {difference:.1g}, at {", ".join(shapes)}'
+        else:
+            write(args.out, weights, meta)
+            what = f'{len(weights)} tensors, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M values'
+        print(f'{args.out}: {of_what}; {what}, {os.path.getsize(args.out) / 2**20:.1f} MB')
+    if args.hub_dir:
+        write_hub_folder(args.hub_dir, backbone, meta, args.license, lambda path: write(path, weights, meta))
+        print(f'{args.hub_dir}: {of_what}; to upload it: hf upload USER/NAME {args.hub_dir}')

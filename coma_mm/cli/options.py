@@ -11,6 +11,7 @@ import torch
 from mmengine.config import DictAction
 
 from ..files import require_writable
+from ..models.pretrained import HUB_FILE
 from .errors import TRACEBACK, UsageError
 
 
@@ -92,7 +93,7 @@ def checkpoint_file(name: str) -> str:
     """Check that a checkpoint is there, and is none of those files that are taken for one by mistake."""
     if '://' in name:
         return name
-    if not Path(name).is_file():
+    if not Path(name).is_file() and not Path(name, HUB_FILE).is_file():  # of a folder as the hub has
         raise ArgumentTypeError(f'there is no file {name}')
     if name.endswith(('.py', '.yaml', '.yml', '.json')):
         raise ArgumentTypeError(f'{name} is a config, but a checkpoint is wanted in its place; mind the order')

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from ..datasets import read_image
 from ..datasets.folder import find_named_images
 from ..engine import load_exactly
+from ..engine.common import kind_name
 from ..engine.running import read_config
 from ..evaluation import reconstruct_images
 from ..models import read_checkpoint
@@ -39,7 +40,7 @@ def build_mask_transform(cfg: Config):
     """Build the mask transform of the training pipeline, which also knows the size of the images."""
 
     def find(node):
-        if isinstance(node, dict) and str(node.get('type')).endswith('ComplementaryMask'):
+        if isinstance(node, dict) and kind_name(node.get('type')) == 'ComplementaryMask':
             return node
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         return next((found for found in map(find, children) if found), None)

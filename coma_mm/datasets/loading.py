@@ -264,7 +264,8 @@ class LoadImage(BaseTransform):
     order, so the data preprocessor needs ``to_rgb=False`` (and its mean and std in RGB order). For other numbers of
     channels than three give it a ``mean`` and ``std`` of one value each, as mmengine's takes one or three.
 
-    Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed.
+    Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed. Or, in their place,
+    ``img`` as mmpretrain's inferencers hand it over, who load images themselves: in BGR order, which is turned.
 
     Added keys: ``img`` (uint8, ``(H, W, channels)``), ``img_shape`` and ``ori_shape`` (height and width).
 
@@ -289,9 +290,20 @@ class LoadImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add the image to the results."""
         data = results.pop('img_bytes', None)
-        results['img'] = read_image(results['img_path'], data, self.channels, self.value_range, self.max_pixels)
+        if 'img' in results and 'img_path' not in results:
+            results['img'] = self._turn(results['img'])
+        else:
+            results['img'] = read_image(results['img_path'], data, self.channels, self.value_range, self.max_pixels)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
+
+    def _turn(self, img: np.ndarray) -> np.ndarray:
+        """Bring BGR or grey of 8 bits to RGB or grey; what else has as many channels as are wanted stays as it is."""
+        img = np.atleast_3d(img)
+        if self.channels in (1, 3) and img.shape[2] in (1, 3):
+            img = Image.fromarray(img[..., 0] if img.shape[2] == 1 else np.ascontiguousarray(img[..., ::-1]))
+            return np.array(img.convert('RGB')) if self.channels == 3 else np.array(img.convert('L'))[..., None]
+        return np.ascontiguousarray(_check_channels(img, self.channels))
 
     def __repr__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""What several files here need: paths as one would type them, models without what they are wrapped in."""
+"""What several files here need: paths as one would type them, models without their wrappers, how images come in."""
 
 import os
 
@@ -14,3 +14,25 @@ def short_path(path: str | os.PathLike) -> str:
 def unwrap(model: nn.Module) -> nn.Module:
     """Return a model out of the wrapper of distributed training."""
     return model.module if is_model_wrapper(model) else model
+
+
+def kind_name(kind: object) -> str:
+    """Return the name of a class that a config gives by its name, its dotted name or itself; empty for none."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
+def read_normalisation(preprocessor: dict, pipelines: str) -> dict:
+    """Return what is done to images before a backbone sees them.
+
+    Args:
+        preprocessor: Settings of a data preprocessor of any toolbox.
+        pipelines: The text of the pipeline that the backbone was trained with.
+
+    Returns:
+        ``mean`` and ``std`` of pixels of 0 to 255 (None: as they are), and the ``channel_order`` that they, and the
+        backbone, take three channels in: ``'RGB'``, or ``'BGR'`` where the pipeline reads that and nothing turns it.
+    """
+    reads_bgr = "LoadImageFromFile'" in pipelines  # by name, or the repr of the class
+    turns = any(preprocessor.get(name) for name in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
+    order = 'BGR' if reads_bgr != turns else 'RGB'
+    return dict(mean=preprocessor.get('mean'), std=preprocessor.get('std'), channel_order=order)

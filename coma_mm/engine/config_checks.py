@@ -14,6 +14,8 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from .common import kind_name
+
 # ---- names ----
 
 # Top-level keys that tools read: the runners take their own, and get the rest by `cfg.get`.
@@ -162,7 +164,7 @@ def check_training(cfg: Config) -> None:
     if not isinstance(backbone, dict):
         return
     sizes = dict(_crops(cfg.get('train_dataloader'), 'train_dataloader'))
-    if 'img_size' in backbone or str(backbone.get('type')).split('.')[-1] in ('DyViT', 'MaskedViT'):
+    if 'img_size' in backbone or kind_name(backbone.get('type')) in ('DyViT', 'MaskedViT'):
         sizes['model.backbone.img_size'] = backbone.get('img_size', 224)
     masks = {place: size for place, size in sizes.items() if place.endswith('.input_size')}
     for place, size in masks.items():
@@ -183,7 +185,7 @@ def _crops(node: object, place: str) -> Iterator[tuple[str, object]]:
         node = dict(enumerate(node))
     if not isinstance(node, dict):
         return
-    kind = str(node.get('type')).split('.')[-1]
+    kind = kind_name(node.get('type'))
     for owner, name in (('ComplementaryMask', 'input_size'), ('RandomResizedCrop', 'scale')):
         # A crop's pair may be (width, height).
         if kind.endswith(owner) and name in node and (owner == 'ComplementaryMask' or isinstance(node[name], int)):

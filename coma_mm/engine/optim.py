@@ -158,7 +158,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer of a model and its wrapper."""
-        if self.optimizer_cfg['type'] == 'AdamW':
+        if self.optimizer_cfg['type'] in ('AdamW', torch.optim.AdamW):
             self.optimizer_cfg = {'fused': _can_fuse(model), **self.optimizer_cfg}
         return super().__call__(model)
 

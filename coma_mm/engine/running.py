@@ -20,7 +20,7 @@ from torch import nn
 from ..files import require_writable, shipped
 from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpoints_safely, write_files_whole
 from .checks import BUILDERS, check_channels
-from .common import short_path, unwrap
+from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
 from .loggers import add_loggers
 
@@ -35,6 +35,8 @@ LAUNCHERS = dict(
 )
 # Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
 UNSHARDED_HOOKS = ('EMAHook', 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook')
+# Norms with statistics over all processes, as configs of names and of classes call them.
+SYNCED = ('SyncBN', 'SyncBatchNorm')
 
 
 def read_config(path: str, options: dict | None = None) -> Config:
@@ -157,8 +159,7 @@ def enable_mixed_precision(cfg: Config) -> None:
         sys.exit(f'error: {cfg.filename} has no optim_wrapper, so there is nothing to train in mixed precision')
     several = 'optimizer' not in wrapper and [part for part in wrapper.values() if 'optimizer' in (part or ())]
     for part in several or [wrapper]:
-        kind = part.get('type', 'OptimWrapper')
-        kind = kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+        kind = kind_name(part.get('type', 'OptimWrapper'))
         if kind == 'AutocastOptimWrapper':
             part.cpu = True
         elif kind == 'OptimWrapper' and not torch.cuda.is_available():
@@ -245,7 +246,7 @@ def _distribute_on_cpu(cfg: Config) -> None:
     ) | (cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg.device_ids = None
     # Statistics over all processes exist for GPUs only.
-    _walk(cfg.model, lambda node: node.update(type='BN') if node.get('type') == 'SyncBN' else None)
+    _walk(cfg.model, lambda node: node.update(type='BN') if kind_name(node.get('type')) in SYNCED else None)
 
 
 def _is_sharded(cfg: Config) -> bool:
@@ -263,7 +264,8 @@ def _check_sharded(cfg: Config) -> None:
             sys.exit(
                 f'error: torch {torch.__version__} has FSDP for GPUs only; newer ones, such as 2.13, also for CPUs'
             )
-    hooks = [hook['type'] for hook in cfg.get('custom_hooks') or [] if hook['type'].split('.')[-1] in UNSHARDED_HOOKS]
+    kinds = [hook['type'] for hook in cfg.get('custom_hooks') or []]
+    hooks = [getattr(kind, '__name__', kind) for kind in kinds if kind_name(kind) in UNSHARDED_HOOKS]
     if hooks:
         sys.exit(
             f'error: {", ".join(hooks)} needs the whole model in one process, which FSDP shards; leave it out of '

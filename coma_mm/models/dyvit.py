@@ -303,6 +303,10 @@ class DyViT(BaseModule):
             ValueError: if ``idx_visible`` is given and the sides are not multiples of the unit, or if the images have
                 other channels.
         """
+        return self._encode(x, idx_visible, self.out_indices)
+
+    def _encode(self, x: Tensor, idx_visible: Tensor | None, out_indices: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Do what :meth:`forward` says, for any stages; those after the last of them are not computed."""
         H, W = x.shape[-2:]
         check_channels(x, self.in_channels)
         if idx_visible is None:
@@ -317,7 +321,7 @@ class DyViT(BaseModule):
 
         outs, number = [], 0
         recompute = self.with_cp and self.training and torch.is_grad_enabled()
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(self.stages[: max(out_indices) + 1]):
             side = UNIT_SIDE >> i
             x = stage.downsample(x)
             token_blocks = blocks and tuple((count, units * side**2) for count, units in blocks)
@@ -330,13 +334,15 @@ class DyViT(BaseModule):
                 local = None if is_global else token_blocks
                 x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
                 number += 1
-            if i in self.out_indices:
+            if i in out_indices:
                 out = getattr(self, f'norm{i}')(x)
                 if idx_visible is None:
                     if inverse is not None:
                         out = out.unflatten(1, (-1, side**2))[:, inverse].flatten(1, 2)
                     stride = self.patch_size << i
-                    out = tokens_to_map(out, grid, (math.ceil(H / stride), math.ceil(W / stride)))
+                    # Rounded up by integers, for graphs of any size: torch.export stores no math.ceil, and ONNX
+                    # divides negative numbers otherwise than Python.
+                    out = tokens_to_map(out, grid, ((H + stride - 1) // stride, (W + stride - 1) // stride))
                 outs.append(out)
         return tuple(outs)
 

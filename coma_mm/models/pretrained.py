@@ -12,6 +12,7 @@ weights compute, all defaults filled in.
 import ast
 import codecs
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -39,6 +40,7 @@ from ..files import shipped
 from ..registry import WEIGHT_INITIALIZERS
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
+HUB_FILE = 'model.safetensors'  # of a repository of the Hugging Face hub
 # Settings in which a backbone differs from its checkpoint on purpose.
 ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_path_rate')
 # Arguments of backbones that say nothing about what they compute.
@@ -61,6 +63,7 @@ _DATA = {f'{x.__module__}.{x.__qualname__}': x for x in (Counter, HistoryBuffer,
 _DATA |= {name.replace('_core', 'core'): x for name, x in _DATA.items()}  # numpy 1 named them so, numpy 2 reads both
 _DATA |= {name.replace('.core', '._core'): x for name, x in _DATA.items()}
 _DATA |= {'builtins.getattr': _statistic, '__builtin__.getattr': _statistic}
+SAFE_GLOBALS = [(value, name) for name, value in _DATA.items()]  # as torch.serialization.safe_globals takes them
 
 
 def _unpickle(path: str, map_location: torch.device | str | Callable) -> object:
@@ -71,7 +74,8 @@ def _unpickle(path: str, map_location: torch.device | str | Callable) -> object:
         if unpacked > Path(path).stat().st_size:
             raise ValueError(f'it would unpack to {unpacked} bytes, more than it has')
     if hasattr(torch.serialization, 'safe_globals'):
-        with torch.serialization.safe_globals([(x, name) for name, x in _DATA.items()]):
+        lent = set(SAFE_GLOBALS) - set(torch.serialization.get_safe_globals())  # what is taken back afterwards
+        with torch.serialization.safe_globals(list(lent)):
             return torch.load(path, map_location, weights_only=True)
 
     # Older torch cannot extend its list: the same list in an unpickler of ours.
@@ -96,7 +100,9 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     Args:
         path: A file, an address that mmengine's file backends know (https, s3, ...), or a name in one of OpenMMLab's
             tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``), or the name of weights that come
-            with this package (``coma_mm://dyvit-p_cifar10``).
+            with this package (``coma_mm://dyvit-p_cifar10``), or a repository of the Hugging Face hub
+            (``hf://user/name``, ``hf://user/name@revision``), or a folder as such repositories are: both have
+            ``model.safetensors``.
         map_location: As in ``torch.load``.
 
     Returns:
@@ -104,8 +110,8 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
         mmengine's runner would run as Python when it resumes.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or holds more than data.
+        FileNotFoundError: If there is no such file, or the hub cannot be reached.
+        ValueError: If it is damaged, or holds more than data, or if huggingface_hub is missing.
     """
     with _local_file(str(path)) as local:
         try:
@@ -148,6 +154,10 @@ def _local_file(path: str) -> Iterator[str]:
         path = _look_up(table, name)
     elif table == 'coma_mm':
         path = _shipped_weights(name)
+    elif table == 'hf':
+        path = name if Path(name).is_dir() else _download_from_hub(name)
+    if '://' not in path and Path(path).expanduser().is_dir():
+        path = str(Path(path, HUB_FILE))
     with ExitStack() as stack:
         try:
             if '://' not in path:
@@ -179,6 +189,22 @@ def _shipped_weights(name: str) -> str:
         known = ', '.join(f'coma_mm://{stem}' for stem in sorted(files)) or 'none'
         raise FileNotFoundError(f'there are no weights coma_mm://{name}; the package comes with {known}')
     return str(files[name])
+
+
+def _download_from_hub(name: str) -> str:
+    """Return the file of a repository of the hub, from huggingface_hub's cache if it is there."""
+    repository, _, revision = name.partition('@')
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise ValueError(f'reading hf://{name} takes huggingface_hub: pip install huggingface_hub') from None
+    try:
+        # The endpoint as it is now: huggingface_hub reads the variable once, and whoever imports timm has imported it.
+        return hf_hub_download(repository, HUB_FILE, revision=revision or None, endpoint=os.environ.get('HF_ENDPOINT'))
+    except Exception as error:  # of several libraries: no such repository or file, no right to it, no network
+        raise FileNotFoundError(
+            f'there is no checkpoint hf://{name} with a file {HUB_FILE}, or no way to it: {_first_line(error)}'
+        ) from None
 
 
 def _look_up(table: str, name: str) -> str:
@@ -274,7 +300,7 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
     if not state_dict:
         raise ValueError(f'{source} holds no weights; its keys are {", ".join(map(str, list(checkpoint)[:5]))}')
     if prefix is None:
-        prefix = _find_prefix(state_dict, backbone.state_dict())
+        prefix = find_prefix(state_dict, backbone.state_dict())
     found = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     if not found:
         raise ValueError(f'{source} has no weights that start with {prefix!r}; its first is {next(iter(state_dict))}')
@@ -533,7 +559,7 @@ class Pretrained:
             update_init_info(module, init_info=f'coma_mm.Pretrained: {self.checkpoint}')
 
 
-def _find_prefix(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> str:
+def find_prefix(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> str:
     """Return what stands before a backbone's names, in case of doubt the shortest, such as ``backbone.``."""
     first = next(iter(own))
     candidates = {key.removesuffix(first) for key in state_dict if key == first or key.endswith(f'.{first}')}

@@ -300,3 +300,22 @@ def test_reversed_channels_give_the_colours_of_mmpretrain(tmp_path, rgb):
         plain = transform(dict(img=rgb))['img']
         changed += not np.array_equal(plain, outcomes[0])
     assert changed  # so the order matters
+
+
+@pytest.mark.parametrize(
+    ('given', 'channels', 'expected'),
+    [
+        ((2, 3, 3), 3, lambda img: img[..., ::-1]),
+        ((2, 3), 3, lambda img: np.stack([img] * 3, 2)),
+        ((2, 3), 1, lambda img: img[..., None]),
+        ((2, 3, 1), 1, lambda img: img),
+        ((2, 3, 3), 1, lambda img: np.array(Image.fromarray(img[..., ::-1].copy()).convert('L'))[..., None]),
+        ((2, 3, 5), 5, lambda img: img),
+    ],
+)
+def test_images_that_are_loaded_already_are_bgr(given, channels, expected):
+    img = np.random.default_rng(0).integers(0, 256, given, dtype=np.uint8)
+    loaded = LoadImage(channels=channels)(dict(img=img))
+    assert np.array_equal(loaded['img'], expected(img)) and loaded['img_shape'] == (2, 3)
+    with pytest.raises(ValueError, match='instead of 4'):
+        LoadImage(channels=4)(dict(img=img))

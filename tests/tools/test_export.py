@@ -1,15 +1,17 @@
-"""``export.py``: the backbone alone, in files that plain PyTorch and safetensors read."""
+"""``export.py``: the backbone alone, in files that plain PyTorch and safetensors read, as graphs, for the hub."""
 
 import json
 
 import pytest
 import torch
 from mmengine.registry import MODELS
-from processes import TINY, call, refuse
+from processes import TINY, call, refuse, run
 from safetensors import safe_open
 
 from coma_mm.engine.running import read_config
 from coma_mm.models import CoMA, DyViT, read_checkpoint
+
+GRAPHS = hasattr(getattr(getattr(torch, 'export', None), 'Dim', None), 'DYNAMIC')  # or the tool says so
 
 
 @pytest.fixture
@@ -57,11 +59,23 @@ def test_bare_weights_with_their_config(checkpoint, tmp_path, monkeypatch, capfd
 
 def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
     torch.save(dict(state_dict=dict(a=torch.ones(1)), meta=dict(cfg='model = dict(head=3)')), tmp_path / 'head.pth')
+    windowed = tmp_path / 'windowed.pth'
+    of_windows = json.dumps(dict(type='coma_mm.DyViT', arch='pico', attn_window=2))
+    torch.save(dict(state_dict=DyViT('pico').state_dict(), meta=dict(backbone=of_windows, scope='mmdet')), windowed)
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full' / 'file').touch()
     (tmp_path / 'broken.pth').write_bytes(checkpoint.read_bytes()[:5000])
     before = sorted(tmp_path.iterdir())
     for args, error in [
         (['none.pth', 'out.pth'], 'there is no file none.pth'),
-        ([checkpoint, 'out.onnx'], 'give a name that ends in .pth or .safetensors, not out.onnx'),
+        ([checkpoint, 'out.npz'], 'give a name that ends in .pth, .safetensors, .onnx or .pt2, not out.npz'),
+        ([checkpoint, 'out.pt'], 'TorchScript cannot express this model'),
+        ([checkpoint, 'out.pth', '--dynamic'], '--size, --dynamic and --out-indices are for .onnx and .pt2'),
+        ([checkpoint], 'say what to write: OUT, --hub-dir DIR or both'),
+        ([checkpoint, '--hub-dir', 'nowhere/hub'], 'there is no folder nowhere'),
+        ([checkpoint, '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),
+        ([checkpoint, '--hub-dir', 'hub', '--license', 'as: is'], "--license takes the hub's name of a licence"),
+        ([str(windowed), 'out.onnx', '--dynamic'], 'with attn_window' if GRAPHS else 'takes torch 2.6 or newer'),
         ([checkpoint, 'nowhere/out.pth'], 'there is no folder nowhere'),
         (['broken.pth', 'out.pth'], 'broken.pth is damaged or no checkpoint'),
         (['head.pth', 'out.pth'], 'no backbone can be read from the model of its config'),
@@ -84,3 +98,145 @@ def test_backbones_and_layers_of_the_toolboxes(tmp_path):
     state = dict(MODELS.build(settings | dict(type='mmpretrain.ResNet')).state_dict())
     torch.save(dict(state_dict=state, meta=dict(cfg=cfg)), tmp_path / 'resnet.pth')
     assert 'out.pth: ResNet ' in call(tmp_path, 'export.py', 'resnet.pth', 'out.pth')
+
+
+NORMALISATION = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], channel_order='BGR')
+
+
+def of_a_detector(path, **options):
+    """Write a checkpoint of a tiny detector's backbone; its pipeline reads BGR."""
+    torch.manual_seed(0)
+    arch = dict(dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), heads=(4, 4, 4, 4))
+    settings = dict(type='coma_mm.DyViT', arch=arch, img_size=96, out_indices=(0, 1, 2, 3), **options)
+    preprocessor = {name: NORMALISATION[name] for name in ('mean', 'std')}
+    cfg = f"""default_scope = 'mmdet'
+model = dict(type='FCOS', backbone={settings}, data_preprocessor={preprocessor})
+train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))
+"""
+    model = MODELS.build(settings)
+    for term in model.global_positions.values():
+        torch.nn.init.normal_(term.weight, std=0.1)
+    state = {f'backbone.{name}': value for name, value in model.state_dict().items()}
+    torch.save(dict(state_dict=state, meta=dict(cfg=cfg, epoch=3, iter=9)), path)
+    return model.eval()
+
+
+def check_maps(model, run_file, shapes):
+    for shape in shapes:
+        images = torch.randn(*shape)
+        with torch.no_grad():
+            expected = model(images)
+        for here, there in zip(expected, run_file(images), strict=True):
+            torch.testing.assert_close(torch.as_tensor(there), here, rtol=0, atol=1e-4)
+
+
+def check_meta(meta, size, count=4):
+    found = {name: json.loads(meta[name]) for name in ('strides', 'out_channels', *NORMALISATION)}
+    assert found == dict(strides=[4, 8, 16, 32][:count], out_channels=[16, 32, 48, 64][:count], **NORMALISATION)
+    assert meta['layout'] == 'NCHW' and meta['size'] == size and meta['epochs'] == '3'
+    assert json.loads(meta['backbone'])['img_size'] == [96, 96]
+
+
+def load_onnx(path):
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(path, providers=['CPUExecutionProvider'])
+    return session.get_modelmeta().custom_metadata_map, lambda images: session.run(None, {'images': images.numpy()})
+
+
+def load_program(path):
+    files = {'meta.json': ''}
+    return torch.export.load(path, extra_files=files).module(), json.loads(files['meta.json'])
+
+
+INDICES = pytest.mark.parametrize('indices', [(0, 1), pytest.param((0, 1, 2, 3), marks=pytest.mark.slow)])
+
+
+@INDICES
+def test_onnx_of_any_size(indices, tmp_path, monkeypatch, capfd):
+    model = of_a_detector(tmp_path / 'detector.pth')
+    args = 'export.py', 'detector.pth', 'out.onnx', '--dynamic', '--out-indices', *indices
+    if not GRAPHS:
+        error = refuse(monkeypatch, capfd, tmp_path, *args)
+        assert f'writing .onnx takes torch 2.6 or newer, and this is {torch.__version__}' in error
+        return
+    run(monkeypatch, tmp_path, *args)
+    assert 'as computed by the model, to ' in capfd.readouterr().out
+    meta, run_file = load_onnx(tmp_path / 'out.onnx')
+    check_meta(meta, 'dynamic', len(indices))
+    sizes = [(2, 3, 64, 160), (1, 3, 100, 131), (3, 3, 32, 32), (1, 3, 224, 31)]
+    check_maps(lambda images: model(images)[: len(indices)], run_file, sizes)
+    assert not list(tmp_path.glob('.*'))
+
+
+@INDICES
+def test_program_of_any_size(indices, tmp_path, monkeypatch):
+    """From an exported file; it wants whole units."""
+    if not GRAPHS:
+        return  # see above
+    model = of_a_detector(tmp_path / 'detector.pth')
+    run(monkeypatch, tmp_path, 'export.py', 'detector.pth', 'out.pth')
+    run(monkeypatch, tmp_path, 'export.py', 'out.pth', 'out.pt2', '--dynamic', '--out-indices', *indices)
+    program, meta = load_program(tmp_path / 'out.pt2')
+    check_meta(meta, 'dynamic', len(indices))
+    sizes = [(2, 3, 64, 160), (1, 3, 96, 96), (3, 3, 224, 64)]
+    check_maps(lambda images: model(images)[: len(indices)], program, sizes)
+
+
+def test_graph_of_one_size_in_windows(tmp_path, monkeypatch):
+    if not GRAPHS:
+        return  # see above
+    model = of_a_detector(tmp_path / 'detector.pth', attn_window=2)
+    run(monkeypatch, tmp_path, 'export.py', 'detector.pth', 'out.pt2', '--size', 96, 160, '--out-indices', 0, 2)
+    program, meta = load_program(tmp_path / 'out.pt2')
+    assert meta['strides'] == '[4, 16]' and meta['size'] == '[96, 160]'
+    check_maps(lambda images: model(images)[:3:2], program, [(1, 3, 96, 160), (4, 3, 96, 160)])
+
+
+def test_graph_that_differs_is_not_written(tmp_path, monkeypatch, capfd):
+    if not GRAPHS:
+        return  # see above
+    of_a_detector(tmp_path / 'detector.pth')
+    monkeypatch.setattr('coma_mm.engine.graph.TOLERANCE', -1.0)
+    error = refuse(monkeypatch, capfd, tmp_path, 'export.py', 'detector.pth', 'out.pt2', '--size', 64, 64)
+    assert 'out.pt2 would differ from the model by' in error
+    assert [path.name for path in tmp_path.iterdir()] == ['detector.pth']
+
+
+def test_hub_folder(checkpoint, tmp_path, monkeypatch, capfd):
+    from huggingface_hub import ModelCard
+
+    run(monkeypatch, tmp_path, 'export.py', checkpoint, '--hub-dir', 'hub', '--license', 'cc-by-nc-4.0')
+    assert {path.name for path in (tmp_path / 'hub').iterdir()} == {'README.md', 'config.json', 'model.safetensors'}
+    card = ModelCard.load(tmp_path / 'hub' / 'README.md')
+    assert card.data.license == 'cc-by-nc-4.0' and card.data.library_name == 'coma_mm' and 'dyvit' in card.data.tags
+    assert 'less [123.675, 116.28, 103.53], over [58.395, 57.12, 57.375]' in card.text and 'timm' not in card.text
+    config = json.loads((tmp_path / 'hub' / 'config.json').read_text())
+    backbone = config['backbone']
+    assert backbone.pop('type') == 'coma_mm.DyViT' and config['channel_order'] == 'RGB'
+    DyViT(**backbone).load_state_dict(read_checkpoint(tmp_path / 'hub')['state_dict'])
+    run(monkeypatch, tmp_path, 'export.py', 'hub', 'again.pth')  # a folder of the hub is a checkpoint
+    assert torch.load(tmp_path / 'again.pth', weights_only=True)['meta']['epochs'] == '2'
+
+
+def test_hub_folder_of_a_named_architecture_is_one_of_timm(tmp_path, monkeypatch):
+    import timm
+
+    import coma_mm
+    import coma_mm.timm
+
+    torch.manual_seed(0)
+    model = coma_mm.dyvit_pico(patch_size=2, windows=(4, 2, None, None), in_channels=4, img_size=64).eval()
+    settings = dict(type='DyViT', arch='pico', patch_size=2, windows=(4, 2, None, None), in_channels=4, img_size=64)
+    meta = dict(backbone=json.dumps(settings), scope='coma_mm')
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / 'some.pth')
+    run(monkeypatch, tmp_path, 'export.py', 'some.pth', '--hub-dir', 'hub')
+    assert "timm.create_model('hf-hub:USER/NAME'" in (tmp_path / 'hub' / 'README.md').read_text()
+    images = torch.randn(1, 4, 64, 64)
+    with torch.no_grad():
+        (expected,) = model(images)
+        assert torch.equal(coma_mm.load_backbone(tmp_path / 'hub')(images)[0], expected)
+        (found,) = timm.create_model(
+            f'local-dir:{tmp_path}/hub', pretrained=True, features_only=True, out_indices=(3,)
+        )(images)
+        assert torch.equal(found, expected)

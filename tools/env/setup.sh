@@ -159,6 +159,7 @@ fi
 # What is installed from, and recorded: the lists that both stacks share, and the stack's own.
 packages=(tools/env/pretrain.txt "$lists/torch.txt")
 packages_test=(tools/env/test.txt "$lists/build.txt")
+[[ ! -e $lists/test.txt ]] || packages_test+=("$lists/test.txt")
 
 install_lists() { install "${@/#/--requirement=}"; }
 

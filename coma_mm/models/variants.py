@@ -1,0 +1,83 @@
+"""DyViT by name, and from a file that says which one it holds: backbones without a config."""
+
+from pathlib import Path
+
+from .dyvit import ARCHITECTURES, DyViT
+from .pretrained import NO_SETTINGS, get_state_dict, no_larger_than, read_checkpoint, read_settings
+from .pretrained import load_backbone as load_into
+
+
+def list_archs() -> list[str]:
+    """Return the architectures that ``DyViT(arch)`` knows by name, the smallest first."""
+    return list(ARCHITECTURES)
+
+
+def load_backbone(path: str | Path, **options) -> DyViT:
+    """Build the DyViT that a file holds, with the settings that the file carries, and load its weights.
+
+    Args:
+        path: A checkpoint of a run of our tools, a file of ``tools/export.py``, a folder of its ``--hub-dir``, or
+            ``hf://user/repository``: whatever :func:`.pretrained.read_checkpoint` reads. No code in it is run.
+        **options: Arguments of :class:`.DyViT` in place of those in the file: ``out_indices``, ``attn_window``, ...
+
+    Returns:
+        The backbone in eval mode, all of its weights loaded.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, does not say which DyViT it holds, or holds something else.
+    """
+    checkpoint = read_checkpoint(path)
+    settings = read_settings(checkpoint)
+    if settings is None:
+        raise ValueError(
+            f'{path} does not say which backbone it holds; build it yourself and use '
+            'coma_mm.models.load_backbone(backbone, read_checkpoint(path), path)'
+        )
+    kind = str(settings.get('type'))
+    if kind.rpartition('.')[2] != 'DyViT':
+        raise ValueError(f'{path} holds a {kind}, not a DyViT')
+    arguments = {name: value for name, value in settings.items() if name not in NO_SETTINGS} | options
+    try:
+        with no_larger_than(get_state_dict(checkpoint)):
+            backbone = DyViT(**arguments)
+    except Exception as error:  # what stands in a file can be wrong in any way
+        raise ValueError(
+            f'{path} and the options given name settings that DyViT does not take ({error}); was it written by '
+            'another version of coma_mm?'
+        ) from None
+    load_into(backbone, checkpoint, str(path))
+    return backbone.eval()
+
+
+def dyvit_pico(**options) -> DyViT:
+    """Build DyViT-P; ``options`` are those of :class:`.DyViT`."""
+    return _build('pico', options)
+
+
+def dyvit_tiny(**options) -> DyViT:
+    """Build DyViT-T; ``options`` are those of :class:`.DyViT`."""
+    return _build('tiny', options)
+
+
+def dyvit_small(**options) -> DyViT:
+    """Build DyViT-S; ``options`` are those of :class:`.DyViT`."""
+    return _build('small', options)
+
+
+def dyvit_base(**options) -> DyViT:
+    """Build DyViT-B; ``options`` are those of :class:`.DyViT`."""
+    return _build('base', options)
+
+
+def dyvit_large(**options) -> DyViT:
+    """Build DyViT-L; ``options`` are those of :class:`.DyViT`."""
+    return _build('large', options)
+
+
+def _build(arch: str, options: dict) -> DyViT:
+    """Build, and load what ``pretrained`` or ``init_cfg`` names: no runner comes to call ``init_weights()``."""
+    backbone = DyViT(arch, **options)
+    if backbone.init_cfg:
+        backbone.init_weights()
+    return backbone

@@ -1,0 +1,64 @@
+"""Configs of classes in place of names do all that others do."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+import coma_mm
+from coma_mm.engine import AutocastOptimWrapper
+from coma_mm.engine.running import build_runner, enable_mixed_precision, prepare
+
+CONFIG = str(Path(__file__).with_name('class_coma.py'))
+SHARDED = {'strategy.type': 'coma_mm.FSDPStrategy', 'runner_type': 'FlexibleRunner'}
+
+
+def read(work_dir, launcher='none', **options):
+    return prepare(
+        Namespace(config=CONFIG, work_dir=str(work_dir), launcher=launcher, local_rank=0, cfg_options=options)
+    )
+
+
+def test_training_in_mixed_precision(tmp_path):
+    cfg = read(tmp_path / 'work')
+    assert cfg.optim_wrapper.type is AutocastOptimWrapper
+    enable_mixed_precision(cfg)
+    assert cfg.optim_wrapper.cpu
+    cfg.experiment_name = 'classes'
+    runner = build_runner(cfg)
+    runner.train()
+    assert (tmp_path / 'work' / 'reconstruction.png').is_file()
+    # Its checkpoint says what it is of, as those of other configs do.
+    backbone = coma_mm.load_backbone(tmp_path / 'work' / 'epoch_1.pth')
+    assert backbone.settings == runner.model.backbone.settings
+    assert torch.equal(backbone.stem.weight, runner.model.backbone.stem.weight)
+
+
+def test_sharding(tmp_path, monkeypatch):
+    if torch.__version__ < '2.2':
+        with pytest.raises(SystemExit, match='has FSDP for GPUs only'):
+            read(tmp_path, 'pytorch', **SHARDED)
+        return
+    with pytest.raises(SystemExit, match='error: ReconstructionHook needs the whole model in one process'):
+        read(tmp_path, 'pytorch', **SHARDED)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1)
+    try:
+        cfg = read(tmp_path / 'work', 'pytorch', **SHARDED, custom_hooks=[])
+        cfg.experiment_name = 'sharded classes'
+        build_runner(cfg).train()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert coma_mm.load_backbone(tmp_path / 'work' / 'epoch_1.pth').img_size == (48, 48)
+
+
+def test_what_reads_configs_knows_classes(tmp_path):
+    cfg = Config.fromfile(CONFIG)
+    cfg.train_dataloader.dataset.pipeline[1].input_size = 64
+    cfg.dump(tmp_path / 'config.py')  # with dotted names
+    for config in (cfg, Config.fromfile(tmp_path / 'config.py')):
+        config.work_dir = str(tmp_path)
+        with pytest.raises(ValueError, match='pre-training has images of one size'):
+            build_runner(config)

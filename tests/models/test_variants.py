@@ -1,0 +1,157 @@
+"""Backbones by name and from files that say what they hold: a few lines, no config."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import coma_mm
+from coma_mm.models import ARCHITECTURES, DyViT
+
+WINDOWS = ([[2, 8]], [[4]], None, None)
+
+
+def save(path, state=None, **settings):
+    torch.manual_seed(0)
+    model = DyViT(**settings)
+    meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT', compile=True, **settings)))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return model.eval()
+
+
+def test_names():
+    assert coma_mm.list_archs() == ['pico', 'tiny', 'small', 'base', 'large']
+    assert 'load_backbone' in dir(coma_mm) and coma_mm.DyViT is DyViT
+    with torch.device('meta'):
+        for arch in coma_mm.list_archs():
+            model = getattr(coma_mm, f'dyvit_{arch}')(out_indices=(0, 3), in_channels=1)
+            assert model.settings['arch'] == ARCHITECTURES[arch] and len(model.out_channels) == 2
+
+
+def test_a_named_one_takes_weights(tmp_path):
+    model = save(tmp_path / 'some.pth', arch='pico')
+    assert torch.equal(coma_mm.dyvit_pico(pretrained=str(tmp_path / 'some.pth')).stem.weight, model.stem.weight)
+
+
+def test_settings_come_from_the_file(tmp_path):
+    model = save(tmp_path / 'some.pth', arch='pico', patch_size=2, windows=WINDOWS, img_size=64, in_channels=4)
+    images = torch.randn(2, 4, 64, 80)
+    with torch.no_grad():
+        loaded = coma_mm.load_backbone(tmp_path / 'some.pth')
+        assert not loaded.training and torch.equal(loaded(images)[0], model(images)[0])
+        assert loaded.settings == model.settings
+        maps = coma_mm.load_backbone(tmp_path / 'some.pth', out_indices=(1, 3))(images)
+        assert [image_map.shape[1] for image_map in maps] == [64, 256] and torch.equal(maps[1], model(images)[0])
+
+
+@pytest.mark.parametrize(
+    ('meta', 'options', 'error'),
+    [
+        ({}, {}, 'does not say which backbone it holds; build it yourself'),
+        (dict(backbone='{"type": "mmpretrain.ResNet", "depth": 18}'), {}, 'holds a mmpretrain.ResNet, not a DyViT'),
+        (dict(backbone='{"type": "os.system", "command": "mkdir ran"}'), {}, 'holds a os.system, not a DyViT'),
+        (dict(backbone='{"type": "DyViT", "arch": "pico", "patch": 3}'), {}, 'does not take .*patch.*another version'),
+        (dict(backbone='{"type": "DyViT", "arch": "pico"}'), dict(size=3), 'does not take .*size'),
+        (
+            dict(backbone='{"type": "DyViT", "arch": "pico"}'),
+            dict(patch_size=2),
+            'does not fit the model',
+        ),
+    ],
+)
+def test_what_cannot_be_built(tmp_path, meta, options, error):
+    torch.save(dict(state_dict=DyViT('pico').state_dict(), meta=meta), tmp_path / 'some.pth')
+    with pytest.raises(ValueError, match=error):
+        coma_mm.load_backbone(tmp_path / 'some.pth', **options)
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint'):
+        coma_mm.load_backbone(tmp_path / 'none.pth')
+
+
+HUB = """
+import os, sys
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+content, asked = Path('hub/model.safetensors').read_bytes(), []
+
+
+class Hub(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        asked.append(self.path)
+        found = self.path == '/user/name/resolve/main/model.safetensors'
+        self.send_response(200 if found else 404)
+        if found:
+            self.send_header('ETag', '"' + 64 * 'a' + '"')
+            self.send_header('X-Repo-Commit', 40 * 'b')
+            self.send_header('Content-Length', str(len(content)))
+        else:
+            self.send_header('X-Error-Code', 'RepoNotFound')
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        if self.path.startswith('/user/name/'):
+            self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+import coma_mm.models  # before the address is known, as if something else had imported huggingface_hub
+import huggingface_hub
+
+server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+Thread(target=server.serve_forever, daemon=True).start()
+os.environ['HF_ENDPOINT'] = f'http://127.0.0.1:{server.server_port}'
+import coma_mm
+
+model = coma_mm.load_backbone('hf://user/name')
+print('sum', float(model.stem.weight.double().sum()))
+
+
+def say(path):
+    try:
+        coma_mm.load_backbone(path)
+    except (FileNotFoundError, ValueError) as error:
+        print(type(error).__name__, str(error).count(chr(10)), error)
+
+
+say('hf://user/other')
+say('hf://user/name@v2')
+server.shutdown()
+server.server_close()
+before = len(asked)
+print('kept', coma_mm.load_backbone('hf://user/name').patch_size)
+huggingface_hub.constants.HF_HUB_OFFLINE = True  # or it tries again for half a minute
+say('hf://user/new')
+assert len(asked) == before > 0
+sys.modules['huggingface_hub'] = None
+say('hf://user/name')
+print('local', coma_mm.load_backbone('hf://hub').patch_size, coma_mm.load_backbone('hub').patch_size)
+"""
+
+
+def test_hub(tmp_path):
+    """A real server on this machine plays the hub's part, for huggingface_hub as it is."""
+    from safetensors.torch import save_file
+
+    model = save(tmp_path / 'some.pth', arch='pico', patch_size=2)
+    (tmp_path / 'hub').mkdir()
+    meta = dict(backbone=json.dumps(dict(type='DyViT', arch='pico', patch_size=2)))
+    save_file(model.state_dict(), tmp_path / 'hub' / 'model.safetensors', meta)
+    env = {name: value for name, value in os.environ.items() if not name.lower().endswith('_proxy')}
+    env |= dict(HF_HOME=str(tmp_path / 'home'), HF_HUB_DISABLE_XET='1', HF_HUB_DISABLE_PROGRESS_BARS='1')
+    done = subprocess.run([sys.executable, '-c', HUB], cwd=tmp_path, env=env, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr[-2000:]
+    total = float(model.stem.weight.detach().double().sum())
+    said = [line for line in lines if line.startswith(('sum', 'kept', 'local', 'FileNotFound', 'ValueError'))]
+    assert said[0] == f'sum {total}' and said[3] == 'kept 2' and said[6] == 'local 2 2'
+    for line, name in ((said[1], 'user/other'), (said[2], 'user/name@v2'), (said[4], 'user/new')):
+        assert line.startswith(f'FileNotFoundError 0 there is no checkpoint hf://{name} with a file model.safetensors')
+    assert said[5] == 'ValueError 0 reading hf://user/name takes huggingface_hub: pip install huggingface_hub'
