@@ -10,9 +10,10 @@ _LAZY = {
     'CoMA': 'coma_mm.models',
     'DyViT': 'coma_mm.models',
     'MaskedViT': 'coma_mm.models.vit',
+    'pretrain': 'coma_mm.pretraining',
 }
 
-__all__ = ['CoMA', 'DyViT', 'MaskedViT', '__version__']
+__all__ = ['CoMA', 'DyViT', 'MaskedViT', '__version__', 'pretrain']
 
 
 def __getattr__(name: str):

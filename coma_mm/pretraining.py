@@ -1,4 +1,4 @@
-"""``coma_mm.pretrain``: from a folder of images to weights, with all settings following from the data and the machine."""
+"""``coma_mm.pretrain``: from a folder of images to weights; all settings follow from the data and the machine."""
 
 import io
 import logging
@@ -19,6 +19,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
 from .benchmarks.timing import forget_peak, peak_so_far
+from .cli.export import main as export
 from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
 from .engine.hooks.progress import duration
@@ -75,6 +76,7 @@ def pretrain(
     with TemporaryDirectory() as folder:
         config = out / 'config.py'
         if not resume:
+            find_results_to_replace(Config(dict(work_dir=str(out))), overwrite)  # before anything takes time
             plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed)
             config = Path(folder, 'config.py')
             plan.dump(config)
@@ -190,15 +192,13 @@ def build_quietly(cfg: Config) -> Runner:
 
 def hand_over(out: Path) -> Path:
     """Write what others take from a finished run: ``last.pth`` and ``backbone.safetensors``."""
-    from .cli.export import export_backbone
-
-    last = newest_whole_checkpoint(out)
+    last, backbone = newest_whole_checkpoint(out), out / 'backbone.safetensors'
     with whole_file(out / 'last.pth') as unfinished:
         try:
             os.link(last, unfinished)
         except OSError:  # a file system without links
             copyfile(last, unfinished)
-    backbone = out / 'backbone.safetensors'
-    export_backbone(last, backbone)
-    print(f'{short_path(out)}: {", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))}')
+    export([str(last), str(backbone), '--prefix', 'backbone.'])
+    files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
+    print(f'{short_path(out)} has {", ".join(files)}')
     return backbone

@@ -12,8 +12,8 @@ from mmengine.config import Config
 
 from .files import shipped
 
-# Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured but for pico, whose rate
-# is that of docs/evidence.md; base and large are MAE's.
+# Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured, but for pico's rate,
+# which is that of docs/evidence.md; those of base and large are MAE's.
 VARIANTS = {
     'pico': (dict(dim=128, depth=2, num_heads=4), 2e-3),
     'tiny': (dict(dim=256, depth=4, num_heads=8), 6e-4),

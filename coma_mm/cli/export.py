@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from argparse import Namespace
+from collections.abc import Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -33,8 +34,8 @@ LAYERS = (
 TRUST = 'if you trust its config, give it with --config CONFIG'
 
 
-def parse_args() -> Namespace:
-    """Parse the options."""
+def parse_args(arguments: Sequence[str] | None = None) -> Namespace:
+    """Parse the options, those of the command line if there are no others."""
     parser = ArgumentParser(
         description=__doc__,
         epilog='The file is loaded by init_cfg=dict(type="coma_mm.Pretrained", checkpoint=OUT), or in plain PyTorch by '
@@ -44,7 +45,7 @@ def parse_args() -> Namespace:
     parser.add_argument('out', type=output_file, help='a name that ends in .pth or .safetensors')
     parser.add_argument('--config', help='if the checkpoint does not tell its backbone: the config that does')
     parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not args.out.endswith(('.pth', '.safetensors')):
         parser.error(f'give a name that ends in .pth or .safetensors, not {args.out}')
     return args
@@ -149,9 +150,9 @@ def write_safetensors(path: Path, weights: dict[str, torch.Tensor], meta: dict[s
     path.write_bytes(save(weights, metadata=meta))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Export."""
-    args = parse_args()
+    args = parse_args(arguments)
     checkpoint = read_checkpoint(args.checkpoint)
     arguments, scope, config_hash = find_backbone(checkpoint, args.config)
     arguments = without_weights(arguments)

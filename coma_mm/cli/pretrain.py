@@ -1,14 +1,15 @@
 """Pre-train a DyViT on your own images, without labels: a folder in, weights, a picture and a report out."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from ..version import __version__
+from .parser import ArgumentParser
 
 
 def parse_args() -> Namespace:
     """Parse the options; imports nothing that takes time."""
     parser = ArgumentParser(prog='coma-mm pretrain', description=__doc__)
-    parser.add_argument('data', nargs='*', help='folders of images, or .txt files of their paths (with --resume: none)')
+    parser.add_argument('data', nargs='*', help='folders of images')
     parser.add_argument('--out', required=True, help="the run's folder")
     parser.add_argument('--arch', default='tiny', help='pico, tiny, small, base or large (%(default)s)')
     length = parser.add_mutually_exclusive_group()

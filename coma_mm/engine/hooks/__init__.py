@@ -1,11 +1,13 @@
 """Hooks of mmengine's runner, one file for each concern."""
 
 from .checkpoints import BackboneSettingsHook, ExactCheckpointHook, WholeCheckpointHook
+from .config import ConfigHook
 from .data_time import DataTimeHook
 from .deferred_runtime_info import DeferredRuntimeInfoHook
 from .epoch_seed import EpochSeedHook
 from .finished import FinishedHook
 from .knn import KNNHook
+from .progress import ProgressHook
 from .reconstruction import ReconstructionHook
 from .schedule import ScheduleHook
 from .step_checkpoint import RunInterrupted, StepCheckpointHook
@@ -13,12 +15,14 @@ from .stop_on_nan import StopOnNaNHook
 
 __all__ = [
     'BackboneSettingsHook',
+    'ConfigHook',
     'DataTimeHook',
     'DeferredRuntimeInfoHook',
     'EpochSeedHook',
     'ExactCheckpointHook',
     'FinishedHook',
     'KNNHook',
+    'ProgressHook',
     'ReconstructionHook',
     'RunInterrupted',
     'ScheduleHook',
