@@ -18,6 +18,7 @@ _LAZY = {
     'dyvit_tiny': 'coma_mm.models.variants',
     'list_archs': 'coma_mm.models.variants',
     'load_backbone': 'coma_mm.models.variants',
+    'pretrain': 'coma_mm.pretraining',
 }
 
 __all__ = ['__version__', *_LAZY]

@@ -62,17 +62,26 @@ def measure_peaks(args: Namespace) -> tuple[float, float]:
 def peak_bytes(make_call: Callable[[], Callable[[], None]], args: Namespace) -> int:
     """Return what two calls add to the memory of a fresh process, at most: weights, optimizer, activations."""
     init_default_scope('mmpretrain')
-    if not is_cuda(args):
-        Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
-    before = 0 if is_cuda(args) else resident_peak()
+    before = forget_peak(is_cuda(args))
     call = make_call()
     call()
     call()
-    return torch.cuda.max_memory_allocated() if is_cuda(args) else resident_peak() - before
+    return peak_so_far(is_cuda(args)) - before
 
 
-def resident_peak() -> int:
-    """Return the most bytes of memory that this process has had since Linux was told to forget."""
+def forget_peak(on_gpu: bool) -> int:
+    """Start to watch the memory of the GPU, or of this process, anew; return the bytes that are in use."""
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
+    return peak_so_far(on_gpu)
+
+
+def peak_so_far(on_gpu: bool) -> int:
+    """Return the most bytes in use since :func:`forget_peak`."""
+    if on_gpu:
+        return torch.cuda.max_memory_allocated()
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
 

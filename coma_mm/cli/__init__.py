@@ -1,10 +1,42 @@
-"""The commands, one module each; ``tools/*.py`` start them."""
+"""The commands, one module each; ``coma-mm COMMAND`` and ``tools/*.py`` start them."""
 
+import sys
 from importlib import import_module
 
 from ..environment import prepare_cpu
 
 TIMED = ('benchmark', 'check_gpu')  # commands that set up what they time by themselves
+COMMANDS = {
+    'pretrain': 'pre-train a DyViT on a folder of images',
+    'train': 'train any config of mmpretrain, mmdet or mmseg',
+    'test': 'evaluate a checkpoint',
+    'visualize': 'draw what a pre-trained model makes of images',
+    'embed': 'write the features of images',
+    'export': "write a checkpoint's backbone for use elsewhere",
+    'flops': 'count parameters and operations',
+    'benchmark': 'time it against what else there is',
+    'shards': 'pack a folder of images into tar files',
+    'study': 'answer a question by a grid of small runs',
+}
+
+
+def main() -> None:
+    """Run ``coma-mm COMMAND``."""
+    command = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if command in COMMANDS:
+        sys.argv = [f'coma-mm {command}', *sys.argv[2:]]  # what the command's own help calls it
+        run(command)
+        return
+    usage = 'usage: coma-mm COMMAND ...; coma-mm COMMAND --help tells more\n\n' + '\n'.join(
+        f'  {name:<10} {what}' for name, what in COMMANDS.items()
+    )
+    if command in ('-h', '--help'):
+        print(usage)
+        return
+    from .errors import finish
+    from .parser import UsageError
+
+    finish(UsageError(f'{usage}\n\nerror: there is no command {command!r}'), 'coma-mm')
 
 
 def run(command: str) -> None:

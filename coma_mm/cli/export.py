@@ -5,6 +5,7 @@ import json
 import os
 import re
 from argparse import Namespace
+from collections.abc import Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -39,8 +40,8 @@ LAYERS = (
 TRUST = 'if you trust its config, give it with --config CONFIG'
 
 
-def parse_args() -> Namespace:
-    """Parse the options."""
+def parse_args(argv: Sequence[str] | None = None) -> Namespace:
+    """Parse the options, those of the command line if there are no others."""
     parser = ArgumentParser(
         description=__doc__,
         epilog='.pth and .safetensors are loaded by init_cfg=dict(type="coma_mm.Pretrained", checkpoint=OUT), by '
@@ -78,7 +79,7 @@ def parse_args() -> Namespace:
         metavar='ID',
         help="of the weights, in the hub's terms: apache-2.0, ... (unknown)",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not args.out and not args.hub_dir:
         parser.error('say what to write: OUT, --hub-dir DIR or both')
     if args.out and args.out.endswith(('.pt', '.ts', '.torchscript')):
@@ -211,9 +212,9 @@ def write_safetensors(path: Path, weights: dict[str, torch.Tensor], meta: dict[s
     path.write_bytes(save(weights, metadata=meta))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Export."""
-    args = parse_args()
+    args = parse_args(argv)
     checkpoint = read_checkpoint(args.checkpoint)
     arguments, scope, config_hash = find_backbone(checkpoint, args.config)
     arguments = without_weights(arguments)

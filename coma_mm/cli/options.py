@@ -1,39 +1,16 @@
 """Options that several commands have."""
 
-import argparse
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from mmengine.config import DictAction
 
 from ..files import require_writable
 from ..models.pretrained import HUB_FILE
-from .errors import TRACEBACK, UsageError
-
-
-class ArgumentParser(argparse.ArgumentParser):
-    """The standard library's, with the option that all commands have."""
-
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.add_argument(
-            TRACEBACK,
-            action='store_true',
-            default=argparse.SUPPRESS,  # it is no setting of what is done
-            help='show where an error comes from, above the line that says what it is',
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what ends a command with its usage and the reason.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(f'{self.format_usage()}error: {message}')
+from .parser import ArgumentParser
 
 
 class Overrides(DictAction):
@@ -65,7 +42,7 @@ def _is_readable(value: str) -> bool:
     return opened is None or value.strip().endswith(opened) or ',' in value
 
 
-def add_overrides(parser: argparse.ArgumentParser, **kwargs) -> None:
+def add_overrides(parser: ArgumentParser, **kwargs) -> None:
     """Add ``--cfg-options``."""
     kwargs.setdefault('help', 'override settings')
     parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', **kwargs)

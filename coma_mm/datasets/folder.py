@@ -31,8 +31,9 @@ class ImageFolder(BaseDataset):
     stops the run.
 
     Args:
-        data_root (str): The folder.
-        data_prefix (str): Sub-folder of ``data_root`` to read, e.g. ``train``. Defaults to '', all of it.
+        data_root (str | Sequence[str]): The folder, or several; or a ``.txt`` file with the path of an image in each
+            line, relative to the file's folder.
+        data_prefix (str): Sub-folder of each folder to read, e.g. ``train``. Defaults to '', all of it.
         extensions (Sequence[str]): What file names end in, in upper or lower case. Defaults to jpg, jpeg, png, webp,
             bmp, tif and tiff.
         max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
@@ -45,7 +46,7 @@ class ImageFolder(BaseDataset):
 
     def __init__(
         self,
-        data_root: str,
+        data_root: str | Sequence[str],
         data_prefix: str = '',
         extensions: Sequence[str] = EXTENSIONS,
         max_unreadable: float = 0.05,
@@ -58,9 +59,10 @@ class ImageFolder(BaseDataset):
         self.max_unreadable = max_unreadable
         # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
         self.state: torch.Tensor | None = None
-        super().__init__(
-            data_root=os.path.expanduser(data_root or ''), data_prefix=dict(img_path=data_prefix), **kwargs
-        )
+        roots = [data_root] if isinstance(data_root, (str, os.PathLike)) else data_root or ['']
+        self.data_roots = [os.path.expanduser(root) for root in roots]
+        self.sub_folder = data_prefix
+        super().__init__(data_root=self.data_roots[0], data_prefix=dict(img_path=data_prefix), **kwargs)
 
     def full_init(self) -> None:
         """Search the folder, once."""
@@ -73,12 +75,18 @@ class ImageFolder(BaseDataset):
         return [dict(img_path=path) for path in self.find_files('images', self.extensions)]
 
     def find_files(self, what: str, extensions: Sequence[str]) -> list[str]:
-        """Return the paths of all files in the folder with one of these endings, called ``what`` in errors."""
-        folder = os.path.abspath(self.data_prefix['img_path'])
+        """Return the paths of all files in the folders with one of these endings, called ``what`` in errors."""
+        paths = [path for root in self.data_roots for path in self._find_in(root, what, extensions)]
+        return list(dict.fromkeys(paths))  # once, also where one folder lies in another
+
+    def _find_in(self, root: str, what: str, extensions: Sequence[str]) -> list[str]:
+        if root.endswith('.txt') and os.path.isfile(root):
+            return read_list(root)
+        folder = os.path.abspath(os.path.join(root, self.sub_folder))
         remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
-        if folder != os.path.abspath(self.data_root):
+        if folder != os.path.abspath(root):
             remedy += " train_dataloader.dataset.data_prefix=SUBFOLDER (or '')"
-        if not self.data_root:
+        if not root:
             raise FileNotFoundError(f'no folder of {what} is given: {remedy}')
         if not os.path.isdir(folder):
             raise FileNotFoundError(f'there is no folder {folder}: put the {what} there, or {remedy}')
@@ -168,6 +176,25 @@ def _kind(entry: os.DirEntry) -> str:
 def _log(message: str) -> None:
     """Log as an error, because all ranks but the first print nothing less."""
     print_log(message, logger='current', level=logging.ERROR)
+
+
+def read_list(path: str) -> list[str]:
+    """Return the paths that a text file has, one in a line, relative to its folder; empty lines are left out.
+
+    Raises:
+        FileNotFoundError: If the first of them is not there, or there is none.
+        ValueError: If it is no text.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            lines = [line.strip() for line in file]
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no text with the path of an image in each line: {error}') from None
+    paths = [os.path.join(os.path.dirname(os.path.abspath(path)), line) for line in lines if line]
+    if not paths or not os.path.exists(paths[0]):
+        missing = f'names {paths[0]} first, which is not there' if paths else 'names no image'
+        raise FileNotFoundError(f'{path} {missing}: write the path of an image in each line, relative to its folder')
+    return paths
 
 
 def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@ from .checks import CheckClassesHook, CheckDataHook
 from .failures import SpareRunHook
 from .hooks import (
     BackboneSettingsHook,
+    ConfigHook,
     DataTimeHook,
     DeferredRuntimeInfoHook,
     EpochSeedHook,
@@ -10,6 +11,7 @@ from .hooks import (
     FeaturesHook,
     FinishedHook,
     KNNHook,
+    ProgressHook,
     QualityHook,
     ReconstructionHook,
     ReportHook,
@@ -29,6 +31,7 @@ __all__ = [
     'BackboneSettingsHook',
     'CheckClassesHook',
     'CheckDataHook',
+    'ConfigHook',
     'DataTimeHook',
     'DeferredRuntimeInfoHook',
     'EpochLoop',
@@ -40,6 +43,7 @@ __all__ = [
     'KNNHook',
     'KNNLoop',
     'LayerDecayOptimWrapperConstructor',
+    'ProgressHook',
     'QualityHook',
     'ReconstructionHook',
     'ReplaceResultsHook',

@@ -6,7 +6,8 @@ import os
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 
@@ -115,11 +116,27 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     check_training(cfg)
     if cfg.get('load_from'):
         require_matching_checkpoint(cfg, None if cfg.get('resume') else cfg.get('load_partial', False))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if all(hook['type'] != 'coma_mm.ConfigHook' for hook in cfg.get('custom_hooks') or []):
+        _add_hook(cfg, 'coma_mm.ConfigHook')
+    with _without_config_files():
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
         check_channels(unwrap(runner.model))
     _count_accumulated(runner)
     return runner
+
+
+@contextmanager
+def _without_config_files() -> Iterator[None]:
+    """Keep runners from writing their config while they are built; ``coma_mm.ConfigHook`` does so later."""
+    before = {kind: kind.dump_config for kind in (Runner, FlexibleRunner)}
+    try:
+        for kind in before:
+            kind.dump_config = lambda runner: None
+        yield
+    finally:
+        for kind, method in before.items():
+            kind.dump_config = method
 
 
 def leave_distributed(status: int = 0) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -18,7 +17,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 
-from ..benchmarks.timing import resident_peak
+from ..benchmarks.timing import forget_peak, peak_so_far
 from ..datasets import ComplementaryMask
 from ..datasets.seeding import fixed_seed
 from ..engine.flops import count_flops
@@ -248,13 +247,11 @@ def peak_bytes(cell: Cell, batch: int) -> int:
     cfg = read_config(cell.config, cell.options, cell.work_dir / 'unused', cell.seed)
     init_default_scope(cfg.default_scope)
     on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
-    before = 0 if on_gpu else resident_peak()
+    before = forget_peak(on_gpu)
     _, step = make_step(cfg, batch)
     step()
     step()
-    return torch.cuda.max_memory_allocated() if on_gpu else resident_peak() - before
+    return peak_so_far(on_gpu) - before
 
 
 def benchmark(cell: Cell, suite: str, arguments: list[str], models: dict | None = None) -> dict:

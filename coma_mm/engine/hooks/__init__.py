@@ -1,12 +1,14 @@
 """Hooks of mmengine's runner, one file for each concern."""
 
 from .checkpoints import BackboneSettingsHook, ExactCheckpointHook, WholeCheckpointHook
+from .config import ConfigHook
 from .data_time import DataTimeHook
 from .deferred_runtime_info import DeferredRuntimeInfoHook
 from .epoch_seed import EpochSeedHook
 from .features import FeaturesHook
 from .finished import FinishedHook
 from .knn import KNNHook
+from .progress import ProgressHook
 from .quality import QualityHook
 from .reconstruction import ReconstructionHook
 from .report import ReportHook
@@ -16,6 +18,7 @@ from .stop_on_nan import StopOnNaNHook
 
 __all__ = [
     'BackboneSettingsHook',
+    'ConfigHook',
     'DataTimeHook',
     'DeferredRuntimeInfoHook',
     'EpochSeedHook',
@@ -23,6 +26,7 @@ __all__ = [
     'FeaturesHook',
     'FinishedHook',
     'KNNHook',
+    'ProgressHook',
     'QualityHook',
     'ReconstructionHook',
     'ReportHook',

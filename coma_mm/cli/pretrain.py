@@ -1,0 +1,42 @@
+"""Pre-train a DyViT on your own images, without labels: a folder in, weights, a picture and a report out."""
+
+from argparse import Namespace
+
+from ..version import __version__
+from .parser import ArgumentParser
+
+
+def parse_args() -> Namespace:
+    """Parse the options; imports nothing that takes time."""
+    parser = ArgumentParser(prog='coma-mm pretrain', description=__doc__)
+    parser.add_argument('data', nargs='*', help='folders of images')
+    parser.add_argument('--out', required=True, help="the run's folder")
+    parser.add_argument('--arch', default='tiny', help='pico, tiny, small, base or large (%(default)s)')
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument('--epochs', type=float, help='passes over the images (100)')
+    length.add_argument('--steps', type=int, help='steps of the optimiser')
+    length.add_argument('--minutes', type=float, help='about so long, by the time that the first steps take')
+    parser.add_argument('--size', type=int, default=224, help='side of the crops in pixels (%(default)s)')
+    parser.add_argument('--batch-size', type=int, help='images of a step (from the memory there is)')
+    parser.add_argument('--workers', type=int, help='processes that load images (from the cores there are)')
+    parser.add_argument('--seed', type=int, default=0, help='of weights, crops and masks (%(default)s)')
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument('--resume', action='store_true', help='go on; all settings come from the run in --out')
+    again.add_argument('--overwrite', action='store_true', help='start anew in a folder that has a run in it')
+    args = parser.parse_args()
+    if not args.data and not args.resume:
+        parser.error('name a folder of images')
+    if args.data and args.resume:
+        parser.error('--resume takes all settings from the run in --out: leave the images out')
+    return args
+
+
+def main() -> None:
+    """Pre-train."""
+    args = parse_args()
+    what = f'going on in {args.out}' if args.resume else f'pre-training on {", ".join(args.data)}'
+    print(f'coma_mm {__version__}: {what}; loading PyTorch ...', flush=True)
+
+    from ..pretraining import pretrain
+
+    pretrain(**{**vars(args), 'data': args.data or None})

@@ -1,0 +1,100 @@
+"""How far a run is, on one line of the screen."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ...registry import HOOKS
+
+EVERY = 0.5  # seconds between two looks at the loss, which wait for the device
+LINES = 30.0  # seconds between two lines where there is no terminal
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Shows a bar with loss, rate, images per second, time spent waiting for data and time left (ours).
+
+    Where the output is no terminal it prints a line at least every 30 seconds. The loss is read twice a second at the
+    most, so the device is not held up by it.
+
+    Args:
+        batch_size: Images of a step, of all processes together.
+    """
+
+    priority = 'LOWEST'  # so that the wait for data begins when all other hooks have ended
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+
+    def before_train(self, runner) -> None:
+        """Start the bar where the run is."""
+        self.shown = is_main_process()
+        if not self.shown:
+            return
+        self.console = Console()
+        self.bar = Progress(
+            TextColumn('{task.description}'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn('steps'),
+            TimeElapsedColumn(),
+            TextColumn('left'),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task('starting', total=runner.max_iters, completed=runner.iter)
+        self.bar.start()
+        self.looked = self.printed = self.end = time.perf_counter()
+        self.started, self.first = self.looked, runner.iter
+        self.waited, self.done = 0.0, 0
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """The data is there."""
+        if self.shown:
+            self.waited += time.perf_counter() - self.end
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        """Show."""
+        if not self.shown:
+            return
+        self.done += 1
+        now = self.end = time.perf_counter()
+        if now - self.looked < EVERY and not self.is_last_train_iter(runner):
+            return
+        loss = torch.as_tensor(outputs['loss']).item()
+        now = self.end = time.perf_counter()  # the device has done all that it was told
+        passed = now - self.looked
+        rate = runner.optim_wrapper.get_lr()
+        rate = next(iter(rate.values()))[0]
+        rate = rate[0] if isinstance(rate, (list, tuple)) else rate
+        text = (
+            f'loss {loss:.4f}  rate {rate:.2e}  {self.done * self.batch_size / passed:.0f} images/s  '
+            f'data {self.waited / passed:.0%}'
+        )
+        self.bar.update(self.task, completed=runner.iter + 1, description=text)
+        if not self.console.is_terminal and (now - self.printed > LINES or self.is_last_train_iter(runner)):
+            left = (now - self.started) / (runner.iter + 1 - self.first) * (runner.max_iters - runner.iter - 1)
+            self.console.print(f'step {runner.iter + 1}/{runner.max_iters}  {text}  {duration(left)} left')
+            self.printed = now
+        self.looked, self.waited, self.done = now, 0.0, 0
+
+    def after_train(self, runner) -> None:
+        """Take the bar away."""
+        if self.shown:
+            self.bar.stop()
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people do: 40 s, 12 min, 3.5 h, 4.2 days."""
+    units: tuple[tuple[float, str, Callable], ...] = ((90, 's', round), (5400, 'min', lambda x: round(x / 60)))
+    for limit, unit, convert in units:
+        if seconds < limit:
+            return f'{convert(seconds)} {unit}'
+    hours = seconds / 3600
+    return f'{hours:.1f} h' if hours < 48 else f'{hours / 24:.1f} days'

@@ -1,0 +1,204 @@
+"""``coma_mm.pretrain``: from a folder of images to weights; all settings follow from the data and the machine."""
+
+import io
+import logging
+import math
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner
+
+from .benchmarks.timing import forget_peak, peak_so_far
+from .cli.export import main as export
+from .engine.checkpoint import newest_whole_checkpoint
+from .engine.common import short_path
+from .engine.hooks.progress import duration
+from .engine.running import build_runner, prepare, prepare_resuming
+from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from .files import whole_file
+from .recipe import make_config
+from .study.training import make_step
+
+EPOCHS = 100
+TRIED = 4  # images of the first of two steps that are timed before a run
+LARGEST = dict(cuda=1024, cpu=64)  # batches
+
+
+def pretrain(
+    data: str | Sequence[str] | None,
+    out: str,
+    arch: str = 'tiny',
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    size: int = 224,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Pre-train a DyViT by CoMA on images without labels.
+
+    Args:
+        data: Folders of images, sub-folders and all, or ``.txt`` files of their paths.
+        out: The run's folder. At the end it has ``backbone.safetensors``, ``last.pth``, ``config.py``,
+            ``reconstruction.png``, and the run's logs and newest checkpoints.
+        arch: ``pico``, ``tiny``, ``small``, ``base`` or ``large``.
+        epochs: Passes over the images; 100 if neither this, ``steps`` nor ``minutes`` is given.
+        steps: Steps of the optimiser, in place of ``epochs``.
+        minutes: About so long, in place of ``epochs``: as many steps as fit by the time that the first ones take.
+        size: Side of the crops in pixels.
+        batch_size: Images of a step; from the memory there is if ``None``.
+        workers: Processes that load images; from the cores there are if ``None``.
+        seed: Of weights, crops and masks.
+        resume: Go on with the run in ``out``; nothing else needs to be given again.
+        overwrite: Replace the results of an earlier run in ``out``.
+
+    Returns:
+        The file of the backbone's weights.
+
+    Raises:
+        FileNotFoundError: If there are no images, or no run to go on with.
+        ValueError: If a setting is impossible.
+    """
+    out = Path(out)
+    with TemporaryDirectory() as folder:
+        config = out / 'config.py'
+        if not resume:
+            find_results_to_replace(Config(dict(work_dir=str(out))), overwrite)  # before anything takes time
+            plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed)
+            config = Path(folder, 'config.py')
+            plan.dump(config)
+        elif not config.is_file():
+            raise FileNotFoundError(f'there is no run in {out} to go on with: it has no config.py')
+        text = config.read_text()
+        cfg = prepare(Namespace(config=str(config), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0))
+    if resume:
+        cfg.resume = True
+        prepare_resuming(cfg, required=True)
+    cfg.custom_hooks.append(dict(type='coma_mm.ProgressHook', batch_size=cfg.train_dataloader.batch_size))
+    cfg.custom_hooks.append(dict(type='coma_mm.ConfigHook', text=text))
+    results = find_results_to_replace(cfg, overwrite)
+    lock = lock_work_dir(out)  # noqa: F841 - for as long as this process lives
+    runner = build_quietly(cfg)
+    runner.register_hook(ReplaceResultsHook(results))
+    runner.train()
+    return hand_over(out)
+
+
+def plan_run(
+    data: str | Sequence[str],
+    out: Path,
+    arch: str,
+    epochs: float | None,
+    steps: int | None,
+    minutes: float | None,
+    size: int,
+    batch_size: int | None,
+    workers: int | None,
+    seed: int,
+) -> Config:
+    """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If a setting is impossible.
+    """
+    if sum(length is not None for length in (epochs, steps, minutes)) > 1:
+        raise ValueError('give one of epochs, steps and minutes')
+    for name, value in dict(epochs=epochs, steps=steps, minutes=minutes, batch_size=batch_size).items():
+        if value is not None and value <= 0:
+            raise ValueError(f'{name} must be positive, got {value}')
+    cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0)
+    init_default_scope(cfg.default_scope)
+    images = len(DATASETS.build(cfg.train_dataloader.dataset))
+    seconds, batch = try_out(cfg, images)
+    batch = batch_size or batch
+    per_epoch = max(1, images // batch)
+    if minutes is not None:
+        steps = max(1, int(60 * minutes / (seconds * batch)))
+    elif steps is None:
+        steps = max(1, round((epochs or EPOCHS) * per_epoch))
+    print(describe(arch, images, size, batch, steps, per_epoch, seconds * batch * steps), flush=True)
+    return make_config(data, str(out), arch, steps, size, batch, workers, seed)
+
+
+def try_out(cfg: Config, images: int) -> tuple[float, int]:
+    """Take steps with few images; return the seconds for each image, and a batch that fits the memory.
+
+    A batch is a power of two, at most as large as leaves eight of them in a pass over the images.
+    """
+    on_gpu = torch.cuda.is_available()
+    peaks, seconds = [], 0.0
+    for count in (TRIED, 2 * TRIED):
+        forget_peak(on_gpu)
+        _, step = make_step(cfg, count)
+        step()
+        start = time.perf_counter()
+        step()
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds = (time.perf_counter() - start) / count
+        peaks.append(peak_so_far(on_gpu))
+        del step
+    each = max(1, (peaks[1] - peaks[0]) / TRIED)
+    if on_gpu:
+        torch.cuda.empty_cache()
+        free = torch.cuda.mem_get_info()[0]
+    else:
+        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    most = min(0.7 * (free - peaks[0]) / each, images / 8, LARGEST['cuda' if on_gpu else 'cpu'])
+    return seconds, 2 ** max(0, int(math.log2(max(1, most))))
+
+
+def describe(arch: str, images: int, size: int, batch: int, steps: int, per_epoch: int, seconds: float) -> str:
+    """Return the paragraph that opens a run."""
+    if torch.cuda.is_available():
+        where = f'{torch.cuda.get_device_name()}, {"bf16" if torch.cuda.is_bf16_supported() else "fp16"}'
+    else:
+        where = f'the CPU ({torch.get_num_threads()} threads), fp32'
+    end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
+    text = (
+        f'{images} images found. DyViT-{arch} on crops of {size} px, {steps} steps of {batch} images '
+        f'({steps / per_epoch:.3g} passes), on {where}: about {duration(seconds)}, until {end}.'
+    )
+    if not torch.cuda.is_available() and seconds > 1800:
+        text += ' Faster: a GPU, a smaller --arch or --size, or --minutes for a shorter run.'
+    return text
+
+
+def build_quietly(cfg: Config) -> Runner:
+    """Build a runner whose configs, hooks and pipelines go to its log file, and only errors to the screen."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        runner = build_runner(cfg)
+    for handler in runner.logger.handlers:
+        if getattr(handler, 'stream', None) is said:
+            handler.setStream(sys.stdout)
+            handler.setLevel(logging.ERROR)
+    return runner
+
+
+def hand_over(out: Path) -> Path:
+    """Write what others take from a finished run: ``last.pth`` and ``backbone.safetensors``."""
+    last, backbone = newest_whole_checkpoint(out), out / 'backbone.safetensors'
+    with whole_file(out / 'last.pth') as unfinished:
+        try:
+            os.link(last, unfinished)
+        except OSError:  # a file system without links
+            copyfile(last, unfinished)
+    export([str(last), str(backbone), '--prefix', 'backbone.'])
+    files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
+    print(f'{short_path(out)} has {", ".join(files)}')
+    return backbone

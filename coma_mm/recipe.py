@@ -1,0 +1,116 @@
+"""From a folder and a length to a config: what else pre-training needs follows from these (ours).
+
+Nothing here trains. :func:`make_config` starts from ``configs/pretrain/coma_dyvit-b_folder.py``, so a recipe is an
+ordinary config, which ``tools/train.py`` takes as well.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+
+from mmengine.config import Config
+
+from .files import shipped
+
+# Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured, but for pico's rate,
+# which is that of docs/evidence.md; those of base and large are MAE's.
+VARIANTS = {
+    'pico': (dict(dim=128, depth=2, num_heads=4), 2e-3),
+    'tiny': (dict(dim=256, depth=4, num_heads=8), 6e-4),
+    'small': (dict(dim=384, depth=6, num_heads=12), 3e-4),
+    'base': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
+    'large': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
+}
+SIGHTS = 20  # pictures and checkpoints in a run, about
+WARM_UP = 0.1  # of the steps
+
+
+def patch_size_for(size: int) -> int:
+    """Return the patch size for square images of ``size`` px: 1, 2 or 4, so that there are 16 units or more.
+
+    Raises:
+        ValueError: If the side is no multiple of the unit, with the nearest that are.
+    """
+    patch = 4 if size >= 128 else 2 if size >= 64 else 1
+    unit = 8 * patch
+    if size % unit or size < 2 * unit:
+        near = sorted({max(2, size // unit) * unit, max(2, size // unit + 1) * unit})
+        raise ValueError(
+            f'images of {size} px do not divide into units of {unit} px: give size {" or ".join(map(str, near))}'
+        )
+    return patch
+
+
+def make_config(
+    data: str | Sequence[str],
+    out: str,
+    arch: str = 'tiny',
+    steps: int = 1000,
+    size: int = 224,
+    batch_size: int = 64,
+    workers: int | None = None,
+    seed: int = 0,
+) -> Config:
+    """Return the config of a run.
+
+    Args:
+        data: Folders of images, or ``.txt`` files of their paths.
+        out: The run's folder.
+        arch: ``pico`` to ``large``.
+        steps: Length of the run. Warm-up, cosine, checkpoints and pictures follow from it.
+        size: Side of the crops in pixels.
+        batch_size: Images of a step. The rate follows from it by the square root.
+        workers: Processes that load images; from the cores if ``None``.
+        seed: Of weights, crops and masks.
+
+    Raises:
+        ValueError: If the size is no multiple of the unit, or the arch is unknown.
+    """
+    arch = next((name for name in VARIANTS if arch in (name, name[0])), arch)
+    if arch not in VARIANTS:
+        raise ValueError(f'there is no arch {arch!r}; choose one of {", ".join(VARIANTS)}')
+    decoder, rate = VARIANTS[arch]
+    patch = patch_size_for(size)
+    cfg = Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_folder.py')
+    cfg.work_dir = str(out)
+    cfg.randomness = dict(seed=seed, diff_rank_seed=True)
+    cfg.model.backbone.update(arch=arch, img_size=size, patch_size=patch)
+    cfg.model.decoder.update(decoder)
+
+    loader = cfg.train_dataloader
+    workers = count_workers() if workers is None else workers
+    loader.update(
+        batch_size=batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        sampler=dict(type='InfiniteSampler', shuffle=True),
+    )
+    loader.dataset.update(data_root=[data] if isinstance(data, (str, os.PathLike)) else list(data))
+    crop, _, mask, _ = loader.dataset.pipeline
+    crop.scale = size
+    mask.update(input_size=size, unit_size=8 * patch)
+
+    cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size / 256)
+    warm_up = max(1, round(WARM_UP * steps))
+    cfg.param_scheduler = [
+        dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warm_up),
+        dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=steps, T_max=max(1, steps - warm_up)),
+    ]
+    interval = max(1, math.ceil(steps / SIGHTS))
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps + 1)
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.default_hooks.logger.interval = max(1, min(50, steps // 100))
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=interval, max_keep_ckpts=2)
+    for hook in cfg.custom_hooks:
+        if hook.type == 'coma_mm.ReconstructionHook':
+            hook.update(by_epoch=False, interval=interval)
+        elif hook.type == 'coma_mm.StopOnNaNHook':
+            hook.interval = min(hook.interval, interval)
+    cfg.auto_scale_lr = None
+    return cfg
+
+
+def count_workers() -> int:
+    """Return how many processes to load images with: one for each core but one, 8 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return max(0, min(8, cores - 1))

@@ -1,0 +1,121 @@
+"""``coma-mm pretrain``: a folder in, weights out, as its users call it."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from PIL import Image
+from processes import TOOLS
+
+import coma_mm
+from coma_mm.cli import COMMANDS, main
+from coma_mm.models import DyViT
+from coma_mm.models.pretrained import read_checkpoint
+from coma_mm.recipe import make_config, patch_size_for
+
+OPTIONS = dict(arch='pico', size=32, batch_size=4, workers=0)
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('photos')
+    generator = torch.Generator().manual_seed(0)
+    for number in range(12):
+        pixels = torch.randint(256, (40, 48, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f'{number}.png')
+    return folder
+
+
+@pytest.fixture
+def begin(monkeypatch, tmp_path):
+    """Call ``coma-mm`` in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    MMLogger._instance_dict.clear()
+
+    def call(*args):
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', *map(str, args)])
+        main()
+
+    return call
+
+
+def test_from_a_folder_to_weights(photos, tmp_path):
+    command = [sys.executable, '-m', 'coma_mm', 'pretrain', photos, '--out', 'run', '--arch', 'pico', '--steps', '6']
+    command += ['--size', '32', '--batch-size', '4', '--workers', '0']
+    env = dict(PYTHONPATH=str(TOOLS.parent), OMP_NUM_THREADS='1', PATH='/usr/bin:/bin', CUDA_VISIBLE_DEVICES='')
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith('coma_mm ') and f'pre-training on {photos}' in lines[0]
+    assert '12 images found. DyViT-pico on crops of 32 px, 6 steps of 4 images (2 passes), on the CPU' in done.stdout
+    assert 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
+    assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
+    run = tmp_path / 'run'
+    assert {'backbone.safetensors', 'last.pth', 'config.py', 'reconstruction.png'} <= {x.name for x in run.iterdir()}
+    model = DyViT('pico', img_size=32, patch_size=1)
+    model.load_state_dict(read_checkpoint(run / 'backbone.safetensors')['state_dict'])
+    cfg = Config.fromfile(run / 'config.py')
+    assert cfg.model.decoder.dim == 128 and cfg.param_scheduler[1].end == 6
+
+    # A second run does not touch the first; going on with one that has ended ends at once.
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith('error: run has results of an earlier run')
+
+
+def test_going_on_needs_no_options(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = coma_mm.pretrain(str(photos), 'whole', steps=8, **OPTIONS)
+    coma_mm.pretrain(str(photos), 'part', steps=8, **OPTIONS)
+    for path in (tmp_path / 'part').glob('iter_*.pth'):
+        if path.name != 'iter_7.pth':
+            path.unlink()  # as if it had been killed in the last step
+    text = (tmp_path / 'part/config.py').read_text()
+    part = coma_mm.pretrain(None, 'part', resume=True)
+    assert (tmp_path / 'part/config.py').read_text() == text
+    one, other = (read_checkpoint(path)['state_dict'] for path in (whole, part))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ('args', 'error'),
+    [
+        (['pretrain', '--out', 'x'], 'name a folder of images'),
+        (['pretrain', 'nothing', '--out', 'x'], 'there is no folder'),
+        (['pretrain', 'FOLDER', '--out', 'x', '--size', '100'], 'give size 96 or 112'),
+        (['pretrain', 'FOLDER', '--out', 'x', '--arch', 'huge'], "there is no arch 'huge'; choose one of pico"),
+        (['pretrain', 'FOLDER', '--out', 'x', '--steps', '0'], 'steps must be positive, got 0'),
+        (['pretrain', 'FOLDER', '--out', 'x', '--resume'], 'leave the images out'),
+        (['pretrain', '--out', 'x', '--resume'], 'there is no run in x to go on with'),
+        (['pretrian'], "there is no command 'pretrian'"),
+    ],
+)
+def test_what_cannot_start(begin, capfd, photos, tmp_path, args, error):
+    with pytest.raises(SystemExit) as stop:
+        begin(*[str(photos) if arg == 'FOLDER' else arg for arg in args])
+    assert stop.value.code and error in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_commands_have_help(begin, capsys):
+    begin('--help')
+    printed = capsys.readouterr().out
+    assert all(f'  {name} ' in printed for name in COMMANDS)
+
+
+@pytest.mark.parametrize('steps', [1, 7, 100, 100_000])
+def test_all_follows_from_the_length(steps):
+    cfg = make_config('images', 'out', steps=steps)
+    warm_up, cosine = cfg.param_scheduler
+    assert warm_up.end == cosine.begin == max(1, round(steps / 10)) and cosine.end == cfg.train_cfg.max_iters == steps
+    hooks = {hook.type: hook for hook in cfg.custom_hooks}
+    assert (
+        1 <= cfg.default_hooks.checkpoint.interval == hooks['coma_mm.ReconstructionHook'].interval <= max(1, steps / 10)
+    )
+
+
+@pytest.mark.parametrize(('size', 'patch'), [(224, 4), (96, 2), (64, 2), (32, 1), (512, 4)])
+def test_patches_suit_the_size(size, patch):
+    assert patch_size_for(size) == patch
