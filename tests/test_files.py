@@ -8,6 +8,7 @@ WRITES = re.compile(r'\.write_text\(|\.write_bytes\(|savefig\(|torch\.save\(|np\
 ELSEWHERE = [  # into the kernel, into memory, into a name or a folder that became whole, for torchrun; in a sentence
     '/proc/self/',
     'torch.save(dict(state_dict=weights, meta=meta), content)',
+    "figure.savefig(file, format='svg'",
     'path.write_bytes(save(weights, metadata=meta))',
     'tarfile.open(shards[-1]',
     'Path(file).write_text(json.dumps(dict(message=content)))',

@@ -57,6 +57,7 @@ FOLDERS = {
         'engine',
         'benchmarks',
         'study',
+        'pretraining',
     },
 }
 

@@ -72,9 +72,13 @@ def main() -> None:
         return
     if args.data:
         os.environ[study.data] = os.path.abspath(args.data)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped by a signal; the same command goes on'))  # its cell, too
-    with locked(name) as lock:
-        run_cells(cells, results, args.minutes, lock)
+    # What ends this process ends the one of the cell, too.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped by a signal; the same command goes on'))
+    try:
+        with locked(name) as lock:
+            run_cells(cells, results, args.minutes, lock)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:

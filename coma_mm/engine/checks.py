@@ -271,7 +271,8 @@ class CheckDataHook(Hook):
     def _check(self, runner, loader, name: str) -> None:
         model = unwrap(runner.model)
         for dataset in _leaves(getattr(loader, 'dataset', None)):
-            _check_detector(model, dataset)
+            if name == 'train_dataloader':  # where labels of its classes are learnt
+                _check_detector(model, dataset)
             _CheckMask.insert(model, dataset)
             if getattr(dataset, 'backend_args', None):  # not on this machine
                 continue
@@ -289,7 +290,8 @@ class CheckDataHook(Hook):
 
 def _check_detector(model: nn.Module, dataset: BaseDataset) -> None:
     """Raise if a detector of mmdet tells fewer classes apart than its data have: labels would lie outside."""
-    classes = dataset.metainfo.get('classes')
+    # COCO's sets number only those classes that the annotations know.
+    classes = getattr(dataset, 'cat_ids', None) or dataset.metainfo.get('classes')
     box_head = 'roi_head.bbox_head' if hasattr(model, 'roi_head') else 'bbox_head'
     for place in (box_head, 'roi_head.mask_head'):
         head = model

@@ -17,6 +17,7 @@ from mmengine.dist import master_only
 from mmengine.visualization import LocalVisBackend, MLflowVisBackend, WandbVisBackend
 from mmengine.visualization.vis_backend import force_init_env
 
+from ..files import write_whole
 from ..registry import VISBACKENDS
 from ..visualization.report import keep_picture
 
@@ -92,7 +93,7 @@ class WandbBackend(WandbVisBackend):
         self._init_kwargs = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
         super()._init_env()
         self.id_file.parent.mkdir(parents=True, exist_ok=True)
-        self.id_file.write_text(self._init_kwargs['id'])
+        write_whole(self.id_file, self._init_kwargs['id'])
 
     @force_init_env
     def add_config(self, config: Config, **kwargs) -> None:

@@ -22,7 +22,12 @@ def colours(path):
     return {tuple(colour) for colour in np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3)}
 
 
+def open_figures():
+    return sys.modules['matplotlib.pyplot'].get_fignums() if 'matplotlib.pyplot' in sys.modules else []
+
+
 def test_picture(reconstructions, tmp_path):
+    before = open_figures()
     path = tmp_path / 'new' / 'picture.png'
     names = ['one.png', 'a name that is much too long for its place.png']
     array = draw_reconstructions(reconstructions, path, names)
@@ -36,7 +41,7 @@ def test_picture(reconstructions, tmp_path):
 
     draw_reconstructions(reconstructions, path)  # without names, over an earlier one
     # The state of pyplot belongs to whoever uses the process.
-    assert 'matplotlib.pyplot' not in sys.modules or not sys.modules['matplotlib.pyplot'].get_fignums()
+    assert open_figures() == before
 
 
 def test_a_failure_leaves_the_earlier_picture(reconstructions, tmp_path):
