@@ -123,7 +123,8 @@ def plan_run(
     cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0)
     init_default_scope(cfg.default_scope)
     images = len(DATASETS.build(cfg.train_dataloader.dataset))
-    seconds, batch = try_out(cfg, images)
+    with redirect_stdout(io.StringIO()):
+        seconds, batch = try_out(cfg, images)
     batch = batch_size or batch
     per_epoch = max(1, images // batch)
     if minutes is not None:

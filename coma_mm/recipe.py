@@ -91,11 +91,12 @@ def make_config(
     mask.update(input_size=size, unit_size=8 * patch)
 
     cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size / 256)
-    warm_up = max(1, round(WARM_UP * steps))
-    cfg.param_scheduler = [
-        dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warm_up),
-        dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=steps, T_max=max(1, steps - warm_up)),
-    ]
+    warm_up = round(WARM_UP * steps)
+    if warm_up < 2:  # of one step: mmengine's would never end
+        warm_up = 0
+    cosine = dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=steps, T_max=max(1, steps - warm_up))
+    linear = dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warm_up)
+    cfg.param_scheduler = [linear, cosine] if warm_up else [cosine]
     interval = max(1, math.ceil(steps / SIGHTS))
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps + 1)
     cfg.log_processor = dict(by_epoch=False)
