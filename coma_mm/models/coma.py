@@ -311,7 +311,7 @@ def _build_evaluation(
         )
     require_whole(1, **{'evaluation interval': interval})
     if momentum is not None:
-        require_number('(0, 1]', **{'evaluation momentum': momentum})
+        require_number('(0, 1)', **{'evaluation momentum': momentum})
     if interval > 1 and mode in ('off', 'joint'):
         raise ValueError(f'evaluation interval {interval} goes with copy and ema only, not with {mode!r}')
     if momentum is not None and mode != 'ema':
