@@ -157,74 +157,105 @@ def test_maps_of_any_backbone(options, size, batch, dtype):
 EVALUATIONS = st.one_of(
     st.none(),
     st.fixed_dictionaries(
-        dict(mode=st.sampled_from(['copy', 'ema', 'off', 'joint', 'coppy'])),
-        optional=dict(
-            interval=st.sampled_from([1, 2, 0]),
-            momentum=st.sampled_from([0.1, 1, 0]),
-            assemble=st.sampled_from(['outputs', 'tokens', 'pixels']),
-        ),
+        dict(mode=st.just('copy')),
+        optional=dict(interval=st.sampled_from([1, 2]), assemble=st.sampled_from(['outputs', 'tokens'])),
     ),
+    st.fixed_dictionaries(
+        dict(mode=st.just('ema')),
+        optional=dict(interval=st.sampled_from([1, 2]), momentum=st.sampled_from([0.1, 0.004])),
+    ),
+    st.fixed_dictionaries(dict(mode=st.sampled_from(['off', 'joint']))),
 )
 DECODERS = st.one_of(
-    st.builds(
-        lambda dim, depth, heads: dict(type='coma_mm.ViTDecoder', dim=dim, depth=depth, num_heads=heads),
-        st.sampled_from([8, 16, 12, 10]),
-        st.sampled_from([1, 2, 0]),
-        st.sampled_from([1, 2, 4, 3]),
+    st.fixed_dictionaries(
+        dict(
+            type=st.just('coma_mm.ViTDecoder'),
+            dim=st.sampled_from([8, 16]),
+            depth=st.sampled_from([1, 2]),
+            num_heads=st.sampled_from([1, 2, 4]),
+        )
     ),
-    st.builds(
-        lambda dim, size: dict(type='coma_mm.ConvNeXtDecoder', dim=dim, depth=1, kernel_size=size),
-        st.sampled_from([8, 16, 6]),
-        st.sampled_from([3, 7, 2]),
+    st.fixed_dictionaries(
+        dict(
+            type=st.just('coma_mm.ConvNeXtDecoder'),
+            dim=st.sampled_from([8, 16]),
+            depth=st.just(1),
+            kernel_size=st.sampled_from([3, 7]),
+        )
     ),
 )
+WRONG = dict(
+    backbone=st.sampled_from(
+        [dict(attn_window=2), dict(out_indices=[0, 3]), dict(frozen_stages=9), dict(in_channels=0)]
+    ),
+    decoder=st.sampled_from(
+        [dict(dim=0), dict(dim=10), dict(depth=0), dict(dim=8.0), dict(in_channels=7), dict(out_channels=7)]
+    ),
+    evaluation=st.sampled_from(
+        [
+            dict(mode='coppy'),
+            dict(mode='ema', momentum=0),
+            dict(mode='ema', momentum=1),
+            dict(mode='copy', momentum=0.1),
+            dict(mode='copy', interval=0),
+            dict(mode='joint', interval=2),
+            dict(mode='off', assemble='tokens'),
+            dict(assemble='pixels'),
+            dict(intervall=2),
+        ]
+    ),
+    mask_ratio=st.sampled_from([0, 1, -0.5, math.nan, '0.6', None]),
+    norm_pix=st.sampled_from([None, 1]),
+    fuse_stages=st.sampled_from([None, 'no']),
+)
+
+
+@st.composite
+def pre_trainings(draw):
+    """Draw CoMA's arguments, one in four times with a wrong one among them."""
+    names = 'in_channels', 'attention', 'kv_conv', 'frozen_stages', 'layer_scale', 'drop_path_rate', 'with_cp'
+    backbone = draw(st.fixed_dictionaries(REQUIRED, optional={name: GOOD[name] for name in names}))
+    found = dict(
+        backbone=dict(type='coma_mm.DyViT', img_size=32, **backbone),
+        decoder=draw(DECODERS),
+        mask_ratio=draw(st.sampled_from([0.6, 0.5, 0.25, 0.75])),
+        evaluation=draw(EVALUATIONS),
+        norm_pix=draw(st.booleans()),
+        fuse_stages=draw(st.booleans()),
+    )
+    if draw(st.sampled_from([True, False, False, False])):
+        name = draw(st.sampled_from(sorted(WRONG)))
+        value = draw(WRONG[name])
+        found[name] = {**found[name], **value} if name in ('backbone', 'decoder') else value
+    return found
 
 
 @properties
 @given(
-    st.fixed_dictionaries(
-        REQUIRED,
-        optional={key: GOOD[key] for key in ('in_channels', 'attention', 'kv_conv', 'out_indices', 'frozen_stages')},
-    ),
-    DECODERS,
-    EVALUATIONS,
-    st.sampled_from([0.6, 0.5, 0.25, 0.75, 0.1, 0.99, 0, 1]),
-    st.booleans(),
-    st.booleans(),
-    st.tuples(st.integers(8, 48), st.integers(8, 48)),
-    st.booleans(),
+    pre_trainings(),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.sampled_from([0, 0, 0, 1, -1]),
     DTYPES,
 )
-def test_losses_of_any_pre_training(
-    backbone, decoder, evaluation, ratio, norm_pix, fuse_stages, size, whole_units, dtype
-):
-    backbone = dict(type='coma_mm.DyViT', img_size=32, **backbone)
-    model = build(lambda: CoMA(backbone, decoder, ratio, evaluation, norm_pix, fuse_stages))
+def test_losses_of_any_pre_training(options, grid, beyond, dtype):
+    model = build(lambda: CoMA(**options))
     if model is None:
         return
     model = model.to(dtype)
-    unit = model.unit_size
-    if whole_units:
-        size = tuple(max(side // unit, 1) * unit for side in size)
+    size = tuple(side * model.unit_size + beyond for side in grid)  # of no whole number of units, sometimes
     images = torch.randn(2, model.backbone.in_channels, *size, dtype=dtype)
-
-    def mask():
-        grid = unit_grid(size, unit)
-        order = torch.rand(2, math.prod(grid)).argsort(1)
-        return (order < num_hidden(math.prod(grid), ratio)).view(2, *grid)
-
-    masks = build(mask)
-    if masks is None:
+    hidden = build(lambda: num_hidden(math.prod(unit_grid(size, model.unit_size)), model.mask_ratio))
+    mask = torch.rand(2, math.prod(grid)).argsort(1).view(2, *grid) < (hidden or 0)
+    if hidden is None:
         with pytest.raises(ValueError) as error:
-            model.loss(images, dict(mask=torch.zeros(2, *(max(side // unit, 1) for side in size), dtype=torch.bool)))
+            model.loss(images, dict(mask=mask))
         refused(error.value)
         return
     event('trained')
-    losses = model.loss(images, dict(mask=masks))
+    losses = model.loss(images, dict(mask=mask))
     assert all(value.isfinite() and value.ndim == 0 for value in losses.values())
-    loss = sum(value for name, value in losses.items() if name.startswith('loss'))
-    loss.backward()
+    sum(value for name, value in losses.items() if name.startswith('loss')).backward()
     for name, parameter in model.named_parameters():
         assert not parameter.requires_grad or (parameter.grad is not None and parameter.grad.isfinite().all()), name
-    pictures = model.reconstruct(images, masks)
+    pictures = model.reconstruct(images, mask)
     assert pictures.shape == images.shape and pictures.isfinite().all()

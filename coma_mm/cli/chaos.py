@@ -586,5 +586,4 @@ def _show(title: str, columns: dict[str, dict]) -> None:
     for row in next(iter(columns.values())):
         cells = (column[row] for column in columns.values())
         table.add_row(row, *(f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in cells))
-    console = Console()
-    console.print(table, width=max(console.width, 110))
+    Console(width=max(Console().width, 110)).print(table)
