@@ -158,7 +158,9 @@ class Kill(NamedTuple):
 
 
 def _in_step(kind: str, rng: random.Random, **others) -> Kill:
-    steps = 18 // others.get('ranks', 1)
+    steps = (
+        5 if others.get('whom') == 'parent' else 18 // others.get('ranks', 1)
+    )  # early: its ranks must not reach the end
     place = rng.choice(['coma_mm.models.CoMA.loss', 'torch.Tensor.backward', 'torch.optim.AdamW.step'])
     return Kill(kind, place, rng.choice(['before', 'after']), rng.randint(1, steps), **others)
 
@@ -212,6 +214,8 @@ def kill_and_resume(
         title = f'{kind} ({where})'
         if killed.status == 0:
             failures.append(f'{title}: the run was not killed')
+        if kill.whom == 'parent' and killed.progress[1] == 9:
+            failures.append(f'{title}: the ranks went on to the end of the run without torchrun')
         if resumed.status:
             failures.append(f'{title}: not resumed: {resumed.last_line}')
         elif differences:
@@ -277,11 +281,11 @@ def measure_memory(bench: 'Bench', steps: int, plot: str | None) -> dict[str, di
     if done.status:
         raise ValueError(f'the run of {steps} steps failed: {done.last_line}')
     megabytes = np.array(memory).reshape(steps, 2).T * resource.getpagesize() / 1e6
-    quarter = steps // 4
-    columns = {f'MB after {quarter} steps': {}, f'MB after {steps} steps': {}, 'MB more per 1,000 steps': {}}
+    half = steps // 2
+    columns = {f'MB after {half} steps': {}, f'MB after {steps} steps': {}, 'MB more per 1,000 steps': {}}
     for name, values in zip(('training process', 'loading worker'), megabytes):
-        slope = np.polyfit(np.arange(quarter, steps), values[quarter:], 1)[0]
-        for cells, value in zip(columns.values(), (values[quarter - 1], values[-1], 1000 * slope)):
+        slope = np.polyfit(np.arange(half, steps), values[half:], 1)[0]
+        for cells, value in zip(columns.values(), (values[half - 1], values[-1], 1000 * slope)):
             cells[name] = float(value)
     _show('memory', columns)
     if plot:

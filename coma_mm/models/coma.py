@@ -107,7 +107,7 @@ class CoMA(BaseModel):
         stages = getattr(backbone, 'out_indices', ())
         if not fuse_stages and len(stages) > 1:
             raise ValueError(
-                f'the decoder sees the last of the stages out_indices={tuple(stages)} alone, so that norms of the others '
+                f'the decoder sees the last of the of out_indices={tuple(stages)} alone, so that norms of the others '
                 'would learn nothing: set fuse_stages=True, or leave out_indices to its default'
             )
         self.unit_size = backbone.unit_size
