@@ -1,10 +1,11 @@
-"""What training on CPUs wants set before torch is loaded; this file therefore imports nothing of it.
+"""What wants set before torch is loaded; this file therefore imports nothing of it.
 
-What it brings: docs/benchmarks.md, "Settings of a CPU".
+What the settings for CPUs bring: docs/benchmarks.md, "Settings of a CPU".
 """
 
 import ctypes
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,3 +34,14 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL('libc.so.6').mallopt
         for option, value in ((-4, 0), (-1, -1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
             mallopt(option, value)
+
+
+def end_with_launcher() -> None:
+    """Have a rank warned by SIGTERM when the ``torchrun`` that started it dies; does nothing but on Linux.
+
+    Killed itself, ``torchrun`` cannot end its ranks, and they would go on without it, in the way of a second start.
+    So warned, a run that trains saves a checkpoint and ends.
+    """
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG

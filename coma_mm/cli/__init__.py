@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-from ..environment import prepare_cpu
+from ..environment import end_with_launcher, prepare_cpu
 
 TIMED = ('benchmark', 'check_gpu')  # commands that set up what they time by themselves
 COMMANDS = {
@@ -41,6 +41,7 @@ def main() -> None:
 
 def run(command: str) -> None:
     """Run a command with the arguments of this process; what cannot be done ends it with one line that says why."""
+    end_with_launcher()
     if command not in TIMED:
         prepare_cpu()  # before torch is loaded
     try:

@@ -76,7 +76,7 @@ class CoMA(BaseModel):
 
     Raises:
         ValueError: on an unknown evaluation mode or option, a ratio outside (0, 1), a backbone that works in windows,
-            ``fuse_stages`` with a backbone of one stage.
+            ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it.
     """
 
     def __init__(
@@ -104,6 +104,12 @@ class CoMA(BaseModel):
             raise ValueError('attn_window is for whole images; pre-train with attn_window=None and set it downstream')
         if fuse_stages and len(backbone.unit_channels) == 1:
             raise ValueError(f'fuse_stages=True needs an encoder of several stages; {type(backbone).__name__} has one')
+        stages = getattr(backbone, 'out_indices', ())
+        if not fuse_stages and len(stages) > 1:
+            raise ValueError(
+                f'the decoder sees the last of the of out_indices={tuple(stages)} alone, so that norms of the others '
+                'would learn nothing: set fuse_stages=True, or leave out_indices to its default'
+            )
         self.unit_size = backbone.unit_size
         implied = dict(
             in_channels=tuple(backbone.unit_channels if fuse_stages else backbone.unit_channels[-1:]),
@@ -311,7 +317,7 @@ def _build_evaluation(
         )
     require_whole(1, **{'evaluation interval': interval})
     if momentum is not None:
-        require_number('(0, 1]', **{'evaluation momentum': momentum})
+        require_number('(0, 1)', **{'evaluation momentum': momentum})
     if interval > 1 and mode in ('off', 'joint'):
         raise ValueError(f'evaluation interval {interval} goes with copy and ema only, not with {mode!r}')
     if momentum is not None and mode != 'ema':

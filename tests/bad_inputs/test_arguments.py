@@ -62,7 +62,7 @@ TABLE = [
             (dict(evaluation=dict(mode='copie')), "got 'copie'; did you mean 'copy'?"),
             (dict(evaluation=dict(intervall=2)), "not 'intervall'; did you mean 'interval'?"),
             (dict(evaluation=dict(interval=1.5)), 'evaluation interval must be a whole number >= 1, got 1.5'),
-            (dict(evaluation=dict(mode='ema', momentum=2)), 'evaluation momentum must be a number in (0, 1], got 2'),
+            (dict(evaluation=dict(mode='ema', momentum=2)), 'evaluation momentum must be a number in (0, 1), got 2'),
             (
                 dict(decoder=DECODER | dict(in_channels=100)),
                 'decoder.in_channels=(100,) does not fit the backbone',

@@ -1,0 +1,261 @@
+"""Whatever is asked for is either built, and then runs, or refused with an error of ours that says why."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+import coma_mm
+from coma_mm.masking import num_hidden, unit_grid
+from coma_mm.models import CoMA, DyViT
+
+PACKAGE = Path(coma_mm.__file__).parent
+# The same examples in every run: what they are depends on this file alone.
+properties = settings(
+    derandomize=True, deadline=None, max_examples=60, database=None, suppress_health_check=list(HealthCheck)
+)
+
+HEADS = st.sampled_from([1, 2, 4])
+WINDOW = st.sampled_from([1, 2])
+# What may be built, if its parts go together, and what may not in any case.
+GOOD = dict(
+    arch=st.fixed_dictionaries(
+        dict(
+            dims=st.lists(st.sampled_from([8, 16, 24]), min_size=4, max_size=4),
+            depths=st.lists(st.sampled_from([1, 1, 2]), min_size=4, max_size=4),
+            heads=st.lists(HEADS, min_size=4, max_size=4),
+        )
+    ),
+    patch_size=st.sampled_from([1, 2, 3, 4]),
+    img_size=st.one_of(st.sampled_from([8, 16, 32, 33]), st.tuples(st.integers(1, 40), st.integers(1, 40))),
+    in_channels=st.sampled_from([1, 3, 4]),
+    out_indices=st.lists(st.integers(-4, 3), min_size=1, max_size=4),
+    attention=st.lists(st.sampled_from(['msa', 'dm_msa']), min_size=2, max_size=2).map(
+        lambda two: [*two, 'msa', 'msa']
+    ),
+    windows=st.one_of(
+        st.none(),
+        st.lists(
+            st.one_of(
+                WINDOW,
+                st.lists(st.one_of(WINDOW, st.just([1, 4]), st.just((2, 1))), min_size=1, max_size=1),
+                st.lists(st.one_of(WINDOW, st.just((4, 2))), min_size=2, max_size=4),
+            ),
+            min_size=4,
+            max_size=4,
+        ),
+    ),
+    kv_conv=st.sampled_from(['dense', 'depthwise']),
+    mlp_ratio=st.sampled_from([4.0, 1, 0.5]),
+    qkv_bias=st.booleans(),
+    layer_scale=st.sampled_from([None, 1e-5, 1, -0.5]),
+    attn_window=st.sampled_from([None, 1, 2, 7]),
+    global_blocks=st.lists(st.integers(-4, 3), max_size=3),
+    frozen_stages=st.integers(-1, 4),
+    drop_path_rate=st.sampled_from([0.0, 0.2, 0]),
+    with_cp=st.booleans(),
+    norm_eval=st.booleans(),
+)
+REQUIRED = {key: GOOD[key] for key in ('arch', 'patch_size')}
+BAD = dict(
+    arch=st.one_of(
+        st.sampled_from(['', 'bases', None, 4, {}, dict(dims=[8] * 4), dict(dims=[8] * 4, depths=4, heads=[1] * 4)]),
+        st.sampled_from([[8, 8, 8, 6], [8, 8, 8, 0], [10, 8, 8, 8], [8.0] * 4, [8] * 5, ['8'] * 4, [True] * 4]).map(
+            lambda dims: dict(dims=dims, depths=[1] * 4, heads=[4] * 4)
+        ),
+        st.sampled_from([[0, 1, 1, 1], [1] * 3, [1, 1, 1, 1.5]]).map(
+            lambda depths: dict(dims=[8] * 4, depths=depths, heads=[1] * 4)
+        ),
+        st.sampled_from([[0] * 4, [3] * 4, [1] * 3, [None] * 4]).map(
+            lambda heads: dict(dims=[8] * 4, depths=[1] * 4, heads=heads)
+        ),
+    ),
+    patch_size=st.sampled_from([0, -1, 2.0, '2', (2, 2)]),
+    img_size=st.sampled_from([0, -8, (8,), (8, 0), 8.0, '8', None]),
+    in_channels=st.sampled_from([0, 2.0, '3', None]),
+    out_indices=st.sampled_from([[], 3, [4], [-5], ['3'], None, '3', [None]]),
+    attention=st.sampled_from([None, 'msa', ['msa'] * 3, ['mha'] * 4, [None] * 4, [['msa']] * 4]),
+    windows=st.sampled_from(
+        [
+            *([[window]] * 4 for window in (0, 3, 16, (4, 4), '4', None, 4.0, -1, ())),
+            [[1, 1, 1]] * 4,
+            [[]] * 4,
+            [1] * 3,
+            4,
+            '4444',
+            [1, None, None, None],
+            {0: 4},
+        ]
+    ),
+    kv_conv=st.sampled_from(['none', None, 1]),
+    mlp_ratio=st.sampled_from([0, -1, 0.01, math.nan, math.inf, '4']),
+    qkv_bias=st.sampled_from([None, 1, 'no']),
+    layer_scale=st.sampled_from([math.nan, math.inf, '1', True]),
+    attn_window=st.sampled_from([0, -1, 1.5, '7', True]),
+    global_blocks=st.sampled_from([[99], [-99], 1, ['1'], [1.0]]),
+    frozen_stages=st.sampled_from([-2, 5, None, '1', 1.0]),
+    drop_path_rate=st.sampled_from([1.0, -0.1, math.nan, None, '0']),
+    with_cp=st.sampled_from([None, 1]),
+    norm_eval=st.sampled_from([None, 'no']),
+    pretrained=st.sampled_from([3]),
+)
+
+
+@st.composite
+def arguments(draw):
+    """Draw some of DyViT's arguments, one in three times with a wrong one among them."""
+    found = draw(
+        st.fixed_dictionaries(REQUIRED, optional={key: GOOD[key] for key in sorted(GOOD.keys() - REQUIRED.keys())})
+    )
+    if draw(st.sampled_from([True, False, False])):
+        name = draw(st.sampled_from(sorted(BAD)))
+        found[name] = draw(BAD[name])
+    return found
+
+
+DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
+
+
+def build(make):
+    """Return what can be built, or ``None`` for what is refused: by a ValueError that this package raised."""
+    try:
+        return make()
+    except ValueError as error:
+        refused(error)
+
+
+def refused(error):
+    frame = error.__traceback__
+    while frame.tb_next:
+        frame = frame.tb_next
+    assert Path(frame.tb_frame.f_code.co_filename).is_relative_to(PACKAGE), repr(error)
+    assert len(str(error)) > 20 and '\n' not in str(error)
+    event('refused')
+
+
+@properties
+@given(arguments(), st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(1, 2), DTYPES)
+def test_maps_of_any_backbone(options, size, batch, dtype):
+    backbone = build(lambda: DyViT(**options))
+    if backbone is None:
+        return
+    event('built')
+    backbone = backbone.to(dtype)
+    images = torch.randn(batch, backbone.in_channels, *size, dtype=dtype, requires_grad=True)
+    maps = backbone(images)
+    assert len(maps) == len(backbone.out_indices) == len(backbone.out_channels)
+    for out, channels, stride in zip(maps, backbone.out_channels, backbone.strides):
+        assert out.shape == (batch, channels, *(math.ceil(side / stride) for side in size))
+        assert out.dtype == dtype and out.isfinite().all()
+    sum(out.double().sum() for out in maps).backward()
+    assert images.grad.isfinite().all()
+
+
+EVALUATIONS = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        dict(mode=st.just('copy')),
+        optional=dict(interval=st.sampled_from([1, 2]), assemble=st.sampled_from(['outputs', 'tokens'])),
+    ),
+    st.fixed_dictionaries(
+        dict(mode=st.just('ema')),
+        optional=dict(interval=st.sampled_from([1, 2]), momentum=st.sampled_from([0.1, 0.004])),
+    ),
+    st.fixed_dictionaries(dict(mode=st.sampled_from(['off', 'joint']))),
+)
+DECODERS = st.one_of(
+    st.fixed_dictionaries(
+        dict(
+            type=st.just('coma_mm.ViTDecoder'),
+            dim=st.sampled_from([8, 16]),
+            depth=st.sampled_from([1, 2]),
+            num_heads=st.sampled_from([1, 2, 4]),
+        )
+    ),
+    st.fixed_dictionaries(
+        dict(
+            type=st.just('coma_mm.ConvNeXtDecoder'),
+            dim=st.sampled_from([8, 16]),
+            depth=st.just(1),
+            kernel_size=st.sampled_from([3, 7]),
+        )
+    ),
+)
+WRONG = dict(
+    backbone=st.sampled_from(
+        [dict(attn_window=2), dict(out_indices=[0, 3]), dict(frozen_stages=9), dict(in_channels=0)]
+    ),
+    decoder=st.sampled_from(
+        [dict(dim=0), dict(dim=10), dict(depth=0), dict(dim=8.0), dict(in_channels=7), dict(out_channels=7)]
+    ),
+    evaluation=st.sampled_from(
+        [
+            dict(mode='coppy'),
+            dict(mode='ema', momentum=0),
+            dict(mode='ema', momentum=1),
+            dict(mode='copy', momentum=0.1),
+            dict(mode='copy', interval=0),
+            dict(mode='joint', interval=2),
+            dict(mode='off', assemble='tokens'),
+            dict(assemble='pixels'),
+            dict(intervall=2),
+        ]
+    ),
+    mask_ratio=st.sampled_from([0, 1, -0.5, math.nan, '0.6', None]),
+    norm_pix=st.sampled_from([None, 1]),
+    fuse_stages=st.sampled_from([None, 'no']),
+)
+
+
+@st.composite
+def pre_trainings(draw):
+    """Draw CoMA's arguments, one in four times with a wrong one among them."""
+    names = 'in_channels', 'attention', 'kv_conv', 'frozen_stages', 'layer_scale', 'drop_path_rate', 'with_cp'
+    backbone = draw(st.fixed_dictionaries(REQUIRED, optional={name: GOOD[name] for name in names}))
+    found = dict(
+        backbone=dict(type='coma_mm.DyViT', img_size=32, **backbone),
+        decoder=draw(DECODERS),
+        mask_ratio=draw(st.sampled_from([0.6, 0.5, 0.25, 0.75])),
+        evaluation=draw(EVALUATIONS),
+        norm_pix=draw(st.booleans()),
+        fuse_stages=draw(st.booleans()),
+    )
+    if draw(st.sampled_from([True, False, False, False])):
+        name = draw(st.sampled_from(sorted(WRONG)))
+        value = draw(WRONG[name])
+        found[name] = {**found[name], **value} if name in ('backbone', 'decoder') else value
+    return found
+
+
+@properties
+@given(
+    pre_trainings(),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.sampled_from([0, 0, 0, 1, -1]),
+    DTYPES,
+)
+def test_losses_of_any_pre_training(options, grid, beyond, dtype):
+    model = build(lambda: CoMA(**options))
+    if model is None:
+        return
+    model = model.to(dtype)
+    size = tuple(side * model.unit_size + beyond for side in grid)  # of no whole number of units, sometimes
+    images = torch.randn(2, model.backbone.in_channels, *size, dtype=dtype)
+    hidden = build(lambda: num_hidden(math.prod(unit_grid(size, model.unit_size)), model.mask_ratio))
+    mask = torch.rand(2, math.prod(grid)).argsort(1).view(2, *grid) < (hidden or 0)
+    if hidden is None:
+        with pytest.raises(ValueError) as error:
+            model.loss(images, dict(mask=mask))
+        refused(error.value)
+        return
+    event('trained')
+    losses = model.loss(images, dict(mask=mask))
+    assert all(value.isfinite() and value.ndim == 0 for value in losses.values())
+    sum(value for name, value in losses.items() if name.startswith('loss')).backward()
+    for name, parameter in model.named_parameters():
+        assert not parameter.requires_grad or (parameter.grad is not None and parameter.grad.isfinite().all()), name
+    pictures = model.reconstruct(images, mask)
+    assert pictures.shape == images.shape and pictures.isfinite().all()
