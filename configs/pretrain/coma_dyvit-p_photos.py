@@ -60,7 +60,7 @@ custom_hooks = [
     dict(type='coma_mm.StopOnNaNHook', interval=20),
     dict(type='coma_mm.ReconstructionHook', interval=5, dataset=pictured),
     dict(type='coma_mm.FeaturesHook', interval=5, dataset=pictured),
-    dict(type='coma_mm.QualityHook', interval=5, dataset=pictured),
+    dict(type='coma_mm.QualityHook', interval=5, num_images=64),
     dict(type='coma_mm.ReportHook'),
     dict(
         type='coma_mm.FinishedHook',
