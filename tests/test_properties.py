@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 import coma_mm
@@ -138,6 +138,7 @@ def refused(error):
 
 @properties
 @given(arguments(), st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(1, 2), DTYPES)
+@example(dict(arch='pico', patch_size=1, layer_scale=1), (9, 9), 1, torch.float32)  # was an inner error
 def test_maps_of_any_backbone(options, size, batch, dtype):
     backbone = build(lambda: DyViT(**options))
     if backbone is None:
@@ -230,6 +231,12 @@ def pre_trainings(draw):
     return found
 
 
+FOUND = dict(
+    backbone=dict(type='coma_mm.DyViT', arch='pico', patch_size=1, img_size=16),
+    decoder=dict(type='coma_mm.ViTDecoder', dim=8, depth=1, num_heads=1),
+)
+
+
 @properties
 @given(
     pre_trainings(),
@@ -237,6 +244,8 @@ def pre_trainings(draw):
     st.sampled_from([0, 0, 0, 1, -1]),
     DTYPES,
 )
+@example(FOUND | dict(evaluation=dict(mode='ema', momentum=1)), (2, 2), 0, torch.float32)  # was an inner error
+@example(FOUND | dict(backbone=FOUND['backbone'] | dict(out_indices=[0, 3])), (2, 2), 0, torch.float32)  # no gradient
 def test_losses_of_any_pre_training(options, grid, beyond, dtype):
     model = build(lambda: CoMA(**options))
     if model is None:

@@ -58,13 +58,15 @@ def parse_args() -> Namespace:
 
 
 def show(number: float | str | None, spec: str | None = None) -> str:
-    """Write a number as a format says, by default with three significant digits; text as it is."""
+    """Write a number as a format says, by default with three significant digits; counts and text as they are."""
     if number is None:
         return NOT_MEASURED
     if isinstance(number, str):
         return number
     if spec:
         return format(number, spec).replace('%', ' %')
+    if isinstance(number, int):
+        return str(number)
     if not number:
         return '0'
     return f'{number:.{min(3, max(0, 2 - math.floor(math.log10(abs(number)))))}f}'

@@ -282,10 +282,17 @@ def measure_memory(bench: 'Bench', steps: int, plot: str | None) -> dict[str, di
         raise ValueError(f'the run of {steps} steps failed: {done.last_line}')
     megabytes = np.array(memory).reshape(steps, 2).T * resource.getpagesize() / 1e6
     half = steps // 2
-    columns = {f'MB after {half} steps': {}, f'MB after {steps} steps': {}, 'MB more per 1,000 steps': {}}
+    columns = {
+        f'MB after {half} steps': {},
+        f'MB after {steps} steps': {},
+        'MB more per 1,000 steps': {},
+        'of these within epochs': {},
+    }
     for name, values in zip(('training process', 'loading worker'), megabytes):
-        slope = np.polyfit(np.arange(half, steps), values[half:], 1)[0]
-        for cells, value in zip(columns.values(), (values[half - 1], values[-1], 1000 * slope)):
+        growth = np.diff(values)[half - 1 :]  # in each step of the second half
+        within = growth[np.arange(half, steps) % epoch != 0]  # and not in what comes after an epoch
+        rates = (1000 / len(growth) * part.sum() for part in (growth, within))
+        for cells, value in zip(columns.values(), (values[half - 1], values[-1], *rates)):
             cells[name] = float(value)
     _show('memory', columns)
     if plot:
