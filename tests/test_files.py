@@ -9,6 +9,7 @@ ELSEWHERE = [  # into the kernel, into memory, into a name or a folder that beca
     '/proc/self/',
     'torch.save(dict(state_dict=weights, meta=meta), content)',
     "figure.savefig(file, format='svg'",
+    "open(number, 'w', buffering=1, closefd=False)",
     'path.write_bytes(save(weights, metadata=meta))',
     'tarfile.open(shards[-1]',
     'Path(file).write_text(json.dumps(dict(message=content)))',

@@ -67,7 +67,8 @@ def imports(file):
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = file.relative_to(PACKAGE).parts[: -node.level]
-            yield '.'.join([*base, *(node.module or '').split('.')]).strip('.'), True
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                yield '.'.join([*base, *name.split('.')]).strip('.'), True
         elif isinstance(node, ast.ImportFrom):
             yield node.module, node.module.startswith('coma_mm')
         elif isinstance(node, ast.Import):
