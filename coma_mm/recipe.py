@@ -103,10 +103,10 @@ def make_config(
     cfg.default_hooks.logger.interval = max(1, min(50, steps // 100))
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=interval, max_keep_ckpts=2)
     for hook in cfg.custom_hooks:
-        if hook.type == 'coma_mm.ReconstructionHook':
-            hook.update(by_epoch=False, interval=interval)
-        elif hook.type == 'coma_mm.StopOnNaNHook':
+        if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
+        elif 'interval' in hook:  # pictures and measurements, which count epochs in the config that this starts from
+            hook.update(by_epoch=False, interval=interval)
     cfg.auto_scale_lr = None
     return cfg
 

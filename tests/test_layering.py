@@ -44,22 +44,9 @@ FOLDERS = {
         'engine',
         'benchmarks',
     },
-    'cli': {
-        'arguments',
-        'version',
-        'masking',
-        'files',
-        'environment',
-        'datasets',
-        'evaluation',
-        'visualization',
-        'models',
-        'engine',
-        'benchmarks',
-        'study',
-        'pretraining',
-    },
 }
+# Commands stand on all of it.
+FOLDERS['cli'] = {'arguments', 'version', 'pretraining', 'study', *FOLDERS['study']}
 
 
 def imports(file):

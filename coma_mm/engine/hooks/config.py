@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from ...files import write_whole
+from ...files import whole_file, write_whole
 from ...registry import HOOKS
 
 
@@ -29,12 +29,10 @@ class ConfigHook(Hook):
     def before_train(self, runner) -> None:
         """Write."""
         if self.text is None:
-            runner.cfg.dump(Path(runner.work_dir, _name(runner)))
+            name = Path(runner.cfg.filename).name if runner.cfg.filename else f'{runner.timestamp}.py'
+            with whole_file(Path(runner.work_dir, name)) as unfinished:
+                runner.cfg.dump(unfinished)
         else:
             write_whole(Path(runner.work_dir, 'config.py'), self.text)
 
     before_val = before_test = before_train
-
-
-def _name(runner) -> str:
-    return Path(runner.cfg.filename).name if runner.cfg.filename else f'{runner.timestamp}.py'

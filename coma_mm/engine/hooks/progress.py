@@ -1,7 +1,6 @@
 """How far a run is, on one line of the screen."""
 
 import time
-from collections.abc import Callable
 
 import torch
 from mmengine.dist import is_main_process
@@ -92,9 +91,9 @@ class ProgressHook(Hook):
 
 def duration(seconds: float) -> str:
     """Write a time as people do: 40 s, 12 min, 3.5 h, 4.2 days."""
-    units: tuple[tuple[float, str, Callable], ...] = ((90, 's', round), (5400, 'min', lambda x: round(x / 60)))
-    for limit, unit, convert in units:
-        if seconds < limit:
-            return f'{convert(seconds)} {unit}'
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    if seconds < 5400:
+        return f'{seconds / 60:.0f} min'
     hours = seconds / 3600
     return f'{hours:.1f} h' if hours < 48 else f'{hours / 24:.1f} days'
