@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio.io import backend_instances
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -146,6 +147,7 @@ class WholeFileBackend(LocalBackend):
 def write_files_whole() -> None:
     """Have mmengine write local files, checkpoints above all, whole or not at all in this process."""
     register_backend('local', WholeFileBackend, force=True, prefixes='')
+    backend_instances.clear()  # mmengine goes on using those it made before, such as to read a file
 
 
 def read_checksums(folder: Path) -> dict[str, dict]:
