@@ -18,7 +18,7 @@ from ..models import DyViT
 from ..models.coma import eval_mode
 from ..models.compiled import uncompiled
 from ..models.mask_units import tokens_to_map
-from .figures import finish, image_grid, shorten
+from .figures import ImageGrid, shorten
 
 CLIPPED = 2  # percent of the values that are drawn as the darkest and as the brightest, each
 
@@ -191,7 +191,7 @@ def draw_features(features: Features, path: str | os.PathLike | None = None, nam
         attention = attention / attention.amax((1, 2), keepdim=True)
         columns[f'{stage}attention'] = F.interpolate(attention[:, None], size, mode='nearest')
         heat[f'{stage}attention'] = 'inferno'
-    figure = image_grid(
+    grid = ImageGrid(
         columns,
         [shorten(str(name)) for name in names],
         "PCA: a stage's three main directions as red, green and blue, the same for all images. Attention of the last "
@@ -199,11 +199,10 @@ def draw_features(features: Features, path: str | os.PathLike | None = None, nam
         heat,
         height=1.15,
     )
-    place = [share * side - 0.5 for share, side in zip(features.query, size)]
-    for i, axes in enumerate(figure.axes):
-        if i % len(columns) % 2 == 0:  # the original, and attention
-            axes.plot(*reversed(place), '+', color='cyan', markersize=6, markeredgewidth=1)
-    return finish(figure, path)
+    marked = [j for j, title in enumerate(columns) if title == 'original' or title in heat]
+    y, x = zip(*(grid.at(i, j, *features.query) for i in range(len(features.originals)) for j in marked))
+    grid.axes.plot(x, y, '+', color='cyan', markersize=6, markeredgewidth=1)
+    return grid.finish(path)
 
 
 def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -250,11 +249,11 @@ def draw_neighbours(
     columns = {'image': queries[:, drawn]}
     for i in range(nearest.shape[1]):
         columns['nearest' if i == 0 else f'{i + 1}.'] = gallery[nearest[:, i], drawn]
-    figure = image_grid(columns, height=1.15)
-    for axes, value in zip(
-        (axes for i, axes in enumerate(figure.axes) if i % len(columns)), likeness.flatten().tolist()
-    ):
-        axes.text(0.03, 0.04, f'{value:.2f}', transform=axes.transAxes, fontsize=7, color='white').set_bbox(
-            dict(facecolor='black', alpha=0.6, pad=1, linewidth=0)
-        )
-    return finish(figure, path)
+    grid = ImageGrid(columns, height=1.15)
+    for i, row in enumerate(likeness.tolist()):
+        for j, value in enumerate(row, 1):
+            y, x = grid.at(i, j, 0.96, 0.04)
+            grid.axes.text(x, y, f'{value:.2f}', fontsize=7, color='white', va='bottom').set_bbox(
+                dict(facecolor='black', alpha=0.6, pad=1, linewidth=0)
+            )
+    return grid.finish(path)

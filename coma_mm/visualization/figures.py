@@ -1,4 +1,4 @@
-"""What our pictures have in common: a grid of images that matplotlib lays out, as a file and as an array.
+"""What our pictures have in common: a grid of images, as a file and as an array.
 
 Figures and canvases are made by hand: pyplot would keep global state and choose a backend for the whole process.
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -15,70 +16,83 @@ from torch import Tensor
 from ..files import whole_file
 
 DPI = 110
+GAP = 0.06  # between images, in inches
+LINE = 0.14  # of text
 
 
-def image_grid(
-    columns: dict[str, Tensor],
-    labels: Sequence[str] = (),
-    caption: str = '',
-    colours: dict[str, str] | None = None,
-    height: float = 1.7,
-) -> Figure:
-    """Lay out images, a column for each kind and a row for each image.
+class ImageGrid:
+    """Images in a grid, a column for each kind and a row for each image; a picture of them.
+
+    All images are one to matplotlib: an axes for each of them takes ten times as long, and a run draws many.
 
     Args:
-        columns: By their titles: ``(rows, 3 or 1, H, W)`` in [0, 1].
+        columns: By their titles: ``(rows, 3 or 1, H, W)`` in [0, 1], all of one size.
         labels: One for each row, or none.
         caption: Stands below.
         colours: By column, the colour map of its images of one channel. Grey if there is none.
         height: Of a square image, in inches; others have the same area.
     """
-    rows = len(next(iter(columns.values())))
-    ratio = next(iter(columns.values())).shape[-2] / next(iter(columns.values())).shape[-1]
-    cell = height * ratio**-0.5, height * ratio**0.5
-    room = 1.5 if labels else 0.2
-    figure = Figure(
-        figsize=(room + len(columns) * (cell[0] + 0.06), 0.55 + 0.16 * caption.count('\n') + rows * (cell[1] + 0.06)),
-        dpi=DPI,
-        layout='compressed',
-    )
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    for i, row in enumerate(figure.subplots(rows, len(columns), squeeze=False)):
-        for axes, (title, images) in zip(row, columns.items()):
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            colour = (colours or {}).get(title, 'gray')
-            # Nearest: small inputs stay the pixels they are.
-            pixels = images[i].permute(1, 2, 0).numpy()
-            axes.imshow(pixels, cmap=colour, vmin=0, vmax=1, interpolation='nearest')
-            if i == 0:
-                axes.set_title(title, fontsize=8)
-        if labels:
-            row[0].set_ylabel(labels[i], rotation=0, ha='right', va='center', fontsize=8)
-    if caption:
-        figure.supxlabel(caption, fontsize=7)
-    return figure
 
+    def __init__(
+        self,
+        columns: dict[str, Tensor],
+        labels: Sequence[str] = (),
+        caption: str = '',
+        colours: dict[str, str] | None = None,
+        height: float = 1.7,
+    ):
+        rows, _, self.height, self.width = next(iter(columns.values())).shape
+        inch = (self.height * self.width) ** 0.5 / height  # in pixels of the images
+        self.gap = max(1, round(GAP * inch))
+        canvas = np.ones(
+            (rows * (self.height + self.gap) - self.gap, len(columns) * (self.width + self.gap) - self.gap, 3)
+        )
+        for j, (title, images) in enumerate(columns.items()):
+            for i, image in enumerate(images):
+                y, x = self.at(i, j, 0, 0)
+                pixels = image.permute(1, 2, 0).numpy()
+                if pixels.shape[2] == 1:
+                    pixels = colormaps[(colours or {}).get(title, 'gray')](pixels[..., 0])[..., :3]
+                canvas[y : y + self.height, x : x + self.width] = pixels
+        left = 1.4 if any(labels) else 0.1
+        above = LINE * (1 + max(title.count('\n') for title in columns)) + 0.1
+        below = LINE * (caption.count('\n') + 1) + 0.1 if caption else 0.1
+        across, down = canvas.shape[1] / inch, canvas.shape[0] / inch
+        size = left + across + 0.1, above + down + below
+        self.figure = Figure(figsize=size, dpi=DPI)
+        FigureCanvasAgg(self.figure)
+        self.axes = self.figure.add_axes((left / size[0], below / size[1], across / size[0], down / size[1]))
+        self.axes.axis('off')
+        # Nearest: small inputs stay the pixels they are.
+        self.axes.imshow(canvas.clip(0, 1), interpolation='nearest', aspect='auto')
+        for j, title in enumerate(columns):
+            y, x = self.at(0, j, 0, 0.5)
+            self.axes.text(x, y - 0.05 * inch, title, ha='center', va='bottom', fontsize=8)
+        for i, label in enumerate(labels):
+            y, x = self.at(i, 0, 0.5, 0)
+            self.axes.text(x - 0.08 * inch, y, label, ha='right', va='center', fontsize=8)
+        self.figure.text(0.5, 0.05 / size[1], caption, ha='center', va='bottom', fontsize=7)
 
-def finish(figure: Figure, path: str | os.PathLike | None = None) -> np.ndarray:
-    """Lay a figure out, once, and write it, if it is to be a file, as a whole or not at all.
+    def at(self, row: int, column: int, y: float, x: float) -> tuple:
+        """Return where a place in an image, given as shares of its height and width, is in the axes: ``(y, x)``."""
+        return row * (self.height + self.gap) + y * self.height, column * (self.width + self.gap) + x * self.width
 
-    Args:
-        figure: What to draw.
-        path: Any file type that matplotlib's Agg can write, by its suffix; ``None`` writes nothing.
+    def finish(self, path: str | os.PathLike | None = None) -> np.ndarray:
+        """Draw the picture and write it, if it is to be a file, as a whole or not at all.
 
-    Returns:
-        ``(H, W, 3)``, uint8, RGB, as loggers take it.
-    """
-    figure.canvas.draw()
-    figure.set_layout_engine('none')  # all is in its place
-    if path is not None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as unfinished:
-            figure.savefig(unfinished)
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+        Args:
+            path: Any file type that matplotlib's Agg can write, by its suffix; ``None`` writes nothing.
+
+        Returns:
+            ``(H, W, 3)``, uint8, RGB, as loggers take it.
+        """
+        self.figure.canvas.draw()
+        if path is not None:
+            path = Path(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as unfinished:
+                self.figure.savefig(unfinished)
+        return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def shorten(name: str, length: int = 20) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..evaluation import Reconstructions
-from .figures import finish, image_grid, shorten
+from .figures import ImageGrid, shorten
 
 GREY = 0.5  # of units that a branch does not see
 ERROR_SCALE = 0.5  # absolute error drawn as the brightest colour; fixed, so that pictures can be compared
@@ -61,4 +61,4 @@ def draw_reconstructions(
     ]
     if names:
         labels = [f'{shorten(str(name))}\n\n{label}' for name, label in zip(names, labels)]
-    return finish(image_grid(columns, labels, caption, {of_error: 'inferno'}), path)
+    return ImageGrid(columns, labels, caption, {of_error: 'inferno'}).finish(path)

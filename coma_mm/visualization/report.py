@@ -164,14 +164,14 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: int | None)
 
 def draw_chart(chart: Chart) -> bytes:
     """Draw a chart as SVG."""
-    figure = Figure(figsize=(4.8, 2.7), layout='constrained')
+    figure = Figure(figsize=(4.8, 2.7))
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.18, top=0.96)
     FigureCanvasSVG(figure)
     axes = figure.subplots()
     for name, points in chart.curves.items():
         steps, values = _thin(points)
         axes.plot(steps, values, '.-' if len(steps) < 30 else '-', label=name, linewidth=1.3, markersize=4)
     axes.set_xlabel('iteration', fontsize=9)
-    axes.set_ylabel(chart.unit, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)

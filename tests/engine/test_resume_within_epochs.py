@@ -1,6 +1,7 @@
 """Checkpoints within an epoch resume at their step: loops, samplers, workers, data sets; one tiny model, real runs."""
 
 import json
+import multiprocessing
 import uuid
 from argparse import Namespace
 from copy import deepcopy
@@ -169,6 +170,20 @@ def test_what_was_served_is_not_loaded_again(train, options):
     assert again == seen[4:]
     # One index may have been replaced by another one, drawn at random.
     assert loaded[-len(CountedPhotos.loaded) :] == CountedPhotos.loaded and len(loaded) > len(CountedPhotos.loaded) + 7
+
+
+@pytest.mark.parametrize('persistent', [True, False])
+def test_no_worker_outlives_a_run_that_breaks(train, monkeypatch, persistent):
+    """Left to garbage collection, each would take 5 s to end."""
+
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(WatchHook, 'after_train_iter', fail)
+    workers = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': persistent}
+    with pytest.raises(ZeroDivisionError):  # and its traceback, which keeps all that was at work
+        train('broken', **workers)
+    assert not multiprocessing.active_children()
 
 
 def test_workers_change_nothing(train):

@@ -1,6 +1,7 @@
 """The run as one page, while it trains and afterwards."""
 
 import os.path as osp
+import time
 
 import torch
 from mmengine.dist import get_world_size, master_only
@@ -11,12 +12,14 @@ from ..common import short_path
 from ..failures import spare
 from .periodic import PeriodicHook
 
+SHARE = 0.05  # of the time, at most
+
 
 @HOOKS.register_module()
 class ReportHook(PeriodicHook):
-    """Writes ``report.html`` into the work dir at each new checkpoint or picture and at the end of training.
+    """Writes ``report.html`` into the work dir when there is a new checkpoint or picture, and at the end of training.
 
-    One file with all in it: curves, pictures, settings (:mod:`coma_mm.visualization.report`). ``tools/report.py``
+    Where those come fast, some are passed over: the page takes at most a twentieth of the run's time. One file with all in it: curves, pictures, settings (:mod:`coma_mm.visualization.report`). ``tools/report.py``
     writes it anew afterwards.
     """
 
@@ -28,24 +31,22 @@ class ReportHook(PeriodicHook):
 
     def before_train(self, runner) -> None:
         """Note where the run begins."""
-        self.start, self.shown = runner.iter, self._news(runner)
+        self.start, self.shown, self.not_before = runner.iter, self._news(runner), 0.0
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         """Leave out pictures that an earlier run has left in the folder; write if there is something new."""
         if self.start is not None:  # a run that fails before its first step changes nothing
             self._forget(runner)
             self.start = None
-        if self._news(runner) != self.shown:
-            self.try_to_look(runner, runner.iter + 1)
+        self._look_at_news(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:
         """Write if there is something new."""
-        if self._news(runner) != self.shown:
-            self.try_to_look(runner, runner.iter)
+        self._look_at_news(runner, runner.iter)
 
     def look(self, runner, step: int, last: bool) -> None:
         """Write."""
-        self.shown = self._news(runner)
+        self.shown, begin = self._news(runner), time.monotonic()
         loader, loop = runner.train_dataloader, runner.train_loop
         by_epoch = hasattr(loop, 'max_epochs') and loop.max_epochs < loop.max_iters
         write_facts(
@@ -63,8 +64,13 @@ class ReportHook(PeriodicHook):
             ),
         )
         path = write_report(runner.work_dir)
+        self.not_before = time.monotonic() + (time.monotonic() - begin) / SHARE
         if last:
             runner.logger.info(f'all of it on one page: {short_path(path)}')
+
+    def _look_at_news(self, runner, step: int) -> None:
+        if self._news(runner) != self.shown and time.monotonic() >= self.not_before:
+            self.try_to_look(runner, step)
 
     @master_only
     def _forget(self, runner) -> None:
