@@ -1,6 +1,7 @@
 """CoMA and DyViT for the OpenMMLab toolboxes. Importing the package imports neither torch nor any toolbox."""
 
 from importlib import import_module
+from typing import Any
 
 from .version import __version__
 
@@ -24,7 +25,7 @@ _LAZY = {
 __all__ = ['__version__', *_LAZY]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import TypeGuard
 
 
 def require_whole(least: int, **values: object) -> None:
@@ -29,8 +30,8 @@ def require_number(interval: str, **values: object) -> None:
             isinstance(value, Real)
             and not isinstance(value, bool)
             and math.isfinite(value)
-            and (low <= value if interval[0] == '[' else low < value)
-            and (value <= high if interval[-1] == ']' else value < high)
+            and (low <= float(value) if interval[0] == '[' else low < float(value))
+            and (float(value) <= high if interval[-1] == ']' else float(value) < high)
         )
         if not inside:
             range_ = '' if interval == '(-inf, inf)' else f' in {interval}'
@@ -73,5 +74,5 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f'; did you mean {found!r}?' if found else ''
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)

@@ -9,6 +9,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -68,7 +69,7 @@ class TimmDyViT(DyViT):
         global_pool: str = 'avg',
         drop_rate: float = 0.0,
         features: bool = False,
-        **settings,
+        **settings: Any,
     ):
         super().__init__(arch, in_channels=in_chans, out_indices=(0, 1, 2, 3), **settings)
         self.in_chans = in_chans
@@ -84,7 +85,7 @@ class TimmDyViT(DyViT):
         self.head = ClassifierHead(self.num_features, num_classes, global_pool, drop_rate)
         self.head.apply(initialize_linear)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # timm's interface, not mmengine's
         """Classify images ``(B, in_chans, H, W)``."""
         return self.forward_head(self.forward_features(x))
 
@@ -193,7 +194,7 @@ def adapt_weights(state_dict: dict[str, Tensor], model: TimmDyViT) -> dict[str, 
     return found | {name: own[name] for name in missing}
 
 
-def _adapt_loaded(module: nn.Module, state_dict: dict[str, Tensor], *_) -> None:
+def _adapt_loaded(module: nn.Module, state_dict: dict[str, Tensor], *_: Any) -> None:
     """Adapt what is about to be loaded into a model or into what ``features_only`` wraps around it."""
     model, outer = (module, '') if isinstance(module, TimmDyViT) else (module.model, 'model.')
     adapted = adapt_weights(state_dict, model)
@@ -218,30 +219,30 @@ def _create(variant: str, pretrained: bool, options: dict) -> nn.Module:
 
 
 @register_model
-def dyvit_pico(pretrained: bool = False, **options) -> nn.Module:
+def dyvit_pico(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build DyViT-P for timm."""
     return _create('dyvit_pico', pretrained, options)
 
 
 @register_model
-def dyvit_tiny(pretrained: bool = False, **options) -> nn.Module:
+def dyvit_tiny(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build DyViT-T for timm."""
     return _create('dyvit_tiny', pretrained, options)
 
 
 @register_model
-def dyvit_small(pretrained: bool = False, **options) -> nn.Module:
+def dyvit_small(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build DyViT-S for timm."""
     return _create('dyvit_small', pretrained, options)
 
 
 @register_model
-def dyvit_base(pretrained: bool = False, **options) -> nn.Module:
+def dyvit_base(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build DyViT-B for timm."""
     return _create('dyvit_base', pretrained, options)
 
 
 @register_model
-def dyvit_large(pretrained: bool = False, **options) -> nn.Module:
+def dyvit_large(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build DyViT-L for timm."""
     return _create('dyvit_large', pretrained, options)

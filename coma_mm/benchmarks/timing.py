@@ -5,7 +5,7 @@ import platform
 import subprocess
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from mmengine.registry import init_default_scope
+from torch.autograd.profiler_util import FunctionEventAvg
 
 from ..files import PACKAGE
 from .workloads import DTYPES
@@ -34,9 +35,9 @@ def is_cuda(args: Namespace) -> bool:
     return torch.device(args.device).type == 'cuda'
 
 
-def run_interleaved(calls: dict[str, Callable[[], None]], args: Namespace, scale: float = 1.0) -> dict:
+def run_interleaved(calls: Mapping[str, Callable[[], object]], args: Namespace, scale: float = 1.0) -> dict:
     """Call each in turn, round after round; return seconds times ``scale`` of all rounds but the first."""
-    measured = {name: [] for name in calls}
+    measured: dict[str, list[float]] = {name: [] for name in calls}
     wait = torch.cuda.synchronize if is_cuda(args) else lambda: None
     for number in range(args.rounds + 1):
         for name, call in calls.items():
@@ -95,11 +96,12 @@ def measure_memory(makers: dict[str, partial], args: Namespace, scale: float) ->
     return peaks
 
 
-def own_time(event, args: Namespace) -> float:
+def own_time(event: FunctionEventAvg, args: Namespace) -> float:
     """Return the microseconds of an operation without those that it calls, on the device that computes."""
     if not is_cuda(args):
         return event.self_cpu_time_total
-    return getattr(event, 'self_device_time_total', None) or getattr(event, 'self_cuda_time_total', 0.0)  # torch < 2.4
+    microseconds = getattr(event, 'self_device_time_total', 0.0)
+    return microseconds or getattr(event, 'self_cuda_time_total', 0.0)  # torch < 2.4
 
 
 def describe_machine(args: Namespace) -> dict:

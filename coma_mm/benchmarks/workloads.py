@@ -3,11 +3,13 @@
 import random
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate
@@ -41,7 +43,7 @@ def stock_mae(path: str) -> tuple[nn.Module, dict]:
     return MODELS.build(cfg.model), {key: cfg.optim_wrapper[key] for key in ('optimizer', 'paramwise_cfg')}
 
 
-def coma(backbone: dict, **evaluation) -> tuple[nn.Module, dict]:
+def coma(backbone: dict, **evaluation: Any) -> tuple[nn.Module, dict]:
     """Return our pre-training model and its optimiser settings, as in configs/pretrain."""
     model = dict(
         type='coma_mm.CoMA',
@@ -74,7 +76,7 @@ def _arch(depths: tuple[int, ...], heads: tuple[int, ...]) -> dict:
     return dict(dims=(128, 256, 512, 1024), depths=depths, heads=heads)
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict] = {
     'DyViT-B, depths 1 1 12 2': dict(arch=_arch((1, 1, 12, 2), (2, 4, 8, 16))),
     'DyViT-B, heads of 32 channels': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS)),
     'DyViT-B, heads of 32 channels, one window each': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS), windows=SINGLE),
@@ -82,7 +84,7 @@ VARIANTS = {
 }
 MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'
-PRETRAINING = {
+PRETRAINING: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'MAE ViT-B (mmpretrain)': partial(stock_mae, MAE_VIT_B),
     'MAE ViT-B, with our optimiser': lambda: (stock_mae(MAE_VIT_B)[0], OUR_OPTIMIZER),
     'MAE HiViT-B (mmpretrain)': partial(stock_mae, MAE_HIVIT_B),
@@ -98,12 +100,12 @@ EVALUATION = {
     'copy every 100 steps': partial(coma, BASE, mode='copy', interval=100),
     'ema': partial(coma, BASE, mode='ema'),
 }
-ATTENTION = {
+ATTENTION: dict[str, dict] = {
     'windows only': dict(attn_window=7, global_blocks=()),
     'windows and four global blocks': dict(attn_window=7),
     'global': dict(),
 }
-BACKBONES = {
+BACKBONES: dict[str, Callable[[], nn.Module]] = {
     'ViT-B (mmpretrain)': partial(MODELS.build, dict(type='VisionTransformer', arch='b', patch_size=16)),
     'Swin-B (mmpretrain)': partial(MODELS.build, dict(type='SwinTransformer', arch='base')),
     'HiViT-B (mmpretrain)': partial(MODELS.build, dict(type='HiViT', arch='base')),
@@ -120,7 +122,7 @@ BACKBONES = {
 # ---- calls ----
 
 
-def autocast(args: Namespace):
+def autocast(args: Namespace) -> AbstractContextManager:
     """Return the context of the precision asked for."""
     if args.precision == 'fp32':
         return nullcontext()
@@ -142,7 +144,7 @@ def make_step(build: Callable[[], tuple[nn.Module, dict]], args: Namespace) -> C
     model.to(args.device)
     model.train()  # on a line of its own: mmpretrain's backbones return nothing
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
-    samples = [None] * args.batch
+    samples: list[None] | dict[str, Tensor] = [None] * args.batch
     if isinstance(model, CoMA):
         transform = ComplementaryMask(input_size=args.size, unit_size=model.unit_size, ratio=model.mask_ratio)
         masks = [torch.from_numpy(transform({})['mask']) for _ in range(args.batch)]
@@ -188,14 +190,14 @@ def make_part(module: nn.Module, x: Tensor, args: Namespace) -> Callable[[], Ten
     return call
 
 
-def make_loading(dataset: dict) -> Callable[[], None]:
+def make_loading(dataset: dict) -> Callable[[], object]:
     """Return the loading of the next batch of 64 images, collated."""
     dataset = DATASETS.build(dataset)
     numbers = cycle(range(len(dataset)))
     return lambda: default_collate([dataset[next(numbers)] for _ in range(LOADED)])
 
 
-def make_decoding(folder: Path) -> Callable[[], None]:
+def make_decoding(folder: Path) -> Callable[[], list[np.ndarray]]:
     """Return the decoding of the next 64 files and nothing else."""
     from simplejpeg import decode_jpeg
 

@@ -49,7 +49,7 @@ def run(command: str) -> None:
     except SystemExit as stop:
         if not isinstance(stop.code, str):
             raise
-        error = stop
+        error: BaseException = stop
     except (Exception, KeyboardInterrupt) as raised:
         error = raised
     else:

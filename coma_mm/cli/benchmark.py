@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -18,6 +19,7 @@ from statistics import median
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import Tensor, nn
 
 from ..benchmarks.timing import (
     Table,
@@ -117,7 +119,8 @@ def run_step(args: Namespace) -> dict[str, Table]:
 
 def run_forward(args: Namespace) -> dict[str, Table]:
     """Time a forward pass of whole images, and of 20 of 49 units."""
-    calls, columns = {}, {'parameters (M)': {}, 'GMACs': {}}
+    calls: dict[str, Callable[[], object]] = {}
+    columns: dict[str, dict[str, float]] = {'parameters (M)': {}, 'GMACs': {}}
     single = Namespace(**{**vars(args), 'batch': 1, 'compile': False})
     for name, build in choose(BACKBONES, args).items():
         visible = torch.stack([torch.randperm(49)[:20] for _ in range(args.batch)]) if 'units' in name else None
@@ -148,7 +151,8 @@ def run_data(args: Namespace) -> dict[str, Table]:
     ours = Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_in1k.py').train_dataloader.dataset.pipeline
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(args.data) if args.data else save_bundled_photos(Path(scratch, 'photos'))
-        rows = {'MAE (mmpretrain)': partial(make_loading, dataset_of('ImageFolder', folder, stock))}
+        rows: dict[str, Callable[[], Callable[[], object]]] = {}
+        rows['MAE (mmpretrain)'] = partial(make_loading, dataset_of('ImageFolder', folder, stock))
         rows['CoMA'] = partial(make_loading, dataset_of('ImageFolder', folder, ours))
         for name, options in (('CoMA, shards', ()), ('CoMA, shards of 256 px', ('--short-side', '256'))):
             shards = Path(scratch, name)
@@ -183,7 +187,7 @@ def run_resolution(args: Namespace) -> dict[str, Table]:
 
 # What to put into the environment before torch is loaded. By default idle threads of OpenMP spin for a while.
 KEPT = dict(MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='100000000000')
-ENVIRONMENTS = {
+ENVIRONMENTS: dict[str, dict[str, str]] = {
     'as it is': {},
     'memory kept': KEPT,
     'passive waiting': dict(OMP_WAIT_POLICY='PASSIVE'),
@@ -196,7 +200,7 @@ def run_openmp(args: Namespace) -> dict[str, Table]:
     """Time a step on the CPU with other settings of allocator and OpenMP, alone and while another process computes."""
     args = Namespace(**{**vars(args), 'device': 'cpu'})
     names = {f'{setting}, {neighbour}': None for neighbour in NEIGHBOURS for setting in ENVIRONMENTS}
-    seconds = {name: [] for name in choose(names, args)}
+    seconds: dict[str, list[float]] = {name: [] for name in choose(names, args)}
     with ExitStack() as stack:
         workers = {}
         for setting in dict.fromkeys(name.rsplit(', ', 1)[0] for name in seconds):
@@ -228,6 +232,9 @@ def _worker(args: Namespace, variables: dict[str, str]) -> multiprocessing.pool.
         os.environ.update(before)
 
 
+_step: Callable[[], None]  # of a process that _worker starts
+
+
 def _prepare_step(args: Namespace) -> None:
     global _step
     init_default_scope('mmpretrain')
@@ -248,7 +255,7 @@ IMPORTS = {
 
 def run_imports(args: Namespace) -> dict[str, Table]:
     """Time imports, each time in a fresh interpreter."""
-    seconds = {name: [] for name in choose(IMPORTS, args)}
+    seconds: dict[str, list[float]] = {name: [] for name in choose(IMPORTS, args)}
     for number in range(args.rounds + 1):
         for name, values in seconds.items():
             before, statement = IMPORTS[name]
@@ -275,7 +282,7 @@ def run_profile(args: Namespace) -> dict[str, Table]:
         f'stage {number}': (stage.blocks[0], 64 >> 2 * (number - 1)) for number, stage in enumerate(model.stages, 1)
     }
     blocks['decoder'] = (decoder.blocks[0], 1)
-    parts = {}
+    parts: dict[str, tuple[nn.Module, Tensor]] = {}
     for place, (block, tokens) in blocks.items():
         linear, activation, out = block.mlp
         x = torch.randn(args.batch, (args.size // 32) ** 2 * tokens, linear.in_features, device=args.device)
@@ -287,7 +294,8 @@ def run_profile(args: Namespace) -> dict[str, Table]:
             f'{place}, GELU': (activation, hidden),
             f'{place}, second linear': (out, hidden),
         }
-    calls, columns = {}, {'GFLOP': {}, 'MB': {}, 'least ms': {}}
+    calls: dict[str, Callable[[], object]] = {}
+    columns: dict[str, dict[str, float]] = {'GFLOP': {}, 'MB': {}, 'least ms': {}}
     for name, (module, inputs) in choose(parts, args).items():
         calls[name] = call = make_part(module, inputs, args)
         flops = count_flops(call)
@@ -315,7 +323,7 @@ PROFILED = {'MAE ViT-B': 'MAE ViT-B, with our optimiser', 'CoMA DyViT-B': 'CoMA 
 
 def profile_steps(args: Namespace) -> Table:
     """Add up the time of the operations of a step by kind, forward and backward together."""
-    rows = {}
+    rows: dict[str, list[float]] = {}
     for model, name in PROFILED.items():
         step = make_step(PRETRAINING[name], args)
         step()

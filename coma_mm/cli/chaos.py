@@ -21,11 +21,12 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable
-from ctypes import CDLL
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import CDLL, Array, c_longlong
 from multiprocessing import connection, util
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mmpretrain.datasets
 import mmpretrain.models  # noqa: F401 - what a run would import
@@ -74,7 +75,8 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)  # no thread may be there when this process forks
     rng = random.Random(args.seed)
-    tables, failures = {}, []
+    tables: dict[str, dict] = {}
+    failures: list[str] = []
     before = _descendants()
     _adopt_orphans(True)
     try:
@@ -108,7 +110,7 @@ class Kill(NamedTuple):
         kind: One of ``KINDS``.
         place: The function in which the blow falls.
         moment: ``before`` it, in the ``middle`` of what it writes, or ``after`` it.
-        count: In which of its calls.
+        call: In which of its calls.
         about: Part of the name of the file that it has to be about.
         whom: ``'self'``, the ``'worker'`` that loads its images, or what has started it, the ``'parent'``.
         number: Of the signal.
@@ -119,7 +121,7 @@ class Kill(NamedTuple):
     kind: str
     place: str
     moment: str
-    count: int
+    call: int
     about: str = ''
     whom: str = 'self'
     number: int = signal.SIGKILL
@@ -130,13 +132,13 @@ class Kill(NamedTuple):
         """Patch the function in this process."""
         if int(os.environ.get('RANK', 0)) != self.rank:
             return
-        owner, _, name = self.place.rpartition('.')
-        owner, calls = pkgutil.resolve_name(owner), itertools.count(1)
+        place, _, name = self.place.rpartition('.')
+        owner, calls = pkgutil.resolve_name(place), itertools.count(1)
         function = getattr(owner, name)
 
         @functools.wraps(function)
-        def struck(first, *args, **kwargs):
-            now = (not self.about or self.about in str(first)) and next(calls) == self.count
+        def struck(first: Any, *args: Any, **kwargs: Any) -> Any:
+            now = (not self.about or self.about in str(first)) and next(calls) == self.call
             if now and self.moment == 'middle':
                 function(first, args[0][: len(args[0]) // 2], *args[1:], **kwargs)
             if now and self.moment != 'after':
@@ -151,13 +153,13 @@ class Kill(NamedTuple):
     def strike(self) -> None:
         """Send the signal."""
         if self.whom == 'worker':
-            pid = multiprocessing.active_children()[0].pid
+            pid = _pid_of(multiprocessing.active_children()[0])
         else:
             pid = os.getppid() if self.whom == 'parent' else os.getpid()
         os.kill(pid, self.number)
 
 
-def _in_step(kind: str, rng: random.Random, **others) -> Kill:
+def _in_step(kind: str, rng: random.Random, **others: Any) -> Kill:
     steps = (
         5 if others.get('whom') == 'parent' else 18 // others.get('ranks', 1)
     )  # early: its ranks must not reach the end
@@ -180,7 +182,7 @@ def _evaluating(kind: str, rng: random.Random) -> Kill:
     return Kill(kind, place, rng.choice(['before', 'after']), rng.randint(1, 4))
 
 
-KINDS = {
+KINDS: dict[str, Callable[[str, random.Random], Kill]] = {
     'step': _in_step,
     'checkpoint': functools.partial(_in_file, method='write_bytes', about='.pth'),
     'last_checkpoint': functools.partial(_in_file, method='write_text', about='/.last_checkpoint.'),
@@ -200,17 +202,16 @@ def kill_and_resume(
     bench: 'Bench', runs: int, kinds: list[str], rng: random.Random, failures: list[str]
 ) -> dict[str, dict]:
     """Kill so many runs, resume them to their end, and print what it cost."""
-    found = {kind: [] for kind in kinds[:runs]}
+    found: dict[str, list[tuple[int, int, float]]] = {kind: [] for kind in kinds[:runs]}
     for number in range(runs):
         kind = kinds[number % len(kinds)]
         kill = KINDS[kind](kind, rng)
         killed = bench.train(f'kill-{number}', kill, ranks=kill.ranks)
-        seconds, orphans = time.monotonic(), []
-        if kill.ranks > 1:
-            orphans = _wait_for_end(bench.before)
-        seconds = time.monotonic() - seconds
+        start = time.monotonic()
+        orphans = _wait_for_end(bench.before) if kill.ranks > 1 else []
+        seconds = time.monotonic() - start
         lost, differences, resumed = bench.resume(f'kill-{number}', killed, kill.ranks)
-        where = f'{kill.place.rpartition(".")[2]}, {kill.moment}, call {kill.count}'
+        where = f'{kill.place.rpartition(".")[2]}, {kill.moment}, call {kill.call}'
         title = f'{kind} ({where})'
         if killed.status == 0:
             failures.append(f'{title}: the run was not killed')
@@ -223,19 +224,19 @@ def kill_and_resume(
         failures += [f'{title}: process {pid} lived on' for pid in orphans]
         found[kind].append((lost, differences, seconds))
         print(f'{number + 1:3} of {runs}  {title}: {lost} steps lost, {differences} values differ', flush=True)
-    columns = {
+    columns: dict[str, dict[str, float]] = {
         'runs': {kind: len(rows) for kind, rows in found.items()},
         'resumed to the bit': {kind: sum(not row[1] for row in rows) for kind, rows in found.items()},
         'steps lost, mean': {kind: float(np.mean([row[0] for row in rows])) for kind, rows in found.items()},
         'steps lost, most': {kind: max(row[0] for row in rows) for kind, rows in found.items()},
         'values that differ': {kind: sum(row[1] for row in rows) for kind, rows in found.items()},
     }
-    losses, differences, seconds = zip(*itertools.chain(*found.values()))
-    totals = [runs, differences.count(0), float(np.mean(losses)), max(losses), sum(differences)]
+    steps, values, waits = zip(*itertools.chain(*found.values()))
+    totals = [runs, values.count(0), float(np.mean(steps)), max(steps), sum(values)]
     for cells, total in zip(columns.values(), totals):
         cells['all'] = total
     _show('kill', columns)
-    columns['seconds until all ranks have ended, most'] = dict(all=max(seconds))
+    columns['seconds until all ranks have ended, most'] = dict(all=max(waits))
     return dict(columns=columns)
 
 
@@ -246,7 +247,8 @@ def fill_disk(bench: 'Bench', rng: random.Random, failures: list[str]) -> dict[s
     """Let files grow to ever larger limits, from a random step on; resume without a limit."""
     (whole,) = bench.whole(1).glob('epoch_*.pth')
     size = whole.stat().st_size
-    columns = {name: {} for name in ('ends in one line', 'whole checkpoints only', 'steps lost', 'values that differ')}
+    heads = ('ends in one line', 'whole checkpoints only', 'steps lost', 'values that differ')
+    columns: dict[str, dict] = {name: {} for name in heads}
     for number, limit in enumerate([0, 64, 1024, 16384, size // 8, size // 4, size // 2, size - 4096, size - 1]):
         folder, step = f'disk-{number}', rng.randint(1, 12)
         full = bench.train(folder, limit=(step, limit))
@@ -282,7 +284,7 @@ def measure_memory(bench: 'Bench', steps: int, plot: str | None) -> dict[str, di
         raise ValueError(f'the run of {steps} steps failed: {done.last_line}')
     megabytes = np.array(memory).reshape(steps, 2).T * resource.getpagesize() / 1e6
     half = steps // 2
-    columns = {
+    columns: dict[str, dict[str, float]] = {
         f'MB after {half} steps': {},
         f'MB after {steps} steps': {},
         'MB more per 1,000 steps': {},
@@ -332,9 +334,9 @@ class Ended(NamedTuple):
             ranks that have outlived torchrun.
     """
 
-    status: int
+    status: int | None
     printed: str
-    progress: object
+    progress: Array[c_longlong]
 
     @property
     def last_line(self) -> str:
@@ -381,11 +383,11 @@ class Bench:
         self,
         name: str,
         kill: Kill | None = None,
-        arguments: list[str] = (),
-        options: list[str] = (),
+        arguments: Sequence[str] = (),
+        options: Sequence[str] = (),
         ranks: int = 1,
         limit: tuple[int, int] | None = None,
-        memory: object | None = None,
+        memory: Array[c_longlong] | None = None,
         patience: float = PATIENCE,
     ) -> Ended:
         """Train in a process of its own.
@@ -415,11 +417,12 @@ class Bench:
             process = FORK.Process(target=_begin, args=(writer, start))
         process.start()
         os.close(writer)
-        printed = _follow(process.pid, reader, patience)
+        pid = _pid_of(process)
+        printed = _follow(pid, reader, patience)
         os.close(reader)
         if printed is None:
-            for pid in (process.pid, *_descendants(process.pid)):
-                os.kill(pid, signal.SIGKILL)
+            for one in (pid, *_descendants(pid)):
+                os.kill(one, signal.SIGKILL)
             raise ValueError(f'{name} ({kill}) has not ended after {patience:g} seconds')
         return Ended(process.exitcode, printed, progress)
 
@@ -450,7 +453,7 @@ def _begin(output: int, start: Callable[[], None]) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     atexit._clear()
-    atexit.register(util._exit_function)
+    atexit.register(util._exit_function)  # type: ignore[attr-defined]  # what multiprocessing itself has registered
     start()
 
 
@@ -475,33 +478,33 @@ class _Forked:
     """What torchrun takes for a ``subprocess.Popen``."""
 
     def __init__(self, env: dict[str, str], start: Callable[[], None]):
-        def become_rank():
+        def become_rank() -> None:
             os.environ.update(env)
             _begin(os.dup(1), start)
 
         self.process = FORK.Process(target=become_rank)
         self.process.start()
-        self.pid = self.process.pid
+        self.pid = _pid_of(self.process)
 
     def poll(self) -> int | None:
         return self.process.exitcode
 
     returncode = property(poll)
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self, timeout: float | None = None) -> int | None:
         ended = os.pidfd_open(self.pid) if self.poll() is None else None
         if ended is not None and not connection.wait([ended], timeout):
-            raise subprocess.TimeoutExpired('a rank', timeout)
+            raise subprocess.TimeoutExpired('a rank', timeout or 0)
         return self.poll()
 
 
-def _watch(progress, limit: tuple[int, int] | None, memory: object | None) -> None:
+def _watch(progress: Array[c_longlong], limit: tuple[int, int] | None, memory: Array[c_longlong] | None) -> None:
     """Count this process's steps; note its memory, and fill its disk."""
     if int(os.environ.get('RANK', 0)):
         return
     run_iter = EpochBasedTrainLoop.run_iter
 
-    def watched(loop, idx, data_batch):
+    def watched(loop: EpochBasedTrainLoop, idx: int, data_batch: Sequence[dict]) -> None:
         if progress[0] < 0:
             progress[0] = loop._iter
         if limit and loop._iter + 1 == limit[0]:
@@ -512,7 +515,7 @@ def _watch(progress, limit: tuple[int, int] | None, memory: object | None) -> No
             progress[1] = loop._iter + 1
             raise
         if memory is not None and 2 * loop._iter <= len(memory):
-            pids = os.getpid(), multiprocessing.active_children()[0].pid
+            pids = os.getpid(), _pid_of(multiprocessing.active_children()[0])
             memory[2 * loop._iter - 2 : 2 * loop._iter] = [
                 int(Path(f'/proc/{pid}/statm').read_text().split()[1]) for pid in pids
             ]
@@ -534,7 +537,7 @@ def read_end(path: Path) -> dict:
     return dict(_leaves(parts | dict(message_hub=kept, meta=meta)))
 
 
-def _leaves(node: object, name: str = ''):
+def _leaves(node: object, name: str = '') -> Iterator[tuple[str, object]]:
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _leaves(value, f'{name}.{key}')
@@ -556,6 +559,12 @@ def _is_same(one: object, other: object) -> bool:
 
 
 # ---- processes ----
+
+
+def _pid_of(process: BaseProcess) -> int:
+    """Return the number of a process that has been started."""
+    assert process.pid is not None
+    return process.pid
 
 
 def _adopt_orphans(adopt: bool) -> None:

@@ -11,9 +11,12 @@ import tempfile
 import time
 import traceback
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +66,7 @@ def make_batch(device: str, side: int = 64, unit: int = 16, count: int = 4) -> d
     return dict(inputs=images, data_samples=dict(mask=mask.view(count, side // unit, side // unit).to(device)))
 
 
-def make_wrapper(model: nn.Module, kind: str = 'coma_mm.AutocastOptimWrapper', **settings) -> OptimWrapper:
+def make_wrapper(model: nn.Module, kind: str = 'coma_mm.AutocastOptimWrapper', **settings: Any) -> OptimWrapper:
     """Return the optimiser of the shipped configs."""
     if kind == 'coma_mm.AutocastOptimWrapper':
         settings['cpu'] = True
@@ -79,7 +82,7 @@ def make_wrapper(model: nn.Module, kind: str = 'coma_mm.AutocastOptimWrapper', *
     )
 
 
-def train(device: str, wrapper: dict | None = None, steps: int = 4, **settings) -> list[float]:
+def train(device: str, wrapper: dict | None = None, steps: int = 4, **settings: Any) -> list[float]:
     """Return the losses of some steps on one batch."""
     model, batch = build(**settings).to(device), make_batch(device)
     wrapper = make_wrapper(model, **(wrapper or {}))
@@ -135,7 +138,7 @@ def check_synchronisation(device: str, scratch: Path) -> str:
 
 
 @contextmanager
-def _synchronisation_forbidden():
+def _synchronisation_forbidden() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode('error')
     try:
         yield
@@ -153,14 +156,16 @@ def check_mmcv_ops(device: str, scratch: Path) -> str:
         raise LeftOutError('mmcv has no ops') from None
 
     class Detector(BaseModel):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.backbone = DyViT('pico', img_size=64, patch_size=2, out_indices=(0,))
             self.neck = nn.Conv2d(32, 16, 1)
             self.pool = RoIAlign(7, spatial_scale=0.5)
             self.head = ModulatedDeformConv2dPack(16, 8, 3)
 
-        def forward(self, inputs: Tensor, data_samples=None, mode: str = 'loss') -> dict[str, Tensor]:
+        def forward(
+            self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'loss'
+        ) -> dict[str, Tensor]:
             self.map = self.neck(self.backbone(inputs)[0])
             boxes = torch.tensor([[0, 3, 5, 40, 50], [1, 10, 8, 60, 30]], device=inputs.device).float()
             return dict(loss=self.head(self.pool(self.map, boxes)).square().mean() + self.map.square().mean())
@@ -318,7 +323,7 @@ def check_memory(device: str, scratch: Path) -> str:
         model = build('base', mode).to(device)
         wrapper, batch = make_wrapper(model), make_batch(device, 224, 32, 1 if device == 'cpu' else 64)
         if device == 'cpu':
-            peaks[mode] = _saved(lambda model=model, batch=batch: model.loss(**batch))
+            peaks[mode] = _saved(partial(model.loss, **batch))
         else:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -331,7 +336,7 @@ def check_memory(device: str, scratch: Path) -> str:
     return f'{peaks["copy"] / 2**20:.0f} MiB, {added:.1%} more than without evaluation branch'.replace('%', ' %')
 
 
-def _saved(function) -> int:
+def _saved(function: Callable[[], object]) -> int:
     """Return the bytes that a function's result keeps for its backward pass."""
     kept = {}
 

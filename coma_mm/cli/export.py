@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS, init_default_scope
@@ -172,7 +173,7 @@ def is_registered(name: str, scope: str, modules: tuple[str, ...]) -> bool:
     return isinstance(found, type) and issubclass(found, torch.nn.Module) and found.__module__.startswith(modules)
 
 
-def without_weights(arguments: object) -> object:
+def without_weights(arguments: Any) -> Any:
     """Return arguments without what would load weights, or draw them, at any depth: they are in the file."""
     if isinstance(arguments, dict):
         kept = {name: value for name, value in arguments.items() if name not in ('init_cfg', 'pretrained', 'compile')}

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -51,7 +52,7 @@ def parse_args() -> Namespace:
 # ---- counting ----
 
 
-def count_macs(function: Callable, *args) -> float:
+def count_macs(function: Callable, *args: Any) -> float:
     """Return the GMACs (1e9 multiply-accumulates, half as many as FLOPs) of a call."""
     return count_flops(function, *args) / 2e9
 
@@ -167,12 +168,12 @@ def count_documented() -> dict[str, dict]:
         activations=make_table(
             ['GiB'],
             {
-                name: [count_saved(partial(maps, attn_window=7, **settings), (1024, 1024)) / 2**30]
-                for name, settings in {
-                    'tiny': dict(arch='tiny'),
-                    'base': dict(arch='base'),
-                    'base, with_cp': dict(arch='base', with_cp=True),
-                }.items()
+                name: [count_saved(partial(maps, arch, attn_window=7, with_cp=with_cp), (1024, 1024)) / 2**30]
+                for name, arch, with_cp in (
+                    ('tiny', 'tiny', False),
+                    ('base', 'base', False),
+                    ('base, with_cp', 'base', True),
+                )
             },
         ),
     )
@@ -220,6 +221,10 @@ def count_gathered(model: nn.Module) -> float:
     return count_parameters(model) + 2 * encoder + decoder
 
 
+def _build_segmentor(model: dict) -> nn.Module:
+    return revert_sync_batchnorm(MODELS.build(model))
+
+
 def count_segmentors() -> dict:
     """Count parameters of the segmentors, and GMACs of a crop through backbone and main head."""
     rows = {}
@@ -228,7 +233,7 @@ def count_segmentors() -> dict:
         side = cfg.model.data_preprocessor.size
         cfg.model.data_preprocessor = None
         with DefaultScope.overwrite_default_scope('mmseg'):
-            rows[path.stem] = count_forward(lambda model=cfg.model: revert_sync_batchnorm(MODELS.build(model)), side)
+            rows[path.stem] = count_forward(partial(_build_segmentor, cfg.model), side)
     return make_table([PARAMETERS, 'GMACs'], rows)
 
 

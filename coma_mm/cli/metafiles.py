@@ -41,7 +41,7 @@ def describe(path: Path, counts: dict) -> dict:
     cfg, folder = Config.fromfile(path), path.parent.name
     train, data = cfg.get('train_cfg') or {}, path.stem.split('_')[-1].split('-')[0]
     metadata = {
-        'Description': ast.get_docstring(ast.parse(path.read_text())).partition('\n\n')[0].replace('\n', ' '),
+        'Description': (ast.get_docstring(ast.parse(path.read_text())) or '').partition('\n\n')[0].replace('\n', ' '),
         'Epochs': train.get('max_epochs'),
         'Iterations': train.get('max_iters'),
         'Batch Size': (cfg.get('auto_scale_lr') or {}).get('base_batch_size'),
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument('--check', action='store_true', help='write nothing, fail if a file differs')
     check = parser.parse_args().check
     counts = json.loads((PACKAGE.parent / 'docs/benchmarks/counts.json').read_text())
-    texts = {'model-index.yml': dict(Import=[f'configs/{folder}/metafile.yml' for folder in FOLDERS])}
+    texts: dict[str, dict] = {'model-index.yml': dict(Import=[f'configs/{folder}/metafile.yml' for folder in FOLDERS])}
     for folder in FOLDERS:
         paths = sorted((PACKAGE.parent / 'configs' / folder).glob('*.py'))
         collection = dict(Collections=[COLLECTION]) if folder == FOLDERS[0] else {}

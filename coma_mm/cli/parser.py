@@ -1,7 +1,7 @@
 """How commands read their arguments; imports nothing that takes time."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import TRACEBACK, UsageError
 
@@ -9,7 +9,7 @@ from .errors import TRACEBACK, UsageError
 class ArgumentParser(argparse.ArgumentParser):
     """The standard library's, with the option that all commands have."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_argument(
             TRACEBACK,

@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ..files import require_writable, whole_file
@@ -50,7 +51,7 @@ def spread(values: list[float]) -> tuple[float, float, float]:
     return middle, middle - min(values), max(values) - middle
 
 
-def draw_bars(axes, table: dict) -> None:
+def draw_bars(axes: Axes, table: dict) -> None:
     """Draw a bar for each row, the first on top, with its ratio to the first."""
     names = list(table['rows'])
     middles, below, above = zip(*(spread(values) for values in table['rows'].values()))
@@ -73,11 +74,11 @@ def draw_bars(axes, table: dict) -> None:
     axes.spines[['top', 'right']].set_visible(False)
 
 
-def draw_lines(axes, table: dict) -> None:
+def draw_lines(axes: Axes, table: dict) -> None:
     """Draw a line over image sizes for each kind of row, ``<kind>, <size> px``."""
-    kinds = {}
+    kinds: dict[str, dict[int, tuple[float, float, float]]] = {}
     for name, values in table['rows'].items():
-        kind, size = re.fullmatch(r'(.+), (\d+) px', name).groups()
+        kind, _, size = name.removesuffix(' px').rpartition(', ')
         kinds.setdefault(kind, {})[int(size)] = spread(values)
     for kind, points in kinds.items():
         middles, below, above = zip(*points.values())

@@ -126,7 +126,8 @@ def main() -> None:
     random.Random(args.seed).shuffle(paths)
     members = Members(args.folder, paths, args.short_side)
     loader = DataLoader(members, batch_size=None, num_workers=args.num_workers)
-    limit, left_out, shards, tar = args.shard_size * 2**20, 0, [], None
+    limit, left_out, tar = args.shard_size * 2**20, 0, None
+    shards: list[Path] = []
     with whole_folder(args.out.absolute()) as folder:
         for name, content in track(loader, 'packing', total=len(paths)):
             if isinstance(content, Exception):

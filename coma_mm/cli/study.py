@@ -18,6 +18,7 @@ from pathlib import Path
 from shutil import copyfile
 from threading import TIMEOUT_MAX, Timer
 
+from mmengine.config import Config
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..files import PACKAGE
@@ -96,7 +97,7 @@ def choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:
     return [cell for cell in cells if {cell.name, cell.title} & set(only)]
 
 
-def extra_measures(study, names: list[str] | None) -> dict:
+def extra_measures(study: Config, names: list[str] | None) -> dict:
     """Return what a study measures on demand, all of it without names.
 
     Raises:
@@ -175,13 +176,13 @@ def run_cell(cell: Cell, deadline: float, lock: int, advance: Callable[[float], 
         text=True,
         pass_fds=[lock],
     )
-    last = deque(maxlen=1)
+    last: deque[str] = deque(maxlen=1)
     alarm = Timer(max(0, min(deadline - time.monotonic(), TIMEOUT_MAX)), process.terminate)
     alarm.daemon = True
     alarm.start()
     try:
         with open(cell.work_dir / 'log.txt', 'a') as log:
-            for text in process.stdout:
+            for text in process.stdout or ():
                 if text.startswith('@'):
                     advance(progress_of(cell, text))
                 else:

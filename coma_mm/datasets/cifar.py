@@ -122,7 +122,7 @@ class CIFAR(BaseDataset):
         """Decode the images."""
         images, labels, classes = read_images(self.source, self.split, self.size)
         self._metainfo['classes'] = classes
-        chosen = range(len(labels))
+        chosen: Sequence[int] = range(len(labels))
         if self.fraction < 1:
             order = np.random.default_rng(self.seed).permutation(len(labels))
             of_class = [order[labels[order] == label] for label in range(len(classes))]

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from PIL.Image import Image
 
 from ..arguments import did_you_mean, read_size, require_number, require_whole
 from ..masking import num_hidden, unit_grid
@@ -91,7 +92,7 @@ class ComplementaryMask(BaseTransform):
         mask[units] = (np.arange(self.num_units) * self.num_hidden + start) % self.num_units < self.num_hidden
         return mask
 
-    def _check_size(self, img) -> None:
+    def _check_size(self, img: np.ndarray | torch.Tensor | Image) -> None:
         if isinstance(img, torch.Tensor):
             size = tuple(img.shape[-2:])
         elif isinstance(img, np.ndarray):

@@ -144,8 +144,8 @@ def pillow_limit(max_pixels: int) -> Iterator[None]:
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        count = re.search(r'\d+', str(error))
-        raise ValueError(f'{count[0]} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}') from None
+        count, *_ = re.findall(r'\d+', str(error))
+        raise ValueError(f'{count} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}') from None
     finally:
         Image.MAX_IMAGE_PIXELS = before
 

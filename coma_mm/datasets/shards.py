@@ -6,6 +6,7 @@ import os
 import tarfile
 from contextlib import suppress
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -184,6 +185,6 @@ def _check_end(path: str | os.PathLike, file: BinaryIO, end: int, count: int) ->
 
 
 @lru_cache(maxsize=256)  # of each process; below the usual limit of 1024 open files
-def _open(path: str, modified: int):
+def _open(path: str, modified: int) -> FileIO:
     """Open a shard for reading at any place: ``pread`` moves no position, so workers may inherit the file."""
     return open(path, 'rb', buffering=0)

@@ -53,7 +53,7 @@ def load_exactly(
     def is_optional(key: str) -> bool:
         # Statistics of data preprocessors and batch counters come and go between versions of the toolboxes.
         comes_and_goes = key.startswith('data_preprocessor.') or key.endswith('num_batches_tracked')
-        return comes_and_goes or partial is True or bool(partial) and key.startswith(tuple(partial))
+        return comes_and_goes or partial is True or partial is not False and key.startswith(tuple(partial))
 
     weights, own = get_state_dict(checkpoint), model.state_dict()
     if partial:

@@ -4,12 +4,14 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from ..registry import HOOKS
 from .common import unwrap
@@ -60,7 +62,7 @@ class _Maps:
         count = len(expected) - start_level
         stages = self.out_indices[-1] + 1
         if len(self.channels) < count <= stages:  # once there are as many maps, the next error has their channels
-            advice = {f'{self.place}.out_indices': [*range(stages - count, stages)]}
+            advice: dict[str, int | list[int]] = {f'{self.place}.out_indices': [*range(stages - count, stages)]}
         else:
             advice = {f'{place}.in_channels': self.channels[-count:]}
             if len(self.channels) > count:
@@ -116,7 +118,7 @@ def _parts(module: nn.Module, place: str, *names: str) -> list[tuple[str, nn.Mod
     """Return the children of these names, lists part by part, each with its place in the config."""
     found = []
     for name in names:
-        part = getattr(module, name, None)
+        part: Any = getattr(module, name, None)
         if isinstance(part, (nn.ModuleList, nn.Sequential)):
             found += [(f'{place}.{name}.{i}', child) for i, child in enumerate(part)]
         elif hasattr(part, 'kernel_generate_head'):  # K-Net
@@ -140,7 +142,7 @@ def _in_channels(part: nn.Module) -> int | list[int] | None:
 # ---- classes of folders and of models ----
 
 
-def require_same_classes(one, other, names: tuple[str, str]) -> None:
+def require_same_classes(one: BaseDataset, other: BaseDataset, names: tuple[str, str]) -> None:
     """Raise if two data sets number different classes: a label of one would mean another class in the other.
 
     Args:
@@ -170,18 +172,18 @@ class CheckClassesHook(Hook):
         ValueError: Before the first step, with both numbers and the options to write.
     """
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Check the training images, and those of validation against them."""
         dataset = runner.train_loop.dataloader.dataset
         self._check(runner, dataset)
         if runner.val_loop is not None:
             require_same_classes(dataset, runner.val_loop.dataloader.dataset, ('to train on', 'to validate on'))
 
-    def before_test(self, runner) -> None:
+    def before_test(self, runner: Runner) -> None:
         """Check the test images."""
         self._check(runner, runner.test_loop.dataloader.dataset)
 
-    def _check(self, runner, dataset) -> None:
+    def _check(self, runner: Runner, dataset: BaseDataset) -> None:
         model = unwrap(runner.model)
         classes = dataset.metainfo.get('classes')
         if classes is None:
@@ -258,17 +260,17 @@ class CheckDataHook(Hook):
         ValueError: With the file that does not fit, and the remedy.
     """
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Check training and validation data."""
         self._check(runner, runner.train_dataloader, 'train_dataloader')
         if runner.val_loop is not None:
             self._check(runner, runner.val_dataloader, 'val_dataloader')
 
-    def before_test(self, runner) -> None:
+    def before_test(self, runner: Runner) -> None:
         """Check test data."""
         self._check(runner, runner.test_dataloader, 'test_dataloader')
 
-    def _check(self, runner, loader, name: str) -> None:
+    def _check(self, runner: Runner, loader: DataLoader, name: str) -> None:
         model = unwrap(runner.model)
         for dataset in _leaves(getattr(loader, 'dataset', None)):
             if name == 'train_dataloader':  # where labels of its classes are learnt
@@ -388,7 +390,7 @@ class _CheckMask:
         return results
 
 
-def _leaves(dataset) -> list[BaseDataset]:
+def _leaves(dataset: Dataset | None) -> list[BaseDataset]:
     """Return the data sets inside wrappers that repeat or join them."""
     if isinstance(dataset, BaseDataset):
         return [dataset] if len(dataset) else []

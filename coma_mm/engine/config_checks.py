@@ -3,8 +3,9 @@
 import difflib
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
+from typing import Any
 
 from mmengine import registry as registries
 from mmengine.config import Config
@@ -81,7 +82,8 @@ def check_options(cfg: Config, options: dict) -> None:
 
 
 def _check_below(cfg: Config, option: str) -> None:
-    node, place = cfg, []
+    node: Any = cfg
+    place: list[str] = []
     for name in option.split('.'):
         if isinstance(node, (list, tuple)):
             if not name.isdigit() or int(name) >= len(node):
@@ -134,7 +136,8 @@ def _takes(node: dict, place: list[str], name: str, scope: str | None) -> bool:
     kinds = (
         DEFAULTS.get('.'.join(place), ()) if kind is None else (kind,) if inspect.isclass(kind) else _find(kind, scope)
     )
-    return any(name in inspect.signature(base.__init__).parameters for kind in kinds for base in kind.__mro__)
+    bases: Iterator[Any] = (base for kind in kinds for base in kind.__mro__)
+    return any(name in inspect.signature(base.__init__).parameters for base in bases)
 
 
 def _find(kind: str, scope: str | None) -> list[type]:
@@ -179,7 +182,7 @@ def check_training(cfg: Config) -> None:
                 )
 
 
-def _crops(node: object, place: str) -> Iterator[tuple[str, object]]:
+def _crops(node: object, place: str) -> Iterator[tuple[str, int | Sequence[int]]]:
     """Yield where below a place of a config images get a size, and where masks expect one."""
     if isinstance(node, (list, tuple)):
         node = dict(enumerate(node))
@@ -194,11 +197,11 @@ def _crops(node: object, place: str) -> Iterator[tuple[str, object]]:
         yield from _crops(child, f'{place}.{name}')
 
 
-def _pair(size: object) -> object:
+def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def check_batches(runner) -> None:
+def check_batches(runner: Runner) -> None:
     """Refuse a batch that is larger than the data set where incomplete ones are dropped; warn where they are not.
 
     Raises:
@@ -206,7 +209,7 @@ def check_batches(runner) -> None:
     """
     loader = runner.train_dataloader
     size, sampler = getattr(loader, 'batch_size', None), getattr(loader, 'sampler', None)
-    if not size or not hasattr(sampler, '__len__') or len(sampler) >= size:
+    if not size or not isinstance(sampler, Sized) or len(sampler) >= size:
         return
     images = f'{len(sampler)} images' + (f' for each of {runner.world_size} processes' if runner.world_size > 1 else '')
     if loader.drop_last and len(loader) == 0:

@@ -6,14 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from ..registry import HOOKS
 
 
 @contextmanager
-def spare(runner, what: str) -> Iterator[None]:
+def spare(runner: Runner, what: str) -> Iterator[None]:
     """Let a run go on after an error in this block: the first of its kind is named in the log, all are counted.
 
     For what one process does alone and no later step needs. What is made ready before the first step is not for it: a
@@ -29,7 +31,7 @@ def spare(runner, what: str) -> Iterator[None]:
         _count(runner, what, error)
 
 
-def _count(runner, what: str, error: BaseException) -> None:
+def _count(runner: Runner, what: str, error: BaseException) -> None:
     counts = vars(runner).setdefault('failures', Counter())
     counts[what] += 1
     if counts[what] == 1:
@@ -46,16 +48,16 @@ class SpareRunHook(Hook):
 
     priority = 'LOWEST'
 
-    def before_run(self, runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Watch over all that writes what others read."""
         for name, backend in runner.visualizer._vis_backends.items():
             for method in ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 'close'):
                 setattr(backend, method, _spared(runner, f'{name}.{method}', getattr(backend, method)))
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.FileHandler):
-                handler.handleError = functools.partial(_spare_line, runner, handler)
+                vars(handler)['handleError'] = functools.partial(_spare_line, runner, handler)  # this handler's alone
 
-    def after_run(self, runner) -> None:
+    def after_run(self, runner: Runner) -> None:
         """Count."""
         failures = getattr(runner, 'failures', None)
         if failures:
@@ -63,24 +65,24 @@ class SpareRunHook(Hook):
             runner.logger.warning(f'Failed in this run, which went on without: {counts}')
 
 
-def _spared(runner, what: str, call: Callable) -> Callable:
+def _spared(runner: Runner, what: str, call: Callable) -> Callable:
     @functools.wraps(call)
-    def attempt(*args, **kwargs):
+    def attempt(*args: Any, **kwargs: Any) -> Any:
         with spare(runner, what):
             return call(*args, **kwargs)
 
     return attempt
 
 
-def _spare_line(runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:
+def _spare_line(runner: Runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:
     """Count a line that could not be written to the log file, within the handler of the exception."""
     error = sys.exc_info()[1]
     what = f'writing to {handler.baseFilename}'
     if not isinstance(error, OSError):
         logging.FileHandler.handleError(handler, record)  # a mistake in the call
-    elif not getattr(handler, 'failing', False):  # the line that says so may fail as well
-        handler.failing = True
+    elif not vars(handler).get('failing'):  # the line that says so may fail as well
+        vars(handler)['failing'] = True
         try:
             _count(runner, what, error)
         finally:
-            handler.failing = False
+            vars(handler)['failing'] = False

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import torch
 from mmengine._strategy import FSDPStrategy as BaseFSDPStrategy
@@ -46,7 +47,7 @@ class FSDPStrategy(BaseFSDPStrategy):
         *,
         blocks: tuple[str, ...] = ('coma_mm.models.dyvit.Block',),
         model_wrapper: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         wrapper = dict(
             type='MMFullyShardedDataParallel',
@@ -62,7 +63,9 @@ class FSDPStrategy(BaseFSDPStrategy):
         # What is there already is not copied to it, and FSDP frees it while the checkpoint is written.
         self.state_dict_config.offload_to_cpu = self.optim_state_dict_config.offload_to_cpu = not on_cpu
 
-    def prepare(self, model: nn.Module | dict, *, optim_wrapper: BaseOptimWrapper | dict | None = None, **kwargs):
+    def prepare(
+        self, model: nn.Module | dict, *, optim_wrapper: BaseOptimWrapper | dict | None = None, **kwargs: Any
+    ) -> nn.Module | list:
         """Build what mmengine's strategy builds, the optimizer before the model is sharded."""
         if self._prepared:
             return self._prepared_components()
@@ -75,22 +78,21 @@ class FSDPStrategy(BaseFSDPStrategy):
             )
         self.unsharded = deepcopy(model).to('meta')
         model.to(get_device())
-        if isinstance(optim_wrapper, dict):
-            optim_wrapper = build_optim_wrapper(model, optim_wrapper)
-        if optim_wrapper is not None:
-            groups = optim_wrapper.optimizer.param_groups
+        wrapper = build_optim_wrapper(model, optim_wrapper) if isinstance(optim_wrapper, dict) else optim_wrapper
+        if wrapper is not None:
+            groups = wrapper.optimizer.param_groups
             self.names = [self.id_to_name[id(parameter)] for group in groups for parameter in group['params']]
-            if getattr(optim_wrapper, 'loss_scaler', None) is not None:  # one that hears of infinities in all shards
-                optim_wrapper.loss_scaler = ShardedGradScaler()
-            if getattr(optim_wrapper, 'clip_func', None) is nn.utils.clip_grad_norm_:
-                optim_wrapper.clip_func = lambda _, **kwargs: self.model.clip_grad_norm_(**kwargs)
-        return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
+            if getattr(wrapper, 'loss_scaler', None) is not None:  # one that hears of infinities in all shards
+                wrapper.loss_scaler = ShardedGradScaler()
+            if getattr(wrapper, 'clip_func', None) is nn.utils.clip_grad_norm_:
+                wrapper.clip_func = lambda _, **kwargs: self.model.clip_grad_norm_(**kwargs)
+        return super().prepare(model, optim_wrapper=wrapper, **kwargs)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper, model: nn.Module | None = None) -> BaseOptimWrapper:
         """Return what ``prepare`` built: FSDP keeps the parameters' objects and exchanges what is in them."""
         return optim_wrapper
 
-    def load_model_state_dict(self, state_dict: dict, **kwargs) -> None:
+    def load_model_state_dict(self, state_dict: dict, **kwargs: Any) -> None:
         """Load all weights or raise."""
         load_exactly(self.unsharded, {name: value.to('meta') for name, value in state_dict.items()})
         self.model.load_state_dict(state_dict, strict=False)  # what may be missing was decided above
@@ -109,7 +111,7 @@ class FSDPStrategy(BaseFSDPStrategy):
         )
         self.optim_wrapper.load_state_dict(state_dict | state)
 
-    def resume(self, filename: str, **kwargs) -> dict:
+    def resume(self, filename: str, **kwargs: Any) -> dict:
         """Resume; the checkpoint, which is whole, stays off the GPU."""
         return super().resume(filename, **kwargs | dict(map_location='cpu'))
 

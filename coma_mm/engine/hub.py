@@ -6,6 +6,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -74,7 +75,7 @@ def write_hub_folder(
     Raises:
         ValueError: If the folder has something in it.
     """
-    config = dict(
+    config: dict[str, Any] = dict(
         library_name='coma_mm',
         backbone=json.loads(meta['backbone']),
         **{name: json.loads(meta[name]) for name in ('mean', 'std', 'channel_order') if name in meta},

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from mmengine.dist import all_gather
 from mmengine.evaluator import Evaluator
-from mmengine.runner import TestLoop
+from mmengine.runner import Runner, TestLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -33,7 +33,9 @@ class KNNLoop(TestLoop):
         ValueError: If the two data sets are not of the same classes, or the bank has no labels.
     """
 
-    def __init__(self, runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | Sequence, bank: dict):
+    def __init__(
+        self, runner: Runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | Sequence, bank: dict
+    ):
         super().__init__(runner, dataloader, evaluator)
         with explain_data('test_cfg.bank'):
             self.bank = runner.build_dataloader(bank, seed=runner.seed)

@@ -10,12 +10,15 @@ import sys
 import uuid
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import master_only
+from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend, MLflowVisBackend, WandbVisBackend
 from mmengine.visualization.vis_backend import force_init_env
+from torch import Tensor
 
 from ..files import write_whole
 from ..registry import VISBACKENDS
@@ -36,7 +39,7 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
         _, module, package = LOGGERS[name]
         if importlib.util.find_spec(module) is None:
             sys.exit(f'error: --log {name} needs a package that is not installed: pip install {package}')
-    options = dict(
+    options: dict[str, dict] = dict(
         tensorboard=dict(),
         wandb=dict(id_file=os.path.join(cfg.work_dir, 'wandb_id.txt'), resume=bool(getattr(args, 'resume', None))),
         mlflow=dict(save_dir=os.path.abspath(os.path.join(cfg.work_dir, 'mlruns'))),
@@ -53,7 +56,7 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
 
 
 @master_only
-def log_picture(runner, name: str, picture: np.ndarray, step: int) -> None:
+def log_picture(runner: Runner, name: str, picture: np.ndarray, step: int) -> None:
     """Hand a picture (H, W, 3), uint8, RGB, to all loggers, and keep a small copy for the report.
 
     mmengine's local files do not get it: the copy is one.
@@ -80,7 +83,9 @@ class WandbBackend(WandbVisBackend):
         **kwargs: mmengine's.
     """
 
-    def __init__(self, save_dir: str, id_file: str, resume: bool = False, init_kwargs: dict | None = None, **kwargs):
+    def __init__(
+        self, save_dir: str, id_file: str, resume: bool = False, init_kwargs: dict | None = None, **kwargs: Any
+    ):
         self.id_file = Path(id_file)
         self.resume = resume
         self.name = self.id_file.absolute().parent.name
@@ -90,28 +95,28 @@ class WandbBackend(WandbVisBackend):
     def _init_env(self) -> None:
         known = self.id_file.read_text().strip() if self.resume and self.id_file.is_file() else None
         defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.name, allow_val_change=True)
-        self._init_kwargs = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
+        self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
         super()._init_env()
         self.id_file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.id_file, self._init_kwargs['id'])
 
     @force_init_env
-    def add_config(self, config: Config, **kwargs) -> None:
+    def add_config(self, config: Config, **kwargs: Any) -> None:
         """Record the config."""
         self._wandb.config.update(config.to_dict(), allow_val_change=True)
 
     @force_init_env
-    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs) -> None:
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
         """Record an image at a step of training."""
         self._wandb.log({name: self._wandb.Image(image), 'step': step})
 
     @force_init_env
-    def add_scalar(self, name: str, value, step: int = 0, **kwargs) -> None:
+    def add_scalar(self, name: str, value: float | Tensor | np.ndarray, step: int = 0, **kwargs: Any) -> None:
         """Record a number at a step of training."""
         self.add_scalars({name: value}, step)
 
     @force_init_env
-    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs) -> None:
+    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
         """Record numbers at a step of training."""
         self._wandb.log({**scalar_dict, 'step': step})
 
@@ -134,7 +139,7 @@ class MLflowBackend(MLflowVisBackend):
         **kwargs: mmengine's.
     """
 
-    def __init__(self, save_dir: str, tracking_uri: str | None = None, **kwargs):
+    def __init__(self, save_dir: str, tracking_uri: str | None = None, **kwargs: Any):
         tracking_uri = tracking_uri or os.environ.get('MLFLOW_TRACKING_URI')
         if tracking_uri is None:
             os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')  # without it MLflow 3 refuses files
@@ -142,7 +147,7 @@ class MLflowBackend(MLflowVisBackend):
         super().__init__(save_dir, tracking_uri=tracking_uri, **kwargs)
 
     @force_init_env
-    def add_config(self, config: Config, **kwargs) -> None:
+    def add_config(self, config: Config, **kwargs: Any) -> None:
         """Record the config as text, and its settings as parameters, by names and lengths that MLflow accepts."""
         self.cfg = config
         parameters = {
@@ -152,11 +157,11 @@ class MLflowBackend(MLflowVisBackend):
         self._mlflow.log_text(config.pretty_text, 'config.py')
 
     @force_init_env
-    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs) -> None:
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
         """Record an image as ``<name>/<step>.png``."""
         super().add_image(f'{name}/{step:08}.png', image, step)
 
     @force_init_env
-    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs) -> None:
+    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
         """Record numbers at a step of training."""
         super().add_scalars({key: value for key, value in scalar_dict.items() if np.isscalar(value)}, step)

@@ -2,8 +2,9 @@
 
 import difflib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from mmengine.logging import MMLogger, print_log
@@ -36,7 +37,7 @@ class AutocastOptimWrapper(OptimWrapper):
         **kwargs: Those of ``OptimWrapper``.
     """
 
-    def __init__(self, cpu: bool = False, modules: Sequence[str] = (), dtype: str | None = None, **kwargs):
+    def __init__(self, cpu: bool = False, modules: Sequence[str] = (), dtype: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         require_flag(cpu=cpu)
         if isinstance(modules, str):
@@ -51,11 +52,11 @@ class AutocastOptimWrapper(OptimWrapper):
         self.dtype = getattr(torch, dtype)
         self.loss_scaler = make_loss_scaler(self.device_type) if dtype == 'float16' else None
 
-    def backward(self, loss: Tensor, **kwargs) -> None:
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Compute gradients, in fp16 those of the scaled loss."""
         super().backward(loss if self.loss_scaler is None else self.loss_scaler.scale(loss), **kwargs)
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Update parameters; in fp16 not if a gradient is infinite or NaN, which lowers the scale."""
         if self.loss_scaler is None:
             return super().step(**kwargs)
@@ -79,7 +80,7 @@ class AutocastOptimWrapper(OptimWrapper):
         super().load_state_dict(state_dict)
 
     @contextmanager
-    def optim_context(self, model: nn.Module):
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Enclose the forward pass."""
         enabled = self.dtype != torch.float32
         autocast = torch.autocast(self.device_type, self.dtype if enabled else None, enabled=enabled)
@@ -106,7 +107,7 @@ def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
     return 'bfloat16' if capability >= (8, 0) else 'float16' if capability >= (7, 0) else 'float32'
 
 
-def make_loss_scaler(device_type: str):
+def make_loss_scaler(device_type: str) -> 'torch.amp.GradScaler':
     """Return torch's dynamic loss scale.
 
     Raises:
@@ -156,17 +157,22 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             that the optimizer's config does not give; if there is a decay rate other than 1 and nothing to tell depths.
     """
 
+    optimizer_cfg: dict
+    paramwise_cfg: dict
+    base_lr: float
+    base_wd: float | None
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer of a model and its wrapper."""
         if self.optimizer_cfg['type'] in ('AdamW', torch.optim.AdamW):
             self.optimizer_cfg = {'fused': _can_fuse(model), **self.optimizer_cfg}
         return super().__call__(model)
 
-    def add_params(self, params: list, module: nn.Module, **kwargs) -> None:
+    def add_params(self, params: list, module: nn.Module, **kwargs: Any) -> None:
         """Append the groups of all trainable parameters of ``module`` to ``params``."""
         names = {parameter: name for name, parameter in module.named_parameters()}
         layer_scale = self._layer_scale(module)
-        groups = {}
+        groups: dict[str, dict] = {}
         for settings in self._mmengine_groups(module):
             (parameter,) = settings.pop('params')
             if parameter not in names:  # shared, and placed where it was met first
@@ -182,8 +188,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in sorted(groups.values(), key=lambda group: (group['lr'], group.get('weight_decay', 1))):
             params.append(group)
             count = sum(parameter.numel() for parameter in group['params'])
-            options = ', '.join(f'{key} {value}' for key, value in group.items() if key != 'params')
-            print_log(f'{count:,} parameters with {options}', 'current')
+            shared = ', '.join(f'{key} {value}' for key, value in group.items() if key != 'params')
+            print_log(f'{count:,} parameters with {shared}', 'current')
 
     def _validate_cfg(self) -> None:
         """Refuse what nothing reads, and factors of nothing."""
@@ -216,7 +222,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             dict(optimizer=self.optimizer_cfg),
             self.paramwise_cfg | dict(custom_keys=custom_keys, bypass_duplicate=False),  # both are up to us
         )
-        groups = []
+        groups: list[dict] = []
         logger = MMLogger.get_current_instance()
         level = logger.level
         logger.setLevel(logging.ERROR)  # some lines for each parameter, with rates that are not final

@@ -1,5 +1,6 @@
 """How well a model does on images that it has not seen, with the same masks each time."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -69,7 +70,8 @@ class HeldOut:
 
         Both in the units of the training loss (per-unit normalised pixels if ``norm_pix``).
         """
-        sums, masks = {}, self.masks(model.unit_size)
+        sums: dict[str, float] = {}
+        masks = self.masks(model.unit_size)
         with torch.no_grad(), eval_mode(model), self._ratio_of(model):
             for images, mask in zip(self.images.split(self.batch), masks.split(self.batch)):
                 inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
@@ -124,7 +126,7 @@ class HeldOut:
         )
 
     @contextmanager
-    def _ratio_of(self, model: nn.Module):
+    def _ratio_of(self, model: nn.Module) -> Iterator[None]:
         """Have a model accept our masks."""
         ratio, model.mask_ratio = model.mask_ratio, self.ratio
         try:

@@ -4,10 +4,12 @@ Shapes: N labelled images to compare with, Q images to classify, C features of e
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
 from torch import Tensor
 
 from ..arguments import require_flag, require_number, require_whole
@@ -17,7 +19,7 @@ MAX_SIMILARITIES = 2**27  # computed at once: 0.5 GB
 
 
 @torch.no_grad()
-def collect_features(model, batches: Iterable[dict]) -> tuple[Tensor, Tensor | None]:
+def collect_features(model: BaseModel, batches: Iterable[dict]) -> tuple[Tensor, Tensor | None]:
     """Run a feature extractor over a data loader.
 
     Args:
@@ -111,7 +113,7 @@ class KNN(BaseMetric):
     default_prefix = 'knn'
 
     def __init__(
-        self, k: int | Sequence[int] = (10, 20, 100), temperature: float = 0.07, standardize: bool = True, **kwargs
+        self, k: int | Sequence[int] = (10, 20, 100), temperature: float = 0.07, standardize: bool = True, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.ks = (k,) if isinstance(k, int) else tuple(k)
@@ -128,7 +130,7 @@ class KNN(BaseMetric):
         """Take the features (N, C) and labels (N,) to compare with."""
         self.classifier = NearestNeighbours(features, labels, self.temperature, self.standardize)
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Classify a batch.
 
         Raises:

@@ -35,7 +35,7 @@ class LinearProbe:
         deviation, self.mean = torch.std_mean(features, 0, unbiased=False)
         self.scale = 1 / (deviation + 1e-6)
         self.bias = targets[learn].mean(0)
-        gram, moment = 0, 0
+        gram = moment = torch.zeros(())
         for chosen in learn.split(CHUNK):
             x = self._standardise(features[chosen])
             gram, moment = gram + x.T @ x, moment + x.T @ targets[chosen]

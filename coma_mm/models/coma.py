@@ -4,7 +4,7 @@ Shapes: B images, C channels, U = Hu * Wu units, n of them hidden from the adapt
 branch), D decoder width, V pixels per unit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -139,10 +139,12 @@ class CoMA(BaseModel):
             if getattr(backbone, 'extra_tokens', 0):
                 raise ValueError("assemble='tokens' has no place for the class tokens of two branches")
             decoder.mask_token.requires_grad_(False)  # no place is left empty
-        self._checked = set()
+        self._checked: set[int] = set()
         compile_blocks(self, compile)
 
-    def forward(self, inputs: Tensor, data_samples: Sequence | dict | None = None, mode: str = 'tensor'):
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence | dict | None = None, mode: str = 'tensor'
+    ) -> tuple[Tensor, ...] | dict[str, Tensor]:
         """Compute features (``mode='tensor'``) or losses (``mode='loss'``), the entry of mmengine's runner."""
         if mode == 'tensor':
             return self.extract_feat(inputs)
@@ -154,7 +156,7 @@ class CoMA(BaseModel):
         """Return the backbone's maps of whole images ``(B, C, H, W)``."""
         return self.backbone(inputs)
 
-    def loss(self, inputs: Tensor, data_samples: Sequence | dict) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Sequence | dict | None) -> dict[str, Tensor]:
         """Reconstruct a batch.
 
         Args:
@@ -291,7 +293,7 @@ class CoMA(BaseModel):
 
 
 @contextmanager
-def eval_mode(model: nn.Module):
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode, and afterwards each of its modules back into what it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

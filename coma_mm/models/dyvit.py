@@ -190,7 +190,7 @@ class DyViT(BaseModule):
         in_channels: int = 3,
         out_indices: Sequence[int] = (3,),
         attention: Sequence[str] = ('dm_msa', 'dm_msa', 'msa', 'msa'),
-        windows: Sequence[int | Sequence[int] | None] | None = None,
+        windows: Sequence[int | Sequence[int | Sequence[int]] | None] | None = None,
         kv_conv: str = 'dense',
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
@@ -244,7 +244,7 @@ class DyViT(BaseModule):
         if attn_window is not None:
             require_whole(1, attn_window=attn_window)
 
-        windows = _read_windows(attention, windows, heads)
+        windows_of_heads = _read_windows(attention, windows, heads)
         # What decides, beside weights, which function this is; a checkpoint of other settings is another function.
         self.settings = dict(
             arch=dict(dims=dims, depths=depths, heads=heads),
@@ -252,7 +252,7 @@ class DyViT(BaseModule):
             patch_size=patch_size,
             in_channels=in_channels,
             attention=tuple(attention),
-            windows=windows,
+            windows=windows_of_heads,
             kv_conv=kv_conv,
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
@@ -260,9 +260,10 @@ class DyViT(BaseModule):
         )
 
         def make_attention(i: int) -> nn.Module:
-            if attention[i] == 'msa':
+            own = windows_of_heads[i]
+            if own is None:
                 return MSA(dims[i], heads[i], qkv_bias)
-            return DMMSA(dims[i], windows[i], UNIT_SIDE >> i, kv_conv, qkv_bias)
+            return DMMSA(dims[i], own, UNIT_SIDE >> i, kv_conv, qkv_bias)
 
         rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
         self.stem = nn.Linear(in_channels * patch_size**2, dims[0])
@@ -354,7 +355,7 @@ class DyViT(BaseModule):
         """
         window = self.attn_window
         shown = size if window is None else (window * self.unit_size, window * self.unit_size)
-        scale = tuple(base / side for base, side in zip(self.img_size, shown))
+        scale = self.img_size[0] / shown[0], self.img_size[1] / shown[1]
         weight = self.stem.weight
         return sincos_positions(grid, UNIT_SIDE, self.embed_dims, scale, window, idx, weight.device, weight.dtype)
 
@@ -479,7 +480,9 @@ def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, .
     return tuple(sorted({i % count for i in indices}))
 
 
-def _read_windows(attention, windows, heads) -> tuple[tuple | None, ...]:
+def _read_windows(
+    attention: Sequence[str], windows: Sequence | None, heads: Sequence[int]
+) -> tuple[tuple[tuple[int, ...], ...] | None, ...]:
     """Check the options of all stages and return for each, ``None`` for plain attention, the windows of every head."""
     if (
         not isinstance(attention, Sequence)
@@ -489,7 +492,7 @@ def _read_windows(attention, windows, heads) -> tuple[tuple | None, ...]:
         raise ValueError(f"attention must name 'dm_msa' or 'msa' for each of four stages, got {attention!r}")
     if windows is not None and (not isinstance(windows, Sequence) or len(windows) != 4):
         raise ValueError(f'windows must have one entry for each of four stages (None for msa), got {windows!r}')
-    read = []
+    read: list[tuple[tuple[int, ...], ...] | None] = []
     for i, (kind, count, chosen) in enumerate(zip(attention, heads, windows or WINDOWS)):
         if kind == 'msa':
             read.append(None)

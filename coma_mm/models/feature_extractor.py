@@ -35,7 +35,7 @@ class FeatureExtractor(BaseModel):
         self.backbone = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         self.pool = pool
 
-    def forward(self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'):
+    def forward(self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor') -> Tensor | Sequence:
         """Compute features of normalised images.
 
         Args:

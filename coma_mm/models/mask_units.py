@@ -10,7 +10,7 @@ stride is a ``view`` and one matrix product, and leaving units out changes nothi
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -126,10 +126,10 @@ def cached(maxsize: int) -> Callable[[Callable], Callable]:
         keep = lru_cache(maxsize)(torch.inference_mode(False)(function))
 
         @wraps(function)
-        def call(*args):
+        def call(*args: Any) -> Any:
             return function(*args) if _is_exporting() else keep(*args)
 
-        call.cache_info, call.cache_clear = keep.cache_info, keep.cache_clear
+        vars(call).update(cache_info=keep.cache_info, cache_clear=keep.cache_clear)
         return call
 
     return decorate

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
@@ -120,7 +121,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
 
                 with safe_open(local, framework='pt') as file:
                     weights = {key: file.get_tensor(key) for key in file.keys()}
-                    checkpoint = dict(state_dict=weights, meta=file.metadata() or {})
+                    checkpoint: object = dict(state_dict=weights, meta=file.metadata() or {})
             else:
                 checkpoint = _unpickle(str(local), map_location)
         except ImportError:
@@ -457,18 +458,20 @@ def read_config_text(text: str, names: Collection[str] = ('model', 'default_scop
     """
     try:
         return {
-            statement.targets[0].id: _read_literal(statement.value)
+            target.id: _read_literal(statement.value)
             for statement in ast.parse(_short(text)).body
-            if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', None) in names
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets[:1]
+            if isinstance(target, ast.Name) and target.id in names
         }
     except (RecursionError, MemoryError):  # which Python's parser says for the same
         raise ValueError('it is nested too deeply') from None
 
 
-def _read_literal(node: ast.expr) -> object:
+def _read_literal(node: ast.expr | None) -> Any:
     """Return the value of a literal or a call of ``dict``."""
     if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict':
-        value = {}
+        value: dict = {}
         for part in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg is None)]:
             value.update(_read_literal(part))
         return value | {keyword.arg: _read_literal(keyword.value) for keyword in node.keywords if keyword.arg}
@@ -476,6 +479,8 @@ def _read_literal(node: ast.expr) -> object:
         return {_read_literal(key): _read_literal(value) for key, value in zip(node.keys, node.values)}
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_read_literal(element) for element in node.elts]
+    if node is None:
+        raise ValueError('a dict is unpacked in another one')
     return ast.literal_eval(node)
 
 

@@ -1,6 +1,7 @@
 """DyViT by name, and from a file that says which one it holds: backbones without a config."""
 
 from pathlib import Path
+from typing import Any
 
 from .dyvit import ARCHITECTURES, DyViT
 from .pretrained import NO_SETTINGS, get_state_dict, no_larger_than, read_checkpoint, read_settings
@@ -12,7 +13,7 @@ def list_archs() -> list[str]:
     return list(ARCHITECTURES)
 
 
-def load_backbone(path: str | Path, **options) -> DyViT:
+def load_backbone(path: str | Path, **options: Any) -> DyViT:
     """Build the DyViT that a file holds, with the settings that the file carries, and load its weights.
 
     Args:
@@ -50,27 +51,27 @@ def load_backbone(path: str | Path, **options) -> DyViT:
     return backbone.eval()
 
 
-def dyvit_pico(**options) -> DyViT:
+def dyvit_pico(**options: Any) -> DyViT:
     """Build DyViT-P; ``options`` are those of :class:`.DyViT`."""
     return _build('pico', options)
 
 
-def dyvit_tiny(**options) -> DyViT:
+def dyvit_tiny(**options: Any) -> DyViT:
     """Build DyViT-T; ``options`` are those of :class:`.DyViT`."""
     return _build('tiny', options)
 
 
-def dyvit_small(**options) -> DyViT:
+def dyvit_small(**options: Any) -> DyViT:
     """Build DyViT-S; ``options`` are those of :class:`.DyViT`."""
     return _build('small', options)
 
 
-def dyvit_base(**options) -> DyViT:
+def dyvit_base(**options: Any) -> DyViT:
     """Build DyViT-B; ``options`` are those of :class:`.DyViT`."""
     return _build('base', options)
 
 
-def dyvit_large(**options) -> DyViT:
+def dyvit_large(**options: Any) -> DyViT:
     """Build DyViT-L; ``options`` are those of :class:`.DyViT`."""
     return _build('large', options)
 

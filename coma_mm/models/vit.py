@@ -6,6 +6,8 @@ The only model file that imports mmpretrain. It is imported when ``coma_mm.Maske
 stays usable without mmpretrain.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import VisionTransformer
@@ -35,7 +37,13 @@ class MaskedViT(VisionTransformer):
     """
 
     def __init__(
-        self, arch='base', img_size=224, patch_size=16, out_type='featmap', decode_cls_token: bool = False, **kwargs
+        self,
+        arch: str | dict = 'base',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        out_type: str = 'featmap',
+        decode_cls_token: bool = False,
+        **kwargs: Any,
     ):
         require_whole(1, patch_size=patch_size)
         require_flag(decode_cls_token=decode_cls_token)

@@ -51,7 +51,8 @@ def make_line(cell: Cell, done: dict) -> dict:
     """Put together what was measured on a cell."""
     line = dict(study=cell.study, size=cell.size, cell=cell.name, seed=cell.seed, settings=cell.settings, **done['run'])
     trained = dict(done['train'])
-    qualities, curve, rows = trained.pop('qualities', {}), trained.pop('curve', []), {}
+    qualities, curve = trained.pop('qualities', {}), trained.pop('curve', [])
+    rows: dict[str, dict] = {}
     line |= trained | dict(measures=list(cell.measures), seconds_measuring={})
     for name in cell.measures:
         found = dict(done[name])

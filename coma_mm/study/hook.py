@@ -6,6 +6,8 @@ import time
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ..engine.common import unwrap
 from ..engine.hooks.step_checkpoint import saves_after_this_step
@@ -33,20 +35,23 @@ class StudyHook(Hook):
         self.held_out = HeldOut(**held_out) if held_out else None
         self.points = points
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start, or go on."""
         self.state = runner.message_hub.get_info('study') or dict(seconds=0.0, load=0.0, losses=[], curve=[])
         runner.message_hub.update_info('study', self.state)
         self.started = time.monotonic()
         steps = runner.max_iters
         self.due = {round(steps * i / self.points) for i in range(1, self.points + 1)}
-        self.losses = []
+        self.losses: list[torch.Tensor] = []
         if runner.iter == 0:
             self._measure(runner, 0)
         self.since = time.monotonic()
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Add up."""
+        assert outputs is not None  # a step of training returns its losses
         step = runner.iter + 1
         self.losses.append(outputs['loss'].detach())
         regular = self.every_n_train_iters(runner, 10) or step in self.due or self.is_last_train_iter(runner)
@@ -59,11 +64,11 @@ class StudyHook(Hook):
             self._measure(runner, step)
             self.since = time.monotonic()
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Be up to date before a checkpoint is saved."""
         self._account()
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Short runs have no load of their own minute."""
         self.state['load'] = self.state['load'] or round(os.getloadavg()[0], 2)
 
@@ -75,7 +80,7 @@ class StudyHook(Hook):
         self.since = now
 
     @master_only
-    def _measure(self, runner, step: int) -> None:
+    def _measure(self, runner: Runner, step: int) -> None:
         if self.held_out is None:
             return
         values = self.held_out.measure(unwrap(runner.model))

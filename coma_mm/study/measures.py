@@ -173,11 +173,13 @@ def coverage(
         learnt_from=(~hidden, 1 - share),
         predicted=(hidden | complementary, 1.0 if complementary else share),
     )
-    points = [dict(epochs=k) for k in sorted({round(1.3**i) for i in range(60)} | {10, epochs}) if k <= epochs]
+    points: list[dict[str, float]] = [
+        dict(epochs=k) for k in sorted({round(1.3**i) for i in range(60)} | {10, epochs}) if k <= epochs
+    ]
     for name, (events, chance) in happened.items():
         counts = events.cumsum(0)
         for point in points:
-            k = point['epochs']
+            k = int(point['epochs'])
             count = counts[k - 1].double()
             point[f'never_{name}'] = (count == 0).double().mean().item()
             point[f'never_{name}_expected'] = (1 - chance) ** k
@@ -211,7 +213,7 @@ def speed(cell: Cell, batch: int = 64, rounds: int = 11) -> dict:
             )
             calls[other.name] = dict(ms_forward=_forward(model, images), ms_step=step)
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    measured = {name: {key: [] for key in pair} for name, pair in calls.items()}
+    measured: dict[str, dict[str, list[float]]] = {name: {key: [] for key in pair} for name, pair in calls.items()}
     for number in range(rounds + 1):
         for name, pair in calls.items():
             for key, call in pair.items():
@@ -261,12 +263,12 @@ def benchmark(cell: Cell, suite: str, arguments: list[str], models: dict | None 
     subprocess.run(command, check=True, stdout=sys.stdout)
     results = json.loads(out.read_text())
     init_default_scope('mmpretrain')
-    rows = {}
+    rows, models = {}, models or {}
     for table in results['tables'].values():
         unit = table['unit'].replace(' ', '_')
         for name, values in table['rows'].items():
             rows[name] = {unit: round(median(values), 3), f'{unit}_fastest': round(min(values), 3)}
-            if name in (models or {}):
+            if name in models:
                 model = MODELS.build(models[name])
                 model.eval()  # on a line of its own: mmpretrain's backbones return nothing
                 rows[name] |= dict(

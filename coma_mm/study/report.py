@@ -149,14 +149,15 @@ def reach_table(
     for cell in dict.fromkeys(line['cell'] for line in curves):
         same = [line['curve'] for line in curves if line['cell'] == cell]
         needed = {key: [crossing(curve, key, quality, goal) for curve in same] for key in keys}
-        reached = {key: all(value is not None for value in values) for key, values in needed.items()}
-        row = [cell, *(f'{mean(needed[key]):,.0f}' if reached[key] else NONE for key in keys)]
+        found = {key: [value for value in values if value is not None] for key, values in needed.items()}
+        reached = {key: mean(values) for key, values in found.items() if len(values) == len(same)}  # by all seeds
+        row = [cell, *(f'{reached[key]:,.0f}' if key in reached else NONE for key in keys)]
         row.append(spread([interpolate(curve, 'gflops', quality, budget) for curve in same]))
         if times:
             factor = [line['qualities'][times] for line in lines if line['cell'] == cell and times in line['qualities']]
             for key, scale in (('gflops', 1e9), ('seconds', 1e6)):
-                known = factor and reached.get(key)
-                row.append(f'{mean(needed[key]) * mean(factor) / scale:.4g}' if known else NONE)
+                known = factor and key in reached
+                row.append(f'{reached[key] * mean(factor) / scale:.4g}' if known else NONE)
         rows.append(row)
     source = f' (curves of the study {study})' if study else ''
     return f'To come to where {reference} ends{source}:\n\n' + markdown(heads, rows)

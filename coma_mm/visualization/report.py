@@ -53,7 +53,7 @@ def forget_pictures(work_dir: str | os.PathLike, step: int) -> None:
 
 def find_pictures(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, Path]]]:
     """Return the kept pictures by name, each with its step, in order."""
-    found = {}
+    found: dict[str, list[tuple[int, Path]]] = {}
     for path in Path(work_dir, PICTURES).glob('*_*.jpg'):
         name, _, step = path.stem.rpartition('_')
         if step.isdecimal() and not is_unfinished(path):
@@ -75,7 +75,7 @@ def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float
     Where a start repeats steps of an earlier one, having gone on from before them, its own count. Lines that are cut
     off, values that are no numbers and those that are not finite are left out.
     """
-    lines = []
+    lines: list[dict] = []
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         new = []
         for text in path.read_text(errors='replace').splitlines():
@@ -90,7 +90,7 @@ def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float
         if first is not None:
             lines = [line for line in lines if line['step'] < first]
         lines += new
-    scalars = {}
+    scalars: dict[str, dict[int, float]] = {}
     for line in lines:
         for key, value in line.items():
             if isinstance(value, (int, float)) and key not in ('step', 'iter') and np.isfinite(value):
@@ -129,7 +129,7 @@ class Chart:
     unit: str = ''
 
 
-def make_charts(scalars: dict[str, list[tuple[int, float]]], images: int | None) -> list[Chart]:
+def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | None) -> list[Chart]:
     """Sort what was logged into charts: what is known by name first, then one for each of the rest.
 
     Args:
@@ -241,7 +241,13 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
     return path
 
 
-def _page(name: str, scalars: dict, pictures: dict, settings: str, facts: dict) -> str:
+def _page(
+    name: str,
+    scalars: dict[str, list[tuple[int, float]]],
+    pictures: dict[str, list[tuple[int, Path]]],
+    settings: str,
+    facts: dict,
+) -> str:
     warnings = facts.pop('warnings', None) or []
     finished = facts.pop('finished', None)
     images = facts.get('images_per_iteration')

@@ -1,12 +1,15 @@
 """What is done to checkpoints while a runner saves and loads them."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
+from mmengine.fileio import BaseStorageBackend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel
+from mmengine.runner import Runner
 from torch import nn
 
 from ...files import is_unfinished, write_whole
@@ -31,7 +34,10 @@ class WholeCheckpointHook(CheckpointHook):
     files of the run's own folder are removed, whatever names of files a resumed checkpoint brings along.
     """
 
-    def before_train(self, runner) -> None:
+    file_backend: 'BaseStorageBackend | _RemoveLater'
+    keep_ckpt_ids: deque[int]
+
+    def before_train(self, runner: Runner) -> None:
         """Trust no names that came with a checkpoint, and clear away what a killed run left unfinished."""
         info = runner.message_hub.runtime_info
         if 'keep_ckpt_ids' in info:
@@ -57,7 +63,7 @@ class WholeCheckpointHook(CheckpointHook):
                 if is_unfinished(path):
                     path.unlink(missing_ok=True)
 
-    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, and only then remove the best one before."""
         backend = self.file_backend
         self.file_backend = later = _RemoveLater(backend)
@@ -70,7 +76,7 @@ class WholeCheckpointHook(CheckpointHook):
             if path not in paths:
                 remove(path)
 
-    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save, then say so in ``last_checkpoint``, then remove."""
         outdated = []
         if self.max_keep_ckpts > 0 and step not in list(self.keep_ckpt_ids)[-1:]:
@@ -106,11 +112,11 @@ class WholeCheckpointHook(CheckpointHook):
 class _RemoveLater:
     """A backend that notes what to remove."""
 
-    def __init__(self, backend):
+    def __init__(self, backend: BaseStorageBackend):
         self.backend = backend
-        self.removals = []
+        self.removals: list[tuple[Callable[[str], None], str]] = []
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
@@ -136,7 +142,7 @@ class ExactCheckpointHook(Hook):
     def __init__(self, partial: bool | Sequence[str] | None = None):
         self.partial = partial
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Try the checkpoint.
 
         Raises:
@@ -168,7 +174,7 @@ class BackboneSettingsHook(Hook):
 
     priority = 'LOWEST'  # after ExactCheckpointHook: other shapes say more
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Write."""
         arguments, model = (runner.cfg.get('model') or {}).get('backbone'), _plain_model(runner)
         if not isinstance(arguments, dict) or not hasattr(model, 'backbone'):
@@ -179,7 +185,7 @@ class BackboneSettingsHook(Hook):
             return
         checkpoint['meta'].update(backbone=settings, scope=runner.cfg.get('default_scope') or 'mmengine')
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare.
 
         Raises:
@@ -190,7 +196,7 @@ class BackboneSettingsHook(Hook):
             check_settings(model.backbone, checkpoint, 'the checkpoint')
 
 
-def _plain_model(runner) -> nn.Module:
+def _plain_model(runner: Runner) -> nn.Module:
     """Return a runner's model without what distributed training and test-time augmentation wrap it in."""
     model = unwrap(runner.model)
     return model.module if isinstance(model, BaseTTAModel) else model

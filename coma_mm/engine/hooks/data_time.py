@@ -5,6 +5,8 @@ import time
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...arguments import require_number, require_whole
 from ...registry import HOOKS
@@ -31,21 +33,24 @@ class DataTimeHook(Hook):
         self.share = share
         self.interval = interval
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start anew."""
-        self.end, self.waited, self.total, self.count = None, 0.0, 0.0, 0
+        self.end: float | None = None
+        self.waited, self.total, self.count = 0.0, 0.0, 0
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Leave out the first iteration."""
         self.end = None
 
     before_val_epoch = before_train_epoch
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         """The data is there."""
         self.start = time.perf_counter()
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Add up; look every now and then."""
         end, self.end = self.end, time.perf_counter()
         if end is None:

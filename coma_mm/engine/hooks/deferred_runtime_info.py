@@ -2,6 +2,8 @@
 
 import torch
 from mmengine.hooks import CheckpointHook, LoggerHook, RuntimeInfoHook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...registry import HOOKS
 
@@ -14,12 +16,14 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     the next step meanwhile. Log lines, their averages and checkpoints stay the same.
     """
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start with nothing to hand over."""
         super().before_train(runner)
-        self._pending = []
+        self._pending: list[tuple[str, torch.Tensor]] = []
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Keep the values of this step; hand over those of the last steps if they are needed now."""
         for key, value in (outputs or {}).items():
             if isinstance(value, torch.Tensor):
@@ -29,7 +33,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         if self._needed_now(runner, batch_idx):
             self.hand_over(runner)
 
-    def hand_over(self, runner) -> None:
+    def hand_over(self, runner: Runner) -> None:
         """Read the values that have been kept."""
         if self._pending:
             keys, values = zip(*self._pending)
@@ -37,7 +41,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
                 runner.message_hub.update_scalar(key, value)
             self._pending.clear()
 
-    def _needed_now(self, runner, batch_idx: int) -> bool:
+    def _needed_now(self, runner: Runner, batch_idx: int) -> bool:
         intervals = {
             hook.interval
             for hook in runner.hooks

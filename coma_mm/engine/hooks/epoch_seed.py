@@ -1,8 +1,12 @@
 """The same crops, masks and dropped paths, whether a run was interrupted or not."""
 
+from typing import Any
+
 import torch
 from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...datasets.seeding import derive_seed, seed_generators, seed_samples
 from ...registry import HOOKS
@@ -18,7 +22,7 @@ class EpochSeedHook(Hook):
     without ``randomness.seed`` can be resumed too. ``tools/train.py`` adds this hook to all runs.
     """
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Take up the seeds of a resumed run, the same in all processes."""
         self.batches = seed_samples(runner.train_dataloader)
         if self.batches is None:
@@ -26,7 +30,7 @@ class EpochSeedHook(Hook):
                 f'{type(runner.train_dataloader.dataset).__name__} is a stream, a list, or loaded without batches: '
                 'what its transforms draw, and where it goes on, will differ after a resume'
             )
-        sampler = getattr(self.batches, 'sampler', None)
+        sampler: Any = getattr(self.batches, 'sampler', None)
         seeds = runner.message_hub.get_info('seeds') or dict(run=runner.seed, order=getattr(sampler, 'seed', None))
         shared = [seeds]
         broadcast_object_list(shared)
@@ -36,12 +40,12 @@ class EpochSeedHook(Hook):
         if seeds['order'] is not None and hasattr(sampler, 'seed'):
             sampler.seed = seeds['order']
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Seed the epoch's samples."""
         if self.batches is not None:
             self.batches.seed, self.batches.epoch = self.seed, runner.epoch
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         """Seed this process for the step: loading in it, starting workers and validating have drawn meanwhile."""
         seed = derive_seed(self.seed, 'step', runner.iter, runner.rank)
         seed_generators(seed)

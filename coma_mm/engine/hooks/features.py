@@ -2,6 +2,7 @@
 
 import torch
 from mmengine.dist import master_only
+from mmengine.runner import Runner
 
 from ...arguments import require_whole
 from ...registry import HOOKS
@@ -49,7 +50,7 @@ class FeaturesHook(PeriodicHook):
         self.seed = seed
 
     @master_only
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Take the images."""
         dataset = self.dataset or runner.train_dataloader.dataset
         items = draw_items(dataset, self.num_images + self.num_gallery, self.seed)
@@ -61,7 +62,7 @@ class FeaturesHook(PeriodicHook):
         rest = [item['inputs'] for i, item in enumerate(items) if i not in shown]
         self.gallery = torch.stack(rest) if rest else self.images[:0]
 
-    def look(self, runner, step: int, last: bool) -> None:
+    def look(self, runner: Runner, step: int, last: bool) -> None:
         """Draw both pictures."""
         model = unwrap(runner.model)
         features = compute_features(model, self.images)

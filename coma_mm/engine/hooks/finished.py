@@ -2,6 +2,7 @@
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from ...registry import HOOKS
 from ..common import short_path
@@ -31,7 +32,7 @@ class FinishedHook(Hook):
         self.text = text
 
     @master_only
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Log the text."""
         paths = dict(
             work_dir=runner.work_dir,

@@ -5,6 +5,7 @@ import torch
 from mmengine.dataset import default_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.utils import get_object_from_string
 from torch.utils.data import DataLoader, Dataset
@@ -82,7 +83,7 @@ class KNNHook(Hook):
         self.num_workers = num_workers
 
     @master_only
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Load the data and evaluate the weights at the start."""
         if self.data:
             train, val = self._split()
@@ -97,7 +98,7 @@ class KNNHook(Hook):
             runner.message_hub.update_info('knn_start_weights', 'loaded' if loaded else 'random')
 
     @master_only
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Evaluate every ``interval`` epochs."""
         if self.every_n_epochs(runner, self.interval) and not self.is_last_train_epoch(runner):
             with spare(runner, 'kNN evaluation'):
@@ -105,7 +106,7 @@ class KNNHook(Hook):
                 runner.logger.info(f'kNN accuracy on {self.name} after {runner.epoch + 1} epochs: {accuracy:.1f} %')
 
     @master_only
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Evaluate the weights at the end and log those at the start beside them."""
         with spare(runner, 'kNN evaluation'):
             start, end = runner.message_hub.get_info('knn_start'), self._evaluate(runner)
@@ -117,6 +118,7 @@ class KNNHook(Hook):
             )
 
     def _split(self) -> tuple[list[dict], list[dict]]:
+        assert self.data is not None
         data = dict(self.data)
         images, labels = get_object_from_string(data.pop('type'))(**data)
         order = np.random.default_rng(self.seed).permutation(len(labels))
@@ -136,7 +138,7 @@ class KNNHook(Hook):
             generator=torch.Generator(),  # of its own: the run must not depend on its evaluations
         )
 
-    def _evaluate(self, runner) -> float:
+    def _evaluate(self, runner: Runner) -> float:
         model = unwrap(runner.model)
         training = model.training
         try:

@@ -4,6 +4,8 @@ from abc import abstractmethod
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...arguments import require_flag, require_whole
 from ..failures import spare
@@ -28,27 +30,29 @@ class PeriodicHook(Hook):
         self.by_epoch = by_epoch
 
     @abstractmethod
-    def look(self, runner, step: int, last: bool) -> None:
+    def look(self, runner: Runner, step: int, last: bool) -> None:
         """Look at the model after ``step`` iterations, ``last`` at the end of training."""
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Look every ``interval`` iterations."""
         due = not self.by_epoch and self.every_n_train_iters(runner, self.interval)
         if due and not self.is_last_train_iter(runner):
             self.try_to_look(runner, runner.iter + 1)
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Look every ``interval`` epochs."""
         due = self.by_epoch and self.every_n_epochs(runner, self.interval)
         if due and not self.is_last_train_epoch(runner):
             self.try_to_look(runner, runner.iter)
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Look at the end."""
         self.try_to_look(runner, runner.iter, last=True)
 
     @master_only
-    def try_to_look(self, runner, step: int, last: bool = False) -> None:
+    def try_to_look(self, runner: Runner, step: int, last: bool = False) -> None:
         """Look; say what went wrong, if anything."""
         with spare(runner, self.what):
             self.look(runner, step, last)

@@ -1,6 +1,7 @@
 """Whether a run goes well, measured on images it does not learn from, without labels."""
 
 from mmengine.dist import master_only
+from mmengine.runner import Runner
 
 from ...arguments import require_number, require_whole
 from ...evaluation import HeldOut
@@ -65,7 +66,7 @@ class QualityHook(PeriodicHook):
         self.dead = dead
 
     @master_only
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Take the images; measure the weights that the run starts from."""
         self.held_out = HeldOut(
             self.dataset or runner.train_dataloader.dataset,
@@ -79,11 +80,11 @@ class QualityHook(PeriodicHook):
         if not self.state['measured']:
             self.try_to_look(runner, runner.iter)
 
-    def look(self, runner, step: int, last: bool) -> None:
+    def look(self, runner: Runner, step: int, last: bool) -> None:
         """Measure, log, and say what is wrong."""
         model = unwrap(runner.model)
         with uncompiled(model):
-            values = {
+            values: dict[str, float | None] = {
                 **self.held_out.measure(model),
                 **self.held_out.measure_psnr(model),
                 **self.held_out.measure_features(model),
@@ -140,7 +141,7 @@ class QualityHook(PeriodicHook):
         return problems
 
 
-def _train_loss(runner, iterations: int) -> float | None:
+def _train_loss(runner: Runner, iterations: int) -> float | None:
     """Return the mean training loss of the last iterations, as far as it has been handed over."""
     if iterations < 1 or 'train/loss' not in runner.message_hub.log_scalars:
         return None

@@ -5,6 +5,7 @@ import os.path as osp
 import numpy as np
 import torch
 from mmengine.dist import master_only
+from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from ...arguments import require_whole
@@ -67,14 +68,14 @@ class ReconstructionHook(PeriodicHook):
         self.what = f'drawing {out}'
 
     @master_only
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Take the images and masks."""
         items = draw_items(self.dataset or runner.train_dataloader.dataset, self.num_images, self.seed)
         self.images = torch.stack([item['inputs'] for item in items])
         self.mask = torch.stack([torch.as_tensor(item['data_samples'].get('mask')) for item in items])
         self.names = [name_of(item, i) for i, item in enumerate(items, 1)]
 
-    def look(self, runner, step: int, last: bool) -> None:
+    def look(self, runner: Runner, step: int, last: bool) -> None:
         """Draw the picture; log the PSNR, at the end of each image."""
         model = unwrap(runner.model)
         with uncompiled(model):

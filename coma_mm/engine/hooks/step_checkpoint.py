@@ -8,6 +8,8 @@ import torch
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 from torch import distributed
 
 from ...files import write_whole
@@ -47,11 +49,11 @@ class StepCheckpointHook(Hook):
         self.warnings = Warnings()
         self.meta: dict = {}
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note where in the epoch the checkpoint was saved; it is used only if the run is resumed."""
         self.meta = checkpoint.get('meta') or {}
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Go on within the epoch, and listen."""
         loop = runner.train_loop
         if runner.iter:  # what the checkpoint says of itself is where it was written, on whatever machine
@@ -69,12 +71,12 @@ class StepCheckpointHook(Hook):
                 'a checkpoint saved there goes on with the first batch of the epoch'
             )
         self.due = NOTHING
-        self.pending = None
+        self.pending: tuple[distributed.Work, torch.Tensor] | None = None
         self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
         self._restart_clock(runner)
         self.warnings.listen()
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         """Decide whether this step ends with a checkpoint, with the other ranks."""
         if runner.message_hub.get_info('last_ckpt') != self.last:
             self._restart_clock(runner)
@@ -83,7 +85,9 @@ class StepCheckpointHook(Hook):
             self.due = max(reason, self.due)
             self._restart_clock(runner)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Save, and perhaps end."""
         if not self.saves_now(runner):
             return
@@ -101,7 +105,7 @@ class StepCheckpointHook(Hook):
         )
         raise RunInterrupted(128 + reason)
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Leave no checkpoint behind that those of the schedule have overtaken."""
         self.warnings.stop()
         if self.pending is not None:
@@ -110,25 +114,25 @@ class StepCheckpointHook(Hook):
         if is_main_process() and last and not STEP_CHECKPOINT.fullmatch(Path(last).name):
             self._remove_all_but(runner, Path(last).name)
 
-    def after_val(self, runner) -> None:
+    def after_val(self, runner: Runner) -> None:
         """Write down that the validation after the last checkpoint need not be done again."""
         last = runner.message_hub.get_info('last_ckpt')
         if last and is_main_process():
             note_validated(Path(last))
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Write down where in the epoch this is."""
         if hasattr(runner.train_loop, 'position'):
             checkpoint['meta']['position'] = runner.train_loop.position(checkpoint['meta']['epoch'])
 
-    def saves_now(self, runner) -> bool:
+    def saves_now(self, runner: Runner) -> bool:
         """Say whether this hook saves a checkpoint at the end of this step."""
         if not self.due:
             return False
         counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)  # also what a resume has made of it
         return (runner.iter + 1) % counts == 0 or self.is_last_train_iter(runner)
 
-    def _was_validated(self, runner) -> bool:
+    def _was_validated(self, runner: Runner) -> bool:
         """Say whether the validation after the resumed checkpoint was done, and changed nothing for training."""
         path, schedulers = Path(runner._load_from or ''), runner.param_schedulers or []
         if isinstance(schedulers, dict):
@@ -153,11 +157,11 @@ class StepCheckpointHook(Hook):
         self.pending = distributed.all_reduce(flag, distributed.ReduceOp.MAX, self.group, async_op=True), flag
         return reason
 
-    def _restart_clock(self, runner) -> None:
+    def _restart_clock(self, runner: Runner) -> None:
         self.last = runner.message_hub.get_info('last_ckpt')
         self.since = time.monotonic()
 
-    def _save(self, runner) -> None:
+    def _save(self, runner: Runner) -> None:
         """Save, unless the schedule has just done so."""
         done = runner.iter + 1
         schedule = self._schedule(runner)
@@ -182,29 +186,29 @@ class StepCheckpointHook(Hook):
             self._remove_all_but(runner, name)
         self._restart_clock(runner)
 
-    def _remove_all_but(self, runner, name: str) -> None:
+    def _remove_all_but(self, runner: Runner, name: str) -> None:
         folder = self._folder(runner)
         backend = get_file_backend(folder)
         for path in list(backend.list_dir_or_file(folder, list_dir=False)):
             if STEP_CHECKPOINT.fullmatch(path) and path != name:
                 backend.remove(backend.join_path(folder, path))
 
-    def _folder(self, runner) -> str:
+    def _folder(self, runner: Runner) -> str:
         schedule = self._schedule(runner)
         return getattr(schedule, 'out_dir', None) or runner.work_dir
 
     @staticmethod
-    def _schedule(runner) -> CheckpointHook | None:
+    def _schedule(runner: Runner) -> CheckpointHook | None:
         return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
 
 
-def _is_due(hook: CheckpointHook, runner) -> bool:
+def _is_due(hook: CheckpointHook, runner: Runner) -> bool:
     return hook.every_n_train_iters(runner, hook.interval, hook.save_begin) or (
         hook.save_last and hook.is_last_train_iter(runner)
     )
 
 
-def saves_after_this_step(runner) -> bool:
+def saves_after_this_step(runner: Runner) -> bool:
     """Say whether any hook saves a checkpoint at the end of this step, other than for the end of an epoch."""
     return any(
         hook.saves_now(runner)

@@ -3,6 +3,8 @@
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...arguments import require_whole
 from ...registry import HOOKS
@@ -29,12 +31,15 @@ class StopOnNaNHook(Hook):
         require_whole(1, interval=interval)
         self.interval = interval
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start anew, also after resuming."""
-        self.first_bad = None
+        self.first_bad: torch.Tensor | None = None
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Note a bad loss; look every now and then."""
+        assert outputs is not None  # a step of training returns its losses
         loss = torch.as_tensor(outputs['loss']).detach()
         if self.first_bad is None:
             self.first_bad = torch.full((), NEVER, device=loss.device)
@@ -45,17 +50,17 @@ class StopOnNaNHook(Hook):
         elif self.every_n_train_iters(runner, self.interval):
             self._check(runner, runner.iter + 1)
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Look before a checkpoint of the epoch is saved."""
         if self.first_bad is not None:  # as it is when a run is resumed after the last step of an epoch
             self._check(runner, runner.iter, weights=True)
 
-    def before_val(self, runner) -> None:
+    def before_val(self, runner: Runner) -> None:
         """Look before the best checkpoint is saved."""
         if getattr(self, 'first_bad', None) is not None:  # in training, not in a run that only validates
             self._check(runner, runner.iter, weights=True)
 
-    def _check(self, runner, done: int, weights: bool = False) -> None:
+    def _check(self, runner: Runner, done: int, weights: bool = False) -> None:
         """Stop if anything went wrong in the ``done`` iterations so far."""
         intact = torch.ones_like(self.first_bad)
         if weights:
