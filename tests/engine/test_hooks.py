@@ -214,6 +214,13 @@ def test_knn_needs_labels_that_mean_the_same(labelled, tmp_path):
         HOOKS.build(labelled).before_train(None)
 
 
+@pytest.mark.parametrize(('part', 'what'), [('train', 'to compare with'), ('val', 'to classify')])
+def test_knn_needs_labels(run, labelled, part, what):
+    labelled[part]['with_label'] = False
+    with pytest.raises(ValueError, match=f'KNNHook: the images {what} have no labels'):
+        run('run', [dict(labelled, num_workers=0)])
+
+
 def test_pictures_by_iteration(run):
     folder, log = run('run', [dict(type='coma_mm.ReconstructionHook', num_images=1, by_epoch=False, interval=2)])
     scalars = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]

@@ -44,7 +44,8 @@ class KNNHook(Hook):
         num_workers: Processes that read ``train`` and ``val``.
 
     Raises:
-        ValueError: If neither ``data`` nor both of ``train`` and ``val`` are given, or their classes differ.
+        ValueError: If neither ``data`` nor both of ``train`` and ``val`` are given, images have no labels, or their
+            classes differ.
     """
 
     def __init__(
@@ -143,10 +144,13 @@ class KNNHook(Hook):
         training = model.training
         try:
             extractor = FeatureExtractor(model.backbone, self.pool, model.data_preprocessor).eval()
-            classifier = NearestNeighbours(*collect_features(extractor, self.loaders[0]), self.temperature)
-            features, labels = collect_features(extractor, self.loaders[1])
+            (known, labels), (features, truth) = (collect_features(extractor, loader) for loader in self.loaders)
         finally:
             model.train(training)
-        accuracy = 100 * (classifier.predict(features, [self.k])[:, 0] == labels).double().mean().item()
+        if labels is None or truth is None:
+            what = 'to compare with' if labels is None else 'to classify'
+            raise ValueError(f'KNNHook: the images {what} have no labels')
+        predicted = NearestNeighbours(known, labels, self.temperature).predict(features, [self.k])[:, 0]
+        accuracy = 100 * (predicted == truth).double().mean().item()
         runner.visualizer.add_scalars({f'knn/top1_k{self.k}': accuracy}, runner.iter)
         return accuracy
