@@ -49,7 +49,7 @@ def photo_path(name: str) -> str:
         raise ValueError(f'unknown photo {name!r}: choose among {list(PHOTOS)}')
     module, _, file = PHOTOS[name].file.partition('/')
     spec = importlib.util.find_spec(module)  # where the package lies, without importing it
-    path = os.path.join(os.path.dirname(spec.origin), file) if spec else ''
+    path = os.path.join(os.path.dirname(spec.origin), file) if spec and spec.origin else ''  # a folder has no origin
     if not os.path.isfile(path):
         package = PACKAGES.get(module, module)
         raise FileNotFoundError(

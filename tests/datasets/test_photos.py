@@ -68,6 +68,14 @@ def test_photo_of_a_package_that_is_not_installed(monkeypatch):
         photo_path('dog')
 
 
+def test_a_folder_of_the_same_name_is_no_package(monkeypatch, tmp_path):
+    (tmp_path / 'not_installed').mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PHOTOS, 'dog', Photo('not_installed/dog.png', 'CC0', 'nobody'))
+    with pytest.raises(FileNotFoundError, match=r'comes with not_installed .*pip install --upgrade not_installed'):
+        photo_path('dog')
+
+
 def test_digits():
     images, labels = load_digits_images(32)
     assert images.shape == (1797, 3, 32, 32)
