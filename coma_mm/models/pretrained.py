@@ -466,6 +466,8 @@ def read_config_text(text: str, names: Collection[str] = ('model', 'default_scop
         }
     except (RecursionError, MemoryError):  # which Python's parser says for the same
         raise ValueError('it is nested too deeply') from None
+    except TypeError:  # such as dict(5)
+        raise ValueError('it is made of more than literals') from None
 
 
 def _read_literal(node: ast.expr | None) -> Any:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from coma_mm.models import CoMA, DyViT, load_backbone, read_checkpoint
-from coma_mm.models.pretrained import read_settings
+from coma_mm.models.pretrained import read_config_text, read_settings
 
 DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=1, num_heads=4)
 
@@ -192,6 +192,9 @@ def test_settings_are_read_not_run(tmp_path):
         type='A', b=[1, [2]]
     )
     assert not list(tmp_path.iterdir())
+    for text in ('model = dict(5)', 'model = {[]: 1}', 'model = {**dict(a=1)}', 'model = dict([1])', 'model = f(1)'):
+        with pytest.raises(ValueError):
+            read_config_text(text)
 
 
 class Code:
