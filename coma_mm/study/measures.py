@@ -239,14 +239,16 @@ def _forward(model: nn.Module, images: Tensor) -> Callable[[], None]:
 
 def memory(cell: Cell, batch: int = 256) -> dict:
     """Peak memory of two steps of training, with the optimiser, in a process that gives back what it frees."""
+    if cell.config is None:
+        raise ValueError(f'the cell {cell.title} trains no config, whose memory could be measured')
     with multiprocessing.get_context('spawn').Pool(1) as pool:
-        peak = pool.apply(peak_bytes, (cell, batch))
+        peak = pool.apply(peak_bytes, (cell, cell.config, batch))
     return dict(peak_mib=round(peak / 2**20, 1))
 
 
-def peak_bytes(cell: Cell, batch: int) -> int:
+def peak_bytes(cell: Cell, config: str, batch: int) -> int:
     """Return what weights, optimiser and two steps of a cell add to the memory of this process, at most."""
-    cfg = read_config(cell.config, cell.options, cell.work_dir / 'unused', cell.seed)
+    cfg = read_config(config, cell.options, cell.work_dir / 'unused', cell.seed)
     init_default_scope(cfg.default_scope)
     on_gpu = torch.cuda.is_available()
     before = forget_peak(on_gpu)

@@ -12,8 +12,9 @@ from tiny_cifar import write_archive
 from tiny_coco import write_coco
 
 from coma_mm.study import cell as cell_module
-from coma_mm.study.grid import append_result, is_finished, make_cells, read_results, read_study, studies_folder
+from coma_mm.study.grid import Cell, append_result, is_finished, make_cells, read_results, read_study, studies_folder
 from coma_mm.study.hook import StudyHook
+from coma_mm.study.measures import memory
 from coma_mm.study.report import write_report
 from coma_mm.study.training import find_latest, read_config
 
@@ -109,6 +110,11 @@ def test_larger_sizes_are_sound(here):
         model = MODELS.build(cfg.model)
         assert model.mask_ratio == cfg.train_dataloader.dataset.pipeline[2].ratio
         assert model.unit_size == cfg.train_dataloader.dataset.pipeline[2].unit_size
+
+
+def test_a_cell_without_a_config_has_no_memory_to_measure():
+    with pytest.raises(ValueError, match='the cell units-0 trains no config, whose memory could be measured'):
+        memory(Cell('coverage', 'cpu', 'units', 0))
 
 
 def test_an_interrupted_cell_goes_on_to_the_same_result(here, monkeypatch):
