@@ -9,6 +9,7 @@ from torch import nn
 
 from ..datasets.seeding import SeededBatches, seed_samples
 from ..registry import LOOPS
+from .run_length import settle_warm_ups
 from .signals import outlive_warnings
 
 
@@ -21,6 +22,12 @@ class _Resumable:
         outlive_warnings(self.dataloader)
         with _closed(self.batches):  # mmengine before 0.10.8 starts workers here
             super().__init__(runner, self.dataloader, *args, **kwargs)
+        schedulers = runner.param_schedulers
+        if isinstance(schedulers, list) and all(
+            isinstance(x, dict) for x in schedulers
+        ):  # not built yet: the loop, which knows its length, comes first
+            settled = settle_warm_ups(schedulers, len(self.dataloader), self.max_iters)
+            runner.param_schedulers = runner.cfg.param_scheduler = settled
         self.loading = None
         self.served = 0  # batches of this epoch
         self.validation_due = False
