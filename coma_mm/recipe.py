@@ -97,8 +97,7 @@ def make_config(
     mask.update(input_size=size, unit_size=8 * patch)
     if channels != 3:
         crop.channels = cfg.model.backbone.in_channels = channels
-        middle, spread = 127.5, 64.0  # of 8-bit values; nothing is known of these images
-        cfg.model.data_preprocessor.update(mean=[middle] * channels, std=[spread] * channels)
+        cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
     if val:
         loader.dataset.update(part='train', val=val)
         held_out = hold_out(loader.dataset, size, channels)

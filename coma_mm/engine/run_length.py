@@ -63,37 +63,45 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
     )
 
 
-def settle_warm_ups(schedulers: list, epoch_length: int, max_iters: int) -> list:
-    """Return schedulers without those warm-ups that are too short to be one, and warn of those that are too long.
+def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:
+    """Take warm-ups that are too short to be one out of a config, and warn of those that are too long.
 
     One of a single step would never end: mmengine's takes the rate down at its begin, and back up in the steps after.
 
     Args:
-        schedulers: Their configs.
+        cfg: Of one optimizer's schedule; others stay as they are.
         epoch_length: Iterations.
         max_iters: Of the run.
+
+    Returns:
+        Whether it has changed.
     """
+    schedulers = cfg.get('param_scheduler')
+    if not isinstance(schedulers, list):
+        return False
     kept = list(schedulers)
-    for scheduler in schedulers:
-        if kind_name(scheduler['type']) not in WARM_UPS or not isinstance(scheduler.get('end'), (int, float)):
+    for i, scheduler in enumerate(schedulers):
+        begin, end = scheduler.get('begin', 0), scheduler.get('end')
+        if kind_name(scheduler['type']) not in WARM_UPS or not isinstance(end, (int, float)):
             continue
-        begin, end, by_epoch = scheduler.get('begin', 0), scheduler['end'], scheduler.get('by_epoch', True)
+        by_epoch = scheduler.get('by_epoch', True)
         unit = epoch_length if by_epoch and scheduler.get('convert_to_iter_based') else 1
         if int(end * unit) - int(begin * unit) < 2:
             kept.remove(scheduler)
             for other in kept:
                 if other.get('by_epoch', True) == by_epoch and other.get('begin', 0) == end:
-                    other['begin'] = begin
+                    other.begin = begin
                     if 'T_max' in other:
-                        other['T_max'] += end - begin
+                        other.T_max += end - begin
         elif not by_epoch and end > max_iters:
             print_log(
                 f'the warm-up of {end} iterations is longer than the run, which has {max_iters}: shorten it with '
-                f'--cfg-options param_scheduler.{schedulers.index(scheduler)}.end={max(2, max_iters // 10)}',
+                f'--cfg-options param_scheduler.{i}.end={max(2, max_iters // 10)}',
                 'current',
                 level=logging.WARNING,
             )
-    return kept
+    cfg.param_scheduler = kept
+    return len(kept) < len(schedulers)
 
 
 def _schedulers(node: object) -> Iterator[dict]:

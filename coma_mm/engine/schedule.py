@@ -13,6 +13,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import IterBasedTrainLoop
 
 from ..models.pretrained import read_config_text
+from .run_length import settle_warm_ups
 
 SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
 
@@ -103,6 +104,7 @@ def follow_config(runner, checkpoint: dict) -> Batching:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     now = Batching.of(runner)
     before, reference = _read_batchings(meta, now, loop)
+    settled = settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
     changes = _changes(meta, runner.cfg)
     _check_optimizer(runner, checkpoint, changes or {})
     ours = _keep_step(runner, before, now, changes or {})
@@ -116,8 +118,8 @@ def follow_config(runner, checkpoint: dict) -> Batching:
     meta['iter'] = _convert(meta, before, ours, loop)
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
-    complete = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
-    if not changes and before == ours == reference and complete:
+    has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
+    if not changes and before == ours == reference and has_state and not settled:
         return reference
     rates = _rates(checkpoint.get('optimizer') or {})
     _rebuild(runner, checkpoint, reference, ours, max_iters, scale=Fraction(ours.step, now.step))

@@ -110,9 +110,11 @@ def describe_run(runner, images: int) -> str:
         where += ', mixed precision'
     left = f', {runner.iter} of them done' if runner.iter else ''
     every = sum(p.numel() for p in parameters)
+    model = type(unwrap(runner.model)).__name__
     return (
-        f'{len(loader.dataset)} images; {type(unwrap(runner.model)).__name__}, {trained / 1e6:.1f} M parameters to '
-        f'train of {every / 1e6:.1f} M; {runner.max_iters} steps of {images} images{left}; on {where}. All else is in {short_path(runner.work_dir)}'
+        f'{len(loader.dataset)} images; {model}, {trained / 1e6:.1f} M parameters to '
+        f'train of {every / 1e6:.1f} M; {runner.max_iters} steps of {images} images{left}; on {where}. All else is in '
+        f'{short_path(runner.work_dir)}'
     )
 
 
