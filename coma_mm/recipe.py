@@ -100,7 +100,7 @@ def make_config(
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
     if val:
         loader.dataset.update(part='train', val=val)
-        held_out = hold_out(loader.dataset, size, channels)
+        held_out = hold_out(loader.dataset)
         for hook in cfg.custom_hooks:
             if hook.type in LOOKING:
                 hook.dataset = held_out
@@ -126,12 +126,12 @@ def make_config(
     return cfg
 
 
-def hold_out(training: dict, size: int, channels: int) -> dict:
+def hold_out(training: dict) -> dict:
     """Return the data set of what is held out from another one: whole images, scaled and cut to squares."""
-    *_, mask, pack = training['pipeline']
-    load = dict(type='coma_mm.LoadImage', channels=channels)
-    resize = dict(type='ResizeEdge', scale=size, edge='short', interpolation='area')
-    return {**training, 'part': 'val', 'pipeline': [load, resize, dict(type='CenterCrop', crop_size=size), mask, pack]}
+    crop, *_, mask, pack = training['pipeline']
+    # a box of the image's area and square: what does not fit, and gives way to the largest square in the middle
+    middle = {**crop, 'crop_ratio_range': (1.0, 1.0), 'aspect_ratio_range': (1.0, 1.0), 'max_attempts': 1}
+    return {**training, 'part': 'val', 'pipeline': [middle, mask, pack]}
 
 
 def count_workers() -> int:
