@@ -24,6 +24,11 @@ def prepare_cpu() -> None:
         keep_memory()
 
 
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def keep_memory() -> None:
     """Have glibc keep what is freed, as torch does on a GPU; does nothing with another C library.
 

@@ -4,7 +4,6 @@ import io
 import logging
 import math
 import os
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -16,18 +15,18 @@ from tempfile import TemporaryDirectory
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner
 
 from .benchmarks.timing import forget_peak, peak_so_far
 from .cli.export import main as export
 from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
 from .engine.hooks.progress import duration
-from .engine.running import build_runner, prepare, prepare_resuming
+from .engine.running import build_quietly, prepare, prepare_resuming
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .files import whole_file
 from .recipe import make_config
 from .study.training import make_step
+from .visualization.serve import serve_report
 
 EPOCHS = 100
 TRIED = 4  # images of the first of two steps that are timed before a run
@@ -45,8 +44,11 @@ def pretrain(
     batch_size: int | None = None,
     workers: int | None = None,
     seed: int = 0,
+    val: float = 0.0,
+    channels: int = 3,
     resume: bool = False,
     overwrite: bool = False,
+    serve: int | None = None,
 ) -> Path:
     """Pre-train a DyViT by CoMA on images without labels.
 
@@ -62,8 +64,11 @@ def pretrain(
         batch_size: Images of a step; from the memory there is if ``None``.
         workers: Processes that load images; from the cores there are if ``None``.
         seed: Of weights, crops and masks.
+        val: Share of the images that is held out from training, for measurements and pictures.
+        channels: Of the images: 3 for colour, 1 for grey, or what the files have.
         resume: Go on with the run in ``out``; nothing else needs to be given again.
         overwrite: Replace the results of an earlier run in ``out``.
+        serve: Port at which the report is shown on this machine, while this process lives.
 
     Returns:
         The file of the backbone's weights.
@@ -73,11 +78,13 @@ def pretrain(
         ValueError: If a setting is impossible.
     """
     out = Path(out)
+    if serve is not None:
+        print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)
     with TemporaryDirectory() as folder:
         config = out / 'config.py'
         if not resume:
-            find_results_to_replace(Config(dict(work_dir=str(out))), overwrite)  # before anything takes time
-            plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed)
+            find_results_to_replace(Config(dict(work_dir=str(out))), overwrite, '--out')  # before anything takes time
+            plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed, val, channels)
             config = Path(folder, 'config.py')
             plan.dump(config)
         elif not config.is_file():
@@ -87,11 +94,11 @@ def pretrain(
     if resume:
         cfg.resume = True
         prepare_resuming(cfg, required=True)
-    cfg.custom_hooks.append(dict(type='coma_mm.ProgressHook', batch_size=cfg.train_dataloader.batch_size))
+    cfg.custom_hooks.append(dict(type='coma_mm.ProgressHook'))
     cfg.custom_hooks.append(dict(type='coma_mm.ConfigHook', text=text))
-    results = find_results_to_replace(cfg, overwrite)
-    lock = lock_work_dir(out)  # noqa: F841 - for as long as this process lives
-    runner = build_quietly(cfg)
+    results = find_results_to_replace(cfg, overwrite, '--out')
+    lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
+    runner = build_quietly(cfg, logging.ERROR)
     runner.register_hook(ReplaceResultsHook(results))
     runner.train()
     return hand_over(out)
@@ -108,6 +115,8 @@ def plan_run(
     batch_size: int | None,
     workers: int | None,
     seed: int,
+    val: float,
+    channels: int,
 ) -> Config:
     """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
 
@@ -120,10 +129,15 @@ def plan_run(
     for name, value in dict(epochs=epochs, steps=steps, minutes=minutes, batch_size=batch_size).items():
         if value is not None and value <= 0:
             raise ValueError(f'{name} must be positive, got {value}')
-    cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0)
-    init_default_scope(cfg.default_scope)
-    images = len(DATASETS.build(cfg.train_dataloader.dataset))
+    if not 0 <= val < 1:
+        raise ValueError(f'val is a share, from 0 to less than 1, got {val}')
+    if channels < 1:
+        raise ValueError(f'channels must be positive, got {channels}')
+    cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, channels=channels)
     with redirect_stdout(io.StringIO()):
+        init_default_scope(cfg.default_scope)
+        images = len(DATASETS.build(cfg.train_dataloader.dataset))
+        held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
         seconds, batch = try_out(cfg, images)
     batch = batch_size or batch
     per_epoch = max(1, images // batch)
@@ -131,8 +145,8 @@ def plan_run(
         steps = max(1, int(60 * minutes / (seconds * batch)))
     elif steps is None:
         steps = max(1, round((epochs or EPOCHS) * per_epoch))
-    print(describe(arch, images, size, batch, steps, per_epoch, seconds * batch * steps), flush=True)
-    return make_config(data, str(out), arch, steps, size, batch, workers, seed)
+    print(describe(arch, images, held_out, size, batch, steps, per_epoch, seconds * batch * steps), flush=True)
+    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, channels)
 
 
 def try_out(cfg: Config, images: int) -> tuple[float, int]:
@@ -163,32 +177,23 @@ def try_out(cfg: Config, images: int) -> tuple[float, int]:
     return seconds, 2 ** max(0, int(math.log2(max(1, most))))
 
 
-def describe(arch: str, images: int, size: int, batch: int, steps: int, per_epoch: int, seconds: float) -> str:
+def describe(
+    arch: str, images: int, held_out: int, size: int, batch: int, steps: int, per_epoch: int, seconds: float
+) -> str:
     """Return the paragraph that opens a run."""
     if torch.cuda.is_available():
         where = f'{torch.cuda.get_device_name()}, {"bf16" if torch.cuda.is_bf16_supported() else "fp16"}'
     else:
         where = f'the CPU ({torch.get_num_threads()} threads), fp32'
     end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
+    apart = f', {held_out} of them held out' if held_out else ''
     text = (
-        f'{images} images found. DyViT-{arch} on crops of {size} px, {steps} steps of {batch} images '
+        f'{images + held_out} images found{apart}. DyViT-{arch} on crops of {size} px, {steps} steps of {batch} images '
         f'({steps / per_epoch:.3g} passes), on {where}: about {duration(seconds)}, until {end}.'
     )
     if not torch.cuda.is_available() and seconds > 1800:
         text += ' Faster: a GPU, a smaller --arch or --size, or --minutes for a shorter run.'
     return text
-
-
-def build_quietly(cfg: Config) -> Runner:
-    """Build a runner whose configs, hooks and pipelines go to its log file, and only errors to the screen."""
-    said = io.StringIO()
-    with redirect_stdout(said):
-        runner = build_runner(cfg)
-    for handler in runner.logger.handlers:
-        if getattr(handler, 'stream', None) is said:
-            handler.setStream(sys.stdout)
-            handler.setLevel(logging.ERROR)
-    return runner
 
 
 def hand_over(out: Path) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
+from .environment import count_cores
 from .files import shipped
 
 # Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured, but for pico's rate,
@@ -23,6 +24,7 @@ VARIANTS = {
 }
 SIGHTS = 20  # pictures and checkpoints in a run, about
 WARM_UP = 0.1  # of the steps
+LOOKING = 'coma_mm.FeaturesHook', 'coma_mm.QualityHook', 'coma_mm.ReconstructionHook'
 
 
 def patch_size_for(size: int) -> int:
@@ -50,6 +52,8 @@ def make_config(
     batch_size: int = 64,
     workers: int | None = None,
     seed: int = 0,
+    val: float = 0.0,
+    channels: int = 3,
 ) -> Config:
     """Return the config of a run.
 
@@ -62,6 +66,8 @@ def make_config(
         batch_size: Images of a step. The rate follows from it by the square root.
         workers: Processes that load images; from the cores if ``None``.
         seed: Of weights, crops and masks.
+        val: Share of the images that is held out, for measurements and pictures; 0 takes those from the others.
+        channels: Of the images, as :class:`.datasets.LoadImage` reads them.
 
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch is unknown.
@@ -89,6 +95,15 @@ def make_config(
     crop, _, mask, _ = loader.dataset.pipeline
     crop.scale = size
     mask.update(input_size=size, unit_size=8 * patch)
+    if channels != 3:
+        crop.channels = cfg.model.backbone.in_channels = channels
+        cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
+    if val:
+        loader.dataset.update(part='train', val=val)
+        held_out = hold_out(loader.dataset)
+        for hook in cfg.custom_hooks:
+            if hook.type in LOOKING:
+                hook.dataset = held_out
 
     cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size / 256)
     warm_up = round(WARM_UP * steps)
@@ -111,7 +126,14 @@ def make_config(
     return cfg
 
 
+def hold_out(training: dict) -> dict:
+    """Return the data set of what is held out from another one: whole images, scaled and cut to squares."""
+    crop, *_, mask, pack = training['pipeline']
+    # a box of the image's area and square: what does not fit, and gives way to the largest square in the middle
+    middle = {**crop, 'crop_ratio_range': (1.0, 1.0), 'aspect_ratio_range': (1.0, 1.0), 'max_attempts': 1}
+    return {**training, 'part': 'val', 'pipeline': [middle, mask, pack]}
+
+
 def count_workers() -> int:
     """Return how many processes to load images with: one for each core but one, 8 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return max(0, min(8, cores - 1))
+    return max(0, min(8, count_cores() - 1))

@@ -30,7 +30,7 @@ FOLDERS = {
     'datasets': {'arguments', 'masking', 'registry', 'files'},
     'evaluation': {'arguments', 'masking', 'registry', 'datasets', 'models'},
     'visualization': {'masking', 'registry', 'files', 'evaluation', 'models'},
-    'engine': {'arguments', 'registry', 'files', 'datasets', 'evaluation', 'visualization', 'models'},
+    'engine': {'arguments', 'registry', 'files', 'environment', 'datasets', 'evaluation', 'visualization', 'models'},
     'benchmarks': {'masking', 'registry', 'files', 'datasets', 'models'},
     'study': {
         'masking',

@@ -1,15 +1,19 @@
 """The commands, one module each; ``coma-mm COMMAND`` and ``tools/*.py`` start them."""
 
+import os
 import sys
 from importlib import import_module
 
 from ..environment import end_with_launcher, prepare_cpu
+from ..version import __version__
 
 TIMED = ('benchmark', 'check_gpu')  # commands that set up what they time by themselves
+SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {
     'pretrain': 'pre-train a DyViT on a folder of images',
     'train': 'train any config of mmpretrain, mmdet or mmseg',
     'test': 'evaluate a checkpoint',
+    'browse': 'draw what training gets to see of its images',
     'visualize': 'draw what a pre-trained model makes of images',
     'embed': 'write the features of images',
     'export': "write a checkpoint's backbone for use elsewhere",
@@ -17,6 +21,7 @@ COMMANDS = {
     'benchmark': 'time it against what else there is',
     'shards': 'pack a folder of images into tar files',
     'study': 'answer a question by a grid of small runs',
+    'report': 'write the page of a run anew',
 }
 
 
@@ -42,6 +47,8 @@ def main() -> None:
 def run(command: str) -> None:
     """Run a command with the arguments of this process; what cannot be done ends it with one line that says why."""
     end_with_launcher()
+    if command in SLOW_TO_START and not {'-h', '--help'} & {*sys.argv} and os.environ.get('RANK', '0') == '0':
+        print(f'coma_mm {__version__}: {command} {" ".join(sys.argv[1:])}; loading PyTorch ...', flush=True)
     if command not in TIMED:
         prepare_cpu()  # before torch is loaded
     try:

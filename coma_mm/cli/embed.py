@@ -1,5 +1,6 @@
 """Write the features of images, one vector each, to a file that numpy reads: features, paths, labels and classes."""
 
+import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -19,15 +20,23 @@ from ..engine.running import read_config
 from ..evaluation import collect_features
 from ..files import whole_file
 from ..models import FeatureExtractor, read_checkpoint
-from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, device, output_file
+from .export import check_types, find_backbone, find_normalisation
+from .options import (
+    ArgumentParser,
+    add_model_and_images,
+    add_overrides,
+    at_least,
+    device,
+    output_file,
+    read_model_and_images,
+)
 
 
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='any config with a backbone: pre-training, classification, detection, ...')
-    parser.add_argument('checkpoint', type=checkpoint_file, help='any that holds the backbone')
-    parser.add_argument('images', nargs='+', help='image files, and folders of them; sub-folders are classes')
+    what = 'any config with a backbone: pre-training, classification, detection, ...'
+    add_model_and_images(parser, what, 'image files, and folders of them; sub-folders are classes')
     parser.add_argument('--out', type=output_file, default='features.npz', help='(%(default)s)')
     parser.add_argument(
         '--pool',
@@ -45,6 +54,7 @@ def parse_args() -> Namespace:
     )
     add_overrides(parser)
     args = parser.parse_args()
+    read_model_and_images(parser, args)
     if not args.out.endswith('.npz'):
         parser.error(f'give --out a name that ends in .npz, not {args.out}')
     return args
@@ -92,10 +102,23 @@ def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:
     return FeatureExtractor(cfg.model.backbone, pool, preprocessor)
 
 
+def config_of(checkpoint: str) -> Config:
+    """Return what a checkpoint itself says of its backbone, and of how its images come in."""
+    read = read_checkpoint(checkpoint)
+    try:
+        backbone, scope, _ = find_backbone(read, None)
+        check_types(backbone, scope)
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}, before the checkpoint') from None
+    known = {name: json.loads(value) for name, value in find_normalisation(read, None).items()}
+    preprocessor = dict(mean=known.get('mean'), std=known.get('std'))
+    return Config(dict(default_scope=scope, model=dict(backbone=backbone, data_preprocessor=preprocessor)))
+
+
 def main() -> None:
     """Extract."""
     args = parse_args()
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options) if args.config else config_of(args.checkpoint)
     named = find_named_images(args.images)
     paths, classes = [path for _, path in named], [find_class(*pair) for pair in named]
     model = build_extractor(cfg, args.pool == 'mean')

@@ -25,7 +25,7 @@ OUTPUTS = dict(
     test='--work-dir, --out and --show-dir',
     benchmark='--json',
     flops='--json',
-    **dict.fromkeys(('visualize', 'embed', 'plot_benchmark', 'release'), '--out'),
+    **dict.fromkeys(('browse', 'embed', 'plot_benchmark', 'pretrain', 'release', 'report', 'visualize'), '--out'),
 )
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 # What the package raises about what it was given. All else that is raised, and not explained below, may be a bug.
@@ -213,8 +213,10 @@ def _log_file() -> Path | None:
 
 
 def _way_on(command: str) -> str:
-    if command != 'train':
+    if command not in ('train', 'pretrain'):
         return ''
+    if command == 'pretrain':
+        return '; coma-mm pretrain --out FOLDER --resume goes on from the last checkpoint'
     again = 'the same command' if '--resume' in sys.argv else 'the same command with --resume'
     return f'; {again} goes on from the last checkpoint'
 

@@ -1,13 +1,14 @@
 """Options that several commands have."""
 
 import re
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from mmengine.config import DictAction
 
+from ..engine.runs import name_model
 from ..files import require_writable
 from ..models.pretrained import HUB_FILE
 from .parser import ArgumentParser
@@ -27,6 +28,7 @@ class Overrides(DictAction):
                     f'{option_string} cannot read {text!r}: write lists as "{key}=[1,2]", and each key of a dict by '
                     f'itself, as {key}.KEY=VALUE'
                 )
+        namespace.option_texts = [*getattr(namespace, 'option_texts', ()), *values]
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -46,6 +48,32 @@ def add_overrides(parser: ArgumentParser, **kwargs) -> None:
     """Add ``--cfg-options``."""
     kwargs.setdefault('help', 'override settings')
     parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', **kwargs)
+
+
+MODEL_AND_IMAGES = 'give [CONFIG] CHECKPOINT IMAGES..., or the folder of a run in place of both: RUN IMAGES...'
+
+
+def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> None:
+    """Add ``[CONFIG] CHECKPOINT IMAGES...``, of which :func:`read_model_and_images` makes three."""
+    parser.usage = '%(prog)s [CONFIG] CHECKPOINT IMAGES... [options], or %(prog)s RUN IMAGES... [options]'
+    parser.add_argument(
+        'names',
+        nargs='+',
+        metavar='CONFIG CHECKPOINT IMAGES',
+        help=f'{config}; a checkpoint; {images}. Without a config that beside the checkpoint is taken. RUN, the folder '
+        'of a run, has both: its config and its newest checkpoint',
+    )
+
+
+def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
+    """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
+    args.config, args.checkpoint, args.images = name_model(args.names, MODEL_AND_IMAGES)
+    if not args.images:
+        parser.error(f'images are missing: {MODEL_AND_IMAGES}')
+    try:
+        checkpoint_file(args.checkpoint)
+    except ArgumentTypeError as error:
+        parser.error(f'argument checkpoint: {error}')
 
 
 def make_parser(description: str) -> ArgumentParser:

@@ -9,7 +9,7 @@ from .parser import ArgumentParser
 def parse_args() -> Namespace:
     """Parse the options; imports nothing that takes time."""
     parser = ArgumentParser(prog='coma-mm pretrain', description=__doc__)
-    parser.add_argument('data', nargs='*', help='folders of images')
+    parser.add_argument('data', nargs='*', help='folders of images, or .txt files of their paths')
     parser.add_argument('--out', required=True, help="the run's folder")
     parser.add_argument('--arch', default='tiny', help='pico, tiny, small, base or large (%(default)s)')
     length = parser.add_mutually_exclusive_group()
@@ -20,6 +20,11 @@ def parse_args() -> Namespace:
     parser.add_argument('--batch-size', type=int, help='images of a step (from the memory there is)')
     parser.add_argument('--workers', type=int, help='processes that load images (from the cores there are)')
     parser.add_argument('--seed', type=int, default=0, help='of weights, crops and masks (%(default)s)')
+    parser.add_argument('--val', type=float, default=0.0, help='share of the images to hold out, e.g. 0.02 (none)')
+    parser.add_argument('--channels', type=int, default=3, help='of the images, e.g. 1, or 4 of a TIFF (%(default)s)')
+    parser.add_argument(
+        '--serve', type=int, nargs='?', const=8000, metavar='PORT', help='show the report at http://localhost:8000'
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument('--resume', action='store_true', help='go on; all settings come from the run in --out')
     again.add_argument('--overwrite', action='store_true', help='start anew in a folder that has a run in it')
@@ -37,6 +42,11 @@ def main() -> None:
     what = f'going on in {args.out}' if args.resume else f'pre-training on {", ".join(args.data)}'
     print(f'coma_mm {__version__}: {what}; loading PyTorch ...', flush=True)
 
+    from ..engine import RunInterrupted
     from ..pretraining import pretrain
 
-    pretrain(**{**vars(args), 'data': args.data or None})
+    try:
+        pretrain(**{**vars(args), 'data': args.data or None})
+    except RunInterrupted:
+        print(f'stopped by a signal; a checkpoint is saved, and coma-mm pretrain --out {args.out} --resume goes on')
+        raise

@@ -4,16 +4,19 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
 
 from ..engine.checks import explain_data
+from ..engine.common import kind_name
 from ..engine.running import (
     build_runner,
     leave_distributed,
     prepare,
     require_matching_checkpoint,
 )
+from ..models import read_checkpoint
+from .export import check_types, find_backbone
 from .options import checkpoint_file, make_parser, output_folder, output_path
 
 
@@ -47,6 +50,27 @@ def draw_predictions(cfg: Config, folder: str) -> None:
         cfg.visualizer.save_dir = folder
 
 
+def take_backbone_of(cfg: Config, checkpoint: str) -> None:
+    """Have features extracted by the backbone that the checkpoint was trained with, whatever the config has."""
+    try:
+        read = read_checkpoint(checkpoint)
+        backbone, scope, _ = find_backbone(read, None)
+    except ValueError:  # bare weights say nothing: the config's it is
+        return
+    check_types(backbone, scope)
+    ours = {**cfg.model.backbone}
+    different = {
+        name: value
+        for name, value in backbone.items()
+        if name in ('arch', 'img_size', 'patch_size') and ours.get(name) != value
+    }
+    if different:
+        print(
+            f'the backbone is that of {checkpoint}: {", ".join(f"{k}={v}" for k, v in different.items())}', flush=True
+        )
+    cfg.model.backbone = ConfigDict({**backbone, '_scope_': scope})
+
+
 def augment(cfg: Config) -> None:
     """Wrap the model and exchange the pipeline for test-time augmentation."""
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
@@ -66,6 +90,10 @@ def main() -> None:
         sys.exit(f'error: {args.config} has no test_dataloader, so there is nothing to evaluate')
     cfg.load_from, cfg.resume = args.checkpoint, False
     require_matching_checkpoint(cfg)
+    if kind_name((cfg.get('model') or {}).get('type')) == 'FeatureExtractor' and not any(
+        name.startswith('model.backbone') for name in args.cfg_options or ()
+    ):
+        take_backbone_of(cfg, args.checkpoint)
     if args.show_dir:
         draw_predictions(cfg, args.show_dir)
     if args.tta:

@@ -1,21 +1,26 @@
 """Train a model: any config of mmpretrain, mmdetection or mmsegmentation, this package's included."""
 
+import os
 import sys
 from argparse import Namespace
 
 from ..engine.checks import explain_data
+from ..engine.common import short_path
 from ..engine.config_checks import check_batches
 from ..engine.hooks import RunInterrupted
+from ..engine.hooks.config import recall_options
 from ..engine.loggers import LOGGERS
 from ..engine.running import (
-    build_runner,
+    build_quietly,
+    default_work_dir,
     enable_mixed_precision,
     leave_distributed,
     prepare,
     prepare_resuming,
+    read_config,
 )
 from ..engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
-from .options import checkpoint_file, make_parser
+from .options import ArgumentParser, add_overrides, checkpoint_file, make_parser
 
 
 def parse_args() -> Namespace:
@@ -52,10 +57,41 @@ def parse_args() -> Namespace:
     return parser.parse_args()
 
 
+# What holds for a run from its start on, and need not be said again when one goes on with it.
+KEPT = dict(amp=False, no_validate=False, auto_scale_lr=False, save_minutes=0, log=None)
+
+
+def take_up_options(args: Namespace) -> dict:
+    """Have a run that is resumed keep the options it was started with; those given now come on top. Return them all."""
+    texts, kept, again, flags = getattr(args, 'option_texts', []), {}, [], []
+    if args.resume:
+        named = args.work_dir or read_config(args.config, args.cfg_options).get('work_dir')
+        work_dir = named or default_work_dir(args.config)
+        kept = recall_options(work_dir)
+        again = [text for text in kept.get('cfg_options') or () if isinstance(text, str) and text not in texts]
+        flags = [name for name, none in KEPT.items() if getattr(args, name) == none and kept.get(name, none) != none]
+    if again:
+        parser = ArgumentParser()
+        add_overrides(parser)
+        args.cfg_options = parser.parse_args(['--cfg-options', *again]).cfg_options | (args.cfg_options or {})
+    for name in flags:
+        setattr(args, name, kept[name])
+    if (again or flags) and os.environ.get('RANK', '0') == '0':
+        said = [*(f'--{name.replace("_", "-")}' for name in flags), *again]
+        print(f'as at the start of the run in {short_path(work_dir)}: {" ".join(said)}', flush=True)
+    return dict(cfg_options=[*again, *texts], **{name: getattr(args, name) for name in KEPT})
+
+
 def main() -> None:
     """Train."""
     args = parse_args()
+    options = take_up_options(args)
     cfg = prepare(args)
+    ours = (
+        dict(type='coma_mm.ConfigHook', options=options),
+        dict(type='coma_mm.ProgressHook', lines=False, opening=True),
+    )
+    cfg.custom_hooks = [*cfg.custom_hooks, *ours]
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -73,7 +109,7 @@ def main() -> None:
     lock = lock_work_dir(cfg.work_dir)  # noqa: F841 - for as long as this process lives
     try:
         with explain_data():
-            runner = build_runner(cfg)
+            runner = build_quietly(cfg)
             check_batches(runner)
             runner.register_hook(ReplaceResultsHook(results))
             runner.train()

@@ -17,15 +17,21 @@ from ..engine.running import read_config
 from ..evaluation import reconstruct_images
 from ..models import read_checkpoint
 from ..visualization import draw_reconstructions
-from .options import ArgumentParser, add_overrides, at_least, checkpoint_file, device, output_path
+from .options import (
+    ArgumentParser,
+    add_model_and_images,
+    add_overrides,
+    at_least,
+    device,
+    output_path,
+    read_model_and_images,
+)
 
 
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a pre-training config')
-    parser.add_argument('checkpoint', type=checkpoint_file, help='of that config')
-    parser.add_argument('images', nargs='+', help='image files, and folders of them')
+    add_model_and_images(parser, 'a pre-training config', 'image files, and folders of them')
     parser.add_argument('--out', type=output_path, default='reconstruction.png', help='(%(default)s)')
     parser.add_argument('--max-images', type=at_least(1), default=16, help='rows of the picture, at most (%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the masks (%(default)s)')
@@ -33,7 +39,11 @@ def parse_args() -> Namespace:
         '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
     )
     add_overrides(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    read_model_and_images(parser, args)
+    if args.config is None:
+        parser.error(f'there is no config beside {args.checkpoint}: give the one that it was trained with before it')
+    return args
 
 
 def build_mask_transform(cfg: Config):

@@ -1,6 +1,7 @@
 """Images and masks. Image data sets and transforms that the toolboxes' own ones go well with."""
 
 from .cifar import CIFAR, read_images
+from .class_folder import ClassFolder
 from .complementary_mask import ComplementaryMask
 from .folder import ImageFolder
 from .loading import LoadImage, ReverseChannels, UnreadableImageError, read_image
@@ -13,6 +14,7 @@ from .shards import ImageShards
 __all__ = [
     'CIFAR',
     'PHOTOS',
+    'ClassFolder',
     'ComplementaryMask',
     'Digits',
     'ImageFolder',

@@ -3,12 +3,13 @@
 import logging
 import os
 from collections.abc import Sequence
+from zlib import crc32
 
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from ..arguments import require_number
+from ..arguments import require_number, require_whole
 from ..registry import DATASETS
 from .loading import UnreadableImageError
 
@@ -36,6 +37,10 @@ class ImageFolder(BaseDataset):
         data_prefix (str): Sub-folder of each folder to read, e.g. ``train``. Defaults to '', all of it.
         extensions (Sequence[str]): What file names end in, in upper or lower case. Defaults to jpg, jpeg, png, webp,
             bmp, tif and tiff.
+        part (str | None): ``'train'`` or ``'val'`` of the images, see ``val``. Defaults to None, all of them.
+        val (float): The share that is held out from ``'train'`` and is ``'val'``, one image at least. Names and
+            ``seed`` decide which, so most of them stay when others are added. Defaults to 0.1.
+        seed (int): Of this choice. Defaults to 0.
         max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
         **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
 
@@ -44,18 +49,29 @@ class ImageFolder(BaseDataset):
         ValueError: While reading, if too many images are unreadable.
     """
 
+    remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
+    remedy_of_prefix = " train_dataloader.dataset.data_prefix=SUBFOLDER (or '')"
+
     def __init__(
         self,
         data_root: str | Sequence[str],
         data_prefix: str = '',
         extensions: Sequence[str] = EXTENSIONS,
+        part: str | None = None,
+        val: float = 0.1,
+        seed: int = 0,
         max_unreadable: float = 0.05,
         **kwargs,
     ) -> None:
         require_number('[0, 1]', max_unreadable=max_unreadable)
+        require_number('(0, 1)', val=val)
+        require_whole(0, seed=seed)
+        if part not in (None, 'train', 'val'):
+            raise ValueError(f"part must be 'train', 'val' or None, got {part!r}")
         if isinstance(extensions, str) or not extensions:
             raise ValueError(f"extensions must be a list of endings such as ['.jpg', '.png'], got {extensions!r}")
         self.extensions = tuple(extension.lower() for extension in extensions)
+        self.part, self.val, self.seed = part, val, seed
         self.max_unreadable = max_unreadable
         # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
         self.state: torch.Tensor | None = None
@@ -72,7 +88,22 @@ class ImageFolder(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return ``dict(img_path=...)`` for each image, in a fixed order."""
-        return [dict(img_path=path) for path in self.find_files('images', self.extensions)]
+        return [dict(img_path=path) for path in self.choose(self.find_files('images', self.extensions))]
+
+    def choose(self, paths: list[str]) -> list[str]:
+        """Return those of our part, in their order."""
+        if self.part is None:
+            return paths
+        if len(paths) < 2:
+            raise ValueError(
+                f'{os.path.dirname(paths[0])} has one image, so none can be held out: add some, or remove it'
+            )
+        # by their names in the folder, so that it may be moved
+        common = os.path.commonpath(paths)
+        order = sorted(paths, key=lambda path: crc32(f'{self.seed} {os.path.relpath(path, common)}'.encode()))
+        count = min(max(1, round(self.val * len(paths))), len(paths) - 1)
+        held_out = set(order[:count])
+        return [path for path in paths if (path in held_out) == (self.part == 'val')]
 
     def find_files(self, what: str, extensions: Sequence[str]) -> list[str]:
         """Return the paths of all files in the folders with one of these endings, called ``what`` in errors."""
@@ -83,9 +114,9 @@ class ImageFolder(BaseDataset):
         if root.endswith('.txt') and os.path.isfile(root):
             return read_list(root)
         folder = os.path.abspath(os.path.join(root, self.sub_folder))
-        remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
+        remedy = self.remedy
         if folder != os.path.abspath(root):
-            remedy += " train_dataloader.dataset.data_prefix=SUBFOLDER (or '')"
+            remedy += self.remedy_of_prefix
         if not root:
             raise FileNotFoundError(f'no folder of {what} is given: {remedy}')
         if not os.path.isdir(folder):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
@@ -9,6 +10,7 @@ from torch import nn
 
 from ..datasets.seeding import SeededBatches, seed_samples
 from ..registry import LOOPS
+from .run_length import settle_warm_ups
 from .signals import outlive_warnings
 
 
@@ -21,6 +23,9 @@ class _Resumable:
         outlive_warnings(self.dataloader)
         with _closed(self.batches):  # mmengine before 0.10.8 starts workers here
             super().__init__(runner, self.dataloader, *args, **kwargs)
+        # Nothing is built of the schedule yet. A run that is resumed has it follow the batches of its beginning.
+        if not runner._resume and settle_warm_ups(runner.cfg, len(self.dataloader), self.max_iters):
+            runner.param_schedulers = deepcopy(runner.cfg.param_scheduler)
         self.loading = None
         self.served = 0  # batches of this epoch
         self.validation_due = False

@@ -2,12 +2,15 @@
 
 import atexit
 import difflib
+import io
+import logging
 import os
 import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from traceback import walk_tb
 
@@ -18,12 +21,14 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
+from ..environment import count_cores
 from ..files import require_writable, shipped
 from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpoints_safely, write_files_whole
 from .checks import BUILDERS, check_channels
 from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
 from .loggers import add_loggers
+from .run_length import fit_schedule, run_length
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -36,6 +41,8 @@ LAUNCHERS = dict(
 )
 # Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
 UNSHARDED_HOOKS = ('EMAHook', 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook')
+# What mmengine says about itself: for its log file.
+NOTICES = '"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'
 # Norms with statistics over all processes, as configs of names and of classes call them.
 SYNCED = ('SyncBN', 'SyncBatchNorm')
 
@@ -58,11 +65,14 @@ def read_config(path: str, options: dict | None = None) -> Config:
         raise ValueError(_explain_config(path, error)) from error
     check_names(cfg)
     check_options(cfg, options or {})
+    length = run_length(cfg)
     try:
         cfg.merge_from_dict(options or {})
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error
         raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
+    if not any(name.startswith('param_scheduler') for name in options or {}):
+        fit_schedule(cfg, length)
     return cfg
 
 
@@ -82,17 +92,22 @@ def _explain_config(path: str, error: Exception) -> str:
     return f'{files[-1]}{f", line {line}" if line else ""}: {type(error).__name__}: {reason}'
 
 
+def default_work_dir(config: str) -> str:
+    """Return where OpenMMLab's tools put the results of a config."""
+    return f'./work_dirs/{Path(config).stem}'
+
+
 def prepare(args: Namespace) -> Config:
     """Read the config and apply what the options and the machine ask for."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     if _is_sharded(cfg):
         _check_sharded(cfg)
     _check_launcher(args.launcher)
     require_writable(Path(cfg.work_dir))
-    _walk([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')], _without_workers)
+    _walk([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')], _suit_workers)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
@@ -124,6 +139,37 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         check_channels(unwrap(runner.model))
     _count_accumulated(runner)
     return runner
+
+
+def build_quietly(cfg: Config, level: int = logging.INFO) -> Runner | FlexibleRunner:
+    """Build a runner whose config, hooks and pipelines go to its log file alone.
+
+    Args:
+        cfg: Ready to be run.
+        level: What the screen gets to see from then on.
+    """
+    said = io.StringIO()
+    with redirect_stdout(said):
+        with suppress(ImportError):  # what the toolboxes say while they are imported
+            import_module(f'{cfg.get("default_scope") or "mmengine"}.datasets')
+        runner = build_runner(cfg)
+    for handler in runner.logger.handlers:
+        if getattr(handler, 'stream', None) is said:
+            handler.setStream(_Screen())
+            handler.addFilter(lambda record: not record.getMessage().startswith(NOTICES))
+            if handler.level < level:  # ranks but the first are quieter anyway
+                handler.setLevel(level)
+    return runner
+
+
+class _Screen:
+    """Whatever ``sys.stdout`` is at the time: a progress bar takes its place, and prints above itself."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 @contextmanager
@@ -306,8 +352,10 @@ def _check_launcher(launcher: str) -> None:
         raise ValueError(f'this machine has {gpus} GPUs, and more processes were asked for: start {gpus} or fewer')
 
 
-def _without_workers(node: dict) -> None:
-    """Take options of workers from a loader that has none, with which torch refuses them."""
+def _suit_workers(node: dict) -> None:
+    """Have no more workers than cores; take options of workers from a loader that has none, as torch refuses them."""
+    if isinstance(node.get('num_workers'), int) and node['num_workers'] > count_cores():
+        node['num_workers'] = count_cores()
     if node.get('num_workers') == 0:
         node.pop('prefetch_factor', None)
         if node.get('persistent_workers'):

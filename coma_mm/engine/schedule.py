@@ -1,6 +1,5 @@
 """What a resumed run becomes: the rates and schedules of its config, at the place that the images seen so far give."""
 
-import logging
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
@@ -14,6 +13,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import IterBasedTrainLoop
 
 from ..models.pretrained import read_config_text
+from .run_length import settle_warm_ups
 
 SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
 
@@ -104,6 +104,7 @@ def follow_config(runner, checkpoint: dict) -> Batching:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     now = Batching.of(runner)
     before, reference = _read_batchings(meta, now, loop)
+    settled = settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
     changes = _changes(meta, runner.cfg)
     _check_optimizer(runner, checkpoint, changes or {})
     ours = _keep_step(runner, before, now, changes or {})
@@ -117,8 +118,8 @@ def follow_config(runner, checkpoint: dict) -> Batching:
     meta['iter'] = _convert(meta, before, ours, loop)
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
-    complete = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
-    if not changes and before == ours == reference and complete:
+    has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
+    if not changes and before == ours == reference and has_state and not settled:
         return reference
     rates = _rates(checkpoint.get('optimizer') or {})
     _rebuild(runner, checkpoint, reference, ours, max_iters, scale=Fraction(ours.step, now.step))
@@ -131,7 +132,6 @@ def follow_config(runner, checkpoint: dict) -> Batching:
             f'moments; the highest rate is {rate:.4g}{was}',
             'current',
         )
-        _warn_of_ends(changes, runner.cfg)
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
     return reference
@@ -284,26 +284,6 @@ def _rates(optimizer: dict) -> list[float]:
     """Return all learning rates in the state of an optimizer, or of several by name."""
     states = [optimizer] if 'param_groups' in optimizer else optimizer.values()
     return [float(group['lr']) for state in states if 'param_groups' in state for group in state['param_groups']]
-
-
-def _warn_of_ends(changes: dict, cfg: Config) -> None:
-    """Say which schedules still end where the run once did."""
-    for name in ('max_epochs', 'max_iters'):
-        old, new = changes.get(f'train_cfg.{name}', (None, None))
-        schedulers = cfg.get('param_scheduler') or []
-        if not old or not new or not isinstance(schedulers, (list, tuple)):
-            continue
-        for i, scheduler in enumerate(schedulers):
-            if scheduler.get('end') == old and scheduler.get('by_epoch', True) == (name == 'max_epochs'):
-                options = [f'param_scheduler.{i}.end={new}']
-                if scheduler.get('T_max') == old - scheduler.get('begin', 0):
-                    options.append(f'param_scheduler.{i}.T_max={new - scheduler.get("begin", 0)}')
-                print_log(
-                    f'train_cfg.{name} is {new} now, but param_scheduler.{i} still ends at {old}; to move its end as '
-                    f'well: --cfg-options {" ".join(options)}',
-                    'current',
-                    level=logging.WARNING,
-                )
 
 
 def _say_batching(runner, before: Batching, ours: Batching, reference: Batching, meta: dict) -> None:

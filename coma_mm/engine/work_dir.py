@@ -16,7 +16,7 @@ from .checkpoint import WholeFileBackend, checkpoint_folder, find_checkpoints, i
 from .common import short_path
 
 
-def lock_work_dir(work_dir: str | os.PathLike) -> TextIO | None:
+def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> TextIO | None:
     """Keep other runs out of a folder for as long as the file that this returns is open, or the process lives.
 
     The lock is one of the kernel's on ``.lock`` in the folder, which goes with the process however that ends, and which
@@ -36,7 +36,7 @@ def lock_work_dir(work_dir: str | os.PathLike) -> TextIO | None:
         owner = file.read().strip() or 'one that has not said which'
         sys.exit(
             f'error: another run is at work in {short_path(work_dir)} ({owner}): wait for its end, stop it, or choose '
-            'another --work-dir'
+            f'another {option}'
         )
     except OSError as error:
         print(
@@ -51,7 +51,7 @@ def lock_work_dir(work_dir: str | os.PathLike) -> TextIO | None:
     return file
 
 
-def find_results_to_replace(cfg: Config, overwrite: bool = False) -> list[Path]:
+def find_results_to_replace(cfg: Config, overwrite: bool = False, option: str = '--work-dir') -> list[Path]:
     """Return the checkpoints that a run would sooner or later mix up with its own; exit unless it may replace them.
 
     A new run replaces all checkpoints in its folder, one that goes on from a checkpoint those that come after it. Runs
@@ -60,6 +60,7 @@ def find_results_to_replace(cfg: Config, overwrite: bool = False) -> list[Path]:
     Args:
         cfg: Ready to be run: with the checkpoint that it goes on from in ``load_from``.
         overwrite: Whether they may be replaced.
+        option: What a command calls the folder.
     """
     folder = checkpoint_folder(cfg)
     found = find_checkpoints(folder)
@@ -76,7 +77,7 @@ def find_results_to_replace(cfg: Config, overwrite: bool = False) -> list[Path]:
             sys.exit(1)  # the first one says why
         sys.exit(
             f'error: {short_path(folder)} has results of an earlier run, up to {results[-1].name}: {remedy}, '
-            'replace them with --overwrite, or choose another --work-dir'
+            f'replace them with --overwrite, or choose another {option}'
         )
     return results
 

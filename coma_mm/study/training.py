@@ -19,6 +19,7 @@ from torch import nn
 from ..datasets.seeding import fixed_seed
 from ..engine import load_exactly
 from ..engine.flops import count_flops
+from ..engine.run_length import fit_schedule, run_length
 from ..engine.running import build_runner, prepare, prepare_resuming
 from ..files import whole_file, write_whole
 from ..models import read_checkpoint
@@ -35,26 +36,11 @@ def read_config(config: str, options: dict, work_dir: Path, seed: int, epochs: i
     cfg.experiment_name = f'{work_dir}-{time.time_ns()}'  # mmengine keeps what it knows of a run under this name
     cfg.resume = True
     if epochs is not None:
-        stretch(cfg, epochs)
+        before = run_length(cfg)
+        cfg.train_cfg.max_epochs = epochs
+        fit_schedule(cfg, before)
     prepare_resuming(cfg)
     return cfg
-
-
-def stretch(cfg: Config, epochs: int) -> None:
-    """Make a schedule longer or shorter as a whole."""
-    factor = epochs / cfg.train_cfg.max_epochs
-    cfg.train_cfg.max_epochs = epochs
-    if not epochs:
-        cfg.param_scheduler = None
-        return
-    for scheduler in cfg.param_scheduler:
-        scheduler.begin = round(scheduler.get('begin', 0) * factor) and max(1, round(scheduler.begin * factor))
-        scheduler.end = max(scheduler.begin + 1, round(scheduler.end * factor))
-    for before, after in zip(cfg.param_scheduler, cfg.param_scheduler[1:]):
-        after.begin = before.end
-        after.end = max(after.end, after.begin + 1)
-        if 'T_max' in after:
-            after.T_max = after.end - after.begin
 
 
 def train_cell(cell: Cell) -> dict:

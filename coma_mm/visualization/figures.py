@@ -54,7 +54,7 @@ class ImageGrid:
                 if pixels.shape[2] == 1:
                     pixels = colormaps[(colours or {}).get(title, 'gray')](pixels[..., 0])[..., :3]
                 canvas[y : y + self.height, x : x + self.width] = pixels
-        left = 1.4 if any(labels) else 0.1
+        left = 1.55 if any(labels) else 0.1
         above = LINE * (1 + max(title.count('\n') for title in columns)) + 0.1
         below = LINE * (caption.count('\n') + 1) + 0.1 if caption else 0.1
         across, down = canvas.shape[1] / inch, canvas.shape[0] / inch

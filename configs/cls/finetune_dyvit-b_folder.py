@@ -1,8 +1,9 @@
-"""Fine-tuning of DyViT-B on any folder of images, a sub-folder for each class: data/images/{train,val}/<class>/*
+"""Fine-tuning of DyViT-B on any folder of images, a sub-folder for each class
 
     tools/train.py configs/cls/finetune_dyvit-b_folder.py --cfg-options model.head.num_classes=N \
         model.data_preprocessor.num_classes=N
 
+Data: data/images/{train,val}/<class>/*; without train and val a tenth of each class is held out, always the same
 Another folder: add train_dataloader.dataset.data_root=FOLDER val_dataloader.dataset.data_root=FOLDER; to test with
 tools/test.py test_dataloader.dataset.data_root=FOLDER
 Weights: of configs/pretrain/coma_dyvit-b_folder.py, or add model.backbone.init_cfg.checkpoint=FILE
@@ -13,10 +14,9 @@ Hours, result: not run as a whole; its first steps run in the tests, with a smal
 
 _base_ = 'finetune_dyvit-b_in1k.py'
 
-extensions = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-dataset = dict(_delete_=True, type='CustomDataset', data_root='data/images', extensions=extensions)
-train_dataloader = dict(dataset=dict(**dataset, data_prefix='train', pipeline=_base_.train_pipeline))
-val_dataloader = dict(dataset=dict(**dataset, data_prefix='val', pipeline=_base_.test_pipeline))
+dataset = dict(_delete_=True, type='coma_mm.ClassFolder', data_root='data/images')
+train_dataloader = dict(dataset=dict(**dataset, part='train', pipeline=_base_.train_pipeline))
+val_dataloader = dict(dataset=dict(**dataset, part='val', pipeline=_base_.test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = test_evaluator = dict(topk=(1,))
 model = dict(

@@ -1,5 +1,6 @@
 """How a run ends that breaks off: the reason is the last line, where it comes from is in the log."""
 
+import signal
 import sys
 
 import pytest
@@ -66,6 +67,7 @@ def test_traceback_on_the_screen(train):
 
 
 def test_ctrl_c_says_how_to_go_on(train):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new process; loggers of earlier tests change it
     code, printed, _ = train(config="custom_hooks = [dict(type='Keyboard')]")
     expected = 'stopped by the keyboard; the same command with --resume goes on from the last checkpoint'
     assert (code, last_line(printed)) == (130, expected)

@@ -130,4 +130,8 @@ def end(monkeypatch, capsys, folder, tool, args, words, limit=LIMIT):
     line = last_line(capsys.readouterr().err)
     assert stop.value.code == 1 and line.startswith('error: cannot write ') and words in line
     for path in {path for path in folder.rglob('*') if path.is_file()} - before:
-        assert path.suffix in ('.log', '.py') or path.parent.name == 'vis_data' or path.name in ('lock', '.lock'), path
+        assert (
+            path.suffix in ('.log', '.py')
+            or path.parent.name == 'vis_data'
+            or path.name in ('lock', '.lock', 'options.json')
+        ), path

@@ -160,16 +160,17 @@ def test_a_changed_run_is_resumed_in_its_turn(start, whole):
     assert 'not that of the checkpoint' not in log(again)
 
 
+def test_a_warm_up_of_one_step_stays_left_out(start, whole):
+    options = {'param_scheduler': [dict(WARM_COSINE[0], by_epoch=False, convert_to_iter_based=False), WARM_COSINE[1]]}
+    again = start(f'{whole(**options).work_dir}/epoch_2.pth', **options)
+    assert train(again).rates == noted(whole(**options)).rates[6:] and noted(whole(**options)).rates[0][0]['lr'] > 1e-4
+    assert 'not that of the checkpoint' not in log(again)
+
+
 def test_the_same_config_touches_nothing(start, whole):
     again = start(f'{whole().work_dir}/epoch_2.pth')
     assert train(again).rates == noted(whole()).rates[6:] and torch.equal(weights(again), weights(whole()))
     assert 'not that of the checkpoint' not in log(again)
-
-
-def test_a_schedule_left_behind_by_a_longer_run_is_named(start, whole):
-    again = start(f'{whole().work_dir}/epoch_4.pth', train_cfg__max_epochs=5)
-    again.train()
-    assert '--cfg-options param_scheduler.1.end=5 param_scheduler.1.T_max=4' in log(again)
 
 
 PLAIN = {'optim_wrapper__constructor': 'DefaultOptimWrapperConstructor', 'optim_wrapper__paramwise_cfg': None}

@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -15,6 +19,7 @@ from coma_mm.cli import COMMANDS, main
 from coma_mm.models import DyViT
 from coma_mm.models.pretrained import read_checkpoint
 from coma_mm.recipe import make_config, patch_size_for
+from coma_mm.visualization.serve import serve_report
 
 OPTIONS = dict(arch='pico', size=32, batch_size=4, workers=0)
 
@@ -44,13 +49,16 @@ def begin(monkeypatch, tmp_path):
 
 def test_from_a_folder_to_weights(photos, tmp_path):
     command = [sys.executable, '-m', 'coma_mm', 'pretrain', photos, '--out', 'run', '--arch', 'pico', '--steps', '6']
-    command += ['--size', '32', '--batch-size', '4', '--workers', '0']
+    command += ['--size', '32', '--batch-size', '4', '--workers', '0', '--val', '0.2']
     env = dict(PYTHONPATH=str(TOOLS.parent), OMP_NUM_THREADS='1', PATH='/usr/bin:/bin', CUDA_VISIBLE_DEVICES='')
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith('coma_mm ') and f'pre-training on {photos}' in lines[0]
-    assert '12 images found. DyViT-pico on crops of 32 px, 6 steps of 4 images (2 passes), on the CPU' in done.stdout
+    assert (
+        '12 images found, 2 of them held out. DyViT-pico on crops of 32 px, 6 steps of 4 images (3 passes), on t'
+        in (done.stdout)
+    )
     assert 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
     assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
     run = tmp_path / 'run'
@@ -59,6 +67,8 @@ def test_from_a_folder_to_weights(photos, tmp_path):
     model.load_state_dict(read_checkpoint(run / 'backbone.safetensors')['state_dict'])
     cfg = Config.fromfile(run / 'config.py')
     assert cfg.model.decoder.dim == 128 and cfg.param_scheduler[-1].end == 6
+    held_out = [hook.dataset.part for hook in cfg.custom_hooks if 'dataset' in hook]
+    assert cfg.train_dataloader.dataset.part == 'train' and held_out == ['val'] * 3
 
     # A second run does not touch the first; going on with one that has ended ends at once.
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=env, capture_output=True, text=True)
@@ -79,9 +89,46 @@ def test_going_on_needs_no_options(photos, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_any_number_of_channels_and_a_report_to_look_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'bands'
+    folder.mkdir()
+    for number in range(8):
+        bands = np.random.default_rng(number).integers(256, size=(40, 48, 5), dtype=np.uint8)
+        tifffile.imwrite(folder / f'{number}.tif', bands, photometric='minisblack', planarconfig='contig')
+    coma_mm.pretrain(str(folder), 'run', steps=2, channels=5, val=0.25, serve=0, **OPTIONS)
+    backbone = coma_mm.load_backbone('run/backbone.safetensors')
+    assert backbone(torch.zeros(1, 5, 32, 32))[-1].shape[1] == 256
+
+
+def test_the_report_is_all_that_is_shown(tmp_path):
+    server = serve_report(tmp_path, 0)
+    address = f'http://localhost:{server.server_port}'
+
+    def get(path, **headers):
+        try:
+            with urlopen(Request(address + path, headers=headers)) as answer:
+                return answer.status, answer.read(), answer.headers['Refresh']
+        except HTTPError as error:
+            return error.code
+
+    assert b'not drawn anything yet' in get('/')[1]
+    (tmp_path / 'report.html').write_text('<p>a run')
+    (tmp_path / 'config.py').write_text('secret')
+    assert get('/') == get('/report.html?x=1') == (200, b'<p>a run', '20')
+    assert get('/config.py') == get('/../config.py') == 404
+    assert get('/', Host='elsewhere.org') == 403  # a page from there that has its name lead to this machine
+    with pytest.raises(ValueError, match=f'nothing can be shown at port {server.server_port} .*; name another one'):
+        serve_report(tmp_path, server.server_port)
+    server.shutdown()
+
+
 @pytest.mark.parametrize(
     ('args', 'error'),
     [
+        (['pretrain', 'FOLDER', '--out', 'x', '--val', '1'], 'val is a share, from 0 to less than 1, got 1.0'),
+        (['pretrain', 'FOLDER', '--out', 'x', '--channels', '0'], 'channels must be positive, got 0'),
+        (['pretrain', 'FOLDER', '--out', 'x', '--serve', '99999999'], 'nothing can be shown at port 99999999'),
         (['pretrain', '--out', 'x'], 'name a folder of images'),
         (['pretrain', 'nothing', '--out', 'x'], 'there is no folder'),
         (['pretrain', 'FOLDER', '--out', 'x', '--size', '100'], 'give size 96 or 112'),

@@ -1,5 +1,6 @@
 """The run's config, beside its results."""
 
+import json
 from pathlib import Path
 
 from mmengine.dist import master_only
@@ -7,6 +8,8 @@ from mmengine.hooks import Hook
 
 from ...files import whole_file, write_whole
 from ...registry import HOOKS
+
+OPTIONS = 'options.json'  # in the run's folder
 
 
 @HOOKS.register_module()
@@ -18,12 +21,14 @@ class ConfigHook(Hook):
 
     Args:
         text: Written to ``config.py``, in place of the runner's config under its own name.
+        options: Of the command line, kept in ``options.json`` for those who go on with the run.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, text: str | None = None):
+    def __init__(self, text: str | None = None, options: dict | None = None):
         self.text = text
+        self.options = options
 
     @master_only
     def before_train(self, runner) -> None:
@@ -34,5 +39,16 @@ class ConfigHook(Hook):
                 runner.cfg.dump(unfinished)
         else:
             write_whole(Path(runner.work_dir, 'config.py'), self.text)
+        if self.options is not None:
+            write_whole(Path(runner.work_dir, OPTIONS), json.dumps(self.options, indent=1))
 
     before_val = before_test = before_train
+
+
+def recall_options(work_dir: str | Path) -> dict:
+    """Return the options that a run in a folder was started with; none if that is not known."""
+    try:
+        options = json.loads(Path(work_dir, OPTIONS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return options if isinstance(options, dict) else {}

@@ -3,12 +3,14 @@
 import time
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...registry import HOOKS
+from ..common import kind_name, short_path, unwrap
+from ..schedule import Batching
 
 EVERY = 0.5  # seconds between two looks at the loss, which wait for the device
 LINES = 30.0  # seconds between two lines where there is no terminal
@@ -18,23 +20,27 @@ LINES = 30.0  # seconds between two lines where there is no terminal
 class ProgressHook(Hook):
     """Shows a bar with loss, rate, images per second, time spent waiting for data and time left (ours).
 
-    Where the output is no terminal it prints a line at least every 30 seconds. The loss is read twice a second at the
-    most, so the device is not held up by it.
+    The loss is read twice a second at the most, so the device is not held up by it.
 
     Args:
-        batch_size: Images of a step, of all processes together.
+        lines: Whether to print a line at least every 30 seconds where the output is no terminal.
+        opening: Whether to begin with a line on images, model, length and device.
     """
 
     priority = 'LOWEST'  # so that the wait for data begins when all other hooks have ended
 
-    def __init__(self, batch_size: int):
-        self.batch_size = batch_size
+    def __init__(self, lines: bool = True, opening: bool = False):
+        self.lines = lines
+        self.opening = opening
 
     def before_train(self, runner) -> None:
         """Start the bar where the run is."""
         self.shown = is_main_process()
         if not self.shown:
             return
+        self.images = Batching.of(runner).images
+        if self.opening:
+            print(describe_run(runner, self.images), flush=True)
         self.console = Console()
         self.bar = Progress(
             TextColumn('{task.description}'),
@@ -64,16 +70,18 @@ class ProgressHook(Hook):
             return
         self.done += 1
         now = self.end = time.perf_counter()
+        if not (self.lines or self.console.is_terminal):
+            return
         if now - self.looked < EVERY and not self.is_last_train_iter(runner):
             return
-        loss = torch.as_tensor(outputs['loss']).item()
+        loss = torch.as_tensor((outputs or {}).get('loss', float('nan'))).item()
         now = self.end = time.perf_counter()  # the device has done all that it was told
         passed = now - self.looked
         rate = runner.optim_wrapper.get_lr()
         rate = next(iter(rate.values()))[0]
         rate = rate[0] if isinstance(rate, (list, tuple)) else rate
         text = (
-            f'loss {loss:.4f}  rate {rate:.2e}  {self.done * self.batch_size / passed:.0f} images/s  '
+            f'loss {loss:.4f}  rate {rate:.2e}  {self.done * self.images / passed:.0f} images/s  '
             f'data {self.waited / passed:.0%}'
         )
         self.bar.update(self.task, completed=runner.iter + 1, description=text)
@@ -87,6 +95,27 @@ class ProgressHook(Hook):
         """Take the bar away."""
         if self.shown:
             self.bar.stop()
+
+
+def describe_run(runner, images: int) -> str:
+    """Return what a run is about to do, in a line."""
+    loader = runner.train_dataloader
+    parameters = list(runner.model.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    if torch.cuda.is_available():
+        where = f'{get_world_size()} x {torch.cuda.get_device_name()}'
+    else:
+        where = f'the CPU ({get_world_size()} x {torch.get_num_threads()} threads)'
+    if kind_name(type(runner.optim_wrapper)) in ('AutocastOptimWrapper', 'AmpOptimWrapper'):
+        where += ', mixed precision'
+    left = f', {runner.iter} of them done' if runner.iter else ''
+    every = sum(p.numel() for p in parameters)
+    model = type(unwrap(runner.model)).__name__
+    return (
+        f'{len(loader.dataset)} images; {model}, {trained / 1e6:.1f} M parameters to '
+        f'train of {every / 1e6:.1f} M; {runner.max_iters} steps of {images} images{left}; on {where}. All else is in '
+        f'{short_path(runner.work_dir)}'
+    )
 
 
 def duration(seconds: float) -> str:

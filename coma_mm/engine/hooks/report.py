@@ -19,7 +19,8 @@ SHARE = 0.05  # of the time, at most
 class ReportHook(PeriodicHook):
     """Writes ``report.html`` into the work dir when there is a new checkpoint or picture, and at the end of training.
 
-    Where those come fast, some are passed over: the page takes at most a twentieth of the run's time. One file with all in it: curves, pictures, settings (:mod:`coma_mm.visualization.report`). ``tools/report.py``
+    Where those come fast, some are passed over: the page takes at most a twentieth of the run's time. One file
+    with all in it: curves, pictures, settings (:mod:`coma_mm.visualization.report`). ``tools/report.py``
     writes it anew afterwards.
     """
 

@@ -1,0 +1,69 @@
+"""Show what training gets to see: images drawn at random, as its pipeline hands them over, with their masks."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.registry import init_default_scope
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..datasets import read_image
+from ..engine.checks import explain_data
+from ..engine.common import read_normalisation
+from ..engine.hooks.reconstruction import draw_items, name_of
+from ..engine.running import read_config
+from ..visualization.figures import ImageGrid, shorten
+from ..visualization.reconstruction import GREY
+from .options import ArgumentParser, add_overrides, at_least, output_path
+
+
+def main() -> None:
+    """Draw."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='a config of mmpretrain, mmdet or mmseg')
+    parser.add_argument('--out', type=output_path, default='browse.png', help='(%(default)s)')
+    parser.add_argument('--max-images', type=at_least(1), default=8, help='rows of the picture (%(default)s)')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='of what is drawn (%(default)s)')
+    add_overrides(parser)
+    args = parser.parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    if not cfg.get('train_dataloader'):
+        raise ValueError(f'{args.config} has no train_dataloader, so there is nothing that training would see')
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    with explain_data('train_dataloader'):
+        items = draw_items(cfg.train_dataloader.dataset, args.max_images, args.seed)
+    preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    is_bgr = read_normalisation(preprocessor, str(cfg.train_dataloader))['channel_order'] == 'BGR'
+    grid = ImageGrid(make_columns(items, is_bgr), [shorten(name_of(item, i)) for i, item in enumerate(items, 1)])
+    grid.finish(args.out)
+    print(f'{len(items)} of the training images, as the model gets them; written to {args.out}')
+
+
+def make_columns(items: list[dict], is_bgr: bool = False) -> dict[str, Tensor]:
+    """Return the columns of the picture: the files, the inputs, and what each branch sees of them if there are masks.
+
+    Args:
+        items: Packed, ``inputs`` of ``(C, H, W)`` each, of which the first three channels are drawn, or a grey one.
+        is_bgr: Whether three channels are blue, green, red.
+    """
+    inputs = [torch.as_tensor(item['inputs']).float() / 255 for item in items]
+    inputs = [image[[2, 1, 0]] if is_bgr and len(image) == 3 else image for image in inputs]
+    inputs = [image[: 3 if len(image) >= 3 else 1].expand(3, -1, -1).clamp(0, 1) for image in inputs]
+    height, width = (max(image.shape[axis] for image in inputs) for axis in (1, 2))
+    inputs = torch.stack(
+        [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]), value=1) for image in inputs]
+    )
+    columns = {}
+    paths = [item['data_samples'].get('img_path') for item in items]
+    if all(paths):
+        files = [Image.fromarray(read_image(path)).convert('RGB') for path in paths]
+        files = [ImageOps.pad(image, (width, height), color='white') for image in files]
+        columns['the file'] = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 for image in files])
+    columns['the model gets'] = inputs
+    if all('mask' in item['data_samples'] for item in items):
+        mask = torch.stack([torch.as_tensor(item['data_samples'].get('mask')) for item in items])
+        unit = height // mask.shape[1]
+        hidden = mask[:, None].repeat_interleave(unit, 2).repeat_interleave(unit, 3)
+        columns['the adaptive branch\nsees'] = inputs.masked_fill(hidden, GREY)
+        columns['the evaluation branch\nsees'] = inputs.masked_fill(~hidden, GREY)
+    return columns

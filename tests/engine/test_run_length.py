@@ -1,0 +1,107 @@
+"""A run is made longer or shorter by its length alone; the rates of its steps tell."""
+
+import json
+import uuid
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.fileio import LocalBackend, register_backend
+
+from coma_mm.engine.run_length import fit_schedule, run_length
+from coma_mm.engine.running import build_runner, prepare
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+RATE = 1e-3
+TEN = """
+_base_ = {base!r}
+train_dataloader = dict(dataset=dict(length=20))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=8, by_epoch=True, begin=2, end=10, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=10)
+"""
+
+
+@pytest.fixture(autouse=True)
+def backends():
+    """Leave mmengine as it was."""
+    yield
+    register_backend('local', LocalBackend, force=True, prefixes='')
+
+
+@pytest.fixture
+def rates(tmp_path, monkeypatch):
+    """Return a function that trains a config and returns the rate of each step."""
+    monkeypatch.chdir(tmp_path)
+    Path('ten.py').write_text(TEN.format(base=str(TINY)))
+
+    def train(config='ten.py', **options):
+        folder = uuid.uuid4().hex
+        options = {'custom_hooks': [], 'default_hooks.checkpoint.interval': 99} | options
+        cfg = prepare(
+            Namespace(config=str(config), work_dir=folder, cfg_options=options, launcher='none', local_rank=0)
+        )
+        cfg.experiment_name = folder
+        build_runner(cfg).train()
+        (path,) = Path(folder).glob('*/vis_data/scalars.json')
+        return [json.loads(line)['lr'] for line in path.open()]
+
+    return train
+
+
+def test_warm_up_and_decay_follow_max_epochs(rates):
+    five_steps_an_epoch = rates(**{'train_cfg.max_epochs': 4})
+    assert len(five_steps_an_epoch) == 20
+    # a fifth of the run as in the config, 4 steps, then a cosine to its end
+    assert five_steps_an_epoch[0] == pytest.approx(0.1 * RATE) and five_steps_an_epoch[3] == pytest.approx(RATE)
+    assert five_steps_an_epoch[4:] == sorted(five_steps_an_epoch[4:], reverse=True)
+    assert five_steps_an_epoch[12] == pytest.approx(RATE / 2, rel=0.1) and five_steps_an_epoch[-1] < 0.02 * RATE
+
+
+def test_a_config_that_changes_its_length_alone_is_one(rates):
+    Path('four.py').write_text("_base_ = 'ten.py'\ntrain_cfg = dict(max_epochs=4)\n")
+    assert rates('four.py') == rates(**{'train_cfg.max_epochs': 4})
+
+
+def test_a_warm_up_of_one_step_is_none(rates):
+    (only,) = rates(**{'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 20})
+    assert only == pytest.approx(RATE)
+    first, *_ = rates(**{'train_cfg.max_epochs': 1})  # a fifth of five steps
+    assert first == pytest.approx(RATE)
+
+
+def test_schedules_that_are_given_stay_and_long_warm_ups_are_named(rates, capfd):
+    given = {'train_cfg.max_epochs': 2, 'param_scheduler.1.end': 3, 'param_scheduler.0.end': 1}
+    assert rates(**given)[5] == pytest.approx(RATE)
+    warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=500)
+    assert max(rates(**{'train_cfg.max_epochs': 1, 'param_scheduler': [warm_up]})) < 0.2 * RATE
+    printed = capfd.readouterr()
+    assert 'the warm-up of 500 iterations is longer than the run, which has 5: shorten it with' in printed.out
+
+
+@pytest.mark.parametrize(
+    ('scheduler', 'epochs', 'moved'),
+    [
+        (dict(type='MultiStepLR', milestones=[8, 11], end=12), 24, dict(milestones=[16, 22], end=24)),
+        (dict(type='StepLR', step_size=4), 6, dict(step_size=2)),
+        (dict(type='CosineAnnealingLR', begin=3, T_max=9, end=12), 2, dict(begin=1, T_max=2, end=2)),
+        (dict(type='LinearLR', end=500, by_epoch=False), 24, dict(end=500)),
+    ],
+)
+def test_each_scheduler_moves_as_it_counts(scheduler, epochs, moved):
+    cfg = Config(dict(train_cfg=dict(max_epochs=12), param_scheduler=[scheduler]))
+    before = run_length(cfg)
+    cfg.train_cfg.max_epochs = epochs
+    fit_schedule(cfg, before)
+    assert {name: cfg.param_scheduler[0][name] for name in moved} == moved
+
+
+def test_steps_that_end_before_the_run_are_meant(capfd):
+    """As in some of mmdet's configs; only a decay is known to be meant for the whole run."""
+    steps = dict(type='MultiStepLR', begin=1, milestones=[8], end=12)
+    cfg = Config(dict(train_cfg=dict(max_epochs=24), param_scheduler=[steps]))
+    fit_schedule(cfg, run_length(cfg))
+    assert cfg.param_scheduler[0].milestones == [8] and not capfd.readouterr().out
