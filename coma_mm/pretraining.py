@@ -35,7 +35,7 @@ LARGEST = dict(cuda=1024, cpu=64)  # batches
 
 def pretrain(
     data: str | Sequence[str] | None,
-    out: str,
+    out: str | Path,
     arch: str = 'tiny',
     epochs: float | None = None,
     steps: int | None = None,

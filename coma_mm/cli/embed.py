@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +134,10 @@ def main() -> None:
         num_workers=min(args.num_workers, len(paths) // args.batch_size),
         collate_fn=list,
     )
-    read, progress = [], ProgressBar(len(paths))
+    read: list[int] = []
+    progress = ProgressBar(len(paths))
 
-    def batches():
+    def batches() -> Iterator[dict]:
         for items in loader:
             items, count = [item for item in items if item[1] is not None], len(items)
             read.extend(index for index, _ in items)

@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from ..arguments import did_you_mean, nearest
 from ..files import PACKAGE
+
+if TYPE_CHECKING:  # it is not needed to say that a command does not exist
+    from mmengine.registry import Registry
 
 TRACEBACK = '--traceback'
 # With what option each command is told where to write.
@@ -110,12 +114,12 @@ def name_error(error: BaseException) -> str:
 # ---- what is explained ----
 
 
-def _explain_type(kind: str, asked) -> str:
+def _explain_type(kind: str, asked: 'Registry') -> str:
     """Name the type that comes near one that mmengine's registries, from the one asked up, do not have."""
     root = asked
     while root.parent is not None:
         root = root.parent
-    names = {}  # as a config of this scope writes them, by what stands after the scope
+    names: dict[str, str] = {}  # as a config of this scope writes them, by what stands after the scope
     for scope, child in root.children.items():
         if scope == 'coma_mm':
             child.import_from_location()

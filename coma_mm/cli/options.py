@@ -2,8 +2,9 @@
 
 import re
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import DictAction
@@ -17,7 +18,9 @@ from .parser import ArgumentParser
 class Overrides(DictAction):
     """mmengine's action for ``KEY=VALUE``, which says what it cannot read."""
 
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str], option_string: str | None = None
+    ) -> None:
         """Read."""
         for text in values:
             key, equals, value = text.partition('=')
@@ -44,7 +47,7 @@ def _is_readable(value: str) -> bool:
     return opened is None or value.strip().endswith(opened) or ',' in value
 
 
-def add_overrides(parser: ArgumentParser, **kwargs) -> None:
+def add_overrides(parser: ArgumentParser, **kwargs: Any) -> None:
     """Add ``--cfg-options``."""
     kwargs.setdefault('help', 'override settings')
     parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', **kwargs)

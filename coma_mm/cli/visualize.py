@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from PIL import Image, ImageOps
 
-from ..datasets import read_image
+from ..datasets import ComplementaryMask, read_image
 from ..datasets.folder import find_named_images
 from ..engine import load_exactly
 from ..engine.common import kind_name
@@ -46,10 +46,10 @@ def parse_args() -> Namespace:
     return args
 
 
-def build_mask_transform(cfg: Config):
+def build_mask_transform(cfg: Config) -> ComplementaryMask:
     """Build the mask transform of the training pipeline, which also knows the size of the images."""
 
-    def find(node):
+    def find(node: object) -> dict | None:
         if isinstance(node, dict) and kind_name(node.get('type')) == 'ComplementaryMask':
             return node
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()

@@ -1,6 +1,7 @@
 """Any folder of images with a sub-folder for each class, split into two parts or not."""
 
 import os
+from typing import Any
 
 from ..registry import DATASETS
 from .folder import ImageFolder
@@ -26,7 +27,7 @@ class ClassFolder(ImageFolder):
     remedy = "give yours as data_root of both data sets by --cfg-options, see the config's first lines"
     remedy_of_prefix = ''
 
-    def __init__(self, data_root: str, part: str = 'train', **kwargs) -> None:
+    def __init__(self, data_root: str, part: str = 'train', **kwargs: Any) -> None:
         root = os.path.expanduser(data_root or '')
         there = [name for name in ('train', 'val') if os.path.isdir(os.path.join(root, name))]
         self.is_divided = len(there) == 2
@@ -41,7 +42,7 @@ class ClassFolder(ImageFolder):
     def load_data_list(self) -> list[dict]:
         """Return ``dict(img_path=..., gt_label=...)`` for each image, in a fixed order; note the classes."""
         folder = os.path.join(self.data_roots[0], self.sub_folder)
-        by_class = {}
+        by_class: dict[str, list[str]] = {}
         for path in self.find_files('images', self.extensions):
             name, *rest = os.path.relpath(path, os.path.abspath(folder)).split(os.sep)
             if rest:  # images beside the sub-folders have no class

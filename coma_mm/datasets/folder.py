@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -61,7 +62,7 @@ class ImageFolder(BaseDataset):
         val: float = 0.1,
         seed: int = 0,
         max_unreadable: float = 0.05,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         require_number('[0, 1]', max_unreadable=max_unreadable)
         require_number('(0, 1)', val=val)
@@ -138,6 +139,7 @@ class ImageFolder(BaseDataset):
                 raise
             self._skip(idx, error)
             return None
+        assert self.state is not None  # full_init has made it
         self.state[idx] = READABLE
         return data
 
@@ -148,6 +150,7 @@ class ImageFolder(BaseDataset):
 
     def _skip(self, idx: int, error: UnreadableImageError) -> None:
         """Log an unreadable image if it is a new one, and stop the run if there are too many."""
+        assert self.state is not None  # full_init has made it
         if self.state[idx] == UNREADABLE:
             return
         self.state[idx] = UNREADABLE
@@ -178,8 +181,8 @@ def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str
             continue
         visited.add(real_path)
         try:
-            with os.scandir(path) as entries:
-                entries = sorted((entry for entry in entries if not entry.name.startswith('.')), key=lambda x: x.name)
+            with os.scandir(path) as found:
+                entries = sorted((entry for entry in found if not entry.name.startswith('.')), key=lambda x: x.name)
         except OSError as error:
             _log(f'left out a folder: {error}')
             continue

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..datasets.seeding import SeededBatches, seed_samples
 from ..registry import LOOPS
@@ -14,10 +16,10 @@ from .run_length import settle_warm_ups
 from .signals import outlive_warnings
 
 
-class _Resumable:
+class _Resumable(BaseLoop):
     """What the two loops share; ``coma_mm.StepCheckpointHook`` writes :meth:`position` into checkpoints."""
 
-    def __init__(self, runner, dataloader, *args, **kwargs) -> None:
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         BaseLoop.__init__(self, runner, dataloader)
         self.batches = seed_samples(self.dataloader)
         outlive_warnings(self.dataloader)
@@ -26,7 +28,7 @@ class _Resumable:
         # Nothing is built of the schedule yet. A run that is resumed has it follow the batches of its beginning.
         if not runner._resume and settle_warm_ups(runner.cfg, len(self.dataloader), self.max_iters):
             runner.param_schedulers = deepcopy(runner.cfg.param_scheduler)
-        self.loading = None
+        self.loading: Iterator | None = None
         self.served = 0  # batches of this epoch
         self.validation_due = False
 
@@ -37,15 +39,15 @@ class _Resumable:
         finally:
             validation = getattr(self.runner._val_loop, 'dataloader', None)
             for workers in (self.loading, getattr(validation, '_iterator', None)):
-                if hasattr(workers, '_shutdown_workers'):
+                if workers is not None and hasattr(workers, '_shutdown_workers'):
                     workers._shutdown_workers()
             for loader in filter(None, (self.dataloader, validation)):
                 loader._iterator = None  # which persistent_workers=True would have it use again
 
     def _load(self) -> Iterator:
         """Return an iterator over the batches of an epoch, or of a pass."""
-        self.loading = iter(self.dataloader)
-        return self.loading
+        self.loading = loading = iter(self.dataloader)
+        return loading
 
     def position(self, epoch: int) -> dict:
         """Return where a checkpoint of so many epochs is saved.
@@ -157,7 +159,7 @@ class IterLoop(_Resumable, IterBasedTrainLoop):
     def _set_epoch(self, number: int) -> None:
         """Have the sampler choose its order for a pass, as mmengine's ``DistSamplerSeedHook`` does for an epoch."""
         for sampler in (self.dataloader.sampler, getattr(self.dataloader.batch_sampler, 'sampler', None)):
-            if hasattr(sampler, 'set_epoch'):
+            if sampler is not None and hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(number)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from traceback import walk_tb
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -290,7 +291,7 @@ def _near_matches(path: str) -> list[str]:
     wanted = Path(path)
     roots = Path('configs'), shipped('configs')
     candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
-    found = {}
+    found: dict[str, str] = {}
     for config in sorted(candidates):
         if '_base_' not in config.parts:
             found.setdefault(config.stem, short_path(config))
@@ -374,7 +375,7 @@ def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
         scaling['base_batch_size'] /= count
 
 
-def _add_hook(cfg: Config, kind: str, **arguments) -> None:
+def _add_hook(cfg: Config, kind: str, **arguments: Any) -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=kind, **arguments)]
 
 

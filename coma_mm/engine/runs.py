@@ -33,7 +33,7 @@ def name_model(names: Sequence[str], commands: str) -> tuple[str | None, str, li
     path = Path(first)
     if not path.is_dir() or (path / 'config.json').is_file():  # a folder as the hub has
         config = find_config(path.parent) if path.is_file() else None
-        return config and str(config), first, rest
+        return None if config is None else str(config), first, rest
     config, checkpoint = find_config(path), newest_whole_checkpoint(path)
     if config is None or checkpoint is None:
         missing = 'config (*.py)' if config is None else 'whole checkpoint'

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from ..models.pretrained import read_config_text
 from .run_length import settle_warm_ups
@@ -49,7 +49,7 @@ class Batching:
         return f'{self.world_size} x {self.batch_size} images{counts}, {self.epoch_length} iterations an epoch'
 
     @classmethod
-    def of(cls, runner) -> 'Batching':
+    def of(cls, runner: Runner) -> 'Batching':
         """Return that of a runner."""
         loader, wrapper = runner.train_dataloader, runner.optim_wrapper
         sampler = getattr(loader, 'batch_sampler', None)
@@ -66,7 +66,7 @@ class Batching:
         return cls(**stored) if all(type(value) is int and value > 0 for value in stored.values()) else None
 
 
-def pace(runner, reference: Batching, now: Batching) -> Fraction:
+def pace(runner: Runner, reference: Batching, now: Batching) -> Fraction:
     """Return how many iterations of another batching one iteration now is worth: by images, in epochs by their parts.
 
     Args:
@@ -79,7 +79,7 @@ def pace(runner, reference: Batching, now: Batching) -> Fraction:
     return Fraction(reference.epoch_length, now.epoch_length)
 
 
-def follow_config(runner, checkpoint: dict) -> Batching:
+def follow_config(runner: Runner, checkpoint: dict) -> Batching:
     """Have a run that resumes follow its config where that differs from the checkpoint's, and say what differs.
 
     Called when the checkpoint has been read and before the runner takes anything from it: what should be otherwise is
@@ -137,7 +137,7 @@ def follow_config(runner, checkpoint: dict) -> Batching:
     return reference
 
 
-def _read_batchings(meta: dict, now: Batching, loop) -> tuple[Batching, Batching]:
+def _read_batchings(meta: dict, now: Batching, loop: BaseLoop) -> tuple[Batching, Batching]:
     """Return the batching that a checkpoint was written with, and that of the beginning of its run."""
     stored = meta.get('batching')
     stored = stored if isinstance(stored, dict) else {}
@@ -149,7 +149,7 @@ def _read_batchings(meta: dict, now: Batching, loop) -> tuple[Batching, Batching
     return before, reference
 
 
-def _convert(meta: dict, before: Batching, ours: Batching, loop) -> int:
+def _convert(meta: dict, before: Batching, ours: Batching, loop: BaseLoop) -> int:
     """Return the iteration of now that has seen as many images as a checkpoint."""
     if isinstance(loop, IterBasedTrainLoop):
         return meta['iter'] * before.images // ours.images
@@ -181,15 +181,15 @@ def _differences(old: object, new: object, place: str = '') -> Iterator[tuple[st
         yield place, (old, new)
 
 
-def _wrappers(runner) -> list[tuple[str | None, OptimWrapper]]:
+def _wrappers(runner: Runner) -> list[tuple[str | None, OptimWrapper]]:
     """Return the wrappers of a runner's optimizers by name, that of a single one without."""
     wrapper = runner.optim_wrapper
     return list(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else [(None, wrapper)]
 
 
-def _check_optimizer(runner, checkpoint: dict, changes: dict) -> None:
+def _check_optimizer(runner: Runner, checkpoint: dict, changes: dict) -> None:
     """Refuse moments of another optimizer."""
-    saved = checkpoint.get('optimizer')
+    saved = checkpoint.get('optimizer') or {}
     advice = 'go on with that of the checkpoint, or start anew from its weights with load_from and without --resume'
     for name, (old, new) in changes.items():
         if saved and name.startswith('optim_wrapper.') and name.endswith('optimizer.type'):
@@ -206,7 +206,7 @@ def _check_optimizer(runner, checkpoint: dict, changes: dict) -> None:
             )
 
 
-def _keep_step(runner, before: Batching, now: Batching, changes: dict) -> Batching:
+def _keep_step(runner: Runner, before: Batching, now: Batching, changes: dict) -> Batching:
     """Accumulate so many batches that a step has its images as before, unless the config asks for something else."""
     asked = any(name.startswith(('optim_wrapper.accumulative_counts', 'auto_scale_lr')) for name in changes)
     counts, rest = divmod(before.step, now.images)
@@ -216,14 +216,16 @@ def _keep_step(runner, before: Batching, now: Batching, changes: dict) -> Batchi
     return replace(now, accumulative_counts=counts)
 
 
-def _rebuild(runner, checkpoint: dict, start: Batching, ours: Batching, max_iters: int, scale: Fraction) -> None:
+def _rebuild(
+    runner: Runner, checkpoint: dict, start: Batching, ours: Batching, max_iters: int, scale: Fraction
+) -> None:
     """Bring new schedulers to where the run is, and write what follows into the checkpoint.
 
     The schedulers count iterations of the run's beginning.
     """
     scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None) or {}
     configs = runner.cfg.get('param_scheduler')
-    built = {}
+    built: dict[str | None, list] = {}
     for name, wrapper in _wrappers(runner):
         _reset(wrapper)
         if scaling.get('enable'):  # the runner has scaled by the images of a step without what _keep_step did
@@ -286,7 +288,7 @@ def _rates(optimizer: dict) -> list[float]:
     return [float(group['lr']) for state in states if 'param_groups' in state for group in state['param_groups']]
 
 
-def _say_batching(runner, before: Batching, ours: Batching, reference: Batching, meta: dict) -> None:
+def _say_batching(runner: Runner, before: Batching, ours: Batching, reference: Batching, meta: dict) -> None:
     """Log what another number of processes, or another batch, changes."""
     if ours.step == before.step:
         step = f'a step keeps its {ours.step} images, with optim_wrapper.accumulative_counts={ours.accumulative_counts}'

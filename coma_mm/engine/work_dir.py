@@ -10,6 +10,8 @@ from typing import TextIO
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ..registry import HOOKS
 from .checkpoint import WholeFileBackend, checkpoint_folder, find_checkpoints, is_whole
@@ -101,7 +103,9 @@ class ReplaceResultsHook(Hook):
     def __init__(self, paths: list[Path]):
         self.paths = paths
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Remove, once."""
         paths, self.paths = self.paths, []
         if paths and is_main_process():

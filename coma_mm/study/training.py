@@ -50,6 +50,7 @@ def train_cell(cell: Cell) -> dict:
     if cell.start:
         weights = dict(_delete_=True, type='coma_mm.Pretrained', checkpoint=checkpoint_of(cell.start))
         options['model.backbone.init_cfg'] = weights
+    assert cell.config is not None  # there is nothing to train otherwise
     cfg = read_config(cell.config, options, work_dir, cell.seed, cell.epochs)
     batch = cfg.train_dataloader.batch_size
     cfg.custom_hooks.append(dict(type='coma_mm.StudyHook', batch_size=batch, held_out=_held_out(cfg)))
@@ -130,12 +131,12 @@ def make_step(cfg: Config, batch: int, update: bool = True) -> tuple[nn.Module, 
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper) if update else None
 
     def step() -> None:
-        with wrapper.optim_context(model) if update else nullcontext():
+        with nullcontext() if wrapper is None else wrapper.optim_context(model):
             loss, _ = model.parse_losses(model(**data, mode='loss'))
-        if update:
-            wrapper.update_params(loss)
-        else:
+        if wrapper is None:
             loss.backward()
+        else:
+            wrapper.update_params(loss)
 
     return model, step
 

@@ -8,9 +8,14 @@ RENEWED = 20  # seconds between two looks of the browser
 WAITING = b'<!DOCTYPE html><meta charset="utf-8"><title>coma_mm</title><p>The run has not drawn anything yet.</p>'
 
 
+class _Server(ThreadingHTTPServer):
+    report: Path
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers with the report, and with nothing else that is on this machine."""
 
+    server: _Server
     server_version, sys_version = 'coma_mm', ''
 
     def do_GET(self) -> None:
@@ -51,7 +56,7 @@ def serve_report(work_dir: str | Path, port: int = 8000) -> ThreadingHTTPServer:
         ValueError: If the port is taken or not allowed.
     """
     try:
-        server = ThreadingHTTPServer(('127.0.0.1', port), _Handler)
+        server = _Server(('127.0.0.1', port), _Handler)
     except (OSError, OverflowError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ValueError(f'nothing can be shown at port {port} ({reason}); name another one, such as 8001') from None

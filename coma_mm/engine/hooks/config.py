@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from ...files import whole_file, write_whole
 from ...registry import HOOKS
@@ -31,7 +32,7 @@ class ConfigHook(Hook):
         self.options = options
 
     @master_only
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Write."""
         if self.text is None:
             name = Path(runner.cfg.filename).name if runner.cfg.filename else f'{runner.timestamp}.py'

@@ -5,6 +5,8 @@ import time
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -33,7 +35,7 @@ class ProgressHook(Hook):
         self.lines = lines
         self.opening = opening
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start the bar where the run is."""
         self.shown = is_main_process()
         if not self.shown:
@@ -59,12 +61,14 @@ class ProgressHook(Hook):
         self.started, self.first = self.looked, runner.iter
         self.waited, self.done = 0.0, 0
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         """The data is there."""
         if self.shown:
             self.waited += time.perf_counter() - self.end
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Show."""
         if not self.shown:
             return
@@ -91,13 +95,13 @@ class ProgressHook(Hook):
             self.printed = now
         self.looked, self.waited, self.done = now, 0.0, 0
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Take the bar away."""
         if self.shown:
             self.bar.stop()
 
 
-def describe_run(runner, images: int) -> str:
+def describe_run(runner: Runner, images: int) -> str:
     """Return what a run is about to do, in a line."""
     loader = runner.train_dataloader
     parameters = list(runner.model.parameters())

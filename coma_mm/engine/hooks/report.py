@@ -5,6 +5,8 @@ import time
 
 import torch
 from mmengine.dist import get_world_size, master_only
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...registry import HOOKS
 from ...visualization.report import forget_pictures, write_facts, write_report
@@ -27,25 +29,27 @@ class ReportHook(PeriodicHook):
     what = 'writing the report'
     priority = 'LOWEST'  # when pictures are drawn and checkpoints saved
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Note where the run begins."""
         self.start, self.shown, self.not_before = runner.iter, self._news(runner), 0.0
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
         """Leave out pictures that an earlier run has left in the folder; write if there is something new."""
         if self.start is not None:  # a run that fails before its first step changes nothing
             self._forget(runner)
             self.start = None
         self._look_at_news(runner, runner.iter + 1)
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Write if there is something new."""
         self._look_at_news(runner, runner.iter)
 
-    def look(self, runner, step: int, last: bool) -> None:
+    def look(self, runner: Runner, step: int, last: bool) -> None:
         """Write."""
         self.shown, begin = self._news(runner), time.monotonic()
         loader, loop = runner.train_dataloader, runner.train_loop
@@ -69,14 +73,14 @@ class ReportHook(PeriodicHook):
         if last:
             runner.logger.info(f'all of it on one page: {short_path(path)}')
 
-    def _look_at_news(self, runner, step: int) -> None:
+    def _look_at_news(self, runner: Runner, step: int) -> None:
         if self._news(runner) != self.shown and time.monotonic() >= self.not_before:
             self.try_to_look(runner, step)
 
     @master_only
-    def _forget(self, runner) -> None:
+    def _forget(self, runner: Runner) -> None:
         with spare(runner, self.what):
             forget_pictures(runner.work_dir, self.start)
 
-    def _news(self, runner) -> tuple:
+    def _news(self, runner: Runner) -> tuple:
         return runner.message_hub.get_info('last_ckpt'), runner.message_hub.get_info('last_picture')

@@ -25,6 +25,8 @@ NOTHING, TIME = 0, 1  # why a checkpoint is saved; other numbers are those of si
 class RunInterrupted(SystemExit):
     """A run has saved a checkpoint and ends because it was told to; ``code`` is 128 + the number of the signal."""
 
+    code: int
+
 
 @HOOKS.register_module()
 class StepCheckpointHook(Hook):
