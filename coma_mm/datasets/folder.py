@@ -146,7 +146,7 @@ class ImageFolder(BaseDataset):
     @property
     def num_unreadable(self) -> int:
         """How many images have proved to be unreadable so far."""
-        return int((self.state == UNREADABLE).sum())
+        return 0 if self.state is None else int((self.state == UNREADABLE).sum())
 
     def _skip(self, idx: int, error: UnreadableImageError) -> None:
         """Log an unreadable image if it is a new one, and stop the run if there are too many."""

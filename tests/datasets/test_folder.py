@@ -153,6 +153,10 @@ def test_a_big_data_set_stops_early(tmp_path):
         dataset_of(tmp_path)[0]
 
 
+def test_what_has_not_been_searched_has_no_unreadable_images(tmp_path):
+    assert ImageFolder(str(tmp_path), lazy_init=True).num_unreadable == 0
+
+
 def test_in_test_mode_nothing_is_replaced(partly_bad):
     with pytest.raises(UnreadableImageError, match='000.png'):
         dataset_of(partly_bad(40, num_bad=1), test_mode=True)[0]
