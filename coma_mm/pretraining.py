@@ -84,6 +84,8 @@ def pretrain(
         config = out / 'config.py'
         if not resume:
             find_results_to_replace(Config(dict(work_dir=str(out))), overwrite, '--out')  # before anything takes time
+            if data is None:
+                raise ValueError(f'give data, a folder of images, or resume=True to go on with the run in {out}')
             plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed, val, channels)
             config = Path(folder, 'config.py')
             plan.dump(config)
@@ -199,6 +201,8 @@ def describe(
 def hand_over(out: Path) -> Path:
     """Write what others take from a finished run: ``last.pth`` and ``backbone.safetensors``."""
     last, backbone = newest_whole_checkpoint(out), out / 'backbone.safetensors'
+    if last is None:
+        raise FileNotFoundError(f'{out} has no whole checkpoint, of which weights could be written')
     with whole_file(out / 'last.pth') as unfinished:
         try:
             os.link(last, unfinished)

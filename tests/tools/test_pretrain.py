@@ -18,6 +18,7 @@ import coma_mm
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import DyViT
 from coma_mm.models.pretrained import read_checkpoint
+from coma_mm.pretraining import hand_over
 from coma_mm.recipe import make_config, patch_size_for
 from coma_mm.visualization.serve import serve_report
 
@@ -87,6 +88,13 @@ def test_going_on_needs_no_options(photos, tmp_path, monkeypatch):
     assert (tmp_path / 'part/config.py').read_text() == text
     one, other = (read_checkpoint(path)['state_dict'] for path in (whole, part))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(ValueError, match='give data, a folder of images, or resume=True to go on with the run in'):
+        coma_mm.pretrain(None, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='has no whole checkpoint'):
+        hand_over(tmp_path)
 
 
 def test_any_number_of_channels_and_a_report_to_look_at(tmp_path, monkeypatch):
