@@ -36,10 +36,11 @@ check-gpu: setup  ## what tests on CPUs cannot show, and benchmarks: 8 minutes o
 figures:  ## write the figures of docs/benchmarks/*.json into README and docs
 	@python3 tools/figures.py
 
-lint:  ## check format, code and spelling
+lint:  ## check format, code, types and spelling
 	@tools/env/setup.sh onedl lint
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
 	.venv/bin/python -m codespell_lib $(SPELLED)
 
 format:  ## format the code, and correct what can be corrected safely
@@ -48,5 +49,5 @@ format:  ## format the code, and correct what can be corrected safely
 	.venv/bin/python -m ruff check --fix .
 
 clean:  ## delete what was built here; keep environments, data and results
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find coma_mm configs tests tools -name __pycache__ -prune -exec rm -rf {} +

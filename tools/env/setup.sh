@@ -3,7 +3,7 @@
 #
 #   STACK  onedl      in .venv            the maintained OneDL forks; Python 3.10 to 3.12
 #          originals  in .venv-originals  open-mmlab's last common set of releases; Python 3.11
-#   LEVEL  lint       the formatters alone
+#   LEVEL  lint       what `make lint` calls, alone
 #          pretrain   pre-training and classification; compiles nothing
 #          test       all of it: mmcv with its compiled ops, mmdet, mmseg and pytest
 #
@@ -152,7 +152,7 @@ done
 step pip 26.3 'updating pip' install pip==26.3
 
 if [[ $level == lint ]]; then
-    step lint "$(hash_of tools/env/lint.txt)" 'installing ruff and codespell' install -r tools/env/lint.txt
+    step lint "$(hash_of tools/env/lint.txt)" 'installing ruff, mypy and codespell' install -r tools/env/lint.txt
     exit
 fi
 
