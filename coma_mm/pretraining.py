@@ -24,7 +24,7 @@ from .engine.hooks.progress import duration
 from .engine.running import build_quietly, prepare, prepare_resuming
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .files import whole_file
-from .recipe import make_config
+from .recipe import LOOKING_SHARE, make_config
 from .study.training import make_step
 from .visualization.serve import serve_report
 
@@ -141,6 +141,7 @@ def plan_run(
         images = len(DATASETS.build(cfg.train_dataloader.dataset))
         held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
         seconds, batch = try_out(cfg, images)
+        seconds /= 1 - LOOKING_SHARE
     batch = batch_size or batch
     per_epoch = max(1, images // batch)
     if minutes is not None:

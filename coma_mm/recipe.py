@@ -23,6 +23,8 @@ VARIANTS = {
     'large': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
 }
 SIGHTS = 20  # pictures and checkpoints in a run, about
+LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
+LOOKING_SHARE = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
 LOOKING = 'coma_mm.FeaturesHook', 'coma_mm.QualityHook', 'coma_mm.ReconstructionHook'
 
@@ -120,8 +122,8 @@ def make_config(
     for hook in cfg.custom_hooks:
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
-        elif 'interval' in hook:  # pictures and measurements, which count epochs in the config that this starts from
-            hook.update(by_epoch=False, interval=interval)
+        elif hook.type in LOOKING:  # which count epochs in the config that this starts from
+            hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch_size)))
     cfg.auto_scale_lr = None
     return cfg
 

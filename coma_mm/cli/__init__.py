@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from importlib import import_module
 
 from ..environment import end_with_launcher, prepare_cpu
@@ -47,6 +48,8 @@ def main() -> None:
 def run(command: str) -> None:
     """Run a command with the arguments of this process; what cannot be done ends it with one line that says why."""
     end_with_launcher()
+    # of an mmcv without compiled operations, which pre-training and classification do not need
+    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
     if command in SLOW_TO_START and not {'-h', '--help'} & {*sys.argv} and os.environ.get('RANK', '0') == '0':
         print(f'coma_mm {__version__}: {command} {" ".join(sys.argv[1:])}; loading PyTorch ...', flush=True)
     if command not in TIMED:

@@ -85,7 +85,7 @@ class ProgressHook(Hook):
         rate = next(iter(rate.values()))[0]
         rate = rate[0] if isinstance(rate, (list, tuple)) else rate
         text = (
-            f'loss {loss:.4f}  rate {rate:.2e}  {self.done * self.images / passed:.0f} images/s  '
+            f'loss {loss:.4f}  rate {rate:.2e}  {self.done * self.images / passed:.3g} images/s  '
             f'data {self.waited / passed:.0%}'
         )
         self.bar.update(self.task, completed=runner.iter + 1, description=text)

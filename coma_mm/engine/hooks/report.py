@@ -6,7 +6,7 @@ import time
 import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks.hook import DATA_BATCH
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ...registry import HOOKS
 from ...visualization.report import forget_pictures, write_facts, write_report
@@ -53,7 +53,7 @@ class ReportHook(PeriodicHook):
         """Write."""
         self.shown, begin = self._news(runner), time.monotonic()
         loader, loop = runner.train_dataloader, runner.train_loop
-        by_epoch = hasattr(loop, 'max_epochs') and loop.max_epochs < loop.max_iters
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
         write_facts(
             runner.work_dir,
             dict(
