@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
@@ -25,9 +26,10 @@ class _Resumable(BaseLoop):
         outlive_warnings(self.dataloader)
         with _closed(self.batches):  # mmengine before 0.10.8 starts workers here
             super().__init__(runner, self.dataloader, *args, **kwargs)
-        # Nothing is built of the schedule yet. A run that is resumed has it follow the batches of its beginning.
-        if not runner._resume and settle_warm_ups(runner.cfg, len(self.dataloader), self.max_iters):
-            runner.param_schedulers = deepcopy(runner.cfg.param_scheduler)
+        # Nothing is built of the schedule yet. Of a run that is resumed it is built anew if that began with other batches.
+        cfg = Config(dict(param_scheduler=deepcopy(runner.cfg.get('param_scheduler')))) if runner._resume else runner.cfg
+        if settle_warm_ups(cfg, len(self.dataloader), self.max_iters):
+            runner.param_schedulers = deepcopy(cfg.param_scheduler)
         self.loading: Iterator | None = None
         self.served = 0  # batches of this epoch
         self.validation_due = False

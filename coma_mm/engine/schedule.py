@@ -104,7 +104,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     now = Batching.of(runner)
     before, reference = _read_batchings(meta, now, loop)
-    settled = settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
+    settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
     changes = _changes(meta, runner.cfg)
     _check_optimizer(runner, checkpoint, changes or {})
     ours = _keep_step(runner, before, now, changes or {})
@@ -119,7 +119,9 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
     has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
-    if not changes and before == ours == reference and has_state and not settled:
+    built = getattr(runner, 'strategy', runner).param_schedulers
+    as_then = not isinstance(built, list) or len(built) == len(runner.cfg.get('param_scheduler') or ())
+    if not changes and before == ours == reference and has_state and as_then:
         return reference
     rates = _rates(checkpoint.get('optimizer') or {})
     _rebuild(runner, checkpoint, reference, ours, max_iters, scale=Fraction(ours.step, now.step))

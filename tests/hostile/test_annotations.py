@@ -193,9 +193,10 @@ def test_a_detector_of_fewer_classes(tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize(
     ('damage', 'error'),
     [
-        (lambda root: shutil.rmtree(root / 'val'), 'there is no data/images/val, which .* set test_dataloader.dataset'),
-        (lambda root: shutil.rmtree(root / 'train'), 'there is no data/images/train, .* set test_cfg.bank.dataset'),
-        (each('val', shutil.rmtree), 'CustomDataset.data/images/val. cannot be read .RuntimeError: Found 0 files'),
+        (lambda root: shutil.rmtree(root / 'val'), 'data/images has a folder train, but none for the other part: put'),
+        (lambda root: shutil.rmtree(root / 'train'), 'data/images has a folder val, but none for the other part: put'),
+        (each('val', shutil.rmtree), 'no images in .*data/images/val and its sub-folders'),
+        (shutil.rmtree, 'there is no folder .*data/images: put the images there, or give yours as data_root of both'),
         (lambda root: shutil.rmtree(root / 'val/b'), 'have 2 classes, those to classify 1, .* they differ in b'),
     ],
 )
@@ -211,3 +212,18 @@ def test_classes_of_folders(damage, error, tmp_path, monkeypatch, capfd):
         options += [f'{loader}.num_workers=0', f'{loader}.persistent_workers=False']
     args = 'test.py', KNN, 'pico.pth', '--work-dir', tmp_path.name, '--cfg-options', *options
     assert re.search(error, refuse(monkeypatch, capfd, tmp_path, *args))
+
+
+@pytest.mark.parametrize('missing', ['test_dataloader', 'test_cfg.bank'])
+def test_neighbours_of_imagenet(missing, tmp_path, monkeypatch, capfd):
+    """A data set of mmpretrain's in each of both places."""
+    for part in {'test_dataloader': ['train'], 'test_cfg.bank': ['val']}[missing]:
+        (tmp_path / f'data/imagenet/{part}/n01440764').mkdir(parents=True)
+        Image.new('RGB', (40, 40)).save(tmp_path / f'data/imagenet/{part}/n01440764/1.JPEG')
+    torch.save(dict(state_dict=DyViT('pico').state_dict()), tmp_path / 'pico.pth')
+    options = ['model.backbone.arch=pico']
+    for loader in 'test_dataloader', 'test_cfg.bank':
+        options += [f'{loader}.num_workers=0', f'{loader}.persistent_workers=False']
+    args = 'test.py', str(KNN).replace('folder', 'in1k'), 'pico.pth', '--work-dir', tmp_path.name
+    said = refuse(monkeypatch, capfd, tmp_path, *args, '--cfg-options', *options)
+    assert re.search(f'ImageNet.* set {missing}.dataset|ImageNet.* See {missing}.dataset', said), said[-500:]
