@@ -38,7 +38,7 @@ figures:  ## write the figures of docs/benchmarks/*.json into README and docs
 
 docs:  ## make the site, build/docs/index.html, in its own .venv-docs: half a minute the first time
 	@tools/env/setup.sh docs docs
-	@.venv-docs/bin/python -m sphinx -q -W --keep-going -c docs . build/docs
+	@.venv-docs/bin/python -m sphinx -qEW --keep-going -c docs . build/docs
 	@echo '==> build/docs/index.html'
 
 lint:  ## check format, code and spelling

@@ -22,6 +22,7 @@ root_doc = 'README'
 source_suffix = {'.md': 'markdown', '.ipynb': 'markdown', '.rst': 'restructuredtext'}
 include_patterns = ['*.md', 'docs/*', 'docs/api/*']
 exclude_patterns = ['.*', 'build', 'coma_mm', 'configs', 'data', 'dist', 'tests', 'tools', 'weights', 'work_dirs']
+myst_enable_extensions = ['html_image']
 myst_heading_anchors = 4
 
 autoapi_dirs = [ROOT / 'coma_mm']
@@ -31,6 +32,7 @@ add_module_names = False
 
 html_theme = 'furo'
 html_title = f'coma_mm {release}'
+html_static_path, html_css_files = ['static'], ['site.css']
 html_copy_source = html_show_sphinx = False
 
 CONTENTS = """
@@ -84,6 +86,11 @@ def read(app, docname: str, source: list[str]) -> None:
         source[0] = '\n\n'.join(texts[cell['cell_type']].format(''.join(cell['source'])) for cell in cells)
 
 
+def skip(app, what: str, name: str, obj, skipped: bool, options) -> bool | None:
+    """Leave out attributes that no text explains: the arguments of a constructor, mostly."""
+    return True if getattr(obj, 'type', None) == 'attribute' and not obj.docstring else None
+
+
 def finish(app, exception: Exception | None) -> None:
     """Let the site open with README."""
     if exception is None:
@@ -93,4 +100,5 @@ def finish(app, exception: Exception | None) -> None:
 def setup(app) -> None:
     """Connect them."""
     app.connect('source-read', read)
+    app.connect('autodoc-skip-member', skip)
     app.connect('build-finished', finish)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import coma_mm
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')])
 
@@ -25,6 +27,11 @@ def test_model_zoo_lists_every_config():
     for config in (ROOT / 'configs').glob('[!_]*/*.py'):
         if config.parent.name != 'studies':
             assert config.name in text, config.name
+
+
+def test_api_pages_have_what_the_package_offers():
+    text = (ROOT / 'docs/api/coma_mm.rst').read_text()
+    assert all(re.search(rf'\.{name}\b', text) for name in coma_mm.__all__ if name != '__version__')
 
 
 def test_evidence_has_a_command_for_every_study():
