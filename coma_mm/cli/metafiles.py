@@ -88,7 +88,7 @@ def tabulate(models: list[dict]) -> str:
     for model in models:
         path, metadata = PACKAGE.parent / model['Config'], model['Metadata']
         lengths = (f'{metadata[key]:,} {key.lower()}' for key in ('Epochs', 'Iterations') if key in metadata)
-        run = RUN.search(' '.join(ast.get_docstring(ast.parse(path.read_text())).split()))
+        run = RUN.search(' '.join((ast.get_docstring(ast.parse(path.read_text())) or '').split()))
         if run is None:
             raise ValueError(
                 f'{model["Config"]} needs "Hardware: ..." and "Hours, result: ..." in the text on top of it'
@@ -105,7 +105,9 @@ def main() -> None:
     parser.add_argument('--check', action='store_true', help='write nothing, fail if a file differs')
     check = parser.parse_args().check
     counts = json.loads((PACKAGE.parent / 'docs/benchmarks/counts.json').read_text())
-    contents = {'model-index.yml': dict(Import=[f'configs/{folder}/metafile.yml' for folder in FOLDERS])}
+    contents: dict[str, dict] = {
+        'model-index.yml': dict(Import=[f'configs/{folder}/metafile.yml' for folder in FOLDERS])
+    }
     tables = {}
     for folder in FOLDERS:
         models = [describe(path, counts) for path in sorted((PACKAGE.parent / 'configs' / folder).glob('*.py'))]
