@@ -1,6 +1,6 @@
 # PYTHON=... selects the interpreter of a new environment, PYTEST_ARGS=... some of the tests.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-originals test-all check-gpu figures lint format clean
+.PHONY: help setup demo test test-originals test-all check-gpu figures docs lint format clean
 
 # On the CPU also where there is a GPU: mmcv's ops are compiled for the CPU (tools/env/setup.sh).
 PYTEST = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
@@ -35,6 +35,11 @@ check-gpu: setup  ## what tests on CPUs cannot show, and benchmarks: 8 minutes o
 
 figures:  ## write the figures of docs/benchmarks/*.json into README and docs
 	@python3 tools/figures.py
+
+docs:  ## make the site, build/docs/index.html, in its own .venv-docs: half a minute the first time
+	@tools/env/setup.sh docs docs
+	@.venv-docs/bin/python -m sphinx -qEW --keep-going -c docs . build/docs
+	@echo '==> build/docs/index.html'
 
 lint:  ## check format, code, types and spelling
 	@tools/env/setup.sh onedl lint

@@ -1,5 +1,7 @@
 """DyViT in timm, which knows it once this file is imported: ``import coma_mm.timm``.
 
+::
+
     timm.create_model('dyvit_tiny', checkpoint_path='backbone.pth', features_only=True, out_indices=(1, 2, 3))
 
 ``checkpoint_path`` takes files of ``tools/export.py`` and checkpoints of pre-training, of mmpretrain's classifiers

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import coma_mm
+
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')])
 
 
 def test_links_and_configs_exist():
-    for page in PAGES:
+    for page in [*PAGES, ROOT / 'docs/tutorial.ipynb']:
         text = page.read_text()
         for target in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', text):
             assert (page.parent / target).exists(), f'{page.name} links to {target}'
@@ -20,11 +22,16 @@ def test_links_and_configs_exist():
             assert (ROOT / config).exists(), f'{page.name} names {config}'
 
 
-def test_readme_lists_every_config():
-    text = (ROOT / 'README.md').read_text()
+def test_model_zoo_lists_every_config():
+    text = (ROOT / 'docs/model_zoo.md').read_text()
     for config in (ROOT / 'configs').glob('[!_]*/*.py'):
         if config.parent.name != 'studies':
             assert config.name in text, config.name
+
+
+def test_api_pages_have_what_the_package_offers():
+    text = (ROOT / 'docs/api/coma_mm.rst').read_text()
+    assert all(re.search(rf'\.{name}\b', text) for name in coma_mm.__all__ if name != '__version__')
 
 
 def test_evidence_has_a_command_for_every_study():
@@ -34,8 +41,8 @@ def test_evidence_has_a_command_for_every_study():
 
 
 def without_figures(page):
-    """Return a page without what tools/figures.py writes, without formulas and code."""
-    text = re.sub(r'<!--=.*?<!--/-->', '', page.read_text(), flags=re.DOTALL)
+    """Return a page without what tools/figures.py and tools/metafiles.py write, without formulas and code."""
+    text = re.sub(r'<!--=.*?<!--/-->|<!-- configs/.*?<!-- end -->', '', page.read_text(), flags=re.DOTALL)
     return re.sub(r'```.*?```|`[^`\n]*`|^    [^\n]*$', '', text, flags=re.DOTALL | re.MULTILINE)
 
 

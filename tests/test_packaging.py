@@ -1,4 +1,7 @@
-"""What `pip install` delivers: the wheel's contents and requirements, and that importing the package costs nothing."""
+"""What `pip install` delivers: the wheel's contents and requirements, and that importing the package costs nothing.
+
+What stands beside the package about its version.
+"""
 
 import re
 import shutil
@@ -9,6 +12,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from coma_mm import __version__
 
@@ -76,3 +80,24 @@ def test_import_is_light():
     loaded = set(done.stdout.split())
     assert 'coma_mm' in loaded
     assert not loaded & {'torch', 'numpy', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'}
+
+
+def test_changelog_is_that_of_this_version():
+    title, *versions = re.split(r'^## ', (ROOT / 'CHANGELOG.md').read_text(), flags=re.MULTILINE)
+    assert title.startswith('# Changelog\n')
+    assert versions[0].startswith(f'[{__version__}] - ')
+    for version in versions:
+        head, *kinds = re.split(r'^### ', version, flags=re.MULTILINE)
+        assert re.fullmatch(r'\[\d+\.\d+\.\d+\] - (unreleased|\d{4}-\d\d-\d\d)\n+', head)
+        for kind in kinds:
+            assert re.match(r'(Added|Changed|Deprecated|Removed|Fixed|Security)\n\n- ', kind)
+
+
+def test_citation_is_that_of_this_version():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert citation['cff-version'] == '1.2.0' and citation['version'] == __version__
+    (paper,) = citation['references']
+    assert paper['url'] == 'https://arxiv.org/abs/2511.05929'
+    for work in (citation, paper):  # what the format's schema requires
+        assert work['title'] and work['type'] and all(author['name'] for author in work['authors'])
+    assert citation['message']

@@ -31,7 +31,7 @@ DEFAULTS = ('cpu-2-threads', 'counts')
 FIGURE = re.compile(r'<!--=\s*(?P<formula>.*?)\s*(?:\s:\s(?P<format>\S+)\s*)?-->(?P<text>.*?)<!--/-->', re.DOTALL)
 # [file.py:1-20](../file.py#L1-L20) (`Name.method`)
 LINES = re.compile(
-    r'\[(?P<file>[\w./-]+\.py):\d+-\d+\]\(\.\./[\w./-]+\.py#L\d+-L\d+\)'
+    r'\[(?P<file>[\w./\\-]+\.py):\d+-\d+\]\(\.\./[\w./-]+\.py#L\d+-L\d+\)'
     r'(?P<named>(?: \(`(?P<name>[\w.]+)`\))?)'
 )
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
@@ -267,8 +267,10 @@ def link_lines(page: str) -> str:
     """Return a page with the line numbers of its links to code anew."""
 
     def replace(match: re.Match) -> str:
-        first, last = find_lines(match['file'], match['name'])
-        return f'[{match["file"]}:{first}-{last}](../{match["file"]}#L{first}-L{last}){match["named"]}'
+        file = match['file'].replace('\\', '')
+        shown = file.replace('/_base_/', r'/\_base\_/')  # or it would be set in italics
+        first, last = find_lines(file, match['name'])
+        return f'[{shown}:{first}-{last}](../{file}#L{first}-L{last}){match["named"]}'
 
     return LINES.sub(replace, page)
 

@@ -96,7 +96,7 @@ def explain(error: BaseException, command: str = '') -> str | None:
             'train_dataloader.num_workers, and in a container raise its shared memory (--shm-size)'
         )
     if isinstance(error, ModuleNotFoundError):
-        return f'{text}; install what brings it, see "Installation" in the README'
+        return f'{text}; install what brings it, see docs/installation.md'
     if isinstance(error, OSError) and error.errno is not None:
         return _explain_system(error, OUTPUTS.get(command))
     if isinstance(error, EXPECTED) and ('Original Traceback' in str(error) or _is_ours(error)):

@@ -1,11 +1,12 @@
-"""Write model-index.yml and configs/*/metafile.yml, which ``mim search`` and mmpretrain's ModelHub read.
+"""Write model-index.yml, configs/*/metafile.yml and the tables of docs/model_zoo.md.
 
-All that is in them comes from elsewhere: the configs and the text on top of them, the counts of docs/benchmarks, and
-the files in weights.
+``mim search`` and mmpretrain's ModelHub read the former, people the latter. All that is in them comes from elsewhere:
+the configs and the text on top of them, the counts of docs/benchmarks, and the files in weights.
 """
 
 import ast
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -34,6 +35,9 @@ COLLECTION = dict(
     README='README.md',
 )
 NOTE = '# Written by tools/metafiles.py\n'
+ZOO = 'docs/model_zoo.md'
+TABLE = re.compile(r'(?<=<!-- configs/)(?P<folder>\w+)(?P<begin> -->\n\n).*?(?=\n\n<!-- end -->)', re.DOTALL)
+RUN = re.compile(r'Hardware: (?P<hardware>[^.;,]+).*?Hours, result: (?P<result>.+)')
 
 
 def describe(path: Path, counts: dict) -> dict:
@@ -74,20 +78,48 @@ def count(model: dict, counts: dict) -> dict:
     }
 
 
+def tabulate(models: list[dict]) -> str:
+    """Return the table of a folder's configs: what is known from their entries and from the text on top of them.
+
+    Raises:
+        ValueError: If the text of a config does not say on what it runs, and how long or with what result.
+    """
+    rows = ['| config | what | length | hardware | hours, result |', '|---|---|---|---|---|']
+    for model in models:
+        path, metadata = PACKAGE.parent / model['Config'], model['Metadata']
+        lengths = (f'{metadata[key]:,} {key.lower()}' for key in ('Epochs', 'Iterations') if key in metadata)
+        run = RUN.search(' '.join((ast.get_docstring(ast.parse(path.read_text())) or '').split()))
+        if run is None:
+            raise ValueError(
+                f'{model["Config"]} needs "Hardware: ..." and "Hours, result: ..." in the text on top of it'
+            )
+        what = metadata['Description'].replace('<', '&lt;')
+        cells = [f'[{path.name}](../{model["Config"]})', what, next(lengths, ''), run['hardware'], run['result']]
+        rows.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(rows)
+
+
 def main() -> None:
     """Write."""
     parser = ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--check', action='store_true', help='write nothing, fail if a file differs')
     check = parser.parse_args().check
     counts = json.loads((PACKAGE.parent / 'docs/benchmarks/counts.json').read_text())
-    texts: dict[str, dict] = {'model-index.yml': dict(Import=[f'configs/{folder}/metafile.yml' for folder in FOLDERS])}
+    contents: dict[str, dict] = {
+        'model-index.yml': dict(Import=[f'configs/{folder}/metafile.yml' for folder in FOLDERS])
+    }
+    tables = {}
     for folder in FOLDERS:
-        paths = sorted((PACKAGE.parent / 'configs' / folder).glob('*.py'))
+        models = [describe(path, counts) for path in sorted((PACKAGE.parent / 'configs' / folder).glob('*.py'))]
         collection = dict(Collections=[COLLECTION]) if folder == FOLDERS[0] else {}
-        texts[f'configs/{folder}/metafile.yml'] = collection | dict(Models=[describe(path, counts) for path in paths])
+        contents[f'configs/{folder}/metafile.yml'] = collection | dict(Models=models)
+        tables[folder] = tabulate(models)
+    texts = {name: NOTE + yaml.safe_dump(content, sort_keys=False, width=120) for name, content in contents.items()}
+    page = (PACKAGE.parent / ZOO).read_text()
+    texts[ZOO] = TABLE.sub(lambda match: match['folder'] + match['begin'] + tables[match['folder']], page)
     stale = []
-    for name, content in texts.items():
-        path, text = PACKAGE.parent / name, NOTE + yaml.safe_dump(content, sort_keys=False, width=120)
+    for name, text in texts.items():
+        path = PACKAGE.parent / name
         if path.is_file() and path.read_text() == text:
             continue
         stale.append(name)

@@ -27,7 +27,9 @@ class _Resumable(BaseLoop):
         with _closed(self.batches):  # mmengine before 0.10.8 starts workers here
             super().__init__(runner, self.dataloader, *args, **kwargs)
         # Nothing is built of the schedule yet. Of a run that is resumed it is built anew if that began with other batches.
-        cfg = Config(dict(param_scheduler=deepcopy(runner.cfg.get('param_scheduler')))) if runner._resume else runner.cfg
+        cfg = (
+            Config(dict(param_scheduler=deepcopy(runner.cfg.get('param_scheduler')))) if runner._resume else runner.cfg
+        )
         if settle_warm_ups(cfg, len(self.dataloader), self.max_iters):
             runner.param_schedulers = deepcopy(cfg.param_scheduler)
         self.loading: Iterator | None = None

@@ -3,7 +3,7 @@
     tools/dist_train.sh configs/pretrain/coma_vit-b_in1k.py 8
 
 Its backbone has the names and shapes of mmpretrain's VisionTransformer; fine-tune it with any mmpretrain ViT config.
-Hardware: 8 GPUs x 512 images. Hours: not run, needs ImageNet. Result: not run (a summary of the paper reports 84.1 %
+Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet (a summary of the paper reports 84.1 %
 top-1 after fine-tuning)
 """
 

@@ -214,16 +214,20 @@ def test_classes_of_folders(damage, error, tmp_path, monkeypatch, capfd):
     assert re.search(error, refuse(monkeypatch, capfd, tmp_path, *args))
 
 
-@pytest.mark.parametrize('missing', ['test_dataloader', 'test_cfg.bank'])
-def test_neighbours_of_imagenet(missing, tmp_path, monkeypatch, capfd):
-    """A data set of mmpretrain's in each of both places."""
-    for part in {'test_dataloader': ['train'], 'test_cfg.bank': ['val']}[missing]:
-        (tmp_path / f'data/imagenet/{part}/n01440764').mkdir(parents=True)
-        Image.new('RGB', (40, 40)).save(tmp_path / f'data/imagenet/{part}/n01440764/1.JPEG')
+BANK = """
+_base_ = {base!r}
+theirs = dict(_delete_=True, type='CustomDataset', data_root='elsewhere', pipeline=[])
+test_cfg = dict(bank=dict(dataset=theirs))
+"""
+
+
+def test_neighbours_from_a_data_set_of_the_toolbox(tmp_path, monkeypatch, capfd):
+    for part in 'train', 'val':
+        (tmp_path / f'data/images/{part}/a').mkdir(parents=True)
+        Image.new('RGB', (40, 40)).save(tmp_path / f'data/images/{part}/a/1.png')
+    (tmp_path / 'bank.py').write_text(BANK.format(base=str(KNN)))
     torch.save(dict(state_dict=DyViT('pico').state_dict()), tmp_path / 'pico.pth')
-    options = ['model.backbone.arch=pico']
-    for loader in 'test_dataloader', 'test_cfg.bank':
-        options += [f'{loader}.num_workers=0', f'{loader}.persistent_workers=False']
-    args = 'test.py', str(KNN).replace('folder', 'in1k'), 'pico.pth', '--work-dir', tmp_path.name
-    said = refuse(monkeypatch, capfd, tmp_path, *args, '--cfg-options', *options)
-    assert re.search(f'ImageNet.* set {missing}.dataset|ImageNet.* See {missing}.dataset', said), said[-500:]
+    options = ['model.backbone.arch=pico', 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    args = 'test.py', 'bank.py', 'pico.pth', '--work-dir', tmp_path.name, '--cfg-options', *options
+    words = 'there is no .*elsewhere, which .* reads: put it there, or set test_cfg.bank.dataset.data_root'
+    assert re.search(words, refuse(monkeypatch, capfd, tmp_path, *args))

@@ -14,10 +14,6 @@ from coma_mm.engine.running import read_config
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / 'docs/your-config.md').read_text()
-README = (
-    "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
-    + re.search(r'```python\n(model = .*?)```', (ROOT / 'README.md').read_text(), re.S)[1]
-)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +88,7 @@ def settings(model, cfg):
     return {name: values[p] for name, p in model.named_parameters() if p.requires_grad}, len(groups)
 
 
-@pytest.mark.parametrize('text', re.findall(r'```python\n(.*?)```', DOCS, re.S) + [README])
+@pytest.mark.parametrize('text', re.findall(r'```python\n(.*?)```', DOCS, re.S))
 def test_config_files_of_the_docs(text, tmp_path):
     package, base = re.search(r"_base_ = '(\w+)::(.*)'", text).groups()
     (tmp_path / 'config.py').write_text(text.replace(f'{package}::{base}', str(stock(f'{package}:{base}'))))

@@ -1,12 +1,15 @@
-"""model-index.yml: up to date, and read by those it is for."""
+"""model-index.yml: up to date, and read by those it is for; the tables for people, too."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mmengine.config import Config
 from mmpretrain.apis.model import ModelHub, get_model
 from modelindex.load_model_index import load
+
+from coma_mm.cli.metafiles import tabulate
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,3 +33,15 @@ def test_readers_find_every_recipe():
     assert isinstance(found.config, Config) and found.config.model.backbone.arch == 'tiny'
     assert found.metadata.epochs == found.config.train_cfg.max_epochs
     assert type(get_model('coma_dyvit-t_in1k')).__name__ == 'CoMA'
+
+
+def test_tables_say_what_the_texts_on_top_say(tmp_path, monkeypatch):
+    monkeypatch.setattr('coma_mm.cli.metafiles.PACKAGE', tmp_path / 'coma_mm')
+    model = dict(Config='x.py', Metadata=dict(Description='Of <class>.', Iterations=20000))
+    text = 'Of <class>.\n\n    tools/train.py x.py\n\nHardware: 8 GPUs x 2 images; more\nHours, result: not\nrun'
+    (tmp_path / 'x.py').write_text(f'"""{text}\n"""\n')
+    row = tabulate([model]).splitlines()[-1]
+    assert row == '| [x.py](../x.py) | Of &lt;class>. | 20,000 iterations | 8 GPUs x 2 images | not run |'
+    (tmp_path / 'x.py').write_text('"""Of <class>."""\n')
+    with pytest.raises(ValueError, match='^x.py needs "Hardware: ..." and "Hours, result: ..."'):
+        tabulate([model])

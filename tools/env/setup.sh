@@ -3,7 +3,9 @@
 #
 #   STACK  onedl      in .venv            the maintained OneDL forks; Python 3.10 to 3.12
 #          originals  in .venv-originals  open-mmlab's last common set of releases; Python 3.11
+#          docs       in .venv-docs       Sphinx and nothing of the others, for the level docs; Python 3.11, 3.12
 #   LEVEL  lint       what `make lint` calls, alone
+#          docs       what makes the site
 #          pretrain   pre-training and classification; compiles nothing
 #          test       all of it: mmcv with its compiled ops, mmdet, mmseg and pytest
 #
@@ -25,6 +27,7 @@ lists=tools/env/$stack
 case $stack in
     onedl) venv=.venv supported='3.10 3.11 3.12' ;;
     originals) venv=.venv-originals supported='3.11' ;;
+    docs) venv=.venv-docs supported='3.11 3.12' ;;
 esac
 
 say() { printf '==> %s\n' "$*"; }
@@ -100,7 +103,6 @@ install() { pip install --no-compile --progress-bar off "$@"; }
 
 # --- mmcv with compiled ops -------------------------------------------------------------------------------------------
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/coma_mm/mmcv
-mmcv=$(grep -hE '^(onedl-)?mmcv==' "$lists/mm-pretrain.txt")
 
 have_wheel() { compgen -G "$1/*.whl" >/dev/null; }
 
@@ -151,13 +153,14 @@ for package in "$venv"/lib/python*/site-packages/*.dist-info; do
 done
 step pip 26.3 'updating pip' install pip==26.3
 
-if [[ $level == lint ]]; then
-    step lint "$(hash_of tools/env/lint.txt)" 'installing ruff, mypy and codespell' install -r tools/env/lint.txt
+if [[ $level == lint || $level == docs ]]; then
+    step "$level" "$(hash_of "tools/env/$level.txt")" "installing the tools of $level" install -r "tools/env/$level.txt"
     exit
 fi
 
 # What is installed from, and recorded: the lists that both stacks share, and the stack's own.
 packages=(tools/env/pretrain.txt "$lists/torch.txt")
+mmcv=$(grep -hE '^(onedl-)?mmcv==' "$lists/mm-pretrain.txt")
 packages_test=(tools/env/test.txt "$lists/build.txt")
 [[ ! -e $lists/test.txt ]] || packages_test+=("$lists/test.txt")
 
