@@ -26,7 +26,8 @@ class _Resumable(BaseLoop):
         outlive_warnings(self.dataloader)
         with _closed(self.batches):  # mmengine before 0.10.8 starts workers here
             super().__init__(runner, self.dataloader, *args, **kwargs)
-        # Nothing is built of the schedule yet. Of a run that is resumed it is built anew if that began with other batches.
+        # Nothing is built of the schedule yet. That of a resumed run, which began with other batches perhaps, may have
+        # to be built anew (schedule.py), by a config that is as it was.
         cfg = (
             Config(dict(param_scheduler=deepcopy(runner.cfg.get('param_scheduler')))) if runner._resume else runner.cfg
         )

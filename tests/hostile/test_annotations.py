@@ -229,5 +229,5 @@ def test_neighbours_from_a_data_set_of_the_toolbox(tmp_path, monkeypatch, capfd)
     torch.save(dict(state_dict=DyViT('pico').state_dict()), tmp_path / 'pico.pth')
     options = ['model.backbone.arch=pico', 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
     args = 'test.py', 'bank.py', 'pico.pth', '--work-dir', tmp_path.name, '--cfg-options', *options
-    words = 'there is no .*elsewhere, which .* reads: put it there, or set test_cfg.bank.dataset.data_root'
+    words = 'there is no elsewhere/, which .* reads: put it there, or set test_cfg.bank.dataset.data_root'
     assert re.search(words, refuse(monkeypatch, capfd, tmp_path, *args))
