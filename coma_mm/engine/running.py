@@ -24,7 +24,15 @@ from torch import nn
 
 from ..environment import count_cores
 from ..files import require_writable, shipped
-from .checkpoint import checkpoint_folder, newest_whole_checkpoint, read_checkpoints_safely, write_files_whole
+from .checkpoint import (
+    CHECKSUMS,
+    checkpoint_folder,
+    is_whole,
+    newest_whole_checkpoint,
+    read_checkpoints_safely,
+    read_checksums,
+    write_files_whole,
+)
 from .checks import BUILDERS, check_channels
 from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
@@ -259,6 +267,12 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
         sys.exit(
             f'error: {cfg.load_from} holds weights alone, and no run goes on from them; start from them with '
             f'--cfg-options load_from={cfg.load_from}, without --resume'
+        )
+    path = Path(str(cfg.load_from))
+    if cfg.resume and path.name in read_checksums(path.parent) and not is_whole(path):
+        sys.exit(
+            f'error: {short_path(path)} is damaged: it is not what was written, by its SHA-256 in {CHECKSUMS}; go on '
+            'from another one, or with --resume alone from the newest that is whole'
         )
     if cfg.resume:
         _walk(cfg.model, lambda node: node.pop('init_cfg', None))

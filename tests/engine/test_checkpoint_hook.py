@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend, exists, get_file_backend, register_backend
 
 from coma_mm.engine.checkpoint import WholeFileBackend, is_whole, newest_whole_checkpoint
@@ -93,6 +94,16 @@ def test_the_newest_whole_one_is_resumed_wherever_the_run_lies_now(start, how, t
     start('moved', resume=True).train()
     found = torch.load('moved/epoch_2.pth', weights_only=False)['state_dict']
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_damaged_one_that_is_named_is_refused(start, tmp_path):
+    start().train()
+    cfg = Config.fromfile(TINY)
+    cfg.update(resume=True, load_from='work/epoch_1.pth', work_dir='work')
+    prepare_resuming(cfg)
+    damage(Path('work/epoch_1.pth'), 'flipped')
+    with pytest.raises(SystemExit, match='epoch_1.pth is damaged: it is not what was written, by its SHA-256 in check'):
+        prepare_resuming(cfg)
 
 
 def test_nothing_to_resume_is_an_error(start):

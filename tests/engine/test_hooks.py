@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import re
 import uuid
 from pathlib import Path
@@ -44,7 +45,10 @@ def run(tmp_path):
             (tmp_path / folder / 'log').write_text(log)
         return tmp_path / folder, log
 
-    return train
+    yield train
+    for worker in multiprocessing.active_children():  # of mmengine's loops, which wait 5 s for each when they are freed
+        worker.terminate()
+        worker.join()
 
 
 @HOOKS.register_module()

@@ -1,14 +1,14 @@
 """What `make demo` runs, shortened to seconds."""
 
-from processes import TOOLS, call, last_line
+from processes import TOOLS, last_line
 
 CONFIGS = TOOLS.parent / 'configs/pretrain'
 SHORT = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
 
 
-def test_photos(tmp_path):
+def test_photos(perform, tmp_path):
     options = ['--cfg-options', *SHORT, 'train_dataloader.dataset.length=4']
-    printed = call(tmp_path, 'train.py', CONFIGS / 'coma_dyvit-p_photos.py', *options)
+    printed = perform(tmp_path, 'train.py', CONFIGS / 'coma_dyvit-p_photos.py', *options)
     work_dir = tmp_path / 'work_dirs/coma_dyvit-p_photos'
     assert (work_dir / 'reconstruction.png').stat().st_size > 50_000
     assert (work_dir / 'epoch_1.pth').exists()
@@ -19,8 +19,9 @@ def test_photos(tmp_path):
     )
 
 
-def test_digits(tmp_path):
+def test_digits(perform, tmp_path):
     options = ['--cfg-options', *SHORT, 'train_dataloader.dataset.indices=4']
-    printed = call(tmp_path, 'train.py', CONFIGS / 'coma_dyvit-p_digits.py', *options)
+    options += ['custom_hooks.2.data.size=16']  # the digits that features are compared on
+    printed = perform(tmp_path, 'train.py', CONFIGS / 'coma_dyvit-p_digits.py', *options)
     assert "kNN accuracy on scikit-learn's handwritten digits (898 to compare with, 899 to classify)" in printed
     assert 'random weights 9' in printed and 'weights just trained' in printed

@@ -31,7 +31,7 @@ for name in ('val', 'test'):
     ]
 
 
-def test_train_validate_resume_test(tmp_path):
+def test_train_validate_resume_test(perform, tmp_path):
     write_coco(tmp_path / 'photos')
     common = [CONFIG, '--work-dir', 'out', '--cfg-options', *OPTIONS]
     printed = call(tmp_path, 'train.py', *common, '--amp')  # bf16 also where there is no GPU
@@ -42,7 +42,7 @@ def test_train_validate_resume_test(tmp_path):
     assert 'resumed epoch: 1' in printed and 'Epoch(val) [2][2/2]' in printed and 'Epoch(val) [1]' not in printed
 
     common[1:1] = ['out/epoch_2.pth', '--out', 'predictions.pkl', '--show-dir', 'pictures']
-    printed = call(tmp_path, 'test.py', *common)
+    printed = perform(tmp_path, 'test.py', *common)
     assert 'coco/segm_mAP: ' in printed
     predictions = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
     found = predictions[0]['pred_instances']

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from mmengine.registry import MODELS
-from processes import TINY, call, refuse, run
+from processes import TINY, refuse, run
 from safetensors import safe_open
 
 from coma_mm.engine.running import read_config
@@ -25,11 +25,11 @@ def checkpoint(tmp_path):
     return path
 
 
-def test_export_and_load_without_us(checkpoint, tmp_path):
-    printed = call(tmp_path, 'export.py', checkpoint, 'backbone.pth')
+def test_export_and_load_without_us(perform, checkpoint, tmp_path):
+    printed = perform(tmp_path, 'export.py', checkpoint, 'backbone.pth')
     assert "matched 72 of 72 tensors after 'backbone.'" in printed
     assert 'backbone.pth: DyViT ' in printed and 'epochs 2, config ' in printed
-    call(tmp_path, 'export.py', 'backbone.pth', 'backbone.safetensors')  # what it wrote tells all it needs
+    perform(tmp_path, 'export.py', 'backbone.pth', 'backbone.safetensors')  # what it wrote tells all it needs
 
     plain = torch.load(tmp_path / 'backbone.pth', weights_only=True)
     source = torch.load(checkpoint, weights_only=True)['state_dict']
@@ -46,14 +46,14 @@ def test_export_and_load_without_us(checkpoint, tmp_path):
     assert not list(tmp_path.glob('.*'))
 
 
-def test_bare_weights_with_their_config(checkpoint, tmp_path, monkeypatch, capfd):
+def test_bare_weights_with_their_config(perform, checkpoint, tmp_path, monkeypatch, capfd):
     bare = {
         key: value for key, value in read_checkpoint(checkpoint)['state_dict'].items() if key.startswith('backbone.')
     }
     torch.save(bare, tmp_path / 'bare.pth')
     error = refuse(monkeypatch, capfd, tmp_path, 'export.py', 'bare.pth', 'out.pth')
     assert 'does not say which backbone it has; name its config with --config' in error
-    call(tmp_path, 'export.py', 'bare.pth', 'out.pth', '--config', TINY)
+    perform(tmp_path, 'export.py', 'bare.pth', 'out.pth', '--config', TINY)
     assert torch.load(tmp_path / 'out.pth', weights_only=True)['meta']['epochs'] == 'unknown'
 
 
@@ -85,7 +85,7 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_backbones_and_layers_of_the_toolboxes(tmp_path):
+def test_backbones_and_layers_of_the_toolboxes(perform, tmp_path):
     settings = dict(
         type='ResNet',
         depth=18,
@@ -97,7 +97,7 @@ def test_backbones_and_layers_of_the_toolboxes(tmp_path):
     cfg = f'default_scope = "mmpretrain"\nmodel = dict(backbone={settings})\n'
     state = dict(MODELS.build(settings | dict(type='mmpretrain.ResNet')).state_dict())
     torch.save(dict(state_dict=state, meta=dict(cfg=cfg)), tmp_path / 'resnet.pth')
-    assert 'out.pth: ResNet ' in call(tmp_path, 'export.py', 'resnet.pth', 'out.pth')
+    assert 'out.pth: ResNet ' in perform(tmp_path, 'export.py', 'resnet.pth', 'out.pth')
 
 
 NORMALISATION = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], channel_order='BGR')

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from processes import TINY, TOOLS, call, refuse
+from processes import TINY, TOOLS, refuse
 
 
 def stock(package, config):
@@ -12,8 +12,8 @@ def stock(package, config):
     return Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs' / config
 
 
-def test_table_keeps_the_papers_claim_and_is_the_documented_one(tmp_path):
-    lines = call(tmp_path, 'get_flops.py').splitlines()
+def test_table_keeps_the_papers_claim_and_is_the_documented_one(perform, tmp_path):
+    lines = perform(tmp_path, 'get_flops.py').splitlines()
     assert lines[0].startswith('| variant |') and lines[0].endswith('GMACs with 20 of 49 units |')
     rows = {line.split('`')[1]: [float(cell) for cell in line.split('|')[4:7]] for line in lines[2:]}
     assert list(rows) == ['pico', 'tiny', 'small', 'base', 'large']
@@ -44,14 +44,14 @@ def test_table_keeps_the_papers_claim_and_is_the_documented_one(tmp_path):
         ('mmdet', 'retinanet/retinanet_r50_fpn_1x_coco.py', 23.51, 4.09),
     ],
 )
-def test_backbones_of_others(tmp_path, package, config, parameters, macs):
-    printed = call(tmp_path, 'get_flops.py', stock(package, config))
+def test_backbones_of_others(perform, tmp_path, package, config, parameters, macs):
+    printed = perform(tmp_path, 'get_flops.py', stock(package, config))
     counted = [float(number) for number in re.findall(r'([\d.]+) (?:M parameters|GMACs)', printed)]
     assert counted == pytest.approx([parameters, macs], abs=0.02)
 
 
-def test_pre_training_config(tmp_path):
-    printed = call(tmp_path, 'get_flops.py', TINY, '--shape', 48, 96, '--cfg-options', 'model.evaluation.mode=off')
+def test_pre_training_config(perform, tmp_path):
+    printed = perform(tmp_path, 'get_flops.py', TINY, '--shape', 48, 96, '--cfg-options', 'model.evaluation.mode=off')
     assert 'at 48 x 96' in printed and 'with 7 of 18 units' in printed and 'forward and backward' in printed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from processes import call, last_line
+from processes import call, refuse
 
 CONFIG = Path(__file__).parents[2] / 'configs/seg/upernet_dyvit-t_160k_ade20k-512.py'
 SIZES = dict(training=dict(wide=(83, 131), tall=(117, 75)), validation=dict(wide=(75, 101), tall=(97, 61)))
@@ -50,7 +50,7 @@ def changes():
     return [f'{key}={value}' for key, value in options.items()]
 
 
-def test_train_validate_resume_and_test(tmp_path):
+def test_train_validate_resume_and_test(perform, tmp_path):
     save_scenes(tmp_path / 'scenes')
     extras = ['--work-dir', 'out', '--cfg-options', *changes()]
     printed = call(tmp_path, 'train.py', CONFIG, *extras, 'train_cfg.max_iters=2')
@@ -65,18 +65,15 @@ def test_train_validate_resume_and_test(tmp_path):
     assert 'mIoU: ' in printed
 
     checkpoint = tmp_path / 'out' / 'iter_3.pth'
-    printed = call(tmp_path, 'test.py', CONFIG, checkpoint, '--show-dir', 'pictures', '--tta', *extras)
+    printed = perform(tmp_path, 'test.py', CONFIG, checkpoint, '--show-dir', 'pictures', '--tta', *extras)
     assert 'mIoU: ' in printed
     pictures = {path.name.split('.')[0]: Image.open(path).size for path in (tmp_path / 'pictures').rglob('*.png')}
     # Each shows the annotation and the prediction side by side, as large as the image was.
     assert pictures == {f'test_{name}': (2 * width, height) for name, (height, width) in SIZES['validation'].items()}
 
 
-def test_folder_without_images_is_named(tmp_path):
+def test_folder_without_images_is_named(monkeypatch, capfd, tmp_path):
     save_scenes(tmp_path / 'scenes')
     options = [*changes(), 'train_dataloader.dataset.img_suffix=.jpeg']
-    error = last_line(
-        call(tmp_path, 'train.py', CONFIG, '--work-dir', 'out', '--cfg-options', *options, succeeds=False)
-    )
-    assert error.startswith('error: ADE20KDataset(scenes/images/training) has no image to use')
-    assert 'img_suffix' in error
+    error = refuse(monkeypatch, capfd, tmp_path, 'train.py', CONFIG, '--work-dir', 'out', '--cfg-options', *options)
+    assert 'error: ADE20KDataset(scenes/images/training) has no image to use' in error and 'img_suffix' in error

@@ -26,7 +26,7 @@ def loader_options(*names):
     return [f'{name}_dataloader.{option}' for name in names for option in ('num_workers=0', 'persistent_workers=False')]
 
 
-def test_mmdet(tmp_path):
+def test_mmdet(perform, tmp_path):
     coco = tmp_path / 'data' / 'coco'
     box = dict(bbox=[8, 8, 40, 40], area=1600, iscrowd=0, category_id=1)
     for part in ('train2017', 'val2017'):
@@ -51,14 +51,14 @@ def test_mmdet(tmp_path):
     call(tmp_path, 'train.py', config, '--no-validate', '--work-dir', 'out', '--cfg-options', *options)
     checkpoint = tmp_path / 'out' / 'epoch_1.pth'
     extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
-    printed = call(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
+    printed = perform(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
     assert 'bbox_mAP: ' in printed
     (prediction,) = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
     assert prediction['img_id'] == 1 and 'bboxes' in prediction['pred_instances']
     assert [path.name for path in (tmp_path / 'pictures').iterdir()] == ['1.jpg']
 
 
-def test_mmseg(tmp_path):
+def test_mmseg(perform, tmp_path):
     city = tmp_path / 'data' / 'cityscapes'
     for part, number in (('train', 1), ('train', 2), ('val', 3)):
         save_image(city / 'leftImg8bit' / part / f'{number}_leftImg8bit.png', (64, 128))
@@ -73,7 +73,7 @@ def test_mmseg(tmp_path):
     call(tmp_path, 'train.py', config, '--no-validate', '--work-dir', 'out', '--cfg-options', *options)
     checkpoint = tmp_path / 'out' / 'iter_1.pth'
     extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures', '--tta']
-    printed = call(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
+    printed = perform(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
     assert 'mIoU: ' in printed
     (prediction,) = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
     assert prediction['pred_sem_seg']['data'].shape == (1, 64, 128)
@@ -108,11 +108,13 @@ visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisB
 """
 
 
-def test_mmpretrain(tmp_path):
+def test_mmpretrain(perform, tmp_path):
     for name in ('cat/1', 'cat/2', 'dog/3', 'dog/4'):
         save_image(tmp_path / 'photos' / f'{name}.png')
     (tmp_path / 'classifier.py').write_text(CLASSIFIER)
-    call(tmp_path, 'train.py', 'classifier.py', '--work-dir', 'out')  # of a config that leaves collate_fn to the tool
+    perform(
+        tmp_path, 'train.py', 'classifier.py', '--work-dir', 'out'
+    )  # of a config that leaves collate_fn to the tool
 
     extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
     printed = call(tmp_path, 'dist_test.sh', 'classifier.py', 'out/epoch_1.pth', 2, *extras)
