@@ -12,10 +12,10 @@ help:  ## list the targets
 setup:  ## make .venv for pre-training: pinned packages, nothing compiled
 	@tools/env/setup.sh onedl pretrain
 
-demo: setup  ## pre-train a small DyViT on handwritten digits, then on real photos: 5 minutes on a CPU
-	@echo '==> 1 of 2: are the features worth anything? configs/pretrain/coma_dyvit-p_digits.py, 1 minute on 2 cores'
+demo: setup  ## pre-train a small DyViT on handwritten digits, then on real photos: 6 minutes on a CPU
+	@echo '==> 1 of 2: digits, and what their features tell apart: configs/pretrain/coma_dyvit-p_digits.py, 1 minute on 2 cores'
 	@.venv/bin/python tools/train.py configs/pretrain/coma_dyvit-p_digits.py --overwrite
-	@echo '==> 2 of 2: the picture: configs/pretrain/coma_dyvit-p_photos.py, 3 minutes on 2 cores'
+	@echo '==> 2 of 2: the picture: configs/pretrain/coma_dyvit-p_photos.py, 3 to 5 minutes on 2 cores'
 	@.venv/bin/python tools/train.py configs/pretrain/coma_dyvit-p_photos.py --overwrite
 
 test:  ## complete .venv (mmdet, mmseg, compiled mmcv ops) and run the tests

@@ -339,9 +339,13 @@ def profile_steps(args: Namespace) -> Table:
 
 
 def run_demo(args: Namespace) -> dict[str, Table]:
-    """Read what `make demo` logged in ./work_dirs; classify the digits by their pixels as well."""
+    """Read what `make demo` logged in ./work_dirs; classify the digits by their pixels as well.
+
+    Other seeds of the digits count where they lie beside the first, in work_dirs/coma_dyvit-p_digits_*.
+    """
     photos, digits = (read_scalars(Path('work_dirs', f'coma_dyvit-p_{name}')) for name in ('photos', 'digits'))
-    accuracies = [line['knn/top1_k20'] for line in digits if 'knn/top1_k20' in line]
+    seeds = [digits, *map(read_scalars, sorted(Path('work_dirs').glob('coma_dyvit-p_digits_*')))]
+    accuracies = [[line['knn/top1_k20'] for line in lines if 'knn/top1_k20' in line] for lines in seeds]
     last = [line for line in photos if 'psnr' in line][-1]
     knn = Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-p_digits.py').custom_hooks[-1]
     knn = KNNHook(**{key: value for key, value in knn.items() if key != 'type'})
@@ -358,8 +362,8 @@ def run_demo(args: Namespace) -> dict[str, Table]:
         knn=Table(
             '%',
             {
-                'random weights': accuracies[:1],
-                'weights just trained': accuracies[-1:],
+                'random weights': [first for first, *_ in accuracies],
+                'weights just trained': [last for *_, last in accuracies],
                 'pixels': [100 * (predicted == truth).double().mean().item()],
             },
         ),

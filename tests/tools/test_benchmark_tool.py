@@ -13,6 +13,7 @@ def log_demo(folder):
     for name, lines in dict(
         photos=[dict(psnr=15.0, psnr_baseline=14.0), dict(loss=1.0), dict(psnr=19.5, psnr_baseline=14.0)],
         digits=[{'knn/top1_k20': 92.0}, dict(loss=1.0), {'knn/top1_k20': 96.0}],
+        digits_seed1=[{'knn/top1_k20': 97.0}, {'knn/top1_k20': 95.0}],
     ).items():
         path = folder / f'work_dirs/coma_dyvit-p_{name}/20261121_100000/vis_data/scalars.json'
         path.parent.mkdir(parents=True)
@@ -45,7 +46,7 @@ def test_tables_json_and_plots(tmp_path):
     assert tables['forward']['columns']['GMACs']['DyViT-T'] == pytest.approx(3, abs=0.3)
     assert tables['psnr']['rows'] == {'mean colour': [14.0], 'reconstruction': [19.5]}
     accuracies = tables['knn']['rows']
-    assert accuracies['random weights'] == [92.0] and accuracies['weights just trained'] == [96.0]
+    assert accuracies['random weights'] == [92.0, 97.0] and accuracies['weights just trained'] == [96.0, 95.0]
     assert 97 < accuracies['pixels'][0] < 98
     assert list(tables['data']['rows']) == ['CoMA, shards', 'CoMA, shards of 256 px']
     assert list(tables['profile']['columns']['least ms']) == ['decoder, GELU']
