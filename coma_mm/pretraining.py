@@ -140,7 +140,7 @@ def plan_run(
         init_default_scope(cfg.default_scope)
         images = len(DATASETS.build(cfg.train_dataloader.dataset))
         held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
-        seconds, batch = try_out(cfg, images)
+        seconds, batch, parameters = try_out(cfg, images)
         seconds /= 1 - LOOKING_SHARE
     batch = batch_size or batch
     per_epoch = max(1, images // batch)
@@ -148,20 +148,21 @@ def plan_run(
         steps = max(1, int(60 * minutes / (seconds * batch)))
     elif steps is None:
         steps = max(1, round((epochs or EPOCHS) * per_epoch))
-    print(describe(arch, images, held_out, size, batch, steps, per_epoch, seconds * batch * steps), flush=True)
+    text = describe(arch, parameters, images, held_out, size, batch, steps, per_epoch, seconds * batch * steps)
+    print(text, flush=True)
     return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, channels)
 
 
-def try_out(cfg: Config, images: int) -> tuple[float, int]:
-    """Take steps with few images; return the seconds for each image, and a batch that fits the memory.
+def try_out(cfg: Config, images: int) -> tuple[float, int, int]:
+    """Take steps with few images; return the seconds for each image, a batch that fits the memory, and the parameters.
 
     A batch is a power of two, at most as large as leaves eight of them in a pass over the images.
     """
     on_gpu = torch.cuda.is_available()
-    peaks, seconds = [], 0.0
+    peaks, seconds, parameters = [], 0.0, 0
     for count in (TRIED, 2 * TRIED):
         forget_peak(on_gpu)
-        _, step = make_step(cfg, count)
+        model, step = make_step(cfg, count)
         step()
         start = time.perf_counter()
         step()
@@ -169,7 +170,8 @@ def try_out(cfg: Config, images: int) -> tuple[float, int]:
             torch.cuda.synchronize()
         seconds = (time.perf_counter() - start) / count
         peaks.append(peak_so_far(on_gpu))
-        del step
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        del model, step
     each = max(1, (peaks[1] - peaks[0]) / TRIED)
     if on_gpu:
         torch.cuda.empty_cache()
@@ -177,11 +179,19 @@ def try_out(cfg: Config, images: int) -> tuple[float, int]:
     else:
         free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     most = min(0.7 * (free - peaks[0]) / each, images / 8, LARGEST['cuda' if on_gpu else 'cpu'])
-    return seconds, 2 ** max(0, int(math.log2(max(1, most))))
+    return seconds, 2 ** max(0, int(math.log2(max(1, most)))), parameters
 
 
 def describe(
-    arch: str, images: int, held_out: int, size: int, batch: int, steps: int, per_epoch: int, seconds: float
+    arch: str,
+    parameters: int,
+    images: int,
+    held_out: int,
+    size: int,
+    batch: int,
+    steps: int,
+    per_epoch: int,
+    seconds: float,
 ) -> str:
     """Return the paragraph that opens a run."""
     if torch.cuda.is_available():
@@ -191,8 +201,9 @@ def describe(
     end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
     apart = f', {held_out} of them held out' if held_out else ''
     text = (
-        f'{images + held_out} images found{apart}. DyViT-{arch} on crops of {size} px, {steps} steps of {batch} images '
-        f'({steps / per_epoch:.3g} passes), on {where}: about {duration(seconds)}, until {end}.'
+        f'{images + held_out} images found{apart}. DyViT-{arch} and its decoder, {parameters / 1e6:.1f} M parameters, '
+        f'on crops of {size} px, {steps} steps of {batch} images ({steps / per_epoch:.3g} passes), on {where}: about '
+        f'{duration(seconds)}, until {end}.'
     )
     if not torch.cuda.is_available() and seconds > 1800:
         text += ' Faster: a GPU, a smaller --arch or --size, or --minutes for a shorter run.'

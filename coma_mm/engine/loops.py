@@ -42,6 +42,9 @@ class _Resumable(BaseLoop):
         try:
             return self._train()
         finally:
+            for hook in self.runner.hooks:
+                if hasattr(hook, 'close'):
+                    hook.close()
             validation = getattr(self.runner._val_loop, 'dataloader', None)
             for workers in (self.loading, getattr(validation, '_iterator', None)):
                 if workers is not None and hasattr(workers, '_shutdown_workers'):

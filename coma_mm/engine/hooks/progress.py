@@ -4,7 +4,7 @@ import time
 
 import torch
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from rich.console import Console
@@ -22,10 +22,11 @@ LINES = 30.0  # seconds between two lines where there is no terminal
 class ProgressHook(Hook):
     """Shows a bar with loss, rate, images per second, time spent waiting for data and time left (ours).
 
-    The loss is read twice a second at the most, so the device is not held up by it.
+    The loss is read twice a second at the most, so the device is not held up by it. Where steps take long, the log gets
+    a line every 30 seconds beside mmengine's.
 
     Args:
-        lines: Whether to print a line at least every 30 seconds where the output is no terminal.
+        lines: Whether to print these lines, too, where the output is no terminal.
         opening: Whether to begin with a line on images, model, length and device.
     """
 
@@ -57,6 +58,7 @@ class ProgressHook(Hook):
         )
         self.task = self.bar.add_task('starting', total=runner.max_iters, completed=runner.iter)
         self.bar.start()
+        self.log_interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 0)
         self.looked = self.printed = self.end = time.perf_counter()
         self.started, self.first = self.looked, runner.iter
         self.waited, self.done = 0.0, 0
@@ -74,9 +76,10 @@ class ProgressHook(Hook):
             return
         self.done += 1
         now = self.end = time.perf_counter()
-        if not (self.lines or self.console.is_terminal):
-            return
-        if now - self.looked < EVERY and not self.is_last_train_iter(runner):
+        if self.every_n_train_iters(runner, self.log_interval) and not self.lines:
+            self.printed = now  # mmengine has
+        is_due = now - self.printed > LINES or (self.lines and self.is_last_train_iter(runner))
+        if not is_due and (now - self.looked < EVERY or not self.console.is_terminal):
             return
         loss = torch.as_tensor((outputs or {}).get('loss', float('nan'))).item()
         now = self.end = time.perf_counter()  # the device has done all that it was told
@@ -89,15 +92,18 @@ class ProgressHook(Hook):
             f'data {self.waited / passed:.0%}'
         )
         self.bar.update(self.task, completed=runner.iter + 1, description=text)
-        if not self.console.is_terminal and (now - self.printed > LINES or self.is_last_train_iter(runner)):
+        if is_due:
             left = (now - self.started) / (runner.iter + 1 - self.first) * (runner.max_iters - runner.iter - 1)
-            self.console.print(f'step {runner.iter + 1}/{runner.max_iters}  {text}  {duration(left)} left')
+            line = f'step {runner.iter + 1}/{runner.max_iters}  {text}  {duration(left)} left'
+            runner.logger.info(line)
+            if self.lines and not self.console.is_terminal:
+                self.console.print(line)
             self.printed = now
         self.looked, self.waited, self.done = now, 0.0, 0
 
-    def after_train(self, runner: Runner) -> None:
-        """Take the bar away."""
-        if self.shown:
+    def close(self) -> None:
+        """Take the bar away, also after an error."""
+        if hasattr(self, 'bar'):
             self.bar.stop()
 
 
