@@ -272,7 +272,8 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
     if cfg.resume and path.name in read_checksums(path.parent) and not is_whole(path):
         sys.exit(
             f'error: {short_path(path)} is damaged: it is not what was written, by its SHA-256 in {CHECKSUMS}; go on '
-            'from another one, or with --resume alone from the newest that is whole'
+            'from another one, or with --resume alone from the newest that is whole (a change of your own: remove its '
+            'entry there)'
         )
     if cfg.resume:
         _walk(cfg.model, lambda node: node.pop('init_cfg', None))

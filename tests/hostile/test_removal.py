@@ -97,6 +97,7 @@ def test_a_run_that_is_resumed_elsewhere_leaves_what_was_there(start, precious):
     content['message_hub']['runtime_info'].update(info, keep_ckpt_ids=['../precious/epoch_9', 1])
     content['message_hub']['resumed_keys'].update(best_ckpt=True, best_score=True, keep_ckpt_ids=True)
     torch.save(content, 'work/epoch_1.pth')
+    Path('work/checkpoints.json').unlink()  # or the change would be noticed
 
     runner = start('work/epoch_1.pth', epochs=2, work_dir='other', max_keep_ckpts=1, **BEST)
     runner.load_or_resume()
