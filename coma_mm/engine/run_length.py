@@ -10,6 +10,7 @@ from .common import kind_name
 
 # Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
 PLACES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
+PERIODIC = 'FeaturesHook', 'QualityHook', 'ReconstructionHook'
 WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWarmupParamScheduler'
 
 
@@ -61,6 +62,24 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
         + ', '.join(f'{kind_name(x["type"])} {x.get("begin", 0):g} to {x.get("end", now[1]):g}' for x in ours),
         'current',
     )
+
+
+def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
+    """Have a run that has been made shorter save and look as often as the whole one would have.
+
+    Args:
+        cfg: With all options.
+        before: :func:`run_length` of the config file alone.
+    """
+    now = run_length(cfg)
+    if not now or not before or now[0] != before[0] or now[1] >= before[1]:
+        return
+    hooks = [(cfg.get('default_hooks') or {}).get('checkpoint'), *(cfg.get('custom_hooks') or ())]
+    for hook in hooks:
+        looks = hook and (hook is hooks[0] or kind_name(hook.get('type')) in PERIODIC)
+        counts_alike = hook and hook.get('by_epoch', True) == (now[0] == 'max_epochs')
+        if looks and counts_alike and isinstance(hook.get('interval'), int) and hook['interval'] > 0:
+            hook['interval'] = max(1, round(hook['interval'] * now[1] / before[1]))
 
 
 def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:

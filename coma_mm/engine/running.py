@@ -37,7 +37,7 @@ from .checks import BUILDERS, check_channels
 from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
 from .loggers import add_loggers
-from .run_length import fit_schedule, run_length
+from .run_length import fit_intervals, fit_schedule, run_length
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -82,6 +82,8 @@ def read_config(path: str, options: dict | None = None) -> Config:
         raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
     if not any(name.startswith('param_scheduler') for name in options or {}):
         fit_schedule(cfg, length)
+    if not any('hooks' in name for name in options or {}):
+        fit_intervals(cfg, length)
     return cfg
 
 

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend, register_backend
 
 from coma_mm.engine.run_length import fit_schedule, run_length
-from coma_mm.engine.running import build_runner, prepare
+from coma_mm.engine.running import build_runner, prepare, read_config
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 RATE = 1e-3
@@ -59,6 +59,16 @@ def test_warm_up_and_decay_follow_max_epochs(rates):
     assert five_steps_an_epoch[0] == pytest.approx(0.1 * RATE) and five_steps_an_epoch[3] == pytest.approx(RATE)
     assert five_steps_an_epoch[4:] == sorted(five_steps_an_epoch[4:], reverse=True)
     assert five_steps_an_epoch[12] == pytest.approx(RATE / 2, rel=0.1) and five_steps_an_epoch[-1] < 0.02 * RATE
+
+
+@pytest.mark.parametrize(('epochs', 'interval'), [(4, 1), (100, 10), (400, 20)])
+def test_a_shorter_run_saves_and_draws_as_often(epochs, interval):
+    config = TINY.parents[2] / 'configs/pretrain/coma_dyvit-b_in1k.py'
+    cfg = read_config(str(config), {'train_cfg.max_epochs': epochs})
+    (picture,) = (hook for hook in cfg.custom_hooks if hook.type == 'coma_mm.ReconstructionHook')
+    assert picture.interval == interval
+    given = read_config(str(config), {'train_cfg.max_epochs': epochs, 'custom_hooks.2.interval': 7})
+    assert given.custom_hooks[2].interval == 7
 
 
 def test_a_config_that_changes_its_length_alone_is_one(rates):
