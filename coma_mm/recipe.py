@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
+from .engine.common import kind_name
+from .engine.run_length import PERIODIC
 from .environment import count_cores
 from .files import shipped
 
@@ -26,7 +28,6 @@ SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
 LOOKING_SHARE = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
-LOOKING = 'coma_mm.FeaturesHook', 'coma_mm.QualityHook', 'coma_mm.ReconstructionHook'
 
 
 def patch_size_for(size: int) -> int:
@@ -104,7 +105,7 @@ def make_config(
         loader.dataset.update(part='train', val=val)
         held_out = hold_out(loader.dataset)
         for hook in cfg.custom_hooks:
-            if hook.type in LOOKING:
+            if kind_name(hook.type) in PERIODIC:
                 hook.dataset = held_out
 
     cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size / 256)
@@ -122,7 +123,7 @@ def make_config(
     for hook in cfg.custom_hooks:
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
-        elif hook.type in LOOKING:  # which count epochs in the config that this starts from
+        elif kind_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
             hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch_size)))
     cfg.auto_scale_lr = None
     return cfg

@@ -13,7 +13,7 @@ from ..engine.common import read_normalisation
 from ..engine.hooks.reconstruction import draw_items, name_of
 from ..engine.running import read_config
 from ..visualization.figures import ImageGrid, shorten
-from ..visualization.reconstruction import GREY
+from ..visualization.reconstruction import what_branches_see
 from .options import ArgumentParser, add_overrides, at_least, output_path
 
 
@@ -62,8 +62,5 @@ def make_columns(items: list[dict], is_bgr: bool = False) -> dict[str, Tensor]:
     columns['the model gets'] = inputs
     if all('mask' in item['data_samples'] for item in items):
         mask = torch.stack([torch.as_tensor(item['data_samples'].get('mask')) for item in items])
-        unit = height // mask.shape[1]
-        hidden = mask[:, None].repeat_interleave(unit, 2).repeat_interleave(unit, 3)
-        columns['the adaptive branch\nsees'] = inputs.masked_fill(hidden, GREY)
-        columns['the evaluation branch\nsees'] = inputs.masked_fill(~hidden, GREY)
+        columns |= what_branches_see(inputs, mask, height // mask.shape[1])
     return columns

@@ -10,11 +10,10 @@ from .common import kind_name
 
 # Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
 PLACES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
+# Hooks that look at the model every now and then.
 PERIODIC = 'FeaturesHook', 'QualityHook', 'ReconstructionHook'
-WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWarmupParamScheduler'
-
-
 DECAYS = 'CosineAnnealingLR', 'LinearLR', 'PolyLR'  # whose end is meant to be that of the run
+WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWarmupParamScheduler'
 
 
 def run_length(cfg: Config) -> tuple[str, int] | None:

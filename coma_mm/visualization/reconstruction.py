@@ -4,12 +4,22 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from ..evaluation import Reconstructions
 from .figures import ImageGrid, shorten
 
 GREY = 0.5  # of units that a branch does not see
 ERROR_SCALE = 0.5  # absolute error drawn as the brightest colour; fixed, so that pictures can be compared
+
+
+def what_branches_see(images: Tensor, mask: Tensor, unit_size: int) -> dict[str, Tensor]:
+    """Return images ``(B, C, H, W)`` as each branch sees them, by titles; ``mask``: ``(B, Hu, Wu)``, of the first."""
+    hidden = mask[:, None].repeat_interleave(unit_size, 2).repeat_interleave(unit_size, 3)
+    return {
+        'the adaptive branch\nsees': images.masked_fill(hidden, GREY),
+        'the evaluation branch\nsees': images.masked_fill(~hidden, GREY),
+    }
 
 
 def draw_reconstructions(
@@ -33,15 +43,13 @@ def draw_reconstructions(
     r = reconstructions
     if names and len(names) != len(r.originals):
         raise ValueError(f'{len(names)} names for {len(r.originals)} images')
-    hidden = r.mask[:, None].repeat_interleave(r.unit_size, 2).repeat_interleave(r.unit_size, 3)
     error = (r.originals - r.assembled).abs().mean(1, keepdim=True) / ERROR_SCALE
     drawn = slice(3 if r.originals.shape[1] >= 3 else 1)
     originals = r.originals[:, drawn]
     of_error = f'absolute error\n(0 black, {ERROR_SCALE:g} and more bright)'
     columns = {
         'original': originals,
-        'the adaptive branch\nsees': originals.masked_fill(hidden, GREY),
-        'the evaluation branch\nsees': originals.masked_fill(~hidden, GREY),
+        **what_branches_see(originals, r.mask, r.unit_size),
         'assembled\nreconstruction': r.assembled[:, drawn],
         of_error: error,
     }

@@ -10,20 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, exists, get_file_backend, register_backend
+from mmengine.fileio import exists, get_file_backend
 
 from coma_mm.engine.checkpoint import WholeFileBackend, is_whole, newest_whole_checkpoint
 from coma_mm.engine.running import build_runner, prepare, prepare_resuming
 from coma_mm.files import whole_file
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
-
-
-@pytest.fixture(autouse=True)
-def backends():
-    """Leave mmengine as it was."""
-    yield
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.visualization import LocalVisBackend
@@ -17,13 +16,6 @@ from coma_mm.engine.checkpoint import find_checkpoints, is_whole
 from coma_mm.engine.running import build_runner, prepare
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
-
-
-@pytest.fixture(autouse=True)
-def backends():
-    """Leave mmengine as it was."""
-    yield
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 @VISBACKENDS.register_module()

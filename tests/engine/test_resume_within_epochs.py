@@ -13,7 +13,6 @@ import torch
 from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, DefaultSampler
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, HOOKS, LOOPS
@@ -28,13 +27,6 @@ SCHEDULE = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=5),
     dict(type='StepLR', step_size=1, gamma=0.5, by_epoch=True),
 ]
-
-
-@pytest.fixture(autouse=True)
-def backends():
-    """Leave mmengine as it was."""
-    yield
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 @LOOPS.register_module()

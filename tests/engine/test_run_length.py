@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, register_backend
 
 from coma_mm.engine.run_length import fit_schedule, run_length
 from coma_mm.engine.running import build_runner, prepare, read_config
@@ -23,13 +22,6 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=10)
 """
-
-
-@pytest.fixture(autouse=True)
-def backends():
-    """Leave mmengine as it was."""
-    yield
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 @pytest.fixture
