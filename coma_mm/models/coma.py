@@ -1,13 +1,14 @@
 """CoMA: two branches see complementary parts of an image; together they reconstruct all of it.
 
 Shapes: B images, C channels, U = Hu * Wu units, n of them hidden from the adaptive branch (and seen by the evaluation
-branch), D decoder width, V pixels per unit.
+branch), D decoder width, V pixels per unit, C values of its last token.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseAveragedModel, BaseModel, ExponentialMovingAverage
 from torch import Tensor, nn
 
@@ -69,6 +70,9 @@ class CoMA(BaseModel):
             prediction is made of; default ``'outputs'``, as above.
         norm_pix: predict pixels normalised by their unit's mean and deviation.
         fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
+        latent_weight: weight of a second task of the adaptive branch (ours): beside the pixels of each hidden unit the
+            decoder predicts the evaluation branch's token of it, under LayerNorm and without gradient, by smooth L1.
+            With it the evaluation branch has something to say to the encoder; 0 is the paper's loss.
         compile: ``torch.compile`` each block of encoder and decoder, ``True`` or a dict of its options. The same
             results to rounding and the same checkpoints; the first step takes a minute or two.
         data_preprocessor: config or module, usually ``mmpretrain.SelfSupDataPreprocessor``.
@@ -76,7 +80,8 @@ class CoMA(BaseModel):
 
     Raises:
         ValueError: on an unknown evaluation mode or option, a ratio outside (0, 1), a backbone that works in windows,
-            ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it.
+            ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it, ``latent_weight`` without
+            tokens to predict or with their prediction made of themselves.
     """
 
     def __init__(
@@ -87,12 +92,14 @@ class CoMA(BaseModel):
         evaluation: dict | None = None,
         norm_pix: bool = True,
         fuse_stages: bool = False,
+        latent_weight: float = 0.0,
         compile: bool | dict = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
         require_number('(0, 1)', mask_ratio=mask_ratio)
+        require_number('[0, inf)', latent_weight=latent_weight)
         require_flag(norm_pix=norm_pix, fuse_stages=fuse_stages)
         self.mask_ratio = mask_ratio
         if not isinstance(backbone, nn.Module):
@@ -111,9 +118,13 @@ class CoMA(BaseModel):
                 'would learn nothing: set fuse_stages=True, or leave out_indices to its default'
             )
         self.unit_size = backbone.unit_size
+        pixels, token = getattr(backbone, 'in_channels', 3) * self.unit_size**2, backbone.unit_channels[-1]
+        # What the decoder predicts of each unit: its pixels, and perhaps its token after them.
+        self.predicted = (pixels, token) if latent_weight else (pixels,)
+        self.latent_weight = latent_weight
         implied = dict(
             in_channels=tuple(backbone.unit_channels if fuse_stages else backbone.unit_channels[-1:]),
-            out_channels=getattr(backbone, 'in_channels', 3) * self.unit_size**2,
+            out_channels=sum(self.predicted),
             extra_tokens=getattr(backbone, 'extra_tokens', 0),
         )
         if not isinstance(decoder, nn.Module):
@@ -139,6 +150,11 @@ class CoMA(BaseModel):
             if getattr(backbone, 'extra_tokens', 0):
                 raise ValueError("assemble='tokens' has no place for the class tokens of two branches")
             decoder.mask_token.requires_grad_(False)  # no place is left empty
+        if latent_weight and (self.mode == 'off' or self.assemble == 'tokens'):
+            raise ValueError(
+                'latent_weight has the adaptive branch predict the tokens of an evaluation branch; '
+                + ("with evaluation mode 'off' there is none" if self.mode == 'off' else 'assembled, it sees them')
+            )
         self._checked: set[int] = set()
         compile_blocks(self, compile)
 
@@ -166,7 +182,8 @@ class CoMA(BaseModel):
 
         Returns:
             ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
-            evaluation off: ``loss_adaptive`` over the hidden ones), and each branch's own mean ``mse_*`` for the log.
+            evaluation off: ``loss_adaptive`` over the hidden ones), with ``latent_weight`` also ``loss_latent``, and for
+            the log each branch's own mean ``mse_*``.
 
         Raises:
             ValueError: if the images do not divide into units, or masks are missing, of another shape, or hide another
@@ -178,7 +195,7 @@ class CoMA(BaseModel):
         seen = [self._adaptive_branch(inputs, division)]
         if self.mode != 'off':
             seen.append(self._evaluation_branch(inputs, division))
-        prediction = self._decode(seen, division)
+        prediction, *latent = self._decode(seen, division).split(self.predicted, -1)
         if self.mode == 'off':
             adaptive = unit_errors(prediction, self.target(inputs, division.evaluation)).mean()
             return dict(loss_adaptive=adaptive, mse_adaptive=adaptive.detach())
@@ -188,6 +205,7 @@ class CoMA(BaseModel):
         return dict(
             loss_adaptive=adaptive,
             loss_evaluation=evaluation,
+            **(dict(loss_latent=self._latent_loss(latent[0], seen[1])) if latent else {}),
             mse_adaptive=adaptive.detach() * (units / division.evaluation.shape[1]),
             mse_evaluation=evaluation.detach() * (units / division.adaptive.shape[1]),
         )
@@ -206,7 +224,7 @@ class CoMA(BaseModel):
         division = self._divide(inputs, dict(mask=mask))
         with eval_mode(self):  # both branches, also where training has one only
             seen = [self._adaptive_branch(inputs, division), self._evaluation_branch(inputs, division)]
-            return self.target.to_image(self._decode(seen, division), inputs)
+            return self.target.to_image(self._decode(seen, division).split(self.predicted, -1)[0], inputs)
 
     def train(self, mode: bool = True) -> 'CoMA':
         """Set the mode; a second model of the evaluation branch stays in eval mode."""
@@ -239,7 +257,7 @@ class CoMA(BaseModel):
         """Decode, in one call, what the branches saw.
 
         Returns:
-            ``(B, U, V)``: each unit as predicted by the branch that did not see it, or, assembled as tokens, from the
+            ``(B, U, V)``, with ``latent_weight`` ``(B, U, V + C)``: each unit as predicted by the branch that did not see it, or, assembled as tokens, from the
             tokens of both. Of the adaptive branch alone ``(B, n, V)``, the units hidden from it.
         """
         units = division.hidden.shape[1]
@@ -249,7 +267,7 @@ class CoMA(BaseModel):
             return self.decoder(self.decoder.fill(stages, torch.cat(idx, 1), units), division.grid)
 
         def keep_hidden(x: Tensor) -> Tensor:
-            return x.gather(1, division.evaluation[..., None].expand(-1, -1, x.shape[-1]))
+            return take_units(x, division.evaluation)
 
         def assemble(x: Tensor) -> Tensor:
             return torch.where(division.hidden[..., None], *x.chunk(2))
@@ -258,6 +276,15 @@ class CoMA(BaseModel):
         if len(filled) == 1:
             return self.decoder(filled[0], division.grid, keep_hidden)
         return self.decoder(torch.cat(filled), division.grid, assemble)
+
+    def _latent_loss(self, predicted: Tensor, seen: Seen) -> Tensor:
+        """Compare the tokens predicted, ``(B, U, C)``, with those that the evaluation branch has of the hidden units."""
+        stages, idx = seen
+        extra = getattr(self.backbone, 'extra_tokens', 0)
+        dtype = torch.promote_types(predicted.dtype, torch.float32)
+        token = stages[-1][:, extra:].detach().to(dtype).reshape(*idx.shape, -1)
+        target = F.layer_norm(token, token.shape[-1:])
+        return self.latent_weight * F.smooth_l1_loss(take_units(predicted, idx).to(dtype), target)
 
     def _divide(self, inputs: Tensor, data_samples: Sequence | dict | None) -> Division:
         """Read the masks, after checking them against the images."""
@@ -290,6 +317,11 @@ class CoMA(BaseModel):
                     f'means {expected}; give ComplementaryMask the same ratio'
                 )
         return Division.of(mask, expected)
+
+
+def take_units(x: Tensor, idx: Tensor) -> Tensor:
+    """Return the units ``idx`` ``(B, K)`` of each image, ``(B, U, D)`` to ``(B, K, D)``."""
+    return x.gather(1, idx[..., None].expand(-1, -1, x.shape[-1]))
 
 
 @contextmanager

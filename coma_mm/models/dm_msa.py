@@ -39,6 +39,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
     Returns:
         ``(B, N, h, d)``.
     """
+    if q.device.type == 'cpu' and q.dtype == torch.bfloat16:
+        # There SDPA's backward pass in bf16 takes up to four times that in fp32 (docs/benchmarks.md).
+        with torch.autocast('cpu', enabled=False):
+            return attend(q.float(), k.float(), v.float(), blocks).to(q.dtype)
     if blocks is None:
         # 4-D on purpose: with 5-D inputs SDPA silently takes its slow path.
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)

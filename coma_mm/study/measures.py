@@ -55,20 +55,24 @@ def extract(model: nn.Module, images: Tensor) -> Tensor:
     return torch.cat(maps)
 
 
-def features(cell: Cell) -> dict:
-    """kNN, linear probes and rank of frozen features: the average of the last map, for a probe also its positions."""
+def features(cell: Cell, labels: int | None = None, queries: int | None = None) -> dict:
+    """kNN, linear probes and rank of frozen features: the average of the last map, for a probe also its positions.
+
+    Of so many ``labels`` and ``queries``, all that there are by default.
+    """
     cfg, model = load_trained(cell)
-    (images, labels), (queries, truth) = (load_images(cfg[name].to_dict()) for name in ('labelled', 'held_out'))
-    bank, maps = extract(model, images), extract(model, queries)
+    images, classes = load_images(cfg.labelled.to_dict(), labels)
+    held_out, truth = load_images(cfg.held_out.to_dict(), queries)
+    bank, maps = extract(model, images), extract(model, held_out)
     average_bank, average = bank.mean((2, 3)), maps.mean((2, 3))
 
     def accuracy(predicted: Tensor) -> float:
         return round(100 * (predicted == truth).double().mean().item(), 3)
 
     return dict(
-        knn=accuracy(NearestNeighbours(average_bank, labels).predict(average, [20])[:, 0]),
-        probe=accuracy(LinearProbe(average_bank, labels).predict(average)),
-        probe_positions=accuracy(LinearProbe(bank.flatten(1), labels).predict(maps.flatten(1))),
+        knn=accuracy(NearestNeighbours(average_bank, classes).predict(average, [20])[:, 0]),
+        probe=accuracy(LinearProbe(average_bank, classes).predict(average)),
+        probe_positions=accuracy(LinearProbe(bank.flatten(1), classes).predict(maps.flatten(1))),
         rankme=round(effective_rank(average), 2),
     )
 

@@ -77,7 +77,7 @@ def train_cell(cell: Cell) -> dict:
 
 
 def _held_out(cfg: Config) -> dict | None:
-    return dict(dataset=cfg.held_out.to_dict()) if 'held_out' in cfg else None
+    return dict(dataset=cfg.held_out.to_dict(), images=1000) if 'held_out' in cfg else None
 
 
 def _save_random_weights(cfg: Config, batch: int) -> dict:

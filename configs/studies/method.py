@@ -14,6 +14,7 @@ cells = dict(
     # as many GFLOPs as copy
     off_long=dict(options={'model.evaluation.mode': 'off'}, length=1.56),
     random=dict(length=0),
+    latent=dict(options={'model.latent_weight': 1.0}),
     mae75=dict(
         options={
             'model.evaluation.mode': 'off',
@@ -45,7 +46,15 @@ sizes = dict(
         },
         measures=dict(reconstruction=dict(images=32), finetune_1=dict(epochs=2), finetune_10=dict(epochs=2)),
     ),
-    cpu=dict(seeds=[0, 1], epochs=80),  # of a tenth of the images each: 8 passes
+    cpu=dict(
+        seeds=[0, 1],
+        epochs=16,  # of a tenth of the images each: 1.6 passes
+        measures=dict(
+            features=dict(labels=10000, queries=5000),
+            finetune_1=dict(epochs=16, options=dict(val_dataloader=dict(dataset=dict(indices=5000)))),
+            finetune_10=dict(epochs=2, options=dict(val_dataloader=dict(dataset=dict(indices=5000)))),
+        ),
+    ),
     gpu=dict(
         seeds=[0, 1, 2],
         epochs=80,  # passes: ten times as many images
@@ -55,6 +64,7 @@ sizes = dict(
             'train_dataloader': dict(
                 batch_size=1024, num_workers=8, persistent_workers=True, sampler=dict(parts=1), pin_memory=True
             ),
+            'optim_wrapper.optimizer.lr': 2e-3,
         },
     ),
 )

@@ -229,6 +229,53 @@ def test_assembled_tokens_are_decoded_once_to_the_whole_image():
     assert adaptive(images, division)[0][0].requires_grad and not frozen(images, division)[0][0].requires_grad
 
 
+@pytest.mark.parametrize('mode', ['copy', 'ema', 'joint'])
+def test_tokens_of_hidden_units_are_predicted_beside_the_pixels(mode):
+    model, (images, mask) = build(evaluation=dict(mode=mode), latent_weight=0.5), sample()
+    model.double()
+    images, calls = images.double(), []
+    model.decoder.register_forward_hook(lambda module, inputs, output: calls.append(output))
+    losses, grads = gradients(model, images, mask)
+    pixels, tokens = calls[0].split((3 * 16 * 16, 256), -1)
+    errors = (pixels - model.target(images)).square().mean(-1)
+    torch.testing.assert_close(losses['loss_adaptive'] + losses['loss_evaluation'], errors.mean())
+    hidden = mask.flatten(1)
+    idx = hidden.nonzero()[:, 1].view(2, -1)
+    with torch.no_grad():
+        target = model.backbone.eval()(images, idx)[-1]  # all branches have the same weights at the first step
+    target = torch.nn.functional.layer_norm(target, (256,))
+    expected = 0.5 * torch.nn.functional.smooth_l1_loss(tokens[hidden].view_as(target), target)
+    torch.testing.assert_close(losses['loss_latent'], expected)
+    assert model.reconstruct(images, mask).shape == images.shape
+    # the evaluation branch now says something to the encoder that plain masked autoencoding does not
+    if mode == 'copy':
+        plain = build(evaluation=dict(mode='off')).double()
+        plain.load_state_dict({name: x[:768] if 'prediction' in name else x for name, x in model.state_dict().items()})
+        _, others = gradients(plain, images, mask)
+        pair = [found['backbone.stem.weight'].flatten() for found in (grads, others)]
+        assert torch.cosine_similarity(*pair, 0) < 0.999
+
+
+def test_targets_of_latent_prediction_get_no_gradient():
+    model, (images, mask) = build(evaluation=dict(mode='joint'), latent_weight=1.0), sample()
+    division = model._divide(images, dict(mask=mask))
+    seen = model._evaluation_branch(images, division)
+    predicted = torch.zeros(2, 16, 256, requires_grad=True)
+    loss = model._latent_loss(predicted, seen)
+    assert seen[0][0].requires_grad
+    loss.backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert (predicted.grad.abs().sum(-1) > 0).equal(mask.flatten(1))
+
+
+@pytest.mark.parametrize(
+    'evaluation, said', [(dict(mode='off'), 'there is none'), (dict(assemble='tokens'), 'it sees them')]
+)
+def test_latent_prediction_needs_tokens_that_the_decoder_has_not_seen(evaluation, said):
+    with pytest.raises(ValueError, match=said):
+        build(evaluation=evaluation, latent_weight=1.0)
+
+
 @pytest.mark.parametrize('fails', [False, True])
 def test_modes_are_what_they_were_afterwards(fails):
     model = build(evaluation=dict(mode='copy'))
