@@ -206,6 +206,8 @@ class Work:
             for process in self.processes:
                 process.terminate()  # does nothing to one that has ended
         self.pool.shutdown()
+        for process in self.processes:
+            process.wait()
 
     def show(self, cell: Cell, share: float) -> None:
         """Move the bar: so much of a cell is done."""

@@ -28,6 +28,7 @@ cells = dict(
 )
 first = ('off', 'copy')
 finetune = '_base_/finetune_cifar10.py'
+half_tested = {'val_dataloader.dataset.fraction': 0.5}
 measures = dict(
     reconstruction=dict(),
     features=dict(),
@@ -51,8 +52,8 @@ sizes = dict(
         epochs=16,  # of a tenth of the images each: 1.6 passes
         measures=dict(
             features=dict(labels=10000, queries=5000),
-            finetune_1=dict(epochs=16, options=dict(val_dataloader=dict(dataset=dict(indices=5000)))),
-            finetune_10=dict(epochs=2, options=dict(val_dataloader=dict(dataset=dict(indices=5000)))),
+            finetune_1=dict(epochs=16, options=half_tested),
+            finetune_10=dict(epochs=2, options=half_tested),
         ),
     ),
     gpu=dict(

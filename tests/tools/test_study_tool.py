@@ -1,7 +1,13 @@
 import json
+import signal
+from concurrent.futures import Future
 
 import pytest
 from processes import refuse, run
+from rich.progress import Progress
+
+from coma_mm.cli.study import Work, run_cell, work_on
+from coma_mm.study.grid import Cell
 
 COVERAGE = ('study.py', 'coverage', '--size', 'smoke')
 
@@ -23,6 +29,38 @@ def test_cells_run_once_and_are_reported(monkeypatch, capfd, tmp_path):
     assert 'wrote work_dirs/studies/coverage/smoke/coverage.md' in capfd.readouterr().out
 
 
+def test_several_cells_at_a_time(monkeypatch, capfd, tmp_path):
+    run(monkeypatch, tmp_path, *COVERAGE, '--only', 'coma', 'mae60', '--jobs', '2')
+    results = tmp_path / 'work_dirs/studies/coverage/smoke/results.jsonl'
+    assert {json.loads(line)['cell'] for line in results.read_text().splitlines()} == {'coma', 'mae60'}
+    said = capfd.readouterr().out
+    assert 'coma-0: never_encoded' in said and 'mae60-0: never_encoded' in said and 'stopped' not in said
+
+
+def work(**options):
+    return Work([], **{**dict(jobs=1, deadline=float('inf'), lock=0, progress=Progress(disable=True)), **options})
+
+
+def test_a_cell_waits_for_the_one_that_it_starts_from():
+    cell = Cell('transfer', 'smoke', 'camvid100_copy', 0)
+    stopped = Future()
+    stopped.set_result(False)
+    assert run_cell(cell, work(), stopped) is False
+    failed = Future()
+    failed.set_exception(ValueError('pretrain_copy-0 failed'))
+    with pytest.raises(ValueError, match='pretrain_copy-0 failed'):
+        run_cell(cell, work(), failed)
+    assert not cell.work_dir.exists()
+
+
+def test_an_error_ends_the_processes_of_other_cells(tmp_path):
+    with pytest.raises(ZeroDivisionError), Progress(disable=True) as progress, open(tmp_path / 'lock', 'w') as lock:
+        with work_on([], 2, float('inf'), lock.fileno(), progress) as at_work:
+            process = at_work.start(tmp_path / 'cell.json')  # there is none, but to notice takes seconds
+            1 / 0
+    assert process.poll() == -signal.SIGTERM and at_work.is_over()
+
+
 @pytest.mark.slow
 def test_a_cell_that_fails_says_why(monkeypatch, capfd, tmp_path):
     args = ('study.py', 'method', '--size', 'smoke', '--only', 'random', '--data', 'nowhere.npz')
@@ -39,6 +77,7 @@ def test_a_cell_that_fails_says_why(monkeypatch, capfd, tmp_path):
         (['method', '--extra', 'votes'], 'the study measures on demand: finetune_100; not votes'),
         (['coverage', '--report'], 'there are no results of size cpu'),
         (['coverage', '--size', 'huge'], 'invalid choice'),
+        (['coverage', '--jobs', '0'], '--jobs must be a whole number'),
     ],
 )
 def test_what_makes_no_sense_is_refused(args, message, monkeypatch, capfd, tmp_path):
