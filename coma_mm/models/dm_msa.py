@@ -40,7 +40,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
         ``(B, N, h, d)``.
     """
     if q.device.type == 'cpu' and q.dtype == torch.bfloat16:
-        # There SDPA's backward pass in bf16 takes up to four times that in fp32 (docs/benchmarks.md).
+        # There SDPA in bf16 is no faster, and its backward pass on few tokens takes several times that in fp32.
         with torch.autocast('cpu', enabled=False):
             return attend(q.float(), k.float(), v.float(), blocks).to(q.dtype)
     if blocks is None:

@@ -5,7 +5,7 @@
 Cells: windows of 4 and 8, 2 and 4 tokens shared by all heads (the default); one window per head; one size; plain
 attention, with as many blocks and with as many GMACs of masked pre-training; two blocks in each of the first stages.
 ``speed`` times all of them in turns.
-Data, hardware: as method.py, 16 cells of half an hour
+Data, hardware: as method.py, 16 cells of a quarter of an hour
 """
 
 _base_ = 'method.py'
@@ -33,7 +33,7 @@ cells = dict(
 first = ('shared', 'plain')
 sizes = dict(
     smoke=dict(measures=dict(speed=dict(batch=2, rounds=1))),
-    cpu=dict(epochs=40),  # 4 passes
+    cpu=dict(epochs=16),
     gpu=dict(
         epochs=80,
         cells=('shared', 'plain', 'per_head', 'single_small', 'single_large', 'speed'),

@@ -17,7 +17,7 @@ cells = dict(
     copy_10=dict(options={'model.evaluation.interval': 10}),
 )
 first = ('copy', 'ema_99', 'copy_100')
-sizes = dict(cpu=dict(epochs=40))  # 4 passes
+sizes = dict(cpu=dict(epochs=16))
 report = dict(
     qualities=dict(
         _delete_=True,

@@ -23,6 +23,15 @@ def test_attention_equals_its_definition():
     torch.testing.assert_close(attend(q, k, v), softmax_attention(q, k, v), rtol=0, atol=1e-12)
 
 
+def test_on_a_cpu_bf16_attends_in_fp32():
+    q, k, v = (torch.randn(2, n, 4, 8).bfloat16().requires_grad_() for n in (64, 16, 16))
+    with torch.autocast('cpu', torch.bfloat16):
+        out = attend(q, k, v, ((2, 32),))
+    assert out.dtype == torch.bfloat16 and out.equal(attend(q.float(), k.float(), v.float(), ((2, 32),)).bfloat16())
+    out.float().sum().backward()
+    assert v.grad.dtype == torch.bfloat16 and v.grad.abs().sum() > 0
+
+
 def test_blocks_attend_to_themselves_only():
     q, k, v = (torch.randn(2, n, 3, 8, dtype=torch.float64) for n in (40, 10, 10))
     out = attend(q, k, v, ((2, 8), (3, 4), (1, 12)))
