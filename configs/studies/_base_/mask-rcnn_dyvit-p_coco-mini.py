@@ -70,4 +70,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
     dict(type='MultiStepLR', milestones=[8, 11], begin=0, end=12),
 ]
-train_cfg = dict(max_epochs=12, val_interval=1000)  # validated at the end
+train_cfg = dict(max_epochs=12, val_begin=1000)  # validated afterwards

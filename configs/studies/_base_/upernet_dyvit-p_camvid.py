@@ -76,6 +76,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=80),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=80, end=800),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_interval=100000)  # validated at the end
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_begin=100000)  # validated afterwards
 val_cfg = dict(type='ValLoop')
 default_hooks = dict(checkpoint=dict(interval=50, max_keep_ckpts=2, save_best=None))
