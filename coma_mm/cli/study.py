@@ -56,7 +56,7 @@ def parse_args() -> Namespace:
         type=int,
         default=1,
         metavar='N',
-        help='cells at a time, each on its share of the CPU cores: small models on two cores come 1.7 times as far by 2',
+        help='cells at a time, each on its share of the CPU cores: of small models, two on two cores come further',
     )
     parser.add_argument('--list', action='store_true', help='print the cells and which are finished; run nothing')
     parser.add_argument('--report', action='store_true', help='write tables and plots of what is there; run nothing')
@@ -146,7 +146,10 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
         f'results: {results_file(todo[0].study, todo[0].size)}'
     )
     started: dict[str, Future] = {}  # by the work dirs of cells
-    with Progress(*columns, speed_estimate_period=7200) as progress, work_on(todo, jobs, deadline, lock, progress) as work:
+    with (
+        Progress(*columns, speed_estimate_period=7200) as progress,
+        work_on(todo, jobs, deadline, lock, progress) as work,
+    ):
         for cell in todo:
             run = partial(run_cell, cell, work, started.get(cell.start or ''))
             started[str(cell.work_dir)] = work.pool.submit(run)

@@ -1,7 +1,7 @@
 """CoMA: two branches see complementary parts of an image; together they reconstruct all of it.
 
 Shapes: B images, C channels, U = Hu * Wu units, n of them hidden from the adaptive branch (and seen by the evaluation
-branch), D decoder width, V pixels per unit, C values of its last token.
+branch), D decoder width, V pixels per unit, L values of its token in the last stage.
 """
 
 from collections.abc import Iterator, Sequence
@@ -182,7 +182,7 @@ class CoMA(BaseModel):
 
         Returns:
             ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
-            evaluation off: ``loss_adaptive`` over the hidden ones), with ``latent_weight`` also ``loss_latent``, and for
+            evaluation off: ``loss_adaptive`` over the hidden ones), with ``latent_weight`` also ``loss_latent``; for
             the log each branch's own mean ``mse_*``.
 
         Raises:
@@ -257,8 +257,9 @@ class CoMA(BaseModel):
         """Decode, in one call, what the branches saw.
 
         Returns:
-            ``(B, U, V)``, with ``latent_weight`` ``(B, U, V + C)``: each unit as predicted by the branch that did not see it, or, assembled as tokens, from the
-            tokens of both. Of the adaptive branch alone ``(B, n, V)``, the units hidden from it.
+            ``(B, U, V)``, with ``latent_weight`` ``(B, U, V + L)``: each unit as predicted by the branch that did not
+            see it, or, assembled as tokens, from the tokens of both. Of the adaptive branch alone ``(B, n, V)``, the
+            units hidden from it.
         """
         units = division.hidden.shape[1]
         if self.assemble == 'tokens':
@@ -278,7 +279,7 @@ class CoMA(BaseModel):
         return self.decoder(torch.cat(filled), division.grid, assemble)
 
     def _latent_loss(self, predicted: Tensor, seen: Seen) -> Tensor:
-        """Compare the tokens predicted, ``(B, U, C)``, with those that the evaluation branch has of the hidden units."""
+        """Compare the tokens predicted, ``(B, U, L)``, with those that the evaluation branch has of hidden units."""
         stages, idx = seen
         extra = getattr(self.backbone, 'extra_tokens', 0)
         dtype = torch.promote_types(predicted.dtype, torch.float32)

@@ -3,7 +3,8 @@
     tools/study.py method --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
-Hardware: 2 CPU cores, 18 cells of a quarter of an hour, two at a time (--jobs 2); --size gpu: 1 GPU. Results: docs/evidence.md
+Hardware: 2 CPU cores, 18 cells of a quarter of an hour, two at a time (--jobs 2); --size gpu: 1 GPU.
+Results: docs/evidence.md
 """
 
 data = 'COMA_MM_CIFAR10'

@@ -29,7 +29,7 @@ sizes = dict(
             'train_dataloader.batch_size': 2,
         },
     ),
-    cpu=dict(seeds=[0], epochs=30, options={'model.norm_pix': False}),
+    cpu=dict(seeds=[0], epochs=16, options={'model.norm_pix': False}),
     gpu=dict(
         seeds=[0, 1],
         epochs=300,

@@ -26,7 +26,13 @@ train_dataloader = dict(
         type='coma_mm.CIFAR',
         data_root=data_root,
         pipeline=[
-            dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.5, 1.0), backend='pillow', interpolation='bicubic'),
+            dict(
+                type='RandomResizedCrop',
+                scale=32,
+                crop_ratio_range=(0.5, 1.0),
+                backend='pillow',
+                interpolation='bicubic',
+            ),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='coma_mm.ComplementaryMask', input_size=32, unit_size=8, ratio=0.6),
             dict(type='coma_mm.PackMaskedImage'),

@@ -33,6 +33,7 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(
     type='coma_mm.AutocastOptimWrapper',
+    cpu=True,
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
     constructor='coma_mm.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=1.0),
