@@ -5,7 +5,8 @@ A study is a Python file with
 - ``config``: an ordinary config, relative to the study's file, that most cells train;
 - ``cells``: name -> ``dict(options=..., ...)``; ``options`` are merged into the config as ``--cfg-options`` are. A cell
   may have its own ``config`` (``None``: nothing to train), ``measures``, ``length`` (times the size's epochs, 0 for
-  random weights) and ``start``, the cell whose backbone it starts from;
+  random weights), ``seeds`` (those of the size that it is run with) and ``start``, the cell whose backbone it starts
+  from;
 - ``measures``: name -> arguments; the name up to the first ``_`` is a function of :mod:`.measures`;
 - ``sizes``: ``smoke``, ``cpu`` and ``gpu``, each with ``seeds`` and what it changes: ``epochs``, ``options``,
   ``measures``, and ``cells``, the names of those to run;
@@ -118,7 +119,8 @@ def make_cells(study: Config, size: str) -> list[Cell]:
     for group in (first, [name for name in names if name not in first]):
         for seed in declared['seeds']:
             for name in group:
-                cells.append(_make_cell(study, path, size, name, seed, declared))
+                if seed in study.cells[name].get('seeds', declared['seeds']):
+                    cells.append(_make_cell(study, path, size, name, seed, declared))
     return cells
 
 

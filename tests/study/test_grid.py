@@ -19,6 +19,7 @@ cells = dict(
     long=dict(options={'model.depth': 3}, length=1.5, cpu={'model.width': 7}),
     random=dict(length=0),
     after=dict(config='other.py', start='late', measures=dict(validation=dict())),
+    once=dict(seeds=[1]),
 )
 first = ('long',)
 measures = dict(features=dict(), finetune_1=dict(percent=1, epochs=9))
@@ -39,7 +40,7 @@ def study(tmp_path, monkeypatch):
 def test_cells_come_first_cells_first_then_seed_by_seed(study):
     cells = make_cells(study, 'cpu')
     assert [cell.title for cell in cells] == [
-        'long-0', 'long-1', 'late-0', 'random-0', 'after-0', 'late-1', 'random-1', 'after-1',
+        'long-0', 'long-1', 'late-0', 'random-0', 'after-0', 'late-1', 'random-1', 'after-1', 'once-1',
     ]  # fmt: skip
     assert [cell.title for cell in make_cells(study, 'smoke')] == ['late-0']
     with pytest.raises(ValueError, match='has the sizes smoke, cpu, not gpu'):
