@@ -12,11 +12,14 @@ help:  ## list the targets
 setup:  ## make .venv for pre-training: pinned packages, nothing compiled
 	@tools/env/setup.sh onedl pretrain
 
-demo: setup  ## pre-train a small DyViT on handwritten digits, then on real photos: 6 minutes on a CPU
-	@echo '==> 1 of 2: digits, and what their features tell apart: configs/pretrain/coma_dyvit-p_digits.py, 1 minute on 2 cores'
+demo: setup  ## pre-train on handwritten digits and on real photos, then show unseen ones: 6 minutes on a CPU
+	@echo '==> 1 of 3: digits, and what their features tell apart: configs/pretrain/coma_dyvit-p_digits.py, 1 minute on 2 cores'
 	@.venv/bin/python tools/train.py configs/pretrain/coma_dyvit-p_digits.py --overwrite
-	@echo '==> 2 of 2: the picture: configs/pretrain/coma_dyvit-p_photos.py, 3 to 5 minutes on 2 cores'
+	@echo '==> 2 of 3: the picture: configs/pretrain/coma_dyvit-p_photos.py, 3 to 5 minutes on 2 cores'
 	@.venv/bin/python tools/train.py configs/pretrain/coma_dyvit-p_photos.py --overwrite
+	@echo '==> 3 of 3: photos that a model has never seen, by weights/dyvit-p_cifar10.safetensors: seconds'
+	@.venv/bin/python tools/visualize.py configs/pretrain/mae_dyvit-p_cifar10.py coma_mm://dyvit-p_cifar10 \
+		--photos --out work_dirs/unseen_photos.png
 
 test:  ## complete .venv (mmdet, mmseg, compiled mmcv ops) and run the tests
 	@tools/env/setup.sh onedl test

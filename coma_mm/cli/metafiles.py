@@ -24,6 +24,7 @@ TASKS = dict(
     seg='Semantic Segmentation',
 )
 DATA = dict(in1k='ImageNet-1k', coco='COCO', ade20k='ADE20K', digits="scikit-learn's digits", cifar10='CIFAR-10')
+METRICS = dict(knn='kNN accuracy', probe='Linear probe accuracy', finetune_10='Accuracy with 10 % of the labels')
 COLLECTION = dict(
     Name='CoMA',
     Metadata=dict(Architecture=['DyViT']),
@@ -52,16 +53,25 @@ def describe(path: Path, counts: dict) -> dict:
         'Training Data': DATA.get(data, 'any images'),
         **count(cfg.model, counts),
     }
-    name = path.stem.removeprefix('coma_')
-    weights = f'coma_mm://{name}' if (PACKAGE.parent / 'weights' / f'{name}.safetensors').is_file() else None
+    config = path.relative_to(PACKAGE.parent).as_posix()
+    weights, metrics = find_weights(config)
     return {
         'Name': path.stem,
         'In Collection': 'CoMA',
         'Metadata': {key: value for key, value in metadata.items() if value is not None},
-        'Results': [dict(Task=TASKS[folder], Dataset=metadata['Training Data'], Metrics={})] if weights else None,
+        'Results': [dict(Task=TASKS[folder], Dataset=metadata['Training Data'], Metrics=metrics)] if weights else None,
         'Weights': weights,
-        'Config': path.relative_to(PACKAGE.parent).as_posix(),
+        'Config': config,
     }
+
+
+def find_weights(config: str) -> tuple[str | None, dict]:
+    """Return the name of the weights whose card says that they were made by a config, and what they are worth."""
+    for card in sorted((PACKAGE.parent / 'weights').glob('*.md')):
+        if f'pre-trained by `{config}`' in card.read_text():
+            rows = dict(re.findall(r'^\| (\w+) \| ([\d.]+)', card.read_text(), re.MULTILINE))
+            return f'coma_mm://{card.stem}', {METRICS[key]: float(rows[key]) for key in METRICS if key in rows}
+    return None, {}
 
 
 def count(model: dict, counts: dict) -> dict:

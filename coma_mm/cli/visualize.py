@@ -32,6 +32,9 @@ def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
     add_model_and_images(parser, 'a pre-training config', 'image files, and folders of them')
+    parser.add_argument(
+        '--photos', action='store_true', help='in place of IMAGES those that come with scikit-image and scikit-learn'
+    )
     parser.add_argument('--out', type=output_path, default='reconstruction.png', help='(%(default)s)')
     parser.add_argument('--max-images', type=at_least(1), default=16, help='rows of the picture, at most (%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the masks (%(default)s)')

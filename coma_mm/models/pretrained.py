@@ -30,6 +30,7 @@ import torch
 from mmengine.fileio import get_local_path
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseModule, initialize, update_init_info
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
@@ -145,6 +146,10 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
         names = [name for name in weights if name.startswith('backbone.')]
         return dict(state_dict={name.removeprefix('backbone.'): weights[name] for name in names})
     return checkpoint
+
+
+# So that mmengine's own loading knows our names, too, as in mmpretrain's get_model(..., pretrained=True).
+CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
 
 
 @contextmanager

@@ -5,11 +5,11 @@ A study's ``report`` has
 - ``qualities``: what the table shows, key -> title;
 - ``reach``: ``dict(reference=CELL, quality=KEY)``: what each cell needs to come to where the reference ends, by the
   curves; with ``study`` taken from the results of another study, with ``times`` multiplied by a quality of this one;
-- ``plots``: each ``dict(x=[KEYS], y=[KEYS])`` is a picture of the curves, a panel for each pair; with ``xscale`` and
-  ``yscale``.
+- ``plots``: each ``dict(x=[KEYS], y=[KEYS])`` is a picture of the curves, a panel for each pair; with ``xscale``,
+  ``yscale``, and ``omit``, the cells that are left out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from statistics import mean
 
@@ -139,20 +139,23 @@ def reach_table(
     ends = [line['curve'][-1][quality] for line in curves if line['cell'] == reference]
     if not ends:
         return f'What cells need to come to where {reference} ends is not known yet: it has not been run.'
+    goals = {line['seed']: line['curve'][-1][quality] for line in curves if line['cell'] == reference}
     goal, budget = mean(ends), min(line['gflops'] for line in curves)
     keys = [key for key in ('images', 'gflops', 'seconds') if key in curves[0]['curve'][-1]]
-    heads = ['cell', *(f'{TITLES[key]} to {quality} {goal:.4g}' for key in keys)]
+    heads = ['cell', *(f'{TITLES[key]} to {quality} {goal:.4g}' for key in keys)]  # each seed to its own
     heads.append(f'{quality} after {budget:,.0f} GFLOPs')
     if times:
         heads += [f'GFLOPs x {times} / 1e9', f'seconds x {times} / 1e6']
     rows = []
     for cell in dict.fromkeys(line['cell'] for line in curves):
-        same = [line['curve'] for line in curves if line['cell'] == cell]
-        needed = {key: [crossing(curve, key, quality, goal) for curve in same] for key in keys}
+        seeds, same = zip(*[(line['seed'], line['curve']) for line in curves if line['cell'] == cell])
+        ends = [goals.get(seed, goal) for seed in seeds]
+        needed = {key: [crossing(curve, key, quality, end) for curve, end in zip(same, ends)] for key in keys}
         found = {key: [value for value in values if value is not None] for key, values in needed.items()}
         reached = {key: mean(values) for key, values in found.items() if len(values) == len(same)}  # by all seeds
         row = [cell, *(f'{reached[key]:,.0f}' if key in reached else NONE for key in keys)]
-        row.append(spread([interpolate(curve, 'gflops', quality, budget) for curve in same]))
+        reaches = [interpolate(curve, 'gflops', quality, budget) for curve in same]
+        row.append(spread([value for value in reaches if value is not None]))
         if times:
             factor = [line['qualities'][times] for line in lines if line['cell'] == cell and times in line['qualities']]
             for key, scale in (('gflops', 1e9), ('seconds', 1e6)):
@@ -164,20 +167,25 @@ def reach_table(
 
 
 def crossing(curve: list[dict], x: str, y: str, goal: float) -> float | None:
-    """Return where a falling curve first comes down to a value, between its points in a straight line."""
+    """Return where a falling curve first comes down to a value, between its points in a straight line.
+
+    But for its first piece, from random weights, which is none: there the end of it.
+    """
     before = None
     for point in curve:
         if point[y] <= goal:
-            if before is None:
+            if before in (None, curve[0]):
                 return point[x]
             return before[x] + (point[x] - before[x]) * (before[y] - goal) / (before[y] - point[y])
         before = point
     return None
 
 
-def interpolate(curve: list[dict], x: str, y: str, place: float) -> float:
-    """Return a curve's value at a place, between its points in a straight line."""
-    for before, after in zip(curve, curve[1:]):
+def interpolate(curve: list[dict], x: str, y: str, place: float) -> float | None:
+    """Return a curve's value at a place, between its points in a straight line; ``None`` in the first piece."""
+    if place < curve[1][x]:
+        return None
+    for before, after in zip(curve[1:], curve[2:]):
         if place <= after[x]:
             return before[y] + (after[y] - before[y]) * (place - before[x]) / (after[x] - before[x])
     return curve[-1][y]
@@ -193,13 +201,14 @@ def draw(
     y: str | list[str],
     xscale: str = 'linear',
     yscale: str = 'linear',
+    omit: Collection[str] = (),
 ) -> bool:
     """Draw the curves of all cells, a panel for each x and y; return whether there was anything to draw.
 
     Seeds of a cell have its colour. Keys that end in ``_expected`` or ``_baseline`` beside a y are drawn dashed.
     """
     xs, ys = _list(x), _list(y)
-    lines = [line for line in lines if line.get('curve')]
+    lines = [line for line in lines if line.get('curve') and line['cell'] not in omit]
     if not any(key in line['curve'][0] for line in lines for key in ys):
         return False
     columns = len(xs) if len(xs) > 1 else min(2, len(ys))
@@ -212,6 +221,8 @@ def draw(
         for line in lines:
             for key, style in ((y_key, '-'), (f'{y_key}_expected', ':'), (f'{y_key}_baseline', '--')):
                 points = [(point[x_key], point[key]) for point in line['curve'] if key in point and x_key in point]
+                if xscale == 'log':
+                    points = [point for point in points if point[0] > 0]  # where there is no place, nor room above
                 label = line['cell'] if key == y_key else None
                 if points:
                     marker = '.' if len(points) < 10 else None

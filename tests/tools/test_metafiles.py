@@ -10,6 +10,7 @@ from mmpretrain.apis.model import ModelHub, get_model
 from modelindex.load_model_index import load
 
 from coma_mm.cli.metafiles import tabulate
+from coma_mm.models import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +34,11 @@ def test_readers_find_every_recipe():
     assert isinstance(found.config, Config) and found.config.model.backbone.arch == 'tiny'
     assert found.metadata.epochs == found.config.train_cfg.max_epochs
     assert type(get_model('coma_dyvit-t_in1k')).__name__ == 'CoMA'
+    # with the weights that come along
+    weights = get_model('mae_dyvit-p_cifar10', pretrained=True).state_dict()
+    shipped = read_checkpoint('coma_mm://dyvit-p_cifar10')['state_dict']
+    assert len(shipped) > 100 and all(weights[name].equal(value.float()) for name, value in shipped.items())
+    assert models['mae_dyvit-p_cifar10'].results[0].metrics['Linear probe accuracy'] > 38.9 + 8  # random weights: 38.9
 
 
 def test_tables_say_what_the_texts_on_top_say(tmp_path, monkeypatch):

@@ -38,6 +38,15 @@ def test_pictures_of_files_and_folders(folder):
         assert picture.size[0] > 500
 
 
+def test_photos_that_are_at_hand_anyway(folder, monkeypatch, capfd):
+    printed = call(folder, 'visualize.py', TINY, 'tiny.pth', '--photos', '--max-images', '2', '--out', 'photos.png')
+    assert 'astronaut.png: reconstruction' in printed and 'camera.png: reconstruction' in printed
+    both = TINY, 'tiny.pth', 'photos', '--photos', '--out', 'none.png'
+    assert '--photos takes the place of images, but there are photos' in refuse(
+        monkeypatch, capfd, folder, 'visualize.py', *both
+    )
+
+
 @pytest.mark.parametrize(
     ('args', 'error'),
     [
