@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from PIL import Image
+from tiny_cifar import write_archive
 
 from coma_mm.engine.flops import count_flops
 
@@ -50,6 +51,10 @@ def test_one_step(path, folder, tmp_path):
         cfg.train_dataloader.dataset.data_root = str(folder)
         shrink(cfg.model, 64)
         shrink(cfg.train_dataloader, 64)
+    elif cfg.train_dataloader.dataset.type == 'coma_mm.CIFAR':
+        write_archive(tmp_path / 'cifar.npz')
+        cfg.train_dataloader.dataset.update(data_root=str(tmp_path / 'cifar.npz'), indices=2)
+        cfg.train_dataloader.sampler.parts = 1
     else:
         cfg.train_dataloader.dataset.length = 2
     cfg.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)

@@ -1,5 +1,7 @@
 """What `make demo` runs, shortened to seconds."""
 
+import re
+
 from processes import TOOLS, last_line
 
 CONFIGS = TOOLS.parent / 'configs/pretrain'
@@ -17,6 +19,13 @@ def test_photos(perform, tmp_path):
     assert last_line(printed).strip() == (
         'tools/train.py configs/pretrain/coma_dyvit-b_folder.py --cfg-options train_dataloader.dataset.data_root=FOLDER'
     )
+
+
+def test_unseen_photos(perform, tmp_path):
+    config, weights = CONFIGS / 'mae_dyvit-p_cifar10.py', 'coma_mm://dyvit-p_cifar10'
+    printed = perform(tmp_path, 'visualize.py', config, weights, '--photos', '--out', 'unseen.png')
+    (gain,) = re.findall(r'average of 7: reconstruction .* dB: \+([\d.]+) dB', printed)
+    assert float(gain) > 3 and (tmp_path / 'unseen.png').stat().st_size > 50_000
 
 
 def test_digits(perform, tmp_path):
