@@ -24,6 +24,7 @@ from ..models.pretrained import check_settings, get_state_dict, load_weights, re
 
 def read_checkpoints_safely() -> None:
     """Have all checkpoints that mmengine loads in this process, of whatever address, read without running code."""
+    CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
     for scheme, loader in list(CheckpointLoader._schemes.items()):
         if loader.__module__ == 'mmengine.runner.checkpoint':  # and not those that a user has registered
             CheckpointLoader.register_scheme(scheme, read_checkpoint, force=True)

@@ -15,6 +15,7 @@ import json
 import os
 import pickle
 import re
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -30,7 +31,6 @@ import torch
 from mmengine.fileio import get_local_path
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseModule, initialize, update_init_info
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
@@ -148,8 +148,12 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     return checkpoint
 
 
-# So that mmengine's own loading knows our names, too, as in mmpretrain's get_model(..., pretrained=True).
-CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
+# So that mmengine's own loading knows our names, too, as in mmpretrain's get_model(..., pretrained=True). Where it has been
+# imported only: it comes with the runner, which needs cv2.
+if 'mmengine.runner' in sys.modules:
+    sys.modules['mmengine.runner'].CheckpointLoader.register_scheme(
+        ('coma_mm://', 'hf://'), read_checkpoint, force=True
+    )
 
 
 @contextmanager

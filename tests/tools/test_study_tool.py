@@ -13,28 +13,22 @@ COVERAGE = ('study.py', 'coverage', '--size', 'smoke')
 
 
 def test_cells_run_once_and_are_reported(monkeypatch, capfd, tmp_path):
-    run(monkeypatch, tmp_path, *COVERAGE, '--only', 'coma')
+    run(monkeypatch, tmp_path, *COVERAGE, '--only', 'coma', 'mae60', '--jobs', '2')
     results = tmp_path / 'work_dirs/studies/coverage/smoke/results.jsonl'
-    (line,) = map(json.loads, results.read_text().splitlines())
-    assert (line['cell'], line['seed'], line['threads']) == ('coma', 0, 1)
+    lines = {line['cell']: line for line in map(json.loads, results.read_text().splitlines())}
+    line = lines['coma']
+    assert set(lines) == {'coma', 'mae60'} and (line['seed'], line['threads']) == (0, 1)
     assert line['qualities']['never_predicted after 10'] == 0
-    assert 'coma-0: never_encoded after 10 0' in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert 'coma-0: never_encoded after 10 0' in said and 'mae60-0: never' in said and 'stopped' not in said
     run(monkeypatch, tmp_path, *COVERAGE, '--only', 'coma-0')
-    assert 'all 1 cells are finished' in capfd.readouterr().out and len(results.read_text().splitlines()) == 1
+    assert 'all 1 cells are finished' in capfd.readouterr().out and len(results.read_text().splitlines()) == 2
     run(monkeypatch, tmp_path, *COVERAGE, '--list')
-    assert capfd.readouterr().out.split() == ['mae75-0', 'mae60-0', 'finished', 'coma-0']
+    assert capfd.readouterr().out.split() == ['mae75-0', 'finished', 'mae60-0', 'finished', 'coma-0']
     run(monkeypatch, tmp_path, *COVERAGE, '--minutes', '0')
     assert 'stopped; the same command goes on' in capfd.readouterr().out
     run(monkeypatch, tmp_path, *COVERAGE, '--report')
     assert 'wrote work_dirs/studies/coverage/smoke/coverage.md' in capfd.readouterr().out
-
-
-def test_several_cells_at_a_time(monkeypatch, capfd, tmp_path):
-    run(monkeypatch, tmp_path, *COVERAGE, '--only', 'coma', 'mae60', '--jobs', '2')
-    results = tmp_path / 'work_dirs/studies/coverage/smoke/results.jsonl'
-    assert {json.loads(line)['cell'] for line in results.read_text().splitlines()} == {'coma', 'mae60'}
-    said = capfd.readouterr().out
-    assert 'coma-0: never_encoded' in said and 'mae60-0: never_encoded' in said and 'stopped' not in said
 
 
 def work(**options):

@@ -38,15 +38,6 @@ def test_pictures_of_files_and_folders(folder):
         assert picture.size[0] > 500
 
 
-def test_photos_that_are_at_hand_anyway(folder, monkeypatch, capfd):
-    printed = call(folder, 'visualize.py', TINY, 'tiny.pth', '--photos', '--max-images', '2', '--out', 'photos.png')
-    assert 'astronaut.png: reconstruction' in printed and 'camera.png: reconstruction' in printed
-    both = TINY, 'tiny.pth', 'photos', '--photos', '--out', 'none.png'
-    assert '--photos takes the place of images, but there are photos' in refuse(
-        monkeypatch, capfd, folder, 'visualize.py', *both
-    )
-
-
 @pytest.mark.parametrize(
     ('args', 'error'),
     [
@@ -54,6 +45,7 @@ def test_photos_that_are_at_hand_anyway(folder, monkeypatch, capfd):
         (['tiny.pth', 'empty'], 'error: there is no image in the folder empty'),
         (['tiny.pth', 'photos/colour.pn'], 'error: there is no file photos/colour.pn'),
         (['no.pth', 'photos'], 'there is no file no.pth'),
+        (['tiny.pth', 'photos', '--photos'], '--photos takes the place of images, but there are photos'),
         (['tiny.pth', 'photos', '--cfg-options', 'train_dataloader=None'], 'draws no ComplementaryMask'),
     ],
 )
