@@ -68,8 +68,9 @@ def describe(path: Path, counts: dict) -> dict:
 def find_weights(config: str) -> tuple[str | None, dict]:
     """Return the name of the weights whose card says that they were made by a config, and what they are worth."""
     for card in sorted((PACKAGE.parent / 'weights').glob('*.md')):
-        if f'pre-trained by `{config}`' in card.read_text():
-            rows = dict(re.findall(r'^\| (\w+) \| ([\d.]+)', card.read_text(), re.MULTILINE))
+        text = card.read_text()
+        if f'pre-trained by `{config}`' in text:
+            rows = dict(re.findall(r'^\| (\w+) \| ([\d.]+)', text, re.MULTILINE))
             return f'coma_mm://{card.stem}', {METRICS[key]: float(rows[key]) for key in METRICS if key in rows}
     return None, {}
 

@@ -69,15 +69,8 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
 
 
 def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
-    """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``, with ``--photos`` those at hand."""
+    """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
     args.config, args.checkpoint, args.images = name_model(args.names, MODEL_AND_IMAGES)
-    photos = getattr(args, 'photos', False)
-    if photos and args.images:
-        parser.error(f'--photos takes the place of images, but there are {", ".join(args.images)}')
-    if photos:
-        from ..datasets.photos import PHOTOS, photo_path  # here: loading data sets takes a second
-
-        args.images = [photo_path(name) for name in PHOTOS]
     if not args.images:
         parser.error(f'images are missing: {MODEL_AND_IMAGES}')
     try:

@@ -12,9 +12,8 @@ import sys
 import time
 from argparse import Namespace
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
@@ -148,12 +147,12 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
     started: dict[str, Future] = {}  # by the work dirs of cells
     with (
         Progress(*columns, speed_estimate_period=7200) as progress,
-        work_on(todo, jobs, deadline, lock, progress) as work,
+        closing(Work(todo, jobs, deadline, lock, progress)) as work,  # an error in a cell or a signal ends all
     ):
         for cell in todo:
             run = partial(run_cell, cell, work, started.get(cell.start or ''))
             started[str(cell.work_dir)] = work.pool.submit(run)
-        finished = [future.result() for future in as_completed(started.values())]  # the first error ends all
+        finished = [future.result() for future in as_completed(started.values())]
     if not all(finished):
         print('stopped; the same command goes on')
 
@@ -201,7 +200,7 @@ class Work:
                 process.terminate()
         return process
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End all processes, if they have not come to theirs, and wait for them."""
         self.pool.shutdown(wait=False, cancel_futures=True)
         with self.alone:
@@ -227,16 +226,6 @@ class Work:
         values = ', '.join(f'{key} {value:g}' for key, value in line.get('qualities', {}).items())
         self.progress.console.print(f'{cell.title}: {values}', highlight=False)
         self.show(cell, 1.0)
-
-
-@contextmanager
-def work_on(cells: list[Cell], jobs: int, deadline: float, lock: int, progress: Progress) -> Iterator[Work]:
-    """Make a :class:`Work` and end its processes, whatever happens: an error in a cell or a signal ends all."""
-    work = Work(cells, jobs, deadline, lock, progress)
-    try:
-        yield work
-    finally:
-        work.end()
 
 
 def run_cell(cell: Cell, work: Work, before: Future | None) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from ..datasets import ComplementaryMask, read_image
 from ..datasets.folder import find_named_images
+from ..datasets.photos import PHOTOS, photo_path
 from ..engine import load_exactly
 from ..engine.common import kind_name
 from ..engine.running import read_config
@@ -33,7 +34,7 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     add_model_and_images(parser, 'a pre-training config', 'image files, and folders of them')
     parser.add_argument(
-        '--photos', action='store_true', help='in place of IMAGES those that come with scikit-image and scikit-learn'
+        '--photos', action='store_true', help='also the photos that come with scikit-image and scikit-learn'
     )
     parser.add_argument('--out', type=output_path, default='reconstruction.png', help='(%(default)s)')
     parser.add_argument('--max-images', type=at_least(1), default=16, help='rows of the picture, at most (%(default)s)')
@@ -43,6 +44,8 @@ def parse_args() -> Namespace:
     )
     add_overrides(parser)
     args = parser.parse_args()
+    if args.photos:
+        args.names += [photo_path(name) for name in PHOTOS]
     read_model_and_images(parser, args)
     if args.config is None:
         parser.error(f'there is no config beside {args.checkpoint}: give the one that it was trained with before it')

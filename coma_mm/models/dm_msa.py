@@ -40,7 +40,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
         ``(B, N, h, d)``.
     """
     if q.device.type == 'cpu' and q.dtype == torch.bfloat16:
-        # There SDPA in bf16 is no faster, and its backward pass on few tokens takes several times that in fp32.
+        # There (AVX512-BF16) SDPA in bf16 is no faster, and backwards on few tokens it takes several times as long.
         with torch.autocast('cpu', enabled=False):
             return attend(q.float(), k.float(), v.float(), blocks).to(q.dtype)
     if blocks is None:

@@ -148,12 +148,16 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     return checkpoint
 
 
-# So that mmengine's own loading knows our names, too, as in mmpretrain's get_model(..., pretrained=True). Only where it
-# has been imported: it comes with the runner, which needs cv2.
-if 'mmengine.runner' in sys.modules:
-    sys.modules['mmengine.runner'].CheckpointLoader.register_scheme(
-        ('coma_mm://', 'hf://'), read_checkpoint, force=True
-    )
+def register_names() -> None:
+    """Have mmengine's own loading know our names, too, as in mmpretrain's ``get_model(..., pretrained=True)``.
+
+    Only where it has been imported: it comes with the runner, which needs cv2.
+    """
+    if runner := sys.modules.get('mmengine.runner'):
+        runner.CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
+
+
+register_names()
 
 
 @contextmanager

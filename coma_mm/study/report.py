@@ -136,20 +136,19 @@ def reach_table(
     """Return what each cell needs to come to where the reference ends, and where it is at equal GFLOPs."""
     curves = read_results(study, size) if study else lines
     curves = [line for line in curves if len(line.get('curve', ())) > 1 and quality in line['curve'][-1]]
-    ends = [line['curve'][-1][quality] for line in curves if line['cell'] == reference]
-    if not ends:
-        return f'What cells need to come to where {reference} ends is not known yet: it has not been run.'
     goals = {line['seed']: line['curve'][-1][quality] for line in curves if line['cell'] == reference}
-    goal, budget = mean(ends), min(line['gflops'] for line in curves)
+    if not goals:
+        return f'What cells need to come to where {reference} ends is not known yet: it has not been run.'
+    goal, budget = mean(goals.values()), min(line['gflops'] for line in curves)
     keys = [key for key in ('images', 'gflops', 'seconds') if key in curves[0]['curve'][-1]]
-    heads = ['cell', *(f'{TITLES[key]} to {quality} {goal:.4g}' for key in keys)]  # each seed to its own
+    heads = ['cell', *(f'{TITLES[key]} to {quality} {goal:.4g}' for key in keys)]
     heads.append(f'{quality} after {budget:,.0f} GFLOPs')
     if times:
         heads += [f'GFLOPs x {times} / 1e9', f'seconds x {times} / 1e6']
     rows = []
     for cell in dict.fromkeys(line['cell'] for line in curves):
         seeds, same = zip(*[(line['seed'], line['curve']) for line in curves if line['cell'] == cell])
-        ends = [goals.get(seed, goal) for seed in seeds]
+        ends = [goals.get(seed, goal) for seed in seeds]  # each seed is measured against its own reference
         needed = {key: [crossing(curve, key, quality, end) for curve, end in zip(same, ends)] for key in keys}
         found = {key: [value for value in values if value is not None] for key, values in needed.items()}
         reached = {key: mean(values) for key, values in found.items() if len(values) == len(same)}  # by all seeds
@@ -174,7 +173,7 @@ def crossing(curve: list[dict], x: str, y: str, goal: float) -> float | None:
     before = None
     for point in curve:
         if point[y] <= goal:
-            if before in (None, curve[0]):
+            if before is None or before is curve[0]:
                 return point[x]
             return before[x] + (point[x] - before[x]) * (before[y] - goal) / (before[y] - point[y])
         before = point

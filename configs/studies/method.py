@@ -1,9 +1,9 @@
 """Question 1: which evaluation branch pays, at equal images and at equal GFLOPs, and does any beat random weights?
 
-    tools/study.py method --data FILE
+    tools/study.py method --jobs 2 --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
-Hardware: 2 CPU cores, 18 cells of a quarter of an hour, two at a time (--jobs 2); --size gpu: 1 GPU.
+Hardware: 2 CPU cores, 19 cells of a quarter of an hour; --size gpu: 1 GPU.
 Results: docs/evidence.md
 """
 
@@ -68,7 +68,7 @@ sizes = dict(
             'train_dataloader': dict(
                 batch_size=1024, num_workers=8, persistent_workers=True, sampler=dict(parts=1), pin_memory=True
             ),
-            'optim_wrapper.optimizer.lr': 2e-3,
+            'optim_wrapper.optimizer.lr': 2e-3,  # for 16 times the batch
         },
     ),
 )

@@ -1,12 +1,13 @@
 import json
 import signal
 from concurrent.futures import Future
+from contextlib import closing
 
 import pytest
 from processes import refuse, run
 from rich.progress import Progress
 
-from coma_mm.cli.study import Work, run_cell, work_on
+from coma_mm.cli.study import Work, run_cell
 from coma_mm.study.grid import Cell
 
 COVERAGE = ('study.py', 'coverage', '--size', 'smoke')
@@ -48,8 +49,8 @@ def test_a_cell_waits_for_the_one_that_it_starts_from():
 
 
 def test_an_error_ends_the_processes_of_other_cells(tmp_path):
-    with pytest.raises(ZeroDivisionError), Progress(disable=True) as progress, open(tmp_path / 'lock', 'w') as lock:
-        with work_on([], 2, float('inf'), lock.fileno(), progress) as at_work:
+    with pytest.raises(ZeroDivisionError), open(tmp_path / 'lock', 'w') as lock:
+        with closing(work(jobs=2, lock=lock.fileno())) as at_work:
             process = at_work.start(tmp_path / 'cell.json')  # there is none, but to notice takes seconds
             raise ZeroDivisionError
     assert process.poll() == -signal.SIGTERM and at_work.is_over()

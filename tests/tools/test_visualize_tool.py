@@ -45,7 +45,6 @@ def test_pictures_of_files_and_folders(folder):
         (['tiny.pth', 'empty'], 'error: there is no image in the folder empty'),
         (['tiny.pth', 'photos/colour.pn'], 'error: there is no file photos/colour.pn'),
         (['no.pth', 'photos'], 'there is no file no.pth'),
-        (['tiny.pth', 'photos', '--photos'], '--photos takes the place of images, but there are photos'),
         (['tiny.pth', 'photos', '--cfg-options', 'train_dataloader=None'], 'draws no ComplementaryMask'),
     ],
 )
