@@ -29,6 +29,7 @@ from ..study.grid import (
     SIZES,
     Cell,
     append_result,
+    find_elsewhere,
     is_finished,
     locked,
     make_cells,
@@ -136,7 +137,15 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
         TextColumn('left'),
         TimeRemainingColumn(),
     )
-    todo = [cell for cell in cells if not is_finished(cell, results)]
+    todo = []
+    for cell in cells:
+        if is_finished(cell, results):
+            continue
+        if line := find_elsewhere(cell):
+            append_result(line)
+            print(f'{cell.title}: the same run as {line["taken_from"]} has')
+        else:
+            todo.append(cell)
     if not todo:
         print(f'all {len(cells)} cells are finished')
         return

@@ -195,6 +195,21 @@ def is_finished(cell: Cell, results: list[dict]) -> bool:
     )
 
 
+def find_elsewhere(cell: Cell) -> dict | None:
+    """Return the line that another study has of the same run, measured in the same ways, as a line of the cell."""
+    for path in sorted(studies_folder().glob('*.py')):
+        if path.stem == cell.study or not (results := read_results(path.stem, cell.size)):
+            continue
+        for other in make_cells(read_study(str(path)), cell.size):
+            same = (other.settings, other.seed, other.start) == (cell.settings, cell.seed, cell.start)
+            if not same or not cell.measures.items() <= other.measures.items():
+                continue
+            for line in results:
+                if (line['cell'], line['seed']) == (other.name, other.seed) and is_finished(other, [line]):
+                    return {**line, 'study': cell.study, 'cell': cell.name, 'taken_from': path.stem}
+    return None
+
+
 @contextmanager
 def locked(study: str) -> Iterator[int]:
     """Hold a study for oneself; the process of a cell inherits the lock and keeps it for as long as it lives.

@@ -70,7 +70,8 @@ def describe(name: str, size: str, lines: list[dict]) -> str:
     devices = sorted({f'{line["device"]}, {line["threads"]} threads' for line in lines})
     commits = sorted({line['commit'] or 'unknown' for line in lines})
     dates = sorted({line['date'] for line in lines})
-    minutes = sum(line.get('seconds', 0) + sum(line['seconds_measuring'].values()) for line in lines) / 60
+    own = [line for line in lines if 'taken_from' not in line]
+    minutes = sum(line.get('seconds', 0) + sum(line['seconds_measuring'].values()) for line in own) / 60
     cost = f'{minutes / 60:.1f} hours' if minutes > 60 else f'{minutes:.1f} minutes'
     text = (
         f'Written by `tools/study.py {name} --size {size} --report` from the {len(lines)} lines of that size in '
@@ -78,6 +79,8 @@ def describe(name: str, size: str, lines: list[dict]) -> str:
         f'commits {", ".join(commits)}; {cost} in all. Numbers are means over seeds, with their range in '
         'brackets.'
     )
+    if taken := sorted({line['taken_from'] for line in lines if 'taken_from' in line}):
+        text += f' {len(lines) - len(own)} of the lines are those of the same runs in {", ".join(taken)}.'
     if any(line.get('shared') for line in lines):
         text += ' Seconds with * are those of a machine that had other work too: compare GFLOPs instead.'
     return text

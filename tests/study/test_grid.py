@@ -4,6 +4,7 @@ import pytest
 
 from coma_mm.study.grid import (
     append_result,
+    find_elsewhere,
     is_finished,
     locked,
     make_cells,
@@ -89,6 +90,23 @@ def test_results_append_and_the_last_line_counts(study):
     path.write_text(json.dumps(line_of(cell)) + '\n{"half')
     with pytest.raises(ValueError, match='line 2 of docs/evidence/tiny.jsonl is no result'):
         read_results('tiny', 'cpu')
+
+
+def test_the_same_run_of_another_study_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for done in make_cells(read_study('method'), 'cpu'):
+        if done.title in ('copy-1', 'off-0'):
+            line = dict(study='method', size='cpu', cell=done.name, seed=done.seed, settings=done.settings)
+            append_result(line | dict(measures=list(done.measures), qualities=dict(probe=done.seed)))
+    cells = make_cells(read_study('evaluation_weights'), 'cpu') + make_cells(read_study('attention'), 'cpu')
+    found = {(cell.study, cell.title): line for cell in cells if (line := find_elsewhere(cell))}
+    assert list(found) == [('evaluation_weights', 'copy-1'), ('evaluation_weights', 'off-0'), ('attention', 'shared-0')]
+    shared = found['attention', 'shared-0']
+    assert (shared['study'], shared['cell'], shared['taken_from']) == ('attention', 'shared', 'method')
+    assert shared['qualities'] == dict(probe=0)
+    (copy,) = (cell for cell in cells if cell.title == 'copy-1')
+    copy.measures['finetune_1'] |= dict(epochs=99)
+    assert find_elsewhere(copy) is None, 'measured in another way'
 
 
 def test_one_process_at_a_time(study):
