@@ -29,6 +29,13 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
+def has_fast_bf16() -> bool:
+    """Say whether this CPU multiplies in bf16 (AVX512-BF16, AMX), which on others is slower than fp32. Linux only."""
+    info = Path('/proc/cpuinfo')
+    flags = info.read_text().split() if info.is_file() else ()
+    return 'avx512_bf16' in flags or 'amx_bf16' in flags
+
+
 def keep_memory() -> None:
     """Have glibc keep what is freed, as torch does on a GPU; does nothing with another C library.
 

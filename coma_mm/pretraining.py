@@ -23,6 +23,7 @@ from .engine.common import short_path
 from .engine.hooks.progress import duration
 from .engine.running import build_quietly, prepare, prepare_resuming
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from .environment import has_fast_bf16
 from .files import whole_file
 from .recipe import LOOKING_SHARE, make_config
 from .study.training import make_step
@@ -197,7 +198,7 @@ def describe(
     if torch.cuda.is_available():
         where = f'{torch.cuda.get_device_name()}, {"bf16" if torch.cuda.is_bf16_supported() else "fp16"}'
     else:
-        where = f'the CPU ({torch.get_num_threads()} threads), fp32'
+        where = f'the CPU ({torch.get_num_threads()} threads), {"bf16" if has_fast_bf16() else "fp32"}'
     end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
     apart = f', {held_out} of them held out' if held_out else ''
     text = (

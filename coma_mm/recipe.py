@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from .engine.common import kind_name
 from .engine.run_length import PERIODIC
-from .environment import count_cores
+from .environment import count_cores, has_fast_bf16
 from .files import shipped
 
 # Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured, but for pico's rate,
@@ -108,6 +108,7 @@ def make_config(
             if kind_name(hook.type) in PERIODIC:
                 hook.dataset = held_out
 
+    cfg.optim_wrapper.cpu = has_fast_bf16()
     cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size / 256)
     warm_up = round(WARM_UP * steps)
     if warm_up < 2:  # of one step: mmengine's would never end

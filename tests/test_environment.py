@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from coma_mm.environment import has_fast_bf16
+
 CODE = """
 import os, sys
 from coma_mm.environment import prepare_cpu
@@ -36,3 +38,8 @@ def test_threads_sleep_and_memory_is_kept_unless_the_user_says_otherwise(variabl
     root = Path(__file__).parents[1]
     result = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.split() == printed.split()
+
+
+def test_bf16_is_fast_where_the_cpu_says_so():
+    flags = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').is_file() else ''
+    assert has_fast_bf16() == any(f' {flag} ' in flags.replace('\n', ' ') for flag in ('avx512_bf16', 'amx_bf16'))

@@ -29,13 +29,14 @@ from ..study.grid import (
     SIZES,
     Cell,
     append_result,
-    find_elsewhere,
+    finished_elsewhere,
     is_finished,
     locked,
     make_cells,
     read_results,
     read_study,
     results_file,
+    take_result,
 )
 from .options import ArgumentParser
 
@@ -137,15 +138,13 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
         TextColumn('left'),
         TimeRemainingColumn(),
     )
-    todo = []
-    for cell in cells:
-        if is_finished(cell, results):
-            continue
-        if line := find_elsewhere(cell):
+    todo = [cell for cell in cells if not is_finished(cell, results)]
+    elsewhere = finished_elsewhere(todo[0].study, todo[0].size) if todo else []
+    for cell in list(todo):
+        if line := take_result(cell, elsewhere):
             append_result(line)
             print(f'{cell.title}: the same run as {line["taken_from"]} has')
-        else:
-            todo.append(cell)
+            todo.remove(cell)
     if not todo:
         print(f'all {len(cells)} cells are finished')
         return
@@ -153,15 +152,19 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
         f'{len(cells) - len(todo)} of {len(cells)} cells are finished; '
         f'results: {results_file(todo[0].study, todo[0].size)}'
     )
-    started: dict[str, Future] = {}  # by the work dirs of cells
+    # What trains nothing may be timing something, which takes a machine that has nothing else to do.
+    groups = [cell for cell in todo if cell.config], [cell for cell in todo if not cell.config]
+    finished = []
     with (
         Progress(*columns, speed_estimate_period=7200) as progress,
         closing(Work(todo, jobs, deadline, lock, progress)) as work,  # an error in a cell or a signal ends all
     ):
-        for cell in todo:
-            run = partial(run_cell, cell, work, started.get(cell.start or ''))
-            started[str(cell.work_dir)] = work.pool.submit(run)
-        finished = [future.result() for future in as_completed(started.values())]
+        for group in groups:
+            started: dict[str, Future] = {}  # by the work dirs of cells
+            for cell in group:
+                run = partial(run_cell, cell, work, started.get(cell.start or ''))
+                started[str(cell.work_dir)] = work.pool.submit(run)
+            finished += [future.result() for future in as_completed(started.values())]
     if not all(finished):
         print('stopped; the same command goes on')
 

@@ -195,18 +195,25 @@ def is_finished(cell: Cell, results: list[dict]) -> bool:
     )
 
 
-def find_elsewhere(cell: Cell) -> dict | None:
-    """Return the line that another study has of the same run, measured in the same ways, as a line of the cell."""
+def finished_elsewhere(study: str, size: str) -> list[tuple[Cell, dict]]:
+    """Return all finished cells of the other studies with their results."""
+    found = []
     for path in sorted(studies_folder().glob('*.py')):
-        if path.stem == cell.study or not (results := read_results(path.stem, cell.size)):
-            continue
-        for other in make_cells(read_study(str(path)), cell.size):
-            same = (other.settings, other.seed, other.start) == (cell.settings, cell.seed, cell.start)
-            if not same or not cell.measures.items() <= other.measures.items():
-                continue
-            for line in results:
-                if (line['cell'], line['seed']) == (other.name, other.seed) and is_finished(other, [line]):
-                    return {**line, 'study': cell.study, 'cell': cell.name, 'taken_from': path.stem}
+        if path.stem != study and (results := read_results(path.stem, size)):
+            by_name = {(line['cell'], line['seed']): line for line in results}
+            for cell in make_cells(read_study(str(path)), size):
+                line = by_name.get((cell.name, cell.seed))
+                if line and is_finished(cell, [line]):
+                    found.append((cell, line))
+    return found
+
+
+def take_result(cell: Cell, elsewhere: list[tuple[Cell, dict]]) -> dict | None:
+    """Return the results of the same run in another study, measured in the same ways, as a line of the cell."""
+    for other, line in elsewhere:
+        same = (other.settings, other.seed, other.start) == (cell.settings, cell.seed, cell.start)
+        if same and cell.measures.items() <= other.measures.items():
+            return {**line, 'study': cell.study, 'cell': cell.name, 'taken_from': other.study}
     return None
 
 

@@ -157,7 +157,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
     if waits and times:
         seconds = dict(times)
         share = [(step, 100 * wait / seconds[step]) for step, wait in waits if seconds.get(step)]
-        charts.append(Chart('Time spent waiting for data', dict(wait=share), '%'))
+        charts.append(Chart('Time between steps: data, pictures, checkpoints', dict(between=share), '%'))
     charts += [Chart(key, {key: values}) for key, values in left.items()]
     return [chart for chart in charts if any(chart.curves.values())]
 

@@ -4,13 +4,14 @@ import pytest
 
 from coma_mm.study.grid import (
     append_result,
-    find_elsewhere,
+    finished_elsewhere,
     is_finished,
     locked,
     make_cells,
     read_results,
     read_study,
     results_file,
+    take_result,
 )
 
 STUDY = """
@@ -99,14 +100,15 @@ def test_the_same_run_of_another_study_counts(tmp_path, monkeypatch):
             line = dict(study='method', size='cpu', cell=done.name, seed=done.seed, settings=done.settings)
             append_result(line | dict(measures=list(done.measures), qualities=dict(probe=done.seed)))
     cells = make_cells(read_study('evaluation_weights'), 'cpu') + make_cells(read_study('attention'), 'cpu')
-    found = {(cell.study, cell.title): line for cell in cells if (line := find_elsewhere(cell))}
+    elsewhere = finished_elsewhere('attention', 'cpu')
+    found = {(cell.study, cell.title): line for cell in cells if (line := take_result(cell, elsewhere))}
     assert list(found) == [('evaluation_weights', 'copy-1'), ('evaluation_weights', 'off-0'), ('attention', 'shared-0')]
     shared = found['attention', 'shared-0']
     assert (shared['study'], shared['cell'], shared['taken_from']) == ('attention', 'shared', 'method')
     assert shared['qualities'] == dict(probe=0)
     (copy,) = (cell for cell in cells if cell.title == 'copy-1')
     copy.measures['finetune_1'] |= dict(epochs=99)
-    assert find_elsewhere(copy) is None, 'measured in another way'
+    assert take_result(copy, elsewhere) is None, 'measured in another way'
 
 
 def test_one_process_at_a_time(study):

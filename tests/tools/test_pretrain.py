@@ -12,6 +12,7 @@ import tifffile
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
 from PIL import Image
 from processes import TOOLS
 
@@ -178,3 +179,12 @@ def test_all_follows_from_the_length(steps):
 @pytest.mark.parametrize(('size', 'patch'), [(224, 4), (96, 2), (64, 2), (32, 1), (512, 4)])
 def test_patches_suit_the_size(size, patch):
     assert patch_size_for(size) == patch
+
+
+@pytest.mark.parametrize('fast', [True, False])
+def test_a_cpu_that_multiplies_in_bf16_does_so(fast, monkeypatch):
+    monkeypatch.setattr('coma_mm.recipe.has_fast_bf16', lambda: fast)
+    model = torch.nn.Linear(2, 2)
+    wrapper = build_optim_wrapper(model, make_config('images', 'out').optim_wrapper)
+    with wrapper.optim_context(model):
+        assert model(torch.zeros(1, 2)).dtype == (torch.bfloat16 if fast else torch.float32)

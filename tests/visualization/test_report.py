@@ -79,7 +79,11 @@ def test_page(work_dir):
     words = ' '.join(page.words)
     titles = [
         *('Training loss', 'Learning rate', 'Throughput (images/s)', 'Reconstruction (dB)', 'memory'),
-        *('Effective rank of the features (RankMe)', 'Time spent waiting for data (%)', 'Reconstructions'),
+        *(
+            'Effective rank of the features (RankMe)',
+            'Time between steps: data, pictures, checkpoints (%)',
+            'Reconstructions',
+        ),
         *('Features and attention of each stage', 'Nearest neighbours', 'Still training when this was written.'),
     ]
     assert [title for title in titles if title not in words] == []
