@@ -73,9 +73,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=80),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=80, end=800),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=500),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_begin=100000)  # validated afterwards
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_begin=100000)  # validated afterwards
 val_cfg = dict(type='ValLoop')
 default_hooks = dict(checkpoint=dict(interval=50, max_keep_ckpts=2, save_best=None))
