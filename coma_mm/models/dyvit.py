@@ -20,7 +20,7 @@ from ..arguments import did_you_mean, read_size, require_flag, require_number, r
 from ..masking import unit_grid
 from ..registry import MODELS
 from .compiled import compile_blocks
-from .dm_msa import DMMSA, MSA, Blocks, Keep, identity
+from .dm_msa import DMMSA, MSA, AveragedWindowConv, Blocks, Keep, identity
 from .mask_units import UNIT_SIDE, attention_blocks, sincos_positions, split_units, tokens_to_map, unit_patches
 
 # Ours: the paper's table is not public to us. Measured parameters and GMACs: docs/models.md.
@@ -131,7 +131,7 @@ class Stage(nn.Module):
 
 def initialize_linear(module: nn.Module) -> None:
     """Draw a linear layer's weights as MAE does (Xavier uniform, zero bias); for ``module.apply``."""
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and not isinstance(module, AveragedWindowConv):  # which has done so, per position
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
@@ -158,7 +158,7 @@ class DyViT(BaseModule):
         windows: per stage (``None`` where it uses ``'msa'``) what each head sees, the side of a window in tokens or
             several of them; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages
             1 and 2: ``([(4, 8)], [(2, 4)], None, None)``.
-        kv_conv: ``'dense'`` or ``'depthwise'``, see :class:`.dm_msa.DMMSA`.
+        kv_conv: ``'averaged'``, ``'dense'`` or ``'depthwise'``, see :class:`.dm_msa.DMMSA`.
         mlp_ratio: hidden width of the MLPs over their input width.
         qkv_bias: whether projections to queries, keys and values have a bias.
         drop_path_rate: rate of stochastic depth of the last block; rises linearly from 0 at the first.
@@ -191,7 +191,7 @@ class DyViT(BaseModule):
         out_indices: Sequence[int] = (3,),
         attention: Sequence[str] = ('dm_msa', 'dm_msa', 'msa', 'msa'),
         windows: Sequence[int | Sequence[int | Sequence[int]] | None] | None = None,
-        kv_conv: str = 'dense',
+        kv_conv: str = 'averaged',
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,

@@ -12,12 +12,11 @@ config = '_base_/coma_dyvit-p_cifar10.py'
 cells = dict(
     off=dict(options={'model.evaluation.mode': 'off'}),
     copy=dict(),
+    # ten passes by what does best: the weights that are shipped
+    longest=dict(options={'model.evaluation.mode': 'off'}, length=6.25, seeds=[0]),
     # as many GFLOPs as copy
     off_long=dict(options={'model.evaluation.mode': 'off'}, length=1.56),
     random=dict(length=0),
-    latent=dict(options={'model.latent_weight': 1.0}),
-    # ten passes by what does best: the weights that are shipped
-    longest=dict(options={'model.evaluation.mode': 'off'}, length=6.25, seeds=[0]),
     mae75=dict(
         options={
             'model.evaluation.mode': 'off',
@@ -28,8 +27,9 @@ cells = dict(
     tokens=dict(options={'model.evaluation.assemble': 'tokens'}),
     ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
     joint=dict(options={'model.evaluation.mode': 'joint'}),
+    latent=dict(options={'model.latent_weight': 1.0}),
 )
-first = ('off', 'copy')
+first = ('off', 'copy', 'longest')
 finetune = '_base_/finetune_cifar10.py'
 half_tested = {'val_dataloader.dataset.fraction': 0.5}
 measures = dict(

@@ -6,7 +6,7 @@ It shares the weights with the model under test and none of its geometry.
 import torch
 import torch.nn.functional as F
 
-from coma_mm.models.dm_msa import DMMSA, DepthwiseWindowConv
+from coma_mm.models.dm_msa import DMMSA, AveragedWindowConv, DepthwiseWindowConv
 
 
 def z_order(side):
@@ -59,7 +59,10 @@ def attention(attn, x, allowed):
                 pooled = F.conv2d(x.permute(0, 3, 1, 2), kernel.view(C, 1, window, window), stride=window, groups=C)
                 kv = conv.pointwise(pooled.permute(0, 2, 3, 1))
             else:
-                kv = F.conv2d(x.permute(0, 3, 1, 2), to_kernel(conv.weight, window), conv.bias, stride=window)
+                kernel = to_kernel(conv.weight, window)
+                if isinstance(conv, AveragedWindowConv):
+                    kernel = kernel / window**2
+                kv = F.conv2d(x.permute(0, 3, 1, 2), kernel, conv.bias, stride=window)
                 kv = kv.permute(0, 2, 3, 1)
             k, v = kv.flatten(1, 2).split(heads * d, -1)
             keys.append(k), values.append(v), masks.append(allowed(H, W, window))

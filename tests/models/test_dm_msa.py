@@ -5,6 +5,7 @@ import reference
 import torch
 import torch.nn.functional as F
 
+from coma_mm.models import DyViT
 from coma_mm.models.dm_msa import DMMSA, MSA, WindowConv, attend
 
 
@@ -77,6 +78,33 @@ def test_queries_weigh_the_windows_of_a_head_against_each_other():
     torch.testing.assert_close(attn(x), attn.proj(torch.cat(heads, 2).flatten(2)), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize('bias', [True, False])
+def test_averaged_convolution_starts_as_the_mean(bias):
+    model = DyViT('pico', img_size=32, patch_size=1, qkv_bias=bias)
+    conv = model.stages[0].blocks[0].attn.kv[0][1]
+    x = torch.randn(2, 128, 32)
+    mean = x.view(2, 2, 64, 32).mean(2)
+    torch.testing.assert_close(conv(x), F.linear(mean, conv.weight[:, :32], conv.bias))
+    assert conv.weight[:, :32].std() > 0.1  # as large as those of queries, whatever the window
+
+
+def test_an_adam_step_moves_averaged_keys_as_far_as_queries():
+    moved = {}
+    for kind in ('averaged', 'dense'):
+        torch.manual_seed(0)
+        model = DyViT('pico', img_size=32, patch_size=1, kv_conv=kind)
+        attn = model.stages[0].blocks[0].attn
+        layers = dict(query=attn.q, key=attn.kv[0][1])
+        tokens = torch.randn(4, 1, 32) + 0.1 * torch.randn(4, 64, 32)  # neighbours are much alike
+        before = {name: layer(tokens) for name, layer in layers.items()}
+        optimizer = torch.optim.AdamW(attn.parameters(), lr=1e-3)
+        (attn(tokens) * torch.randn(4, 64, 32)).sum().backward()
+        optimizer.step()
+        change = {name: (layer(tokens) - before[name]).abs().mean().item() for name, layer in layers.items()}
+        moved[kind] = change['key'] / change['query']
+    assert moved['averaged'] < 3 and moved['dense'] > 20, moved
+
+
 def test_depthwise_convolution_starts_as_the_mean():
     attn = DMMSA(16, (4, 4), 8, kv_conv='depthwise')
     x = torch.randn(2, 64, 16)
@@ -92,7 +120,7 @@ def test_depthwise_convolution_starts_as_the_mean():
         (dict(dim=32, windows=((1, 2), (2, 2)), unit_side=8), r'several different ones, got \(2, 2\)'),
         (dict(dim=32, windows=(1, ()), unit_side=8), r'one window or several'),
         (dict(dim=32, windows=(1, 8), unit_side=4), r'window 8 .* 4 x 4 tokens .*\[1, 2, 4\]'),
-        (dict(dim=32, windows=(1, 2), unit_side=8, kv_conv='pool'), "kv_conv must be .* got 'pool'"),
+        (dict(dim=32, windows=(1, 2), unit_side=8, kv_conv='pool'), "'averaged', 'dense', 'depthwise', got 'pool'"),
     ],
 )
 def test_wrong_options_are_named(arguments, message):

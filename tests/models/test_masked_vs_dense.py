@@ -9,6 +9,7 @@ from coma_mm.models import DyViT
 OPTIONS = {
     'default': {},
     'depthwise': dict(kv_conv='depthwise'),
+    'ordinary convolution': dict(kv_conv='dense'),
     'one window': dict(windows=(4, 2, None, None)),
     'one window per head': dict(windows=((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)),
     'heads of their own': dict(windows=((8, (2, 4), (1, 2, 4, 8), (2, 4)), [(1, 2)], None, None)),
