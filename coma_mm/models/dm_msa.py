@@ -163,8 +163,8 @@ class WindowConv(nn.Linear):
 class AveragedWindowConv(WindowConv):
     """The convolution divided by the w**2 positions of a window, whose weights start alike: the mean, projected (ours).
 
-    Neighbouring tokens are much alike, so in an ordinary convolution the changes of w**2 weights add up, and Adam, whose
-    steps are as large for every weight, moves keys and values w**2 times as far as it moves queries.
+    Neighbouring tokens are much alike, so in an ordinary convolution the changes of w**2 weights add up, and Adam,
+    whose steps are as large for every weight, moves keys and values w**2 times as far as it moves queries.
     """
 
     def __init__(self, dim: int, out: int, window: int, bias: bool):

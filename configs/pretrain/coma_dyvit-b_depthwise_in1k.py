@@ -1,4 +1,4 @@
-"""Ablation of DM-MSA: depth-wise instead of dense convolutions on keys and values.
+"""Ablation of DM-MSA: depth-wise convolutions on keys and values.
 
     tools/dist_train.sh configs/pretrain/coma_dyvit-b_depthwise_in1k.py 8
 

@@ -2,8 +2,9 @@
 
     tools/study.py transfer --data FOLDER
 
-Data: FOLDER/coco_mini/{train,val,annotations/instances_{train,val}.json}. Hardware: 2 CPU cores, a quarter of an hour. So few
-photos teach a detector next to nothing: it shows that the weights arrive, and which loss falls faster.
+Data: FOLDER/coco_mini/{train,val,annotations/instances_{train,val}.json}. Hardware: 2 CPU cores, a quarter
+of an hour. So few photos teach a detector next to nothing: it shows that the weights arrive, and which loss falls
+faster.
 Result: docs/evidence.md
 """
 
