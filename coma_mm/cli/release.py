@@ -22,7 +22,7 @@ from ..engine.checkpoint import describe_backbone
 from ..files import require_writable, whole_file
 from ..models import read_checkpoint
 from ..models.coma import eval_mode
-from ..study.grid import read_lines
+from ..study.grid import read_lines, read_study
 from ..study.training import find_latest
 from ..version import __version__
 from .export import write_safetensors
@@ -34,8 +34,8 @@ CARD = """# {name}
 
 {arch} ({parameters:.2f} M parameters) with its decoder, pre-trained by `{config}` on {data}; {images}.
 
-| | |
-|---|---|
+| | these weights | random ones |
+|---|---|---|
 {rows}
 
 Float16, {size:.1f} MB, sha256 `{sha256}`. Features move by {difference:.2g} of their norm against float32.
@@ -124,7 +124,7 @@ def release(args: Namespace) -> None:
                 data=args.data,
                 terms=args.terms,
                 images=f'{trained["images"]:,} images seen' if trained else 'no results were given',
-                rows='\n'.join(rows_of(results)) or '| not measured | |',
+                rows='\n'.join(rows_of(results)) or '| not measured | | |',
                 size=size,
                 sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
                 difference=difference,
@@ -168,9 +168,13 @@ def read_results(source: str | None) -> dict:
 
 
 def rows_of(results: dict) -> list[str]:
-    """Return the rows of the card's table."""
+    """Return the rows of the card's table: what the study's own report shows, under the same names."""
+    if not results:
+        return []
     trained, random = (results.get(key, {}).get('qualities', {}) for key in ('trained', 'random'))
+    titles = read_study(results['trained']['study']).report.qualities
     return [
-        f'| {key} | {value:g}{f" (random weights: {random[key]:g})" if key in random else ""} |'
-        for key, value in trained.items()
+        f'| {title} | {trained[key]:g} | {f"{random[key]:g}" if key in random else ""} |'
+        for key, title in titles.items()
+        if key in trained
     ]

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from coma_mm.models import DyViT, pretrained, read_checkpoint
 
-LINE = dict(study='s', size='cpu', seed=0, images=512, commit='abc')
+LINE = dict(study='method', size='cpu', seed=0, images=512, commit='abc')
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_release_and_load_by_name(folder, monkeypatch, capfd):
         monkeypatch, folder, 'release.py', 'run', 'tiny', '--data', 'photos', '--results', 'results.jsonl:copy-0'
     )  # fmt: skip
     card = (folder / 'weights/tiny.md').read_text()
-    assert '| probe | 50 (random weights: 40) |' in card and '512 images seen' in card and 'commit abc' in card
+    assert '| linear probe (%) | 50 | 40 |' in card and '512 images seen' in card and 'commit abc' in card
     with safe_open(folder / 'weights/tiny.safetensors', 'pt') as file:
         assert {key.partition('.')[0] for key in file.keys()} == {'backbone', 'decoder'}
         assert {file.get_tensor(key).dtype for key in file.keys() if 'position' not in key} == {torch.float16}
