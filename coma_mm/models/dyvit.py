@@ -253,7 +253,7 @@ class DyViT(BaseModule):
             in_channels=in_channels,
             attention=tuple(attention),
             windows=windows_of_heads,
-            kv_conv=kv_conv,
+            kv_conv=kv_conv if 'dm_msa' in attention else None,
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
             layer_scale=layer_scale,

@@ -22,6 +22,7 @@ from .grid import read_results, results_file
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter  # noqa: E402
 
 TITLES = dict(
     images='images seen',
@@ -230,6 +231,10 @@ def draw(
                     marker = '.' if len(points) < 10 else None
                     panel.plot(*zip(*points), style, color=colours[line['cell']], marker=marker, lw=1.2, label=label)
         panel.set(xlabel=_title(x_key), ylabel=_title(y_key), xscale=xscale, yscale=yscale)
+        if xscale == 'log':  # half a decade would have one label, or one for each line
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter(EngFormatter(sep=''))
+            panel.xaxis.set_minor_formatter(NullFormatter())
         panel.spines[['top', 'right']].set_visible(False)
     for panel in axes[len(panels) :]:
         panel.remove()
