@@ -24,7 +24,11 @@ TASKS = dict(
     seg='Semantic Segmentation',
 )
 DATA = dict(in1k='ImageNet-1k', coco='COCO', ade20k='ADE20K', digits="scikit-learn's digits", cifar10='CIFAR-10')
-METRICS = dict(knn='kNN accuracy', probe='Linear probe accuracy', finetune_10='Accuracy with 10 % of the labels')
+METRICS = {  # from the names on the card of weights
+    'kNN (%)': 'kNN accuracy',
+    'linear probe (%)': 'Linear probe accuracy',
+    '10 % of labels (%)': 'Accuracy with 10 % of the labels',
+}
 COLLECTION = dict(
     Name='CoMA',
     Metadata=dict(Architecture=['DyViT']),
@@ -70,7 +74,7 @@ def find_weights(config: str) -> tuple[str | None, dict]:
     for card in sorted((PACKAGE.parent / 'weights').glob('*.md')):
         text = card.read_text()
         if f'pre-trained by `{config}`' in text:
-            rows = dict(re.findall(r'^\| (\w+) \| ([\d.]+)', text, re.MULTILINE))
+            rows = dict(re.findall(r'^\| ([^|]+) \| ([\d.]+)', text, re.MULTILINE))
             return f'coma_mm://{card.stem}', {METRICS[key]: float(rows[key]) for key in METRICS if key in rows}
     return None, {}
 

@@ -101,8 +101,8 @@ class DMMSA(nn.Module):
         windows: for each of the h heads the sides in tokens of its windows, one number or several.
         unit_side: tokens along a unit's side; every window must divide it.
         kv_conv: ``'averaged'`` mixes all channels and positions of a window and starts as its mean; ``'dense'`` is the
-            same as an ordinary convolution, which learns more slowly at first (docs/evidence.md); ``'depthwise'`` weighs
-            the positions channel by channel, then projects.
+            same as an ordinary convolution, which learns more slowly at first (docs/evidence.md); ``'depthwise'``
+            weighs the positions channel by channel, then projects.
         qkv_bias: whether the projections to queries, keys and values have a bias.
 
     Raises:
