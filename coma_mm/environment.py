@@ -29,9 +29,8 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def has_fast_bf16() -> bool:
+def has_fast_bf16(info: Path = Path('/proc/cpuinfo')) -> bool:
     """Say whether this CPU multiplies in bf16 (AVX512-BF16, AMX), which on others is slower than fp32. Linux only."""
-    info = Path('/proc/cpuinfo')
     flags = info.read_text().split() if info.is_file() else ()
     return 'avx512_bf16' in flags or 'amx_bf16' in flags
 

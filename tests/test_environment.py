@@ -40,6 +40,12 @@ def test_threads_sleep_and_memory_is_kept_unless_the_user_says_otherwise(variabl
     assert result.stdout.split() == printed.split()
 
 
-def test_bf16_is_fast_where_the_cpu_says_so():
-    flags = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').is_file() else ''
-    assert has_fast_bf16() == any(f' {flag} ' in flags.replace('\n', ' ') for flag in ('avx512_bf16', 'amx_bf16'))
+@pytest.mark.parametrize(
+    ('flags', 'fast'),
+    [('fma avx512_bf16', True), ('amx_bf16 amx_tile', True), ('avx512f avx512_vnni', False), (None, False)],
+)
+def test_bf16_is_fast_where_the_cpu_says_so(flags, fast, tmp_path):
+    info = tmp_path / 'cpuinfo'
+    if flags is not None:  # there is no such file but on Linux
+        info.write_text(f'model name\t: X\nflags\t\t: {flags}\nbugs\t\t: none\n')
+    assert has_fast_bf16(info) is fast

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from mmengine.config import Config
+from safetensors import safe_open
 
 from ..files import PACKAGE, whole_file
 from .options import ArgumentParser
@@ -24,11 +25,7 @@ TASKS = dict(
     seg='Semantic Segmentation',
 )
 DATA = dict(in1k='ImageNet-1k', coco='COCO', ade20k='ADE20K', digits="scikit-learn's digits", cifar10='CIFAR-10')
-METRICS = {  # from the names on the card of weights
-    'kNN (%)': 'kNN accuracy',
-    'linear probe (%)': 'Linear probe accuracy',
-    '10 % of labels (%)': 'Accuracy with 10 % of the labels',
-}
+METRICS = dict(knn='kNN accuracy', probe='Linear probe accuracy', finetune_10='Accuracy with 10 % of the labels')
 COLLECTION = dict(
     Name='CoMA',
     Metadata=dict(Architecture=['DyViT']),
@@ -72,10 +69,10 @@ def describe(path: Path, counts: dict) -> dict:
 def find_weights(config: str) -> tuple[str | None, dict]:
     """Return the name of the weights whose card says that they were made by a config, and what they are worth."""
     for card in sorted((PACKAGE.parent / 'weights').glob('*.md')):
-        text = card.read_text()
-        if f'pre-trained by `{config}`' in text:
-            rows = dict(re.findall(r'^\| ([^|]+) \| ([\d.]+)', text, re.MULTILINE))
-            return f'coma_mm://{card.stem}', {METRICS[key]: float(rows[key]) for key in METRICS if key in rows}
+        if f'pre-trained by `{config}`' in card.read_text():
+            with safe_open(card.with_suffix('.safetensors'), 'pt') as file:
+                worth = json.loads(file.metadata()['results']).get('trained', {}).get('qualities', {})
+            return f'coma_mm://{card.stem}', {METRICS[key]: worth[key] for key in METRICS if key in worth}
     return None, {}
 
 
