@@ -1,7 +1,7 @@
 """Answer a question of ``configs/studies`` by a grid of small runs, and write what they show.
 
 Cells that are finished are skipped, interrupted ones go on from their last checkpoint, so the command can be stopped
-and repeated at any time. Results are lines of docs/evidence/NAME.jsonl.
+and repeated at any time. A cell that fails leaves the others at work. Results are lines of docs/evidence/NAME.jsonl.
 """
 
 import json
@@ -41,6 +41,10 @@ from ..study.grid import (
 from .options import ArgumentParser
 
 TRAINING = 0.75  # share of a cell's time, for the progress bar
+
+
+class CellError(ValueError):
+    """The process of a cell has failed; the text says which and why."""
 
 
 def parse_args() -> Namespace:
@@ -127,7 +131,11 @@ def extra_measures(study: Config, names: list[str] | None) -> dict:
 
 
 def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, lock: int, jobs: int) -> None:
-    """Run what is not finished, so many cells at a time, until the time is up."""
+    """Run what is not finished, so many cells at a time, until the time is up.
+
+    Raises:
+        ValueError: After all others are done, if cells have failed.
+    """
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float('inf')
     columns = (
         TextColumn('{task.description}'),
@@ -155,18 +163,27 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
     # What trains nothing may be timing something, which takes a machine that has nothing else to do.
     groups = [cell for cell in todo if cell.config], [cell for cell in todo if not cell.config]
     finished = []
+    failed: dict[str, None] = {}
     with (
         Progress(*columns, speed_estimate_period=7200) as progress,
-        closing(Work(todo, jobs, deadline, lock, progress)) as work,  # an error in a cell or a signal ends all
+        closing(Work(todo, jobs, deadline, lock, progress)) as work,  # an error in this process or a signal ends all
     ):
         for group in groups:
             started: dict[str, Future] = {}  # by the work dirs of cells
             for cell in group:
                 run = partial(run_cell, cell, work, started.get(cell.start or ''))
                 started[str(cell.work_dir)] = work.pool.submit(run)
-            finished += [future.result() for future in as_completed(started.values())]
+            for future in as_completed(started.values()):
+                try:
+                    finished.append(future.result())
+                except CellError as error:
+                    if str(error) not in failed:  # those that were to start from it report it again
+                        progress.console.print(f'error: {error}', highlight=False, markup=False)
+                    failed[str(error)] = None
     if not all(finished):
         print('stopped; the same command goes on')
+    if failed:
+        raise ValueError(f'{"; ".join(failed)}; the same command tries again')
 
 
 class Work:
@@ -244,7 +261,7 @@ def run_cell(cell: Cell, work: Work, before: Future | None) -> bool:
     """Run a cell in a process of its own, keep its results, and say whether there was time for it.
 
     Raises:
-        ValueError: If the process fails, with the last line that it printed.
+        CellError: If the process fails, with the last line that it printed, or that of the cell it starts from did.
     """
     if before is not None and not before.result():  # the cell whose weights it starts from
         return False
@@ -270,7 +287,7 @@ def run_cell(cell: Cell, work: Work, before: Future | None) -> bool:
         return False
     if code:
         reason = last[-1].strip() if last else f'exit code {code}'
-        raise ValueError(f'{cell.title} failed: {reason} (all that it printed: {cell.work_dir / "log.txt"})')
+        raise CellError(f'{cell.title} failed: {reason} (all that it printed: {cell.work_dir / "log.txt"})')
     work.keep(cell, json.loads((cell.work_dir / 'result.json').read_text()))
     return True
 

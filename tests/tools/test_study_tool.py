@@ -32,6 +32,23 @@ def test_cells_run_once_and_are_reported(monkeypatch, capfd, tmp_path):
     assert 'wrote work_dirs/studies/coverage/smoke/coverage.md' in capfd.readouterr().out
 
 
+def test_a_cell_that_fails_leaves_the_others_at_work(monkeypatch, capfd, tmp_path):
+    study = tmp_path / 'mixed.py'
+    study.write_text(
+        'coverage = dict(coverage=dict(ratio=0.6, complementary=True, images=10, epochs=10))\n'
+        'cells = dict(\n'
+        '    broken=dict(config=None, measures=dict(memory=dict())),\n'
+        "    after=dict(config=None, measures=coverage, start='broken'),\n"
+        '    sound=dict(config=None, measures=coverage),\n'
+        ')\n'
+        'sizes = dict(smoke=dict(seeds=[0]))\n'
+    )
+    said = refuse(monkeypatch, capfd, tmp_path, 'study.py', study, '--size', 'smoke')
+    assert said.count('broken-0 failed: ') == 1 and 'broken-0 trains no config' in said
+    lines = (tmp_path / 'work_dirs/studies/mixed/smoke/results.jsonl').read_text().splitlines()
+    assert [json.loads(line)['cell'] for line in lines] == ['sound']
+
+
 def work(**options):
     return Work([], **{**dict(jobs=1, deadline=float('inf'), lock=0, progress=Progress(disable=True)), **options})
 
