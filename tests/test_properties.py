@@ -48,7 +48,7 @@ GOOD = dict(
             max_size=4,
         ),
     ),
-    kv_conv=st.sampled_from(['averaged', 'dense', 'depthwise']),
+    kv_conv=st.sampled_from(['depthwise', 'averaged', 'dense']),
     mlp_ratio=st.sampled_from([4.0, 1, 0.5]),
     qkv_bias=st.booleans(),
     layer_scale=st.sampled_from([None, 1e-5, 1, -0.5]),

@@ -80,7 +80,7 @@ VARIANTS: dict[str, dict] = {
     'DyViT-B, depths 1 1 12 2': dict(arch=_arch((1, 1, 12, 2), (2, 4, 8, 16))),
     'DyViT-B, heads of 32 channels': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS)),
     'DyViT-B, heads of 32 channels, one window each': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS), windows=SINGLE),
-    'DyViT-B at first': dict(arch=_arch((1, 1, 12, 2), SMALL_HEADS), windows=SINGLE),
+    'DyViT-B at first': dict(arch=_arch((1, 1, 12, 2), SMALL_HEADS), windows=SINGLE, kv_conv='dense'),
 }
 MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'

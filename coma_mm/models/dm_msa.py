@@ -93,16 +93,16 @@ class DMMSA(nn.Module):
     itself: our reading of the paper's "aggregates information from different window scales dynamically". Queries stay
     one per token. Heads with the same windows share the convolutions and one call of attention.
 
-    Cost: N queries are compared with N / w**2 keys for each window w; each convolution takes as long as the projection
-    to keys and values in plain attention.
+    Cost: N queries are compared with N / w**2 keys for each window w. A dense convolution takes as long as the
+    projection to keys and values in plain attention, a depth-wise one 1 / w**2 of that and one pass over the tokens.
 
     Args:
         dim: C.
         windows: for each of the h heads the sides in tokens of its windows, one number or several.
         unit_side: tokens along a unit's side; every window must divide it.
-        kv_conv: ``'averaged'`` mixes all channels and positions of a window and starts as its mean; ``'dense'`` is the
-            same as an ordinary convolution, which learns more slowly at first (docs/evidence.md); ``'depthwise'``
-            weighs the positions channel by channel, then projects.
+        kv_conv: ``'depthwise'`` weighs the positions of a window channel by channel, starting with their mean, then
+            projects; ``'averaged'`` mixes all positions and channels at once and starts as the mean, too; ``'dense'``
+            is the same as an ordinary convolution, which learns more slowly at first (docs/evidence.md, question 3).
         qkv_bias: whether the projections to queries, keys and values have a bias.
 
     Raises:
@@ -115,7 +115,7 @@ class DMMSA(nn.Module):
         dim: int,
         windows: Sequence[int | Sequence[int]],
         unit_side: int,
-        kv_conv: str = 'averaged',
+        kv_conv: str = 'depthwise',
         qkv_bias: bool = True,
     ):
         super().__init__()
@@ -160,12 +160,25 @@ class WindowConv(nn.Linear):
         return super().forward(x.view(x.shape[0], -1, self.in_features))
 
 
-class AveragedWindowConv(WindowConv):
-    """The convolution divided by the w**2 positions of a window, whose weights start alike: the mean, projected (ours).
+class DepthwiseWindowConv(nn.Module):
+    """A weight for each position and channel of a window, averaged, then projected. Starts as the mean (ours).
 
-    Neighbouring tokens are much alike, so in an ordinary convolution the changes of w**2 weights add up, and Adam,
-    whose steps are as large for every weight, moves keys and values w**2 times as far as it moves queries.
+    A mean, not a sum: neighbouring tokens are much alike, so in an ordinary convolution the changes of w**2 weights add
+    up, and Adam, whose steps are as large for every weight, moves keys and values w**2 times as far as queries.
     """
+
+    def __init__(self, dim: int, out: int, window: int, bias: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(window**2, dim))
+        self.pointwise = nn.Linear(dim, out, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        return self.pointwise((x.unflatten(1, (-1, len(self.weight))) * self.weight).mean(2))
+
+
+class AveragedWindowConv(WindowConv):
+    """The dense convolution divided by the w**2 positions of a window; starts as their mean, projected (ours)."""
 
     def __init__(self, dim: int, out: int, window: int, bias: bool):
         super().__init__(dim, out, window, bias)
@@ -183,20 +196,7 @@ class AveragedWindowConv(WindowConv):
         return torch.add(self.bias.to(out.dtype), out, alpha=1 / self.positions)
 
 
-class DepthwiseWindowConv(nn.Module):
-    """Depth-wise convolution with kernel = stride = ``window``, then a 1 x 1 one. Starts as the mean of each window."""
-
-    def __init__(self, dim: int, out: int, window: int, bias: bool):
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((window**2, dim), 1 / window**2))
-        self.pointwise = nn.Linear(dim, out, bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
-        return self.pointwise((x.unflatten(1, (-1, len(self.weight))) * self.weight).sum(2))
-
-
-KV_CONVS = {'averaged': AveragedWindowConv, 'dense': WindowConv, 'depthwise': DepthwiseWindowConv}
+KV_CONVS = {'depthwise': DepthwiseWindowConv, 'averaged': AveragedWindowConv, 'dense': WindowConv}
 
 
 def _check_heads(dim: int, num_heads: int) -> None:

@@ -160,7 +160,7 @@ def test_copy_every_step_equals_an_explicit_copy():
         dict(decoder=dict(type='coma_mm.ConvNeXtDecoder', dim=32, depth=2)),
         dict(backbone={**BACKBONE, 'windows': (4, 2, None, None)}),
         dict(backbone={**BACKBONE, 'attention': ('msa',) * 4}),
-        dict(backbone={**BACKBONE, 'kv_conv': 'depthwise'}),
+        dict(backbone={**BACKBONE, 'kv_conv': 'dense'}),
         dict(backbone={**BACKBONE, 'windows': ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)}),
     ],
     ids=str,

@@ -56,7 +56,7 @@ def test_window_convolution_equals_conv2d(window):
 
 
 def test_window_one_is_plain_attention():
-    plain, windowed = MSA(32, 4).double(), DMMSA(32, (1, 1, 1, 1), 8).double()
+    plain, windowed = MSA(32, 4).double(), DMMSA(32, (1, 1, 1, 1), 8, kv_conv='dense').double()
     windowed.q.weight.data, windowed.kv[0][0].weight.data = plain.qkv.weight.data.split([32, 64])
     windowed.q.bias.data, windowed.kv[0][0].bias.data = plain.qkv.bias.data.split([32, 64])
     windowed.proj.load_state_dict(plain.proj.state_dict())
@@ -80,7 +80,7 @@ def test_queries_weigh_the_windows_of_a_head_against_each_other():
 
 @pytest.mark.parametrize('bias', [True, False])
 def test_averaged_convolution_starts_as_the_mean(bias):
-    model = DyViT('pico', img_size=32, patch_size=1, qkv_bias=bias)
+    model = DyViT('pico', img_size=32, patch_size=1, kv_conv='averaged', qkv_bias=bias)
     conv = model.stages[0].blocks[0].attn.kv[0][1]
     x = torch.randn(2, 128, 32)
     mean = x.view(2, 2, 64, 32).mean(2)
@@ -88,9 +88,9 @@ def test_averaged_convolution_starts_as_the_mean(bias):
     assert conv.weight[:, :32].std() > 0.1  # as large as those of queries, whatever the window
 
 
-def test_an_adam_step_moves_averaged_keys_as_far_as_queries():
+def test_an_adam_step_moves_keys_as_far_as_queries():
     moved = {}
-    for kind in ('averaged', 'dense'):
+    for kind in ('depthwise', 'averaged', 'dense'):
         torch.manual_seed(0)
         model = DyViT('pico', img_size=32, patch_size=1, kv_conv=kind)
         attn = model.stages[0].blocks[0].attn
@@ -102,7 +102,7 @@ def test_an_adam_step_moves_averaged_keys_as_far_as_queries():
         optimizer.step()
         change = {name: (layer(tokens) - before[name]).abs().mean().item() for name, layer in layers.items()}
         moved[kind] = change['key'] / change['query']
-    assert moved['averaged'] < 3 and moved['dense'] > 20, moved
+    assert moved['depthwise'] < 3 and moved['averaged'] < 3 and moved['dense'] > 20, moved
 
 
 def test_depthwise_convolution_starts_as_the_mean():
@@ -120,7 +120,7 @@ def test_depthwise_convolution_starts_as_the_mean():
         (dict(dim=32, windows=((1, 2), (2, 2)), unit_side=8), r'several different ones, got \(2, 2\)'),
         (dict(dim=32, windows=(1, ()), unit_side=8), r'one window or several'),
         (dict(dim=32, windows=(1, 8), unit_side=4), r'window 8 .* 4 x 4 tokens .*\[1, 2, 4\]'),
-        (dict(dim=32, windows=(1, 2), unit_side=8, kv_conv='pool'), "'averaged', 'dense', 'depthwise', got 'pool'"),
+        (dict(dim=32, windows=(1, 2), unit_side=8, kv_conv='pool'), "'depthwise', 'averaged', 'dense', got 'pool'"),
     ],
 )
 def test_wrong_options_are_named(arguments, message):

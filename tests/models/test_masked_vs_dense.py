@@ -8,7 +8,7 @@ from coma_mm.models import DyViT
 
 OPTIONS = {
     'default': {},
-    'depthwise': dict(kv_conv='depthwise'),
+    'averaged convolution': dict(kv_conv='averaged'),
     'ordinary convolution': dict(kv_conv='dense'),
     'one window': dict(windows=(4, 2, None, None)),
     'one window per head': dict(windows=((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)),
