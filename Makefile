@@ -15,7 +15,7 @@ setup:  ## make .venv for pre-training: pinned packages, nothing compiled
 demo: setup  ## pre-train on handwritten digits and on real photos, then show unseen ones: 6 minutes on a CPU
 	@echo '==> 1 of 3: digits, and what their features tell apart: configs/pretrain/coma_dyvit-p_digits.py, 1 minute on 2 cores'
 	@.venv/bin/python tools/train.py configs/pretrain/coma_dyvit-p_digits.py --overwrite
-	@echo '==> 2 of 3: the picture: configs/pretrain/coma_dyvit-p_photos.py, 3 to 5 minutes on 2 cores'
+	@echo '==> 2 of 3: the picture: configs/pretrain/coma_dyvit-p_photos.py, 4 to 6 minutes on 2 cores'
 	@.venv/bin/python tools/train.py configs/pretrain/coma_dyvit-p_photos.py --overwrite
 	@echo '==> 3 of 3: photos that a model has never seen, by weights/dyvit-p_cifar10.safetensors: seconds'
 	@.venv/bin/python tools/visualize.py configs/pretrain/mae_dyvit-p_cifar10.py coma_mm://dyvit-p_cifar10 \
