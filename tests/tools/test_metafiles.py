@@ -28,7 +28,7 @@ def test_readers_find_every_recipe():
         path.stem for folder in ('pretrain', 'cls', 'det', 'seg') for path in (ROOT / 'configs' / folder).glob('*.py')
     }
     assert set(models) == files
-    assert models['coma_dyvit-b_in1k'].metadata.parameters == 71616384
+    assert models['coma_dyvit-b_in1k'].metadata.parameters == 61816704
     ModelHub.register_model_index(ROOT / 'model-index.yml', config_prefix=ROOT)
     found = ModelHub.get('coma_dyvit-t_in1k')
     assert isinstance(found.config, Config) and found.config.model.backbone.arch == 'tiny'
