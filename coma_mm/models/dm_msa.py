@@ -4,7 +4,8 @@ Shapes: B images, N tokens (units in any order, Z-order inside), C channels, h h
 w window side in tokens, M keys: N / w**2 for each window w that a head sees.
 
 Tokens of a window are w * w neighbours in memory (``mask_units``), so a strided convolution with kernel = stride = w is
-a ``view`` and a ``Linear``; windows lie inside units, so it is the same convolution with and without masking.
+a ``view`` and a ``Linear``, a depth-wise one a ``view`` and a weighted mean; windows lie inside units, so it is the
+same convolution with and without masking.
 """
 
 from collections import Counter

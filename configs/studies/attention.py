@@ -6,7 +6,7 @@ Cells: windows of 4 and 8, 2 and 4 tokens shared by all heads (the default); the
 average or are ordinary ones; one window per head; one size; plain attention, with as many blocks and with as many
 GMACs of masked pre-training; two blocks in each of the first stages.
 ``speed`` times all of them in turns.
-Pre-training is ``off``, which does best in question 1 and is cheapest. Data, hardware: as method.py, 18 cells of
+Pre-training is ``off``, which does best in question 1 and is cheapest. Data, hardware: as method.py, 19 cells of
 ten minutes, two of which question 1 has
 """
 

@@ -38,7 +38,7 @@ def test_readers_find_every_recipe():
     weights = get_model('mae_dyvit-p_cifar10', pretrained=True).state_dict()
     shipped = read_checkpoint('coma_mm://dyvit-p_cifar10')['state_dict']
     assert len(shipped) > 100 and all(weights[name].equal(value.float()) for name, value in shipped.items())
-    assert models['mae_dyvit-p_cifar10'].results[0].metrics['Linear probe accuracy'] > 40.1 + 8  # random weights: 40.1
+    assert models['mae_dyvit-p_cifar10'].results[0].metrics['Linear probe accuracy'] > 40.1 + 8  # random weights: 40.0
 
 
 def test_tables_say_what_the_texts_on_top_say(tmp_path, monkeypatch):
