@@ -192,11 +192,11 @@ fi
 
 step pretrain "$(hash_of "${packages[@]}" "$lists/mm-pretrain.txt")" \
     'installing mmengine, mmcv and mmpretrain, and importing them' \
-    install_toolboxes "$lists/mm-pretrain.txt" 'torch._dynamo, torchvision, skimage.io, sklearn.datasets, matplotlib.pyplot, timm, mmpretrain.apis'
+    install_toolboxes "$lists/mm-pretrain.txt" 'torch._dynamo, torchvision, skimage.io, sklearn.datasets, matplotlib.pyplot, mmpretrain.apis'
 
 [[ $level == pretrain ]] || step test "$(hash_of "${packages[@]}" "${packages_test[@]}" "$lists"/mm-*.txt)" \
     'installing mmdet and mmseg, and importing them' \
-    install_toolboxes "$lists/mm-test.txt" 'mmcv.ops, mmdet.apis, mmseg.apis, torch._inductor.compile_fx, pytest, xdist'
+    install_toolboxes "$lists/mm-test.txt" 'mmcv.ops, mmdet.apis, mmseg.apis, torch._inductor.compile_fx, timm, pytest, xdist'
 
 step coma_mm "$PWD $(hash_of setup.py pyproject.toml coma_mm/version.py)" 'linking coma_mm to this checkout' \
     install --no-deps --build-constraint "$lists/build.txt" --editable .
