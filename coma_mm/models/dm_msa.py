@@ -4,7 +4,7 @@ Shapes: B images, N tokens (units in any order, Z-order inside), C channels, h h
 w window side in tokens, M keys: N / w**2 for each window w that a head sees.
 
 Tokens of a window are w * w neighbours in memory (``mask_units``), so a strided convolution with kernel = stride = w is
-a ``view`` and a ``Linear``, a depth-wise one a ``view`` and a weighted mean; windows lie inside units, so it is the
+a ``view`` and a ``Linear``, a depth-wise one a ``view`` and a weighted sum; windows lie inside units, so it is the
 same convolution with and without masking.
 """
 
@@ -162,20 +162,23 @@ class WindowConv(nn.Linear):
 
 
 class DepthwiseWindowConv(nn.Module):
-    """A weight for each position and channel of a window, averaged, then projected. Starts as the mean (ours).
+    """A weight for each position and channel of a window, summed, then projected. Starts as the mean (ours).
 
-    A mean, not a sum: neighbouring tokens are much alike, so in an ordinary convolution the changes of w**2 weights add
-    up, and Adam, whose steps are as large for every weight, moves keys and values w**2 times as far as queries.
+    Neighbouring tokens are much alike, so the changes of a window's w**2 weights add up: Adam, whose steps are as large
+    for every weight, moves the keys of an ordinary convolution w**2 times as far as queries. Here a position has one
+    weight per channel, 1 / w at first, and the sum is divided by w: keys move about as far as queries. Weights of 1
+    under a mean would as well, but tell the positions apart later.
     """
 
     def __init__(self, dim: int, out: int, window: int, bias: bool):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(window**2, dim))
+        self.window = window
+        self.weight = nn.Parameter(torch.full((window**2, dim), 1 / window))
         self.pointwise = nn.Linear(dim, out, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return self.pointwise((x.unflatten(1, (-1, len(self.weight))) * self.weight).mean(2))
+        return self.pointwise((x.unflatten(1, (-1, self.window**2)) * self.weight).sum(2) / self.window)
 
 
 class AveragedWindowConv(WindowConv):

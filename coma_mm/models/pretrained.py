@@ -15,7 +15,6 @@ import json
 import os
 import pickle
 import re
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -151,10 +150,13 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
 def register_names() -> None:
     """Have mmengine's own loading know our names, too, as in mmpretrain's ``get_model(..., pretrained=True)``.
 
-    Only where it has been imported: it comes with the runner, which needs cv2.
+    It comes with the runner, which needs cv2: without that nothing could ask for them.
     """
-    if runner := sys.modules.get('mmengine.runner'):
-        runner.CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
+    try:
+        from mmengine.runner import CheckpointLoader
+    except ImportError:
+        return
+    CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
 
 
 register_names()

@@ -4,7 +4,7 @@
 
 Units are 16 px (patch size 2) of 64 px crops; 10 of 16 are hidden from the adaptive branch. Pixels are predicted as
 they are (norm_pix=False), so the picture shows what the model predicts.
-Hardware: 2 CPU cores. Hours, result: 4 to 6 minutes, 5 dB above filling units with the mean colour around them
+Hardware: 2 CPU cores. Hours, result: 4 to 6 minutes, 6 dB above filling units with the mean colour around them
 """
 
 _base_ = ['../_base_/models/coma_dyvit-b.py', '../_base_/default_runtime.py']

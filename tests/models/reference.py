@@ -55,7 +55,7 @@ def attention(attn, x, allowed):
             if torch.is_tensor(conv):
                 kv = conv
             elif isinstance(conv, DepthwiseWindowConv):
-                kernel = to_kernel(conv.weight.t().reshape(C, -1), window) / window**2
+                kernel = to_kernel(conv.weight.t().reshape(C, -1), window) / window
                 pooled = F.conv2d(x.permute(0, 3, 1, 2), kernel.view(C, 1, window, window), stride=window, groups=C)
                 kv = conv.pointwise(pooled.permute(0, 2, 3, 1))
             else:
