@@ -17,14 +17,13 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from ..files import whole_file, write_whole
-from ..models.pretrained import check_settings, get_state_dict, load_weights, read_checkpoint, register_names
+from ..models.pretrained import check_settings, get_state_dict, load_weights, read_checkpoint
 
 # ---- reading and loading ----
 
 
 def read_checkpoints_safely() -> None:
     """Have all checkpoints that mmengine loads in this process, of whatever address, read without running code."""
-    register_names()
     for scheme, loader in list(CheckpointLoader._schemes.items()):
         if loader.__module__ == 'mmengine.runner.checkpoint':  # and not those that a user has registered
             CheckpointLoader.register_scheme(scheme, read_checkpoint, force=True)

@@ -147,19 +147,14 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     return checkpoint
 
 
-def register_names() -> None:
-    """Have mmengine's own loading know our names, too, as in mmpretrain's ``get_model(..., pretrained=True)``.
-
-    It comes with the runner, which needs cv2: without that nothing could ask for them.
-    """
-    try:
-        from mmengine.runner import CheckpointLoader
-    except ImportError:
-        return
+# mmengine's own loading knows our names, too, as in mmpretrain's ``get_model(..., pretrained=True)``. It comes with the
+# runner, which needs cv2: without that nothing could ask for them.
+try:
+    from mmengine.runner import CheckpointLoader
+except ImportError:
+    pass
+else:
     CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
-
-
-register_names()
 
 
 @contextmanager
