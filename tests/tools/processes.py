@@ -38,8 +38,9 @@ def refuse(monkeypatch, capfd, cwd, tool, *args):
     """Run a tool that should refuse its arguments; return what it says."""
     with pytest.raises(SystemExit) as refusal:
         run(monkeypatch, cwd, tool, *args)
-    assert refusal.value.code
-    return f'{capfd.readouterr().err}{refusal.value.code}'
+    code = refusal.value.code
+    assert code
+    return capfd.readouterr().err + ('' if isinstance(code, int) else code)
 
 
 def last_line(printed):

@@ -50,7 +50,7 @@ def begin(monkeypatch, tmp_path):
     return call
 
 
-def test_from_a_folder_to_weights(photos, tmp_path):
+def test_from_a_folder_to_weights(photos, begin, capfd, tmp_path):
     command = [sys.executable, '-m', 'coma_mm', 'pretrain', photos, '--out', 'run', '--arch', 'pico', '--steps', '6']
     command += ['--size', '32', '--batch-size', '4', '--workers', '0', '--val', '0.2']
     env = dict(PYTHONPATH=str(TOOLS.parent), OMP_NUM_THREADS='1', PATH='/usr/bin:/bin', CUDA_VISIBLE_DEVICES='')
@@ -73,9 +73,10 @@ def test_from_a_folder_to_weights(photos, tmp_path):
     held_out = [hook.dataset.part for hook in cfg.custom_hooks if 'dataset' in hook]
     assert cfg.train_dataloader.dataset.part == 'train' and held_out == ['val'] * 3
 
-    # A second run does not touch the first; going on with one that has ended ends at once.
-    done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith('error: run has results of an earlier run')
+    # A second run does not touch the first.
+    with pytest.raises(SystemExit) as stop:
+        begin(*command[3:])
+    assert stop.value.code and capfd.readouterr().err.startswith('error: run has results of an earlier run')
 
 
 def test_going_on_needs_no_options(photos, tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisB
 """
 
 
-def test_mmpretrain(perform, tmp_path):
+def test_mmpretrain(perform, monkeypatch, capfd, tmp_path):
     for name in ('cat/1', 'cat/2', 'dog/3', 'dog/4'):
         save_image(tmp_path / 'photos' / f'{name}.png')
     (tmp_path / 'classifier.py').write_text(CLASSIFIER)
@@ -123,7 +123,7 @@ def test_mmpretrain(perform, tmp_path):
     assert len(list((tmp_path / 'pictures').iterdir())) == 2  # the toolbox draws on the first rank only
 
     options = ['--cfg-options', 'model.head.num_classes=3']
-    error = last_line(call(tmp_path, 'test.py', 'classifier.py', 'out/epoch_1.pth', *options, succeeds=False))
+    error = last_line(refuse(monkeypatch, capfd, tmp_path, 'test.py', 'classifier.py', 'out/epoch_1.pth', *options))
     assert error.startswith('error: the checkpoint does not fit the model ImageClassifier of this config')
     assert 'head.fc.weight (2, 256) instead of (3, 256)' in error
 

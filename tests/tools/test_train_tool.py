@@ -57,10 +57,10 @@ def test_dist_train_on_two_cpu_processes(trained, tmp_path):
     assert not (tmp_path / 'out' / 'epoch_1.pth').exists()
 
 
-def test_resume_the_last_checkpoint_of_the_work_dir(trained, tmp_path):
+def test_resume_the_last_checkpoint_of_the_work_dir(perform, trained, tmp_path):
     shutil.copytree(trained[0] / 'work_dirs/tiny_coma', tmp_path / 'work')
     options = ['train_cfg.max_epochs=3', 'optim_wrapper.optimizer.lr=0', 'custom_hooks=[]']
-    printed = call(tmp_path, 'train.py', TINY, '--work-dir', 'work', '--resume', '--cfg-options', *options)
+    printed = perform(tmp_path, 'train.py', TINY, '--work-dir', 'work', '--resume', '--cfg-options', *options)
     before, after = load(tmp_path / 'work' / 'epoch_2.pth'), load(tmp_path / 'work' / 'epoch_3.pth')
     assert before['meta']['epoch'] == 2 and after['meta']['epoch'] == 3
     assert {line['epoch'] for line in logged(tmp_path / 'work')} == {3}
@@ -69,21 +69,21 @@ def test_resume_the_last_checkpoint_of_the_work_dir(trained, tmp_path):
     assert 'optim_wrapper.optimizer.lr 0.001 -> 0, train_cfg.max_epochs 2 -> 3' in printed
 
 
-def test_checkpoint_of_another_architecture_is_not_resumed(trained, tmp_path):
+def test_checkpoint_of_another_architecture_is_not_resumed(monkeypatch, capfd, trained, tmp_path):
     checkpoint = trained[0] / 'work_dirs/tiny_coma/epoch_1.pth'
     options = ['--resume', checkpoint, '--cfg-options', 'model.backbone.arch=pico', 'custom_hooks=[]']
-    error = last_line(call(tmp_path, 'train.py', TINY, *options, succeeds=False))
+    error = last_line(refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, *options))
     assert error.startswith('error: the checkpoint does not fit the model CoMA of this config')
     assert 'backbone.stem.weight (16, 12) instead of (32, 12)' in error
 
 
-def test_checkpoint_that_would_run_code_is_refused(tmp_path):
+def test_checkpoint_that_would_run_code_is_refused(monkeypatch, capfd, tmp_path):
     class Code:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / 'ran'),)
 
     torch.save(dict(state_dict={}, meta={}, extra=Code()), tmp_path / 'unsafe.pth')
-    error = last_line(call(tmp_path, 'train.py', TINY, '--resume', 'unsafe.pth', succeeds=False))
+    error = last_line(refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, '--resume', 'unsafe.pth'))
     assert error.startswith('error: unsafe.pth holds more than weights and plain data')
     assert not (tmp_path / 'ran').exists()
 
