@@ -212,7 +212,7 @@ def draw(
     """
     xs, ys = _list(x), _list(y)
     lines = [line for line in lines if line.get('curve') and line['cell'] not in omit]
-    if not any(key in line['curve'][0] for line in lines for key in ys):
+    if not any(key in point for line in lines for point in line['curve'] for key in ys):
         return False
     columns = len(xs) if len(xs) > 1 else min(2, len(ys))
     panels = [(x_key, y_key) for y_key in ys for x_key in xs]

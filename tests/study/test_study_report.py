@@ -57,6 +57,16 @@ def test_report(tmp_path, monkeypatch):
     assert 'absent' not in text and '3.0 hours in all' in text and '(tiny-plot.png)' in text
 
 
+def test_curves_of_another_axis_come_after_those_of_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bands = line('off', 0, 1, qualities=dict(psnr=1.0))
+    bands['curve'] += [dict(frequency=0.1, error=0.5, error_baseline=0.6), dict(frequency=0.4, error=0.9)]
+    append_result(bands)
+    plots = [dict(x='frequency', y='error'), dict(x='images', y='absent'), dict(x='images', y='loss')]
+    study = Config(dict(cells=dict(off={}), report=dict(qualities=dict(psnr='PSNR'), plots=plots)))
+    assert [path.name for path in write_report(study, 'tiny', 'cpu')] == ['tiny.md', 'tiny-plot.png', 'tiny-plot2.png']
+
+
 def test_rows_of_several_models_join_the_cells_of_their_names():
     lines = [
         line('off', 0, 1, qualities=dict(probe=1.0)),
