@@ -30,6 +30,8 @@ TITLES = dict(
     seconds='seconds of training',
     loss='loss on held-out images',
     epochs='epochs',
+    frequency='spatial frequency (cycles/px)',
+    error='error, as a share of power',
 )
 NONE = '–'
 
