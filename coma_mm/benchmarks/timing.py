@@ -106,9 +106,6 @@ def own_time(event: FunctionEventAvg, args: Namespace) -> float:
 
 def describe_machine(args: Namespace) -> dict:
     """Return what results depend on."""
-    commit = subprocess.run(
-        ['git', '-C', PACKAGE.parent, 'describe', '--always', '--dirty'], capture_output=True, text=True
-    ).stdout.strip()
     return dict(
         date=time.strftime('%Y-%m-%d'),
         device=torch.cuda.get_device_name() if is_cuda(args) else f'{cpu_name()}, {torch.get_num_threads()} threads',
@@ -116,7 +113,7 @@ def describe_machine(args: Namespace) -> dict:
         torch=torch.__version__,
         **{name: find_version(name) for name in PACKAGES},
         coma_mm=version('coma_mm'),
-        commit=commit or None,
+        commit=find_commit(),
         settings={key: value for key, value in vars(args).items() if key not in ('suites', 'only', 'json', 'data')},
     )
 
@@ -129,6 +126,14 @@ def find_version(name: str) -> str | None:
         except PackageNotFoundError:
             pass
     return None
+
+
+def find_commit(root: Path = PACKAGE.parent) -> str | None:
+    """Return the commit of the code, with ``-dirty`` if it was changed since; results in docs may have been."""
+    git = ['git', '-C', root]
+    commit = subprocess.run([*git, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, 'diff', '--quiet', 'HEAD', '--', ':!docs'], capture_output=True).returncode
+    return f'{commit}-dirty' if commit and changed else commit or None
 
 
 def cpu_name() -> str:

@@ -6,8 +6,6 @@ Lines on the standard output that begin with ``@`` tell the process that waits h
 """
 
 import json
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +17,8 @@ if __name__ == '__main__':  # but not in processes that measure memory
 
 import torch  # noqa: E402
 
-from ..files import PACKAGE, whole_file  # noqa: E402
+from ..benchmarks.timing import cpu_name, find_commit  # noqa: E402
+from ..files import whole_file  # noqa: E402
 from .grid import Cell  # noqa: E402
 from .measures import MEASURES  # noqa: E402
 from .training import train_cell  # noqa: E402
@@ -66,18 +65,10 @@ def make_line(cell: Cell, done: dict) -> dict:
 
 def describe_run() -> dict:
     """Return what results depend on beside settings."""
-    command = ['git', '-C', str(PACKAGE.parent), 'describe', '--always', '--dirty']
-    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    else:
-        info = Path('/proc/cpuinfo')
-        names = [line for line in (info.read_text() if info.is_file() else '').splitlines() if 'model name' in line]
-        device = names[0].split(':')[1].strip() if names else platform.machine()
     return dict(
         date=time.strftime('%Y-%m-%d'),
-        commit=commit or None,
-        device=device,
+        commit=find_commit(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name(),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
     )

@@ -1,11 +1,14 @@
 """``benchmark.py`` compares what it is asked to, prints a table, and writes what it takes to believe it."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 from processes import call, refuse
+
+from coma_mm.benchmarks.timing import find_commit
 
 
 def log_demo(folder):
@@ -59,6 +62,24 @@ def test_tables_json_and_plots(tmp_path):
     assert {path.name for path in tmp_path.glob('*.png')} == {'out-step.png', 'out-forward.png', 'out-data.png'}
     with Image.open(tmp_path / 'out-data.png') as picture:
         assert len(np.unique(np.asarray(picture.convert('RGB')).reshape(-1, 3), axis=0)) > 10  # not blank
+
+
+def test_the_commit_is_that_of_the_code(tmp_path):
+    def git(*args):
+        command = ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b.c', *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert find_commit(tmp_path / 'nowhere') is None
+    git('init', '-q')
+    for name in ('code.py', 'docs/result.json'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('1')
+    git('add', '.')
+    git('commit', '-qm', 'first')
+    (tmp_path / 'docs/result.json').write_text('2')
+    assert find_commit(tmp_path) == git('rev-parse', '--short', 'HEAD')
+    (tmp_path / 'code.py').write_text('2')
+    assert find_commit(tmp_path) == git('rev-parse', '--short', 'HEAD') + '-dirty'
 
 
 def test_refusals(tmp_path, monkeypatch, capfd):
