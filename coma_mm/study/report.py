@@ -53,7 +53,7 @@ def write_report(study: Config, name: str, size: str) -> list[Path]:
     order = [cell for cell in study.cells if any(line['cell'] == cell for line in lines)]
     lines.sort(key=lambda line: (order.index(line['cell']) if line['cell'] in order else len(order), line['seed']))
     text = [f'# {name}', describe(name, size, lines), table(expand_rows(lines), spec.get('qualities', {}))]
-    if 'reach' in spec:
+    if spec.get('reach'):  # a study that inherits another's sets it to None
         text.append(reach_table(lines, size, **spec['reach']))
     paths = []
     for number, plot in enumerate(spec.get('plots', [])):

@@ -22,7 +22,7 @@ STUDIES = sorted(path.stem for path in studies_folder().glob('*.py'))
 # What runs each time: a cell or two of each study, of most without fine-tuning. All else is slow.
 QUICK = dict(
     attention=['depths_2221'],
-    backbones=[],
+    backbones=['swin_copy'],
     coverage=['coma'],
     efficiency=[],
     evaluation_weights=['copy_100'],
@@ -77,7 +77,7 @@ def cells_of(name, size='smoke'):
 )
 def test_smoke(name, cell, here):
     cell = cells_of(name)[cell]
-    if name in ('attention', 'evaluation_weights') and cell.name in QUICK[name]:
+    if name in ('attention', 'backbones', 'evaluation_weights') and cell.name in QUICK[name]:
         cell.measures = dict(reconstruction=dict(images=8))
     line = cell_module.run(cell)
     append_result(line)
