@@ -29,6 +29,7 @@ TITLES = dict(
     gflops='GFLOPs spent',
     seconds='seconds of training',
     loss='loss on held-out images',
+    loss_evaluation='loss of the evaluation branch',
     epochs='epochs',
     frequency='spatial frequency (cycles/px)',
     error='error, as a share of power',

@@ -36,5 +36,5 @@ report = dict(
         rankme='RankMe',
     ),
     reach=dict(reference='copy'),
-    plots=[dict(x=['images', 'gflops', 'seconds'], y=['loss', 'loss_evaluation'])],
+    plots=[dict(x=['images', 'gflops', 'seconds'], y=['loss', 'loss_evaluation'], xscale='log')],
 )
