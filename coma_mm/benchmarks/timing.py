@@ -2,6 +2,7 @@
 
 import multiprocessing.pool
 import platform
+import shutil
 import subprocess
 import time
 from argparse import Namespace
@@ -129,11 +130,16 @@ def find_version(name: str) -> str | None:
 
 
 def find_commit(root: Path = PACKAGE.parent) -> str | None:
-    """Return the commit of the code, with ``-dirty`` if it was changed since; results in docs may have been."""
+    """Return the commit of the code, with ``-dirty`` if it was changed since; results in docs may have been.
+
+    ``None`` where it is installed rather than checked out, or without git.
+    """
+    if not (root / '.git').exists() or not shutil.which('git'):
+        return None
     git = ['git', '-C', root]
     commit = subprocess.run([*git, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True).stdout.strip()
     changed = subprocess.run([*git, 'diff', '--quiet', 'HEAD', '--', ':!docs'], capture_output=True).returncode
-    return f'{commit}-dirty' if commit and changed else commit or None
+    return f'{commit}-dirty' if changed else commit
 
 
 def cpu_name() -> str:

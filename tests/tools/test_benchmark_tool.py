@@ -69,8 +69,8 @@ def test_the_commit_is_that_of_the_code(tmp_path):
         command = ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b.c', *args]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    assert find_commit(tmp_path / 'nowhere') is None
     git('init', '-q')
+    assert find_commit(tmp_path / 'docs') is None  # a folder of somebody's repository, as an installed package is
     for name in ('code.py', 'docs/result.json'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('1')
