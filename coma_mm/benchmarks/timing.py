@@ -136,7 +136,7 @@ def find_commit(root: Path = PACKAGE.parent) -> str | None:
     """
     if not (root / '.git').exists() or not shutil.which('git'):
         return None
-    git = ['git', '-C', root]
+    git = ['git', '-C', str(root)]
     commit = subprocess.run([*git, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True).stdout.strip()
     changed = subprocess.run([*git, 'diff', '--quiet', 'HEAD', '--', ':!docs'], capture_output=True).returncode
     return f'{commit}-dirty' if changed else commit
