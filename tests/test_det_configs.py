@@ -46,6 +46,9 @@ def prepare(cfg, coco, work_dir, **dataset):
     cfg.model.data_preprocessor.pad_size_divisor = min(cfg.model.data_preprocessor.pad_size_divisor, 128)
     shrink(cfg.train_dataloader)
     cfg.model.train_cfg.rpn_proposal.max_per_img = 64  # fewer regions, whose heads take most of the time
+    heads = cfg.model.roi_head.bbox_head
+    for head in heads if isinstance(heads, list) else [heads]:
+        head.fc_out_channels = 64  # what these have of weights is none of ours
     rcnn = cfg.model.train_cfg.rcnn
     for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
         stage.sampler.num = 16

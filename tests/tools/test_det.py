@@ -34,7 +34,7 @@ for name in ('val', 'test'):
 def test_train_validate_resume_test(perform, tmp_path):
     write_coco(tmp_path / 'photos')
     common = [CONFIG, '--work-dir', 'out', '--cfg-options', *OPTIONS]
-    printed = call(tmp_path, 'train.py', *common, '--amp')  # bf16 also where there is no GPU
+    printed = perform(tmp_path, 'train.py', *common, '--amp')  # bf16 also where there is no GPU
     assert 'coco/bbox_mAP: ' in printed and 'coco/segm_mAP: ' in printed
 
     # Two processes go on.

@@ -48,7 +48,7 @@ def test_mmdet(perform, tmp_path):
     options += ['test_dataloader.dataset.pipeline.1.scale=(64,64)', 'train_cfg.max_epochs=1']
     options += loader_options('train', 'test')
 
-    call(tmp_path, 'train.py', config, '--no-validate', '--work-dir', 'out', '--cfg-options', *options)
+    perform(tmp_path, 'train.py', config, '--no-validate', '--work-dir', 'out', '--cfg-options', *options)
     checkpoint = tmp_path / 'out' / 'epoch_1.pth'
     extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
     printed = perform(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
