@@ -35,6 +35,7 @@ def mask_rcnn(frozen):
     model.data_preprocessor, model.backbone = None, small_dyvit(frozen)
     model.neck.update(in_channels=[32, 64, 128, 256])
     model.roi_head.bbox_head.fc_out_channels = 32
+    model.train_cfg.rpn_proposal.max_per_img, model.train_cfg.rcnn.sampler.num = 64, 16  # regions take most of the time
     return 'mmdet', model
 
 
