@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-FROZEN = [-1, 2, 4]
+FROZEN = [-1, 0, 2, 4]
 SIZE = 64
 
 

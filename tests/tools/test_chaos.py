@@ -6,7 +6,7 @@ import pytest
 from mmengine.fileio import LocalBackend, register_backend
 from processes import run
 
-FEW = ['checkpoint', 'worker', 'SIGTERM', 'torchrun']
+FEW = ['checkpoint', 'last_checkpoint', 'worker', 'SIGTERM', 'torchrun']
 
 
 @pytest.fixture(autouse=True)
