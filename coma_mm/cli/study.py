@@ -303,6 +303,6 @@ def progress_of(cell: Cell, text: str) -> float:
 
 def copy_picture(cell: Cell) -> None:
     """Keep the picture that a cell may have drawn beside the results."""
-    picture = cell.work_dir / 'picture.png'
+    picture = cell.work_dir / 'picture.jpg'
     if picture.is_file():
-        copyfile(picture, results_file(cell.study, cell.size).with_name(f'{cell.study}-{cell.title}.png'))
+        copyfile(picture, results_file(cell.study, cell.size).with_name(f'{cell.study}-{cell.title}.jpg'))

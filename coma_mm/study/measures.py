@@ -124,7 +124,7 @@ def bands(cell: Cell, images: int = 200) -> dict:
         for name, other in (('error', result.assembled), ('baseline', guess))
     }
     shown = HeldOut(cfg.pictured.to_dict(), 4)
-    draw_reconstructions(shown.reconstruct(model), cell.work_dir / 'picture.png')
+    draw_reconstructions(shown.reconstruct(model), cell.work_dir / 'picture.jpg')
     points = zip(frequency.tolist(), shares['error'].tolist(), shares['baseline'].tolist())
     names = ('frequency', 'error', 'error_baseline')
     low, high = frequency < 1 / 16, frequency > 1 / 4

@@ -62,7 +62,7 @@ def write_report(study: Config, name: str, size: str) -> list[Path]:
         if draw(path, lines, **plot):
             text.append(f'![{" and ".join(_list(plot["y"]))}]({path.name})')
             paths.append(path)
-    pictures = sorted(place.parent.glob(f'{name}-*-[0-9].png'))
+    pictures = sorted(place.parent.glob(f'{name}-*-[0-9].jpg'))
     text += [f'![{picture.stem}]({picture.name})' for picture in pictures]
     with whole_file(place.with_name(f'{stem}.md')) as unfinished:
         unfinished.write_text('\n\n'.join(text) + '\n')
