@@ -57,6 +57,13 @@ def damage(path, how):
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
 
 
+@pytest.mark.parametrize('best', [None, 'loss'])
+def test_validation_alone_saves_nothing(start, best):
+    runner = start(save_best=best, rule='less')
+    runner.call_hook('after_val_epoch', metrics=dict(loss=1.0))  # as runner.val() ends, no training before it
+    assert names('work') == []
+
+
 def test_the_last_checkpoint_goes_when_the_next_is_there(start, monkeypatch):
     runner = start(max_keep_ckpts=1)
     save = runner.save_checkpoint

@@ -65,6 +65,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, and only then remove the best one before."""
+        if not hasattr(self, 'file_backend'):  # runner.val() alone: nothing is trained, so nothing is to be saved
+            return
         backend = self.file_backend
         self.file_backend = later = _RemoveLater(backend)
         try:
