@@ -34,6 +34,7 @@ TITLES = dict(
     frequency='spatial frequency (cycles/px)',
     error='error, as a share of power',
 )
+COSTS = ('images', 'gflops', 'seconds')
 NONE = '–'
 
 
@@ -108,15 +109,14 @@ def expand_rows(lines: list[dict]) -> list[dict]:
 
 def table(lines: list[dict], titles: dict[str, str]) -> str:
     """Return the table of what cells cost and are worth."""
-    costs = [('images', 1), ('gflops', 1), ('seconds', 1)]
-    costs = [(key, scale) for key, scale in costs if any(line.get(key) for line in lines)]
+    costs = [key for key in COSTS if any(line.get(key) for line in lines)]
     titles = {key: title for key, title in titles.items() if any(key in line['qualities'] for line in lines)}
-    heads = ['cell', 'seeds', *(TITLES[key] for key, _ in costs), *titles.values()]
+    heads = ['cell', 'seeds', *(TITLES[key] for key in costs), *titles.values()]
     rows = []
     for cell in dict.fromkeys(line['cell'] for line in lines):
         same = [line for line in lines if line['cell'] == cell]
         row = [cell, str(len(same))]
-        for key, _ in costs:
+        for key in costs:
             shared = '*' if key == 'seconds' and any(line.get('shared') for line in same) else ''
             row.append(f'{mean(line.get(key, 0) for line in same):,.0f}{shared}')
         row += [spread([line['qualities'][key] for line in same if key in line['qualities']]) for key in titles]
@@ -147,7 +147,7 @@ def reach_table(
     if not goals:
         return f'What cells need to come to where {reference} ends is not known yet: it has not been run.'
     goal, budget = mean(goals.values()), min(line['gflops'] for line in curves)
-    keys = [key for key in ('images', 'gflops', 'seconds') if key in curves[0]['curve'][-1]]
+    keys = [key for key in COSTS if key in curves[0]['curve'][-1]]
     heads = ['cell', *(f'{TITLES[key]} to {quality} {goal:.4g}' for key in keys)]
     heads.append(f'{quality} after {budget:,.0f} GFLOPs')
     if times:
@@ -236,8 +236,9 @@ def draw(
         panel.set(xlabel=_title(x_key), ylabel=_title(y_key), xscale=xscale, yscale=yscale)
         if xscale == 'log':  # half a decade would have one label, or one for each line
             panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.xaxis.set_major_formatter(EngFormatter(sep=''))
             panel.xaxis.set_minor_formatter(NullFormatter())
+        if xscale == 'log' or x_key in COSTS:  # 50k, which has room where 50000 has not
+            panel.xaxis.set_major_formatter(EngFormatter(sep=''))
         panel.spines[['top', 'right']].set_visible(False)
     for panel in axes[len(panels) :]:
         panel.remove()
