@@ -82,7 +82,7 @@ def main() -> None:
     require_whole(1, **{'--jobs': args.jobs})
     cells = choose(make_cells(study, args.size), args.only)
     for cell in cells:
-        cell.measures |= extra_measures(study, args.extra)
+        cell.measures |= extra_measures(study, args.size, args.extra)
     results = read_results(name, args.size)
     if args.list:
         for cell in cells:
@@ -114,8 +114,8 @@ def choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:
     return [cell for cell in cells if {cell.name, cell.title} & set(only)]
 
 
-def extra_measures(study: Config, names: list[str] | None) -> dict:
-    """Return what a study measures on demand, all of it without names.
+def extra_measures(study: Config, size: str, names: list[str] | None) -> dict:
+    """Return what a study measures on demand at a size, all of it without names.
 
     Raises:
         ValueError: If a name is unknown.
@@ -127,7 +127,8 @@ def extra_measures(study: Config, names: list[str] | None) -> dict:
     unknown = set(names) - set(known)
     if unknown or not known:
         raise ValueError(f'the study measures on demand: {", ".join(known) or "nothing"}; not {", ".join(unknown)}')
-    return {name: known[name] for name in names or known}
+    by_size = study.sizes[size].get('measures', {})
+    return {name: {**known[name], **by_size.get(name, {})} for name in names or known}
 
 
 def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, lock: int, jobs: int) -> None:

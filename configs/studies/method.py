@@ -57,6 +57,7 @@ sizes = dict(
             features=dict(labels=10000, queries=5000),
             finetune_1=dict(epochs=16, options=half_tested),
             finetune_10=dict(epochs=2, options=half_tested),
+            finetune_100=dict(epochs=1, options=half_tested),
         ),
     ),
     gpu=dict(
