@@ -80,9 +80,7 @@ def main() -> None:
             print(f'wrote {path}')
         return
     require_whole(1, **{'--jobs': args.jobs})
-    cells = choose(make_cells(study, args.size), args.only)
-    for cell in cells:
-        cell.measures |= extra_measures(study, args.size, args.extra)
+    cells = choose(make_cells(study, args.size, extra_measures(study, args.extra)), args.only)
     results = read_results(name, args.size)
     if args.list:
         for cell in cells:
@@ -114,8 +112,8 @@ def choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:
     return [cell for cell in cells if {cell.name, cell.title} & set(only)]
 
 
-def extra_measures(study: Config, size: str, names: list[str] | None) -> dict:
-    """Return what a study measures on demand at a size, all of it without names.
+def extra_measures(study: Config, names: list[str] | None) -> dict:
+    """Return what a study measures on demand, all of it without names.
 
     Raises:
         ValueError: If a name is unknown.
@@ -127,8 +125,7 @@ def extra_measures(study: Config, size: str, names: list[str] | None) -> dict:
     unknown = set(names) - set(known)
     if unknown or not known:
         raise ValueError(f'the study measures on demand: {", ".join(known) or "nothing"}; not {", ".join(unknown)}')
-    by_size = study.sizes[size].get('measures', {})
-    return {name: {**known[name], **by_size.get(name, {})} for name in names or known}
+    return {name: known[name] for name in names or known}
 
 
 def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, lock: int, jobs: int) -> None:

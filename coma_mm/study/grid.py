@@ -103,8 +103,8 @@ def read_study(name: str) -> Config:
     return Config.fromfile(path)
 
 
-def make_cells(study: Config, size: str) -> list[Cell]:
-    """Return the cells of a study in the order in which they are run.
+def make_cells(study: Config, size: str, extra: dict | None = None) -> list[Cell]:
+    """Return the cells of a study, with ``extra`` measures, in the order in which they are run.
 
     Raises:
         ValueError: If the study does not have the size.
@@ -120,17 +120,17 @@ def make_cells(study: Config, size: str) -> list[Cell]:
         for seed in declared['seeds']:
             for name in group:
                 if seed in study.cells[name].get('seeds', declared['seeds']):
-                    cells.append(_make_cell(study, path, size, name, seed, declared))
+                    cells.append(_make_cell(study, path, size, name, seed, declared, extra or {}))
     return cells
 
 
-def _make_cell(study: Config, path: Path, size: str, name: str, seed: int, declared: dict) -> Cell:
+def _make_cell(study: Config, path: Path, size: str, name: str, seed: int, declared: dict, extra: dict) -> Cell:
     own = study.cells[name].to_dict()
     config = own['config'] if 'config' in own else study.get('config')
     start = own.get('start')
     by_size = {} if 'config' in own else declared  # epochs and options of a size are meant for the study's config
     epochs = by_size.get('epochs')
-    measures = own['measures'] if 'measures' in own else study.get('measures', {})
+    measures = {**(own['measures'] if 'measures' in own else study.get('measures', {})), **extra}
     return Cell(
         study=path.stem,
         size=size,

@@ -5,7 +5,7 @@
 mmpretrain's own classes. ViT leaves hidden units out, as DyViT does; in Swin and in PVT (its class PCPVT, with the
 positions of Twins) hidden units become a mask token before the first block. Units are 8 px, of ViT 4 px, so losses
 compare within a backbone only.
-Data, hardware: as method.py, 12 cells of a quarter of an hour
+Data, hardware: as method.py, 12 cells of 20 minutes
 """
 
 _base_ = 'method.py'
