@@ -6,6 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 FLOW = [
+    'reading',
+    'text',
     'arguments',
     'masking',
     'files',
@@ -26,16 +28,18 @@ FLOW = [
 ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
 # What each folder may import of ours: itself and these.
 FOLDERS = {
-    'models': {'arguments', 'masking', 'registry', 'files'},
-    'datasets': {'arguments', 'masking', 'registry', 'files'},
-    'evaluation': {'arguments', 'masking', 'registry', 'datasets', 'models'},
-    'visualization': {'masking', 'registry', 'files', 'evaluation', 'models'},
-    'engine': {'arguments', 'registry', 'files', 'environment', 'datasets', 'evaluation', 'visualization', 'models'},
-    'benchmarks': {'masking', 'registry', 'files', 'datasets', 'models'},
+    'utils': set(),
+    'models': {'arguments', 'masking', 'registry', 'files', 'utils'},
+    'datasets': {'arguments', 'masking', 'registry', 'files', 'utils'},
+    'evaluation': {'arguments', 'masking', 'registry', 'utils', 'datasets', 'models'},
+    'visualization': {'masking', 'registry', 'files', 'utils', 'evaluation', 'models'},
+    'engine': {'arguments', 'registry', 'files', 'utils', 'environment', 'datasets', 'evaluation', 'visualization', 'models'},
+    'benchmarks': {'masking', 'registry', 'files', 'utils', 'datasets', 'models'},
     'study': {
         'masking',
         'registry',
         'files',
+        'utils',
         'environment',
         'datasets',
         'evaluation',

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..arguments import require_number, require_whole
 from ..registry import TRANSFORMS
+from ..utils.reading import open_regular
 
 # Height times width above which an image is refused before it is decoded: 420 kB of PNG can be 144 million pixels, and
 # each takes up to 20 bytes for a moment.
@@ -69,7 +69,7 @@ def read_image(
         ImportError: If it takes ``tifffile``, which is not installed.
     """
     try:
-        with open_file(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
+        with open_regular(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
             if channels not in (1, 3) and _is_tiff(file):
                 return _scale_bands(_read_tiff(file, path, channels, max_pixels), value_range)
             with Image.open(file) as img:
@@ -101,28 +101,13 @@ def read_bytes(results: dict, max_bytes: int) -> bytes:
     if 'img_bytes' in results:
         return results.pop('img_bytes')
     try:
-        with open_file(results['img_path']) as file:
+        with open_regular(results['img_path']) as file:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
             return file.read()
     except (OSError, ValueError) as error:
         raise _unreadable(results['img_path'], error) from error
-
-
-def open_file(path: str | os.PathLike) -> BinaryIO:
-    """Open a file for reading, and nothing that only has the name of one: a pipe or a device may never end.
-
-    Raises:
-        OSError: If it cannot be opened.
-        ValueError: If it is no regular file.
-    """
-    # the flag has no effect on files, and returns at once from a pipe that nobody writes to
-    file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | getattr(os, 'O_NONBLOCK', 0)))
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError('it is no regular file')
-    return file
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:

@@ -14,8 +14,9 @@ from mmengine.logging import print_log
 
 from ..files import whole_file
 from ..registry import DATASETS
+from ..utils.reading import open_regular
 from .folder import ImageFolder
-from .loading import UnreadableImageError, open_file
+from .loading import UnreadableImageError
 
 
 @DATASETS.register_module()
@@ -125,7 +126,7 @@ def _read_headers(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     """Go through a shard from header to header."""
     members, start = [], -1
     try:
-        with open_file(path) as file, tarfile.open(fileobj=file, mode='r:') as tar:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode='r:') as tar:
             for member in tar:
                 if member.size < 0 or tar.offset <= start:  # tarfile would go round in circles
                     raise tarfile.ReadError(f'bad size of {member.name}')

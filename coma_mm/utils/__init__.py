@@ -1,0 +1,1 @@
+"""Files, arguments and settings: plain Python, without torch."""

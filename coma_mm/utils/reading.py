@@ -1,0 +1,84 @@
+"""Bounded reading of files that may come from strangers: regular files only, with a limit of bytes and of nesting."""
+
+import json
+import os
+import stat
+from typing import Any, BinaryIO
+
+MAX_TEXT = 64_000_000  # bytes of a text or JSON file
+MAX_NESTING = 64  # brackets within each other, in JSON
+
+
+def open_regular(path: str | os.PathLike, *, follow: bool = True) -> BinaryIO:
+    """Open a regular file for reading; a pipe or a device is refused, since it may never end.
+
+    Args:
+        path: The file.
+        follow: Whether ``path`` may be a link. Give ``False`` for a file that is found in a folder, rather than named by
+            the user: a link in a run's folder could lead anywhere.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is no regular file, or a link that is not to be followed.
+    """
+    if not follow and os.path.islink(path):
+        raise ValueError(f'{os.fspath(path)} is a link, which is not followed here')
+    flags = getattr(os, 'O_NONBLOCK', 0)  # has no effect on files, and returns at once from a pipe without a writer
+    if not follow:
+        flags |= getattr(os, 'O_NOFOLLOW', 0)
+    file = open(path, 'rb', opener=lambda name, mode: os.open(name, mode | flags))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f'{os.fspath(path)} is no regular file')
+    return file
+
+
+def read_bytes(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = True) -> bytes:
+    """Read a whole regular file.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+        follow: As in :func:`open_regular`.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no regular file, or has more bytes than ``limit``.
+    """
+    with open_regular(path, follow=follow) as file:
+        content = file.read(limit + 1)  # and not what its size says: it may grow, or say 0 as in /proc
+    if len(content) > limit:
+        raise ValueError(f'{os.fspath(path)} has more than {limit} bytes')
+    return content
+
+
+def read_text(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = True) -> str:
+    """Read a text file in UTF-8, with a byte order mark or without; other bytes become U+FFFD. See :func:`read_bytes`."""
+    return read_bytes(path, limit, follow=follow).decode('utf-8-sig', errors='replace')
+
+
+def read_json(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = True) -> Any:
+    """Read a JSON file, see :func:`read_bytes` and :func:`parse_json`."""
+    return parse_json(read_text(path, limit, follow=follow))
+
+
+def parse_json(text: str, max_nesting: int = MAX_NESTING) -> Any:
+    """Parse JSON whose brackets stand at most ``max_nesting`` deep.
+
+    Raises:
+        ValueError: If it is no JSON, or nested deeper.
+    """
+    depth, quoted, escaped = 0, False, False
+    if text.count('[') + text.count('{') > max_nesting:  # or it cannot be so deep
+        for character in text:
+            if quoted:
+                quoted, escaped = escaped or character != '"', not escaped and character == '\\'
+            elif character == '"':
+                quoted = True
+            elif character in '[{':
+                depth += 1
+                if depth > max_nesting:
+                    raise ValueError(f'more than {max_nesting} brackets stand within each other')
+            elif character in ']}':
+                depth -= 1
+    return json.loads(text)

@@ -1,0 +1,22 @@
+"""Text from files, shown to people: names and messages that may hold anything."""
+
+import os
+import re
+
+# Control characters (C0 but tab and newline, DEL, C1), text direction marks, and halves of surrogate pairs.
+_UNSHOWABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
+
+
+def printable(text: object) -> str:
+    """Return text without characters that act on a terminal or cannot be encoded; each becomes an escape such as \\x1b.
+
+    File names that are no UTF-8 hold half surrogates (``os.fsdecode``), which print, JSON and HTML cannot encode.
+    """
+    return _UNSHOWABLE.sub(lambda found: _escape(found[0]), os.fspath(text) if isinstance(text, os.PathLike) else str(text))
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        code -= 0xDC00
+    return f'\\x{code:02x}' if code < 0x100 else f'\\u{code:04x}'
