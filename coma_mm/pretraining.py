@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from .arguments import require_flag
 from .benchmarks.timing import forget_peak, peak_so_far
 from .cli.export import main as export
 from .engine.checkpoint import newest_whole_checkpoint
@@ -27,9 +28,23 @@ from .environment import has_fast_bf16
 from .files import whole_file
 from .recipe import LOOKING_SHARE, make_config
 from .study.training import make_step
+from .utils import ranges
 from .visualization.serve import serve_report
 
 EPOCHS = 100
+RANGES = dict(
+    epochs=ranges.EPOCHS,
+    steps=ranges.STEPS,
+    minutes=ranges.MINUTES,
+    size=ranges.IMAGE_SIZE,
+    batch_size=ranges.BATCH_SIZE,
+    workers=ranges.WORKERS,
+    seed=ranges.SEED,
+    val=ranges.FRACTION,
+    channels=ranges.CHANNELS,
+    serve=ranges.PORT,
+)
+OPTIONAL = 'epochs', 'steps', 'minutes', 'batch_size', 'workers', 'serve'
 TRIED = 4  # images of the first of two steps that are timed before a run
 LARGEST = dict(cuda=1024, cpu=64)  # batches
 
@@ -78,6 +93,7 @@ def pretrain(
         FileNotFoundError: If there are no images, or no run to go on with.
         ValueError: If a setting is impossible.
     """
+    check_arguments(**locals())
     out = Path(out)
     if serve is not None:
         print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)
@@ -107,6 +123,27 @@ def pretrain(
     return hand_over(out)
 
 
+def check_arguments(**given: object) -> None:
+    """Refuse arguments of :func:`pretrain` of the wrong kind or out of range, before anything is done.
+
+    Raises:
+        ValueError: With the name of the argument.
+    """
+    require_flag(resume=given['resume'], overwrite=given['overwrite'])
+    for name, range_ in RANGES.items():
+        if not (given[name] is None and name in OPTIONAL):
+            ranges.require_in(range_, **{name: given[name]})
+    data = given['data']
+    named = [data] if isinstance(data, (str, os.PathLike)) else [] if data is None else data
+    if not isinstance(named, Sequence) or (data is not None and not named):
+        raise ValueError(f'data must be a folder of images, or a list of them, got {data!r}')
+    for name, value in [('out', given['out']), *(('data', path) for path in named)]:
+        if not isinstance(value, (str, os.PathLike)) or not os.fspath(value).strip():
+            raise ValueError(f'{name} must name a folder, got {value!r}')
+    if not isinstance(given['arch'], str):
+        raise ValueError(f'arch must be a name such as tiny, got {given["arch"]!r}')
+
+
 def plan_run(
     data: str | Sequence[str],
     out: Path,
@@ -129,13 +166,6 @@ def plan_run(
     """
     if sum(length is not None for length in (epochs, steps, minutes)) > 1:
         raise ValueError('give one of epochs, steps and minutes')
-    for name, value in dict(epochs=epochs, steps=steps, minutes=minutes, batch_size=batch_size).items():
-        if value is not None and value <= 0:
-            raise ValueError(f'{name} must be positive, got {value}')
-    if not 0 <= val < 1:
-        raise ValueError(f'val is a share, from 0 to less than 1, got {val}')
-    if channels < 1:
-        raise ValueError(f'channels must be positive, got {channels}')
     cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, channels=channels)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)

@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 FLOW = [
     'reading',
     'text',
+    'ranges',
     'arguments',
     'masking',
     'files',

@@ -54,34 +54,37 @@ from ..environment import keep_memory
 from ..evaluation import NearestNeighbours
 from ..files import PACKAGE, shipped, write_whole
 from ..models import DyViT, ViTDecoder
-from .options import ArgumentParser, at_least, device, output_file
+from . import types
+from .parser import ArgumentParser
 
 
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__, epilog='The first row of a table is what ratios refer to.')
     parser.add_argument('suites', nargs='+', choices=SUITES, metavar='SUITE', help=', '.join(SUITES))
-    parser.add_argument('--only', nargs='+', metavar='NAME', help='rows whose names contain one of these')
     parser.add_argument(
-        '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
+        '--only', nargs='+', type=types.text, metavar='NAME', help='rows whose names contain one of these'
+    )
+    parser.add_argument(
+        '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
     )
     parser.add_argument('--precision', choices=DTYPES, default='fp32', help='of autocast (%(default)s)')
     parser.add_argument('--compile', action='store_true', help='torch.compile: ours by block, all others as a whole')
-    parser.add_argument('--batch', type=at_least(1), default=8, help='images (%(default)s)')
-    parser.add_argument('--size', type=at_least(1), default=224, help='side of the images in pixels (%(default)s)')
+    parser.add_argument('--batch', type=types.batch_size, default=8, help='images (%(default)s)')
+    parser.add_argument('--size', type=types.image_size, default=224, help='side of the images in pixels (%(default)s)')
     parser.add_argument(
-        '--data', metavar='FOLDER', help='JPEGs for the suite data (default: bundled photos, 500 x 375)'
+        '--data',
+        type=types.folder,
+        metavar='FOLDER',
+        help='JPEGs for the suite data (default: bundled photos, 500 x 375)',
     )
     parser.add_argument(
-        '--rounds', type=at_least(1), default=9, help='rounds that count; one more warms up (%(default)s)'
+        '--rounds', type=types.whole(1, 10_000), default=9, help='rounds that count; one more warms up (%(default)s)'
     )
     parser.add_argument(
-        '--json', type=output_file, metavar='OUT', help='write results, machine and versions to this file'
+        '--json', type=types.output_file(), metavar='OUT', help='write results, machine and versions to this file'
     )
-    args = parser.parse_args()
-    if args.data and not Path(args.data).is_dir():
-        parser.error(f'there is no folder {args.data}')
-    return args
+    return parser.parse_args()
 
 
 def choose(rows: dict, args: Namespace) -> dict:

@@ -14,16 +14,17 @@ from ..engine.hooks.reconstruction import draw_items, name_of
 from ..engine.running import read_config
 from ..visualization.figures import ImageGrid, shorten
 from ..visualization.reconstruction import what_branches_see
-from .options import ArgumentParser, add_overrides, at_least, output_path
+from . import types
+from .options import ArgumentParser, add_overrides
 
 
 def main() -> None:
     """Draw."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a config of mmpretrain, mmdet or mmseg')
-    parser.add_argument('--out', type=output_path, default='browse.png', help='(%(default)s)')
-    parser.add_argument('--max-images', type=at_least(1), default=8, help='rows of the picture (%(default)s)')
-    parser.add_argument('--seed', type=at_least(0), default=0, help='of what is drawn (%(default)s)')
+    parser.add_argument('config', type=types.path, help='a config of mmpretrain, mmdet or mmseg')
+    parser.add_argument('--out', type=types.picture, default='browse.png', help='(%(default)s)')
+    parser.add_argument('--max-images', type=types.rows, default=8, help='rows of the picture (%(default)s)')
+    parser.add_argument('--seed', type=types.seed, default=0, help='of what is drawn (%(default)s)')
     add_overrides(parser)
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)

@@ -44,8 +44,8 @@ from ..benchmarks.timing import describe_machine
 from ..engine import RunInterrupted
 from ..engine.checkpoint import find_checkpoints, is_whole
 from ..files import is_unfinished, shipped, whole_file, write_whole
-from . import run, train  # noqa: F401 - likewise
-from .options import ArgumentParser, at_least, output_file
+from . import run, train, types  # noqa: F401 - likewise
+from .parser import ArgumentParser
 
 FORK = multiprocessing.get_context('fork')
 PATIENCE = 120  # seconds that a run may take
@@ -55,13 +55,19 @@ LINGER = 30  # seconds that what a kill has left may live
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--runs', type=at_least(0), default=20, help='runs that are killed and resumed (%(default)s)')
+    parser.add_argument(
+        '--runs', type=types.whole(0, 10_000), default=20, help='runs that are killed and resumed (%(default)s)'
+    )
     parser.add_argument('--kinds', nargs='+', choices=KINDS, metavar='KIND', help=f'of kills: {", ".join(KINDS)} (all)')
     parser.add_argument('--disk', action='store_true', help='fill the disk, too: at a random step, with ever more room')
-    parser.add_argument('--steps', type=at_least(8), help='measure memory over so many steps, too')
-    parser.add_argument('--seed', type=int, default=0, help='of what is drawn at random (%(default)s)')
-    parser.add_argument('--json', type=output_file, metavar='OUT', help='write results, machine and versions here')
-    parser.add_argument('--plot', type=output_file, metavar='PNG', help='draw the memory of --steps here')
+    parser.add_argument('--steps', type=types.whole(8, 10**6), help='measure memory over so many steps, too')
+    parser.add_argument('--seed', type=types.seed, default=0, help='of what is drawn at random (%(default)s)')
+    parser.add_argument(
+        '--json', type=types.output_file(), metavar='OUT', help='write results, machine and versions here'
+    )
+    parser.add_argument(
+        '--plot', type=types.output_file(*types.PICTURES), metavar='PNG', help='draw the memory of --steps here'
+    )
     args = parser.parse_args()
     if args.plot and not args.steps:
         parser.error('--plot draws what --steps measures: give that, too')

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +31,8 @@ from ..engine.running import build_runner, prepare, require_matching_checkpoint
 from ..files import shipped, write_whole
 from ..masking import num_hidden
 from ..models import CoMA, DyViT
+from . import types
+from .parser import ArgumentParser
 
 CONFIGS = shipped('configs') / 'pretrain'
 SHARDED, WHOLE = 'coma_dyvit-l_fsdp_in1k.py', 'coma_dyvit-l_in1k.py'
@@ -370,11 +372,15 @@ def parse_args() -> tuple[Namespace, list[str]]:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda', help='cpu: to try this tool (cuda)')
     parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/check_gpu'), help='folder for results (%(default)s)'
+        '--out', type=types.output_folder, default='work_dirs/check_gpu', help='folder for results (%(default)s)'
     )
     parser.add_argument('--checks', nargs='*', choices=CHECKS, default=list(CHECKS), metavar='CHECK', help='(all)')
-    parser.add_argument('--suites', nargs='*', default=['step', 'forward', 'memory', 'profile'], help='of benchmark.py')
-    return parser.parse_known_args()
+    parser.add_argument(
+        '--suites', nargs='*', type=types.text, default=['step', 'forward', 'memory', 'profile'], help='of benchmark.py'
+    )
+    args, options = parser.parse_known_args()
+    args.out = Path(args.out)
+    return args, options
 
 
 def check(name: str, device: str) -> dict:

@@ -21,16 +21,9 @@ from ..engine.running import read_config
 from ..evaluation import collect_features
 from ..files import whole_file
 from ..models import FeatureExtractor, read_checkpoint
+from . import types
 from .export import check_types, find_backbone, find_normalisation
-from .options import (
-    ArgumentParser,
-    add_model_and_images,
-    add_overrides,
-    at_least,
-    device,
-    output_file,
-    read_model_and_images,
-)
+from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
 
 
 def parse_args() -> Namespace:
@@ -38,7 +31,7 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     what = 'any config with a backbone: pre-training, classification, detection, ...'
     add_model_and_images(parser, what, 'image files, and folders of them; sub-folders are classes')
-    parser.add_argument('--out', type=output_file, default='features.npz', help='(%(default)s)')
+    parser.add_argument('--out', type=types.output_file('.npz'), default='features.npz', help='(%(default)s)')
     parser.add_argument(
         '--pool',
         choices=['mean', 'flat'],
@@ -46,18 +39,16 @@ def parse_args() -> Namespace:
         help='mean of the last map, or all its positions side by side for images that are aligned (%(default)s)',
     )
     parser.add_argument(
-        '--size', type=at_least(1), help="scale images to this side in pixels (the backbone's img_size, or 224)"
+        '--size', type=types.image_size, help="scale images to this side in pixels (the backbone's img_size, or 224)"
     )
-    parser.add_argument('--batch-size', type=at_least(1), default=64, help='(%(default)s)')
-    parser.add_argument('--num-workers', type=at_least(0), default=4, help='processes that read images (%(default)s)')
+    parser.add_argument('--batch-size', type=types.batch_size, default=64, help='(%(default)s)')
+    parser.add_argument('--num-workers', type=types.workers, default=4, help='processes that read images (%(default)s)')
     parser.add_argument(
-        '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
+        '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
     )
     add_overrides(parser)
     args = parser.parse_args()
     read_model_and_images(parser, args)
-    if not args.out.endswith('.npz'):
-        parser.error(f'give --out a name that ends in .npz, not {args.out}')
     return args
 
 

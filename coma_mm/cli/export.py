@@ -24,7 +24,8 @@ from ..files import whole_file
 from ..models import load_backbone, read_checkpoint
 from ..models.pretrained import get_state_dict, no_larger_than, read_config_text, read_meta, read_settings
 from ..version import __version__
-from .options import ArgumentParser, at_least, checkpoint_file, output_file
+from . import types
+from .parser import ArgumentParser
 
 WEIGHTS = ('.pth', '.safetensors')
 # What may be built of what a checkpoint says, without asking: classes that only compute, by where they are defined.
@@ -38,6 +39,10 @@ LAYERS = (
     'mmengine.model.',
     'torch.nn.',
 )
+NO_SCRIPT = (
+    'TorchScript cannot express this model (torch.jit.script and torch.jit.trace fail, docs/export.md); name '
+    'an .onnx or .pt2 file'
+)
 TRUST = 'if you trust its config, give it with --config CONFIG'
 
 
@@ -49,17 +54,24 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         'coma_mm.load_backbone(OUT), or in plain PyTorch by '
         'DyViT(arch).load_state_dict(torch.load(OUT, weights_only=True)["state_dict"]). More: docs/export.md.',
     )
-    parser.add_argument('checkpoint', type=checkpoint_file, help='of pre-training or of any model with a backbone')
     parser.add_argument(
-        'out', nargs='?', type=output_file, help=f'a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}'
+        'checkpoint', type=types.checkpoint_file, help='of pre-training or of any model with a backbone'
     )
-    parser.add_argument('--config', help='if the checkpoint does not tell its backbone: the config that does')
+    parser.add_argument(
+        'out',
+        nargs='?',
+        type=types.output_file(*WEIGHTS, *GRAPHS, advice=dict.fromkeys(('.pt', '.ts', '.torchscript'), NO_SCRIPT)),
+        help=f'a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}',
+    )
+    parser.add_argument(
+        '--config', type=types.path, help='if the checkpoint does not tell its backbone: the config that does'
+    )
     parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
     graphs = parser.add_argument_group('for .onnx and .pt2')
     size = graphs.add_mutually_exclusive_group()
     size.add_argument(
         '--size',
-        type=at_least(1),
+        type=types.image_size,
         nargs=2,
         metavar=('H', 'W'),
         help="of the images in pixels (the backbone's img_size, or 224)",
@@ -67,15 +79,21 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
     size.add_argument('--dynamic', action='store_true', help='images of any size')
     graphs.add_argument(
         '--out-indices',
-        type=int,
+        type=types.whole(0, 1000),
         nargs='+',
         metavar='I',
         help='stages whose maps are returned (those of the checkpoint)',
     )
     hub = parser.add_argument_group('for the hub')
-    hub.add_argument('--hub-dir', metavar='DIR', help='a new folder: config.json, model.safetensors and a model card')
+    hub.add_argument(
+        '--hub-dir',
+        type=types.output_folder,
+        metavar='DIR',
+        help='a new folder: config.json, model.safetensors and a model card',
+    )
     hub.add_argument(
         '--license',
+        type=types.text,
         default='unknown',
         metavar='ID',
         help="of the weights, in the hub's terms: apache-2.0, ... (unknown)",
@@ -83,13 +101,8 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
     args = parser.parse_args(argv)
     if not args.out and not args.hub_dir:
         parser.error('say what to write: OUT, --hub-dir DIR or both')
-    if args.out and args.out.endswith(('.pt', '.ts', '.torchscript')):
-        parser.error(
-            'TorchScript cannot express this model (torch.jit.script and torch.jit.trace fail, docs/export.md); name '
-            'an .onnx or .pt2 file'
-        )
-    if args.out and not args.out.endswith((*WEIGHTS, *GRAPHS)):
-        parser.error(f'give a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}, not {args.out}')
+    if args.out_indices and args.out_indices != sorted({*args.out_indices}):
+        parser.error(f'argument --out-indices: must be different numbers in ascending order, got {args.out_indices}')
     if (args.size or args.dynamic or args.out_indices) and not (args.out or '').endswith(GRAPHS):
         parser.error('--size, --dynamic and --out-indices are for .onnx and .pt2')
     if not re.fullmatch(r'[a-z0-9][a-z0-9.-]*', args.license):

@@ -21,7 +21,8 @@ from ..files import shipped, write_whole
 from ..masking import num_hidden, unit_grid
 from ..models import CoMA, DyViT
 from ..models.dyvit import ARCHITECTURES, Block
-from .options import ArgumentParser, add_overrides, at_least, output_file
+from . import types
+from .options import ArgumentParser, add_overrides
 
 PARAMETERS = 'parameters (M)'
 
@@ -29,14 +30,16 @@ PARAMETERS = 'parameters (M)'
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', nargs='?', help='any mm config with a backbone; if left out, all DyViT variants')
     parser.add_argument(
-        '--shape', nargs='+', type=at_least(1), default=[224], metavar='PIXELS', help='height [width] (224)'
+        'config', nargs='?', type=types.path, help='any mm config with a backbone; if left out, all DyViT variants'
+    )
+    parser.add_argument(
+        '--shape', nargs='+', type=types.image_size, default=[224], metavar='PIXELS', help='height [width] (224)'
     )
     add_overrides(parser)
     parser.add_argument(
         '--json',
-        type=output_file,
+        type=types.output_file(),
         metavar='OUT',
         help='write this, and all else that the documents count (2 minutes; needs mmseg)',
     )

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from safetensors import safe_open
 
 from ..files import PACKAGE, whole_file
-from .options import ArgumentParser
+from .parser import ArgumentParser
 
 FOLDERS = ('pretrain', 'cls', 'det', 'seg')
 TASKS = dict(

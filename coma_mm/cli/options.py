@@ -2,16 +2,13 @@
 
 import re
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmengine.config import DictAction
 
 from ..engine.runs import name_model
-from ..files import require_writable
-from ..models.pretrained import HUB_FILE
+from . import types
 from .parser import ArgumentParser
 
 
@@ -62,6 +59,7 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
     parser.add_argument(
         'names',
         nargs='+',
+        type=types.path,
         metavar='CONFIG CHECKPOINT IMAGES',
         help=f'{config}; a checkpoint; {images}. Without a config that beside the checkpoint is taken. RUN, the folder '
         'of a run, has both: its config and its newest checkpoint',
@@ -74,7 +72,7 @@ def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
     if not args.images:
         parser.error(f'images are missing: {MODEL_AND_IMAGES}')
     try:
-        checkpoint_file(args.checkpoint)
+        types.checkpoint_file(args.checkpoint)
     except ArgumentTypeError as error:
         parser.error(f'argument checkpoint: {error}')
 
@@ -82,76 +80,17 @@ def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
 def make_parser(description: str) -> ArgumentParser:
     """Return a parser of the options that training and testing have."""
     parser = ArgumentParser(description=description)
-    parser.add_argument('config', help='a config of mmpretrain, mmdet or mmseg')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: ./work_dirs/<name of the config>)')
+    parser.add_argument('config', type=types.path, help='a config of mmpretrain, mmdet or mmseg')
+    parser.add_argument(
+        '--work-dir',
+        type=types.output_folder,
+        help='where logs and checkpoints go (default: ./work_dirs/<name of the config>)',
+    )
     add_overrides(
         parser,
         help='override settings of the config, e.g. train_dataloader.batch_size=64 "model.backbone.windows=[[4]*4,2]"',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # Given by torch.distributed.launch with older versions of torch; torchrun sets the variable itself.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument('--local_rank', '--local-rank', type=types.whole(0, 65_535), default=0)
     return parser
-
-
-# ---- types of arguments: what is wrong is said before anything is built or written ----
-
-
-def checkpoint_file(name: str) -> str:
-    """Check that a checkpoint is there, and is none of those files that are taken for one by mistake."""
-    if '://' in name:
-        return name
-    if not Path(name).is_file() and not Path(name, HUB_FILE).is_file():  # of a folder as the hub has
-        raise ArgumentTypeError(f'there is no file {name}')
-    if name.endswith(('.py', '.yaml', '.yml', '.json')):
-        raise ArgumentTypeError(f'{name} is a config, but a checkpoint is wanted in its place; mind the order')
-    return name
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers of ``least`` and more."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = None
-        if number is None or number < least:
-            raise ArgumentTypeError(f'must be a whole number >= {least}, got {text}')
-        return number
-
-    return read
-
-
-def device(name: str) -> str:
-    """Check that torch can compute there."""
-    try:
-        torch.empty(0, device=name)
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).partition('\n')[0]
-        raise ArgumentTypeError(f'nothing can be computed on {name!r} here ({reason}); try cuda or cpu') from None
-    return name
-
-
-def output_file(name: str) -> str:
-    """Check that a file can be written in its folder, which is there."""
-    if not Path(name).absolute().parent.is_dir():
-        raise ArgumentTypeError(f'there is no folder {Path(name).parent}')
-    return output_path(name)
-
-
-def output_path(name: str) -> str:
-    """Check that a file can be written in its folder, which may have to be made."""
-    if Path(name).is_dir():
-        raise ArgumentTypeError(f'{name} is a folder, but the name of a file is wanted')
-    output_folder(str(Path(name).parent))
-    return name
-
-
-def output_folder(name: str) -> str:
-    """Check that a folder can be made, or written into if it is there."""
-    try:
-        require_writable(Path(name))
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
-    return name

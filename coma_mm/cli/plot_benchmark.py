@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ..files import require_writable, whole_file
-from .options import ArgumentParser
+from . import types
+from .parser import ArgumentParser
 
 OURS, OTHERS = '#d1495b', '#8d99ae'
 UNDRAWN = ('memory', 'profile', 'operations', 'imports', 'psnr', 'knn')  # read as numbers
@@ -23,14 +24,11 @@ UNDRAWN = ('memory', 'profile', 'operations', 'imports', 'psnr', 'knn')  # read 
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('files', nargs='+', type=Path, metavar='JSON', help='written by benchmark.py --json')
-    parser.add_argument('--out', type=Path, default=Path('.'), help='folder for <name of the JSON>-<table>.png (here)')
+    parser.add_argument('files', nargs='+', type=types.file, metavar='JSON', help='written by benchmark.py --json')
+    parser.add_argument(
+        '--out', type=types.folder, default=Path('.'), help='folder for <name of the JSON>-<table>.png (here)'
+    )
     args = parser.parse_args()
-    for file in args.files:
-        if not file.is_file():
-            parser.error(f'there is no file {file}')
-    if not args.out.is_dir():
-        parser.error(f'there is no folder {args.out}')
     require_writable(args.out)
     return args
 

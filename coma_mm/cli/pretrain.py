@@ -3,27 +3,39 @@
 from argparse import Namespace
 
 from ..version import __version__
+from . import types
 from .parser import ArgumentParser
 
 
 def parse_args() -> Namespace:
     """Parse the options; imports nothing that takes time."""
     parser = ArgumentParser(prog='coma-mm pretrain', description=__doc__)
-    parser.add_argument('data', nargs='*', help='folders of images, or .txt files of their paths')
-    parser.add_argument('--out', required=True, help="the run's folder")
-    parser.add_argument('--arch', default='tiny', help='pico, tiny, small, base or large (%(default)s)')
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument('--epochs', type=float, help='passes over the images (100)')
-    length.add_argument('--steps', type=int, help='steps of the optimiser')
-    length.add_argument('--minutes', type=float, help='about so long, by the time that the first steps take')
-    parser.add_argument('--size', type=int, default=224, help='side of the crops in pixels (%(default)s)')
-    parser.add_argument('--batch-size', type=int, help='images of a step (from the memory there is)')
-    parser.add_argument('--workers', type=int, help='processes that load images (from the cores there are)')
-    parser.add_argument('--seed', type=int, default=0, help='of weights, crops and masks (%(default)s)')
-    parser.add_argument('--val', type=float, default=0.0, help='share of the images to hold out, e.g. 0.02 (none)')
-    parser.add_argument('--channels', type=int, default=3, help='of the images, e.g. 1, or 4 of a TIFF (%(default)s)')
+    parser.add_argument('data', nargs='*', type=types.path, help='folders of images, or .txt files of their paths')
+    parser.add_argument('--out', required=True, type=types.output_folder, help="the run's folder")
     parser.add_argument(
-        '--serve', type=int, nargs='?', const=8000, metavar='PORT', help='show the report at http://localhost:8000'
+        '--arch', type=types.arch, default='tiny', help='pico, tiny, small, base or large (%(default)s)'
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument('--epochs', type=types.epochs, help='passes over the images (100)')
+    length.add_argument('--steps', type=types.steps, help='steps of the optimiser')
+    length.add_argument('--minutes', type=types.minutes, help='about so long, by the time that the first steps take')
+    parser.add_argument('--size', type=types.image_size, default=224, help='side of the crops in pixels (%(default)s)')
+    parser.add_argument('--batch-size', type=types.batch_size, help='images of a step (from the memory there is)')
+    parser.add_argument('--workers', type=types.workers, help='processes that load images (from the cores there are)')
+    parser.add_argument('--seed', type=types.seed, default=0, help='of weights, crops and masks (%(default)s)')
+    parser.add_argument(
+        '--val', type=types.fraction, default=0.0, help='share of the images to hold out, e.g. 0.02 (none)'
+    )
+    parser.add_argument(
+        '--channels', type=types.channels, default=3, help='of the images, e.g. 1, or 4 of a TIFF (%(default)s)'
+    )
+    parser.add_argument(
+        '--serve',
+        type=types.port,
+        nargs='?',
+        const=8000,
+        metavar='PORT',
+        help='show the report at http://localhost:8000',
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument('--resume', action='store_true', help='go on; all settings come from the run in --out')

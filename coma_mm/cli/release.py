@@ -19,14 +19,15 @@ from torch import Tensor, nn
 
 from ..engine import load_exactly
 from ..engine.checkpoint import describe_backbone
-from ..files import require_writable, whole_file
+from ..files import whole_file
 from ..models import read_checkpoint
 from ..models.coma import eval_mode
 from ..study.grid import read_lines, read_study
 from ..study.training import find_latest
 from ..version import __version__
+from . import types
 from .export import write_safetensors
-from .options import ArgumentParser
+from .parser import ArgumentParser
 
 LIMIT_MB = 10
 PARTS = ('backbone.', 'decoder.', 'fuse')  # of a pre-trained model; not the evaluation branch, a copy of the backbone
@@ -52,17 +53,21 @@ which has terms of its own: {terms}
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('run', type=Path, help='work dir of a pre-training run')
-    parser.add_argument('name', help='such as dyvit-p_cifar10')
-    parser.add_argument('--data', required=True, metavar='TEXT', help='what it was trained on')
-    parser.add_argument('--terms', default='see its source.', metavar='TEXT', help="the data's terms of use")
-    parser.add_argument('--results', metavar='FILE.jsonl:CELL', help='a line of results, and another of random weights')
-    parser.add_argument('--config', help='what the card calls the config; default: its name in the run')
-    parser.add_argument('--out', type=Path, default=Path('weights'), help='folder (%(default)s)')
+    parser.add_argument('run', type=types.folder, help='work dir of a pre-training run')
+    parser.add_argument('name', type=types.text, help='such as dyvit-p_cifar10')
+    parser.add_argument('--data', required=True, type=types.text, metavar='TEXT', help='what it was trained on')
+    parser.add_argument(
+        '--terms', type=types.text, default='see its source.', metavar='TEXT', help="the data's terms of use"
+    )
+    parser.add_argument(
+        '--results', type=types.text, metavar='FILE.jsonl:CELL', help='a line of results, and another of random weights'
+    )
+    parser.add_argument(
+        '--config', type=types.text, help='what the card calls the config; default: its name in the run'
+    )
+    parser.add_argument('--out', type=types.output_folder, default='weights', help='folder (%(default)s)')
     args = parser.parse_args()
-    if not args.run.is_dir():
-        parser.error(f'there is no folder {args.run}')
-    require_writable(args.out)
+    args.out = Path(args.out)
     return args
 
 

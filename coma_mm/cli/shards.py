@@ -25,8 +25,9 @@ from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_images
 from ..datasets.loading import MAX_PIXELS, pillow_limit, read_bytes
 from ..datasets.shards import index_shard
-from ..files import naming, require_writable
-from .options import ArgumentParser, at_least
+from ..files import naming
+from . import types
+from .parser import ArgumentParser
 
 QUALITY = 92  # of JPEGs that are written anew
 
@@ -34,27 +35,29 @@ QUALITY = 92  # of JPEGs that are written anew
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('folder', type=Path, help='images, in sub-folders or not')
-    parser.add_argument('out', type=Path, help='folder to make, for train-000000.tar and so on')
-    parser.add_argument('--shard-size', type=float, default=1000, metavar='MIB', help='largest size (%(default)s)')
+    parser.add_argument('folder', type=types.folder, help='images, in sub-folders or not')
+    parser.add_argument('out', type=types.output_folder, help='folder to make, for train-000000.tar and so on')
+    parser.add_argument(
+        '--shard-size',
+        type=types.number(0, 10**6, above=True),
+        default=1000,
+        metavar='MIB',
+        help='largest size (%(default)s)',
+    )
     parser.add_argument(
         '--short-side',
-        type=int,
+        type=types.image_size,
         metavar='PX',
         help=f'scale images with a larger short side down to this (bicubic, JPEG of quality {QUALITY})',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the order (%(default)s)')
+    parser.add_argument('--seed', type=types.seed, default=0, help='of the order (%(default)s)')
     parser.add_argument(
-        '--num-workers', type=at_least(0), default=os.cpu_count(), help='processes that read and scale (%(default)s)'
+        '--num-workers', type=types.workers, default=os.cpu_count(), help='processes that read and scale (%(default)s)'
     )
     args = parser.parse_args()
-    if args.shard_size <= 0 or (args.short_side is not None and args.short_side <= 0):
-        parser.error('sizes must be positive')
-    if not args.folder.is_dir():
-        parser.error(f'there is no folder {args.folder}')
+    args.out = Path(args.out)
     if args.out.exists():
         parser.error(f'{args.out} exists already: remove it or give another name')
-    require_writable(args.out.parent)
     return args
 
 

@@ -22,7 +22,6 @@ from threading import TIMEOUT_MAX, Lock, Timer
 from mmengine.config import Config
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..arguments import require_whole
 from ..environment import count_cores
 from ..files import PACKAGE
 from ..study.grid import (
@@ -38,7 +37,8 @@ from ..study.grid import (
     results_file,
     take_result,
 )
-from .options import ArgumentParser
+from . import types
+from .parser import ArgumentParser
 
 TRAINING = 0.75  # share of a cell's time, for the progress bar
 
@@ -50,15 +50,23 @@ class CellError(ValueError):
 def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('name', help='of a study in configs/studies, or a file like them')
+    parser.add_argument('name', type=types.path, help='of a study in configs/studies, or a file like them')
     parser.add_argument('--size', choices=SIZES, default='cpu', help='smoke: minutes, to try; cpu; gpu (%(default)s)')
-    parser.add_argument('--data', metavar='FILE_OR_FOLDER', help="the study's images; its file says what they are")
-    parser.add_argument('--only', nargs='+', metavar='CELL', help='cells by name, or by name and seed: copy, copy-0')
-    parser.add_argument('--extra', nargs='*', metavar='MEASURE', help='also what the study measures on demand')
-    parser.add_argument('--minutes', type=float, help='stop after so many; the cells at work go on at the next call')
+    parser.add_argument(
+        '--data', type=types.path, metavar='FILE_OR_FOLDER', help="the study's images; its file says what they are"
+    )
+    parser.add_argument(
+        '--only', nargs='+', type=types.text, metavar='CELL', help='cells by name, or by name and seed: copy, copy-0'
+    )
+    parser.add_argument(
+        '--extra', nargs='*', type=types.text, metavar='MEASURE', help='also what the study measures on demand'
+    )
+    parser.add_argument(
+        '--minutes', type=types.minutes, help='stop after so many; the cells at work go on at the next call'
+    )
     parser.add_argument(
         '--jobs',
-        type=int,
+        type=types.whole(1, 8 * count_cores()),
         default=1,
         metavar='N',
         help='cells at a time, each on its share of the CPU cores: of small models, two on two cores come further',
@@ -79,7 +87,6 @@ def main() -> None:
         for path in write_report(study, name, args.size):
             print(f'wrote {path}')
         return
-    require_whole(1, **{'--jobs': args.jobs})
     cells = choose(make_cells(study, args.size, extra_measures(study, args.extra)), args.only)
     results = read_results(name, args.size)
     if args.list:

@@ -16,23 +16,26 @@ from ..engine.running import (
     require_matching_checkpoint,
 )
 from ..models import read_checkpoint
+from . import types
 from .export import check_types, find_backbone
-from .options import checkpoint_file, make_parser, output_folder, output_path
+from .options import make_parser
 
 
 def parse_args() -> Namespace:
     """Parse the options of OpenMMLab's test.py."""
     parser = make_parser(__doc__)
-    parser.add_argument('checkpoint', type=checkpoint_file)
-    parser.add_argument('--out', type=output_path, metavar='FILE.pkl', help='write the predictions to this file')
-    parser.add_argument('--show-dir', type=output_folder, help='draw the predictions into this folder')
+    parser.add_argument('checkpoint', type=types.checkpoint_file)
+    parser.add_argument(
+        '--out',
+        type=types.output_path('.pkl', '.pickle'),
+        metavar='FILE.pkl',
+        help='write the predictions to this file, a pickle',
+    )
+    parser.add_argument('--show-dir', type=types.output_folder, help='draw the predictions into this folder')
     parser.add_argument(
         '--tta', action='store_true', help="test-time augmentation with the config's tta_model and tta_pipeline"
     )
-    args = parser.parse_args()
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        parser.error('--out writes a pickle: give a name that ends in .pkl')
-    return args
+    return parser.parse_args()
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:

@@ -20,7 +20,8 @@ from ..engine.running import (
     read_config,
 )
 from ..engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
-from .options import ArgumentParser, add_overrides, checkpoint_file, make_parser
+from . import types
+from .options import ArgumentParser, add_overrides, make_parser
 
 
 def parse_args() -> Namespace:
@@ -30,7 +31,7 @@ def parse_args() -> Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        type=lambda name: name if name == 'auto' else checkpoint_file(name),
+        type=types.checkpoint_or_auto,
         help='go on from this checkpoint; without a name from the last one in the work dir',
     )
     parser.add_argument(
@@ -48,7 +49,7 @@ def parse_args() -> Namespace:
     )
     parser.add_argument(
         '--save-minutes',
-        type=float,
+        type=types.number(0, 10**6),
         default=0,
         metavar='M',
         help='save a checkpoint every M minutes, within epochs too, and keep the newest of these',

@@ -1,91 +1,193 @@
 """Types of arguments that all commands share: each reads a text, or says in one line what is wanted.
 
-Imports nothing that takes time. The limits are those of the work that follows, see docs/reliability.md.
+Imports nothing that takes time. Ranges are those of :mod:`coma_mm.utils.ranges`.
 """
 
 import math
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
-MAX_SIZE = 16_384  # side of an image in pixels
-MAX_BATCH = 65_536  # images
-MAX_SEED = 2**32 - 1  # numpy takes no larger one
-WORKERS_PER_CORE = 8
+from ..arguments import did_you_mean
+from ..files import require_writable
+from ..utils import ranges
+from ..utils.ranges import Range
 
-
-def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
-    """Return a reader of whole numbers from ``least`` to ``most``."""
-    wanted = f'a whole number >= {least}' if most == math.inf else f'a whole number from {least} to {most:.0f}'
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = None
-        if number is None or not least <= number <= most:
-            raise ArgumentTypeError(f'must be {wanted}, got {text}')
-        return number
-
-    return read
+ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of coma_mm.pretrain
+PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
+HUB_FILE = 'model.safetensors'  # of a folder as the hub has
 
 
-def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
-    """Return a reader of finite numbers.
+# ---- numbers ----
 
-    Args:
-        low: The smallest one.
-        high: The largest one.
-        above: Whether ``low`` itself is left out.
-        below: Whether ``high`` itself is left out.
-    """
-    wanted = f'a number {">" if above else ">="} {low:g}'
-    if high != math.inf:
-        wanted += f' and {"<" if below else "<="} {high:g}'
+
+def in_range(range_: Range) -> Callable[[str], float]:
+    """Return a reader of numbers in a range."""
 
     def read(text: str) -> float:
         try:
-            value = float(text)
+            value: float = int(text) if range_.whole else float(text)
         except ValueError:
             value = math.nan
-        inside = math.isfinite(value) and (low < value if above else low <= value)
-        if not inside or not (value < high if below else value <= high):
-            raise ArgumentTypeError(f'must be {wanted}, got {text}')
+        if value not in range_:
+            raise ArgumentTypeError(f'must be {range_}, got {text}')
         return value
 
     return read
 
 
-def workers(text: str) -> int:
-    """Read a number of processes, at most eight for each core."""
-    most = WORKERS_PER_CORE * (os.cpu_count() or 1)
-    return whole(0, most)(text)
+def whole(least: int, most: float = math.inf) -> Callable[[str], float]:
+    """Return a reader of whole numbers from ``least`` to ``most``."""
+    return in_range(ranges.whole(least, most))
 
 
-def path(text: str) -> str:
+def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
+    """Return a reader of finite numbers, see :class:`coma_mm.utils.ranges.Range`."""
+    return in_range(Range(low, high, above=above, below=below))
+
+
+positive_count = whole(1)
+positive_number = in_range(ranges.POSITIVE)
+fraction = in_range(ranges.FRACTION)
+port = in_range(ranges.PORT)
+seed = in_range(ranges.SEED)
+image_size = in_range(ranges.IMAGE_SIZE)
+batch_size = in_range(ranges.BATCH_SIZE)
+workers = in_range(ranges.WORKERS)
+steps = in_range(ranges.STEPS)
+epochs = in_range(ranges.EPOCHS)
+minutes = in_range(ranges.MINUTES)
+channels = in_range(ranges.CHANNELS)
+rows = in_range(ranges.ROWS)
+
+
+# ---- words ----
+
+
+def text(given: str) -> str:
+    """Read words; none are refused."""
+    if not given.strip() or '\0' in given:
+        raise ArgumentTypeError('an empty text was given')
+    return given
+
+
+def arch(name: str) -> str:
+    """Read the name of an architecture, or its first letter."""
+    for known in ARCHITECTURES:
+        if name in (known, known[0]):
+            return known
+    hint = did_you_mean(name, ARCHITECTURES)
+    raise ArgumentTypeError(f'there is no arch {name!r}; choose one of {", ".join(ARCHITECTURES)}{hint}')
+
+
+def device(name: str) -> str:
+    """Read where torch is to compute, and check that it can."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ArgumentTypeError(f'nothing can be computed on {name!r} here ({reason}); try cuda or cpu') from None
+    return name
+
+
+# ---- files ----
+
+
+def path(name: str) -> str:
     """Read a path: ``~`` becomes the home folder; an empty one is refused."""
-    if not text.strip() or '\0' in text:
+    if not name.strip() or '\0' in name:
         raise ArgumentTypeError('an empty path was given; name a file or a folder')
-    return os.path.expanduser(text)
+    return os.path.expanduser(name)
 
 
-def path_ending(*endings: str) -> Callable[[str], str]:
-    """Return a reader of paths that end in one of ``endings``, with something before it."""
+def folder(name: str) -> Path:
+    """Read the path of a folder that is there."""
+    place = Path(path(name))
+    if not place.is_dir():
+        raise ArgumentTypeError(f'there is no folder {place}')
+    return place
+
+
+def file(name: str) -> Path:
+    """Read the path of a file that is there."""
+    place = Path(path(name))
+    if not place.is_file():
+        raise ArgumentTypeError(f'there is no file {place}')
+    return place
+
+
+def checkpoint_file(name: str) -> str:
+    """Read the path or address of a checkpoint; a config is named as such."""
+    name = path(name)
+    if '://' in name:
+        return name
+    if not Path(name).is_file() and not Path(name, HUB_FILE).is_file():
+        raise ArgumentTypeError(f'there is no file {name}')
+    if name.endswith(('.py', '.yaml', '.yml', '.json')):
+        raise ArgumentTypeError(f'{name} is a config, but a checkpoint is wanted in its place; mind the order')
+    return name
+
+
+def checkpoint_or_auto(name: str) -> str:
+    """Read the path or address of a checkpoint, or ``auto``."""
+    return name if name == 'auto' else checkpoint_file(name)
+
+
+def output_path(*endings: str, advice: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    """Return a reader of files to write, whose folder may have to be made.
+
+    Args:
+        endings: One of them has to stand after the file's name; none allow any.
+        advice: What to say of other endings.
+    """
 
     def read(text: str) -> str:
         name = path(text)
-        stem, ending = os.path.splitext(os.path.basename(name))
-        if not stem or ending.lower() not in endings:
-            raise ArgumentTypeError(f'must be a name that ends in {", ".join(endings)}, got {text}')
+        _check_ending(name, endings, advice or {})
+        if Path(name).is_dir() or name.endswith(os.sep):
+            raise ArgumentTypeError(f'{name} is a folder, but the name of a file is wanted')
+        output_folder(str(Path(name).parent))
         return name
 
     return read
 
 
-positive_count = whole(1)
-positive_number = number(0, above=True)
-fraction = number(0, 1, below=True)
-port = whole(0, 65535)
-seed = whole(0, MAX_SEED)
-image_size = whole(1, MAX_SIZE)
-batch_size = whole(1, MAX_BATCH)
+def output_file(*endings: str, advice: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    """Return a reader of files to write in a folder that is there, see :func:`output_path`."""
+    read_path = output_path(*endings, advice=advice)
+
+    def read(text: str) -> str:
+        if path(text) and not Path(path(text)).absolute().parent.is_dir():
+            raise ArgumentTypeError(f'there is no folder {Path(path(text)).parent}')
+        return read_path(text)
+
+    return read
+
+
+def picture(name: str) -> str:
+    """Read the path of a picture to write, whose folder may have to be made."""
+    _check_ending(path(name).lower(), PICTURES, {})
+    return output_path()(name)
+
+
+def output_folder(name: str) -> str:
+    """Read the path of a folder that can be made, or written into if it is there."""
+    name = path(name)
+    try:
+        require_writable(Path(name))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return name
+
+
+def _check_ending(name: str, endings: tuple[str, ...], advice: Mapping[str, str]) -> None:
+    stem, ending = os.path.splitext(os.path.basename(name))
+    if ending in advice:
+        raise ArgumentTypeError(advice[ending])
+    if endings and (not stem or ending not in endings):
+        *others, last = endings
+        wanted = f'{", ".join(others)} or {last}' if others else last
+        raise ArgumentTypeError(f'give a name that ends in {wanted}, not {name}')

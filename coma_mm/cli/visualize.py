@@ -18,15 +18,8 @@ from ..engine.running import read_config
 from ..evaluation import reconstruct_images
 from ..models import read_checkpoint
 from ..visualization import draw_reconstructions
-from .options import (
-    ArgumentParser,
-    add_model_and_images,
-    add_overrides,
-    at_least,
-    device,
-    output_path,
-    read_model_and_images,
-)
+from . import types
+from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
 
 
 def parse_args() -> Namespace:
@@ -36,11 +29,11 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--photos', action='store_true', help='also the photos that come with scikit-image and scikit-learn'
     )
-    parser.add_argument('--out', type=output_path, default='reconstruction.png', help='(%(default)s)')
-    parser.add_argument('--max-images', type=at_least(1), default=16, help='rows of the picture, at most (%(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='of the masks (%(default)s)')
+    parser.add_argument('--out', type=types.picture, default='reconstruction.png', help='(%(default)s)')
+    parser.add_argument('--max-images', type=types.rows, default=16, help='rows of the picture, at most (%(default)s)')
+    parser.add_argument('--seed', type=types.seed, default=0, help='of the masks (%(default)s)')
     parser.add_argument(
-        '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
+        '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
     )
     add_overrides(parser)
     args = parser.parse_args()

@@ -100,7 +100,7 @@ def test_what_cannot_start(monkeypatch, capfd, folder):
         (('nowhere', 'out'), 'there is no folder nowhere'),
         (('empty', 'out'), 'no images in empty'),
         (('images', 'empty'), 'empty exists already'),
-        (('images', 'out', '--shard-size', '0'), 'sizes must be positive'),
+        (('images', 'out', '--shard-size', '0'), '--shard-size: must be a number > 0 and <= 1e+06, got 0'),
         (('bad', 'out', '--short-side', '64', '--num-workers', '0'), 'none of the 1 images in bad can be read'),
     ]:
         assert error in refuse(monkeypatch, capfd, tmp_path, 'make_shards.py', *args)

@@ -137,14 +137,9 @@ def test_the_report_is_all_that_is_shown(tmp_path):
 @pytest.mark.parametrize(
     ('args', 'error'),
     [
-        (['pretrain', 'FOLDER', '--out', 'x', '--val', '1'], 'val is a share, from 0 to less than 1, got 1.0'),
-        (['pretrain', 'FOLDER', '--out', 'x', '--channels', '0'], 'channels must be positive, got 0'),
-        (['pretrain', 'FOLDER', '--out', 'x', '--serve', '99999999'], 'nothing can be shown at port 99999999'),
         (['pretrain', '--out', 'x'], 'name a folder of images'),
         (['pretrain', 'nothing', '--out', 'x'], 'there is no folder'),
         (['pretrain', 'FOLDER', '--out', 'x', '--size', '100'], 'give size 96 or 112'),
-        (['pretrain', 'FOLDER', '--out', 'x', '--arch', 'huge'], "there is no arch 'huge'; choose one of pico"),
-        (['pretrain', 'FOLDER', '--out', 'x', '--steps', '0'], 'steps must be positive, got 0'),
         (['pretrain', 'FOLDER', '--out', 'x', '--resume'], 'leave the images out'),
         (['pretrain', '--out', 'x', '--resume'], 'there is no run in x to go on with'),
         (['pretrian'], "there is no command 'pretrian'"),

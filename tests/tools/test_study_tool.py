@@ -89,7 +89,7 @@ def test_a_cell_that_fails_says_why(monkeypatch, capfd, tmp_path):
         (['method', '--extra', 'votes'], 'the study measures on demand: finetune_100; not votes'),
         (['coverage', '--report'], 'there are no results of size cpu'),
         (['coverage', '--size', 'huge'], 'invalid choice'),
-        (['coverage', '--jobs', '0'], '--jobs must be a whole number'),
+        (['coverage', '--jobs', '0'], '--jobs: must be a whole number'),
     ],
 )
 def test_what_makes_no_sense_is_refused(args, message, monkeypatch, capfd, tmp_path):

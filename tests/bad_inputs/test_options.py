@@ -1,0 +1,161 @@
+"""Every option of every command has a type of the one table, and each number is in its range."""
+
+import argparse
+import inspect
+import math
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import coma_mm
+from coma_mm import cli
+from coma_mm.cli import types
+from coma_mm.cli.parser import ArgumentParser, UsageError
+from coma_mm.pretraining import RANGES
+from coma_mm.recipe import VARIANTS
+from coma_mm.utils import ranges
+
+NUMBERS = int, float, int | None, float | None
+ODD = '-1', '0', 'nan', 'inf', '-inf', '1e309', '1.5', '-0.5', str(10**12), str(10**400), '', ' ', 'x', '0x10', '\0'
+FREE = {  # options without a type, and why
+    ('export', 'prefix'): 'an empty one is that of bare weights',
+    ('test', 'cfg_options'): 'has an action of its own',
+}
+COMMANDS = sorted(
+    name for _, name, _ in pkgutil.iter_modules(cli.__path__) if name not in ('errors', 'options', 'parser', 'types')
+)
+
+
+class _Caught(Exception):
+    """The parser that a command has made."""
+
+
+def parser_of(command, monkeypatch):
+    """Return a command's parser, which it does not get to use."""
+
+    def catch(self, *args, **kwargs):
+        raise _Caught(self)
+
+    module = import_module(f'coma_mm.cli.{command}')
+    with monkeypatch.context() as patched:
+        patched.setattr(ArgumentParser, 'parse_args', catch)
+        patched.setattr(ArgumentParser, 'parse_known_args', catch)
+        with pytest.raises(_Caught) as caught:
+            getattr(module, 'parse_args', module.main)()
+    return caught.value.args[0]
+
+
+def is_flag(action):
+    return action.nargs == 0
+
+
+def is_number(read):
+    try:
+        return isinstance(read('1'), (int, float)) or isinstance(read('9'), (int, float))
+    except argparse.ArgumentTypeError:
+        return False
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_every_option_has_a_type_of_the_table(command, monkeypatch):
+    parser = parser_of(command, monkeypatch)
+    for action in parser._actions:
+        if is_flag(action) or action.choices or action.dest == 'cfg_options' or (command, action.dest) in FREE:
+            continue
+        assert getattr(action.type, '__module__', None) == types.__name__, f'{command} {action.dest}'
+        name = '/'.join(action.option_strings) or action.metavar or action.dest
+        for text in ODD:
+            if not is_number(action.type):
+                if not text.strip() or '\0' in text:
+                    with pytest.raises(argparse.ArgumentTypeError):
+                        action.type(text)
+                continue
+            given = [f'{action.option_strings[-1]}={text}']
+            try:
+                parser.parse_args(given)
+            except UsageError as error:
+                line = str(error).splitlines()[-1]
+                if f'argument {name}' in line:
+                    continue
+                assert 'required' in line, line  # of the others: this one was read
+            assert text in ('0', '1.5', str(10**12), '0x10')
+            assert math.isfinite(action.type(text)) and 0 <= action.type(text) < 2**31
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_defaults_are_in_range(command, monkeypatch):
+    for action in parser_of(command, monkeypatch)._actions:
+        if action.type is not None and isinstance(action.default, (int, float)) and is_number(action.type):
+            assert action.type(str(action.default)) == action.default
+
+
+def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numbers = {name for name, kind in inspect.get_annotations(coma_mm.pretrain).items() if kind in NUMBERS}
+    assert numbers == RANGES.keys()
+    odd = (True, '1', 'x', [1], math.nan, math.inf, -1, 10**12, 1.5)
+    tried = {name: [value for value in odd if value not in RANGES[name]] for name in RANGES}
+    assert 10**12 in tried['epochs'] and 1.5 in tried['batch_size']
+    texts = dict(out=['', ' ', None, 3], arch=[None, 3, 'huge'], data=['', 3, [], ['a', ''], [None]])
+    flags = dict(resume=['yes', 1, None], overwrite=['no', 0])
+    for name, values in (tried | texts | flags).items():
+        for value in values:
+            with pytest.raises(ValueError, match=name):
+                coma_mm.pretrain(**(dict(data='nowhere', out='run') | {name: value}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_parser_knows_the_architectures():
+    assert types.ARCHITECTURES == tuple(VARIANTS)
+    assert types.arch('b') == 'base'
+
+
+def test_the_largest_seed_leaves_room_for_ranks_and_workers():
+    assert max(range(ranges.SEED.high - 1, ranges.SEED.high + 1)) + 2**16 * 8 < 2**32
+
+
+FILES = [
+    (types.picture, 'x.xyz', 'give a name that ends in .png, .jpg'),
+    (types.picture, '.png', 'give a name that ends in'),
+    (types.output_file('.npz'), 'folder.npz', 'is a folder, but the name of a file is wanted'),
+    (types.output_file('.npz'), 'nowhere/a.npz', 'there is no folder nowhere'),
+    (types.output_path('.pkl', '.pickle'), 'a.json', 'give a name that ends in .pkl or .pickle, not a.json'),
+    (types.output_path(), 'a/', 'is a folder'),
+    (types.output_path(), 'file/a', 'is a file; choose another folder'),
+    (types.output_folder, '/proc/a', '/proc cannot be written to'),
+    (types.folder, 'file', 'there is no folder file'),
+    (types.file, 'nowhere', 'there is no file nowhere'),
+    (types.checkpoint_file, 'nowhere.pth', 'there is no file nowhere.pth'),
+    (types.arch, 'hug', "there is no arch 'hug'; choose one of pico"),
+    (types.device, 'gpu', "nothing can be computed on 'gpu' here"),
+]
+
+
+@pytest.mark.parametrize(('read', 'name', 'words'), FILES)
+def test_files_and_names(read, name, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder.npz').mkdir()
+    (tmp_path / 'file').touch()
+    with pytest.raises(argparse.ArgumentTypeError, match=words):
+        read(name)
+
+
+def test_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'a.pth').touch()
+    for read in (types.path, types.checkpoint_file, types.output_path('.pth'), types.output_file()):
+        assert read('~/a.pth') == str(tmp_path / 'a.pth')
+    assert types.output_folder('~/x') == str(tmp_path / 'x') and types.picture('~/x.PNG') == str(tmp_path / 'x.PNG')
+
+
+def test_arguments_are_read_before_torch(tmp_path):
+    """It takes seconds to load: what cannot be meant is said at once."""
+    code = 'import sys; sys.argv[1:] = ["pretrain", "x", "--out", "y", "--seed", "-1"]\n'
+    code += 'from coma_mm.cli import main\ntry:\n    main()\nfinally:\n    print("torch" in sys.modules)'
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == 'False\n' and done.stderr.endswith(
+        'error: argument --seed: must be a whole number from 0 to 2147483647, got -1\n'
+    )
