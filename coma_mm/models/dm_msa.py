@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..arguments import require_flag, require_whole
+from .mask_units import plain
 
 # One entry for each run of equally large attention blocks: (blocks, tokens per block). None: one block, all tokens.
 Blocks = tuple[tuple[int, int], ...]
@@ -47,14 +48,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
     if blocks is None:
         # 4-D on purpose: with 5-D inputs SDPA silently takes its slow path.
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
-    (B, N), outs, start = q.shape[:2], [], 0
+    N, M, outs, start = plain(q.shape[1]), plain(k.shape[1]), [], 0
     for count, length in blocks:
         stop = start + count * length
         part_q, part_k, part_v = (
-            x[:, start * x.shape[1] // N : stop * x.shape[1] // N].reshape(B * count, -1, *x.shape[2:])
-            for x in (q, k, v)
+            x[:, start * tokens // N : stop * tokens // N].unflatten(1, (count, -1)).flatten(0, 1)
+            for x, tokens in ((q, N), (k, M), (v, M))
         )
-        outs.append(attend(part_q, part_k, part_v).reshape(B, count * length, *q.shape[2:]))
+        outs.append(attend(part_q, part_k, part_v).unflatten(0, (-1, count)).flatten(1, 2))
         start = stop
     assert start == N
     return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
@@ -139,7 +140,7 @@ class DMMSA(nn.Module):
     def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
         """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`, ``keep`` as in ``dyvit.Block``."""
         queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
-        units = x.shape[1] // self.unit_side**2
+        units = plain(x.shape[1]) // self.unit_side**2
         outs = []
         for q, (_, heads), convs in zip(queries, self.groups, self.kv):
             scales = [conv(x).unflatten(1, (units, -1)) for conv in convs]  # B, units, keys of a unit, 2 h d
@@ -158,7 +159,7 @@ class WindowConv(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return super().forward(x.view(x.shape[0], -1, self.in_features))
+        return super().forward(x.unflatten(1, (-1, self.in_features // x.shape[2])).flatten(2))
 
 
 class DepthwiseWindowConv(nn.Module):
@@ -194,7 +195,7 @@ class AveragedWindowConv(WindowConv):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        out = F.linear(x.view(x.shape[0], -1, self.in_features), self.weight)
+        out = F.linear(x.unflatten(1, (-1, self.positions)).flatten(2), self.weight)
         if self.bias is None:
             return out / self.positions
         return torch.add(self.bias.to(out.dtype), out, alpha=1 / self.positions)

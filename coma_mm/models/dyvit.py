@@ -21,7 +21,15 @@ from ..masking import unit_grid
 from ..registry import MODELS
 from .compiled import compile_blocks
 from .dm_msa import DMMSA, MSA, AveragedWindowConv, Blocks, Keep, identity
-from .mask_units import UNIT_SIDE, attention_blocks, sincos_positions, split_units, tokens_to_map, unit_patches
+from .mask_units import (
+    UNIT_SIDE,
+    attention_blocks,
+    map_size,
+    sincos_positions,
+    split_units,
+    tokens_to_map,
+    unit_patches,
+)
 
 # Ours: the paper's table is not public to us. Measured parameters and GMACs: docs/models.md.
 ARCHITECTURES = {
@@ -117,7 +125,7 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Merge, ``(B, N, C)`` to ``(B, N / 4, out)``."""
         # As precise as x: under autocast the sum of all blocks stays fp32.
-        return self.reduction(self.norm(x).view(x.shape[0], -1, self.reduction.in_features)).to(x.dtype)
+        return self.reduction(self.norm(x).unflatten(1, (-1, 4)).flatten(2)).to(x.dtype)
 
 
 class Stage(nn.Module):
@@ -292,8 +300,8 @@ class DyViT(BaseModule):
         """Encode whole images, or the visible units of each.
 
         Args:
-            x: images ``(B, in_channels, H, W)``. Whole images of any size are padded with zeros at the bottom and the
-                right to full units; with ``idx_visible`` the sides must be multiples of the unit.
+            x: images ``(B, in_channels, H, W)``, B may be 0. Whole images of any size are padded with zeros at the
+                bottom and the right to full units; with ``idx_visible`` the sides must be multiples of the unit.
             idx_visible: ``(B, K)`` the units to encode, row-major numbers, in any order.
 
         Returns:
@@ -308,11 +316,11 @@ class DyViT(BaseModule):
 
     def _encode(self, x: Tensor, idx_visible: Tensor | None, out_indices: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Do what :meth:`forward` says, for any stages; those after the last of them are not computed."""
-        H, W = x.shape[-2:]
+        H, W = map_size(x)
         check_channels(x, self.in_channels)
         if idx_visible is None:
             x = F.pad(x, (0, -W % self.unit_size, 0, -H % self.unit_size))
-        grid = unit_grid(x.shape[-2:], self.unit_size)
+        grid = unit_grid(map_size(x), self.unit_size)
         idx, blocks, inverse = idx_visible, None, None
         if idx is None and self.attn_window and max(grid) > self.attn_window:
             idx, inverse, blocks = attention_blocks(grid, self.attn_window, x.device)

@@ -43,6 +43,16 @@ class Division(NamedTuple):
         return cls(tuple(mask.shape[1:]), hidden, *visible_first.split((hidden.shape[1] - count, count), 1))
 
 
+def plain(size: int) -> int:
+    """Return a size as a number: while ``torch.jit`` traces a model, those of tensors are tensors themselves."""
+    return int(size) if isinstance(size, Tensor) else size
+
+
+def map_size(image: Tensor) -> tuple[int, int]:
+    """Return height and width of images or maps ``(..., H, W)`` as numbers."""
+    return plain(image.shape[-2]), plain(image.shape[-1])
+
+
 def split_units(image: Tensor, unit_size: int, idx: Tensor | None = None) -> Tensor:
     """Cut an image into units, copying only those asked for.
 
@@ -54,8 +64,8 @@ def split_units(image: Tensor, unit_size: int, idx: Tensor | None = None) -> Ten
     Returns:
         ``(B, K, C, s, s)``.
     """
-    B, C, H, W = image.shape
-    Hu, Wu = unit_grid((H, W), unit_size)
+    B, C = image.shape[:2]
+    Hu, Wu = unit_grid(map_size(image), unit_size)
     units = image.view(B, C, Hu, unit_size, Wu, unit_size).permute(0, 2, 4, 1, 3, 5)  # B, Hu, Wu, C, s, s
     if idx is None:
         return units.reshape(B, Hu * Wu, C, unit_size, unit_size)
@@ -107,7 +117,7 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
     """
     B, N, C = tokens.shape
     Hu, Wu = grid
-    levels = ((N // (Hu * Wu)).bit_length() - 1) // 2  # t = 2 ** levels
+    levels = ((plain(N) // (Hu * Wu)).bit_length() - 1) // 2  # t = 2 ** levels
     bits = tokens.view(B, Hu, Wu, *(2, 2) * levels, C)
     y = range(3, 3 + 2 * levels, 2)
     x = range(4, 4 + 2 * levels, 2)
@@ -118,8 +128,8 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
 def cached(maxsize: int) -> Callable[[Callable], Callable]:
     """Return a decorator like ``lru_cache`` for functions that make tensors from numbers.
 
-    What is made in inference mode must still serve training, and what is made while a program is exported stands for
-    tensors that will be: those are never kept.
+    What is made in inference mode must still serve training. What is made while a program is exported or traced belongs
+    to that program: it is never kept.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -127,7 +137,7 @@ def cached(maxsize: int) -> Callable[[Callable], Callable]:
 
         @wraps(function)
         def call(*args: Any) -> Any:
-            return function(*args) if _is_exporting() else keep(*args)
+            return function(*args) if _is_exporting() or torch.jit.is_tracing() else keep(*args)
 
         vars(call).update(cache_info=keep.cache_info, cache_clear=keep.cache_clear)
         return call

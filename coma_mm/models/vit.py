@@ -78,6 +78,12 @@ class MaskedViT(VisionTransformer):
         super().train(mode)
         return self
 
+    def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """Shape the last layer's tokens as ``out_type`` says; maps also of no image, which mmpretrain cannot."""
+        if self.out_type != 'featmap':
+            return super()._format_output(x, hw)
+        return x[:, self.num_extra_tokens :].unflatten(1, tuple(hw)).permute(0, 3, 1, 2)
+
     def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode whole images as mmpretrain does, or the visible patches of each.
 

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from mmengine.analysis import get_model_complexity_info
 from mmengine.runner import save_checkpoint
 
 from coma_mm.models import ARCHITECTURES, DyViT
@@ -234,3 +235,37 @@ def test_weights_in_bf16_compute_in_bf16():
 def test_visible_units_need_whole_units():
     with pytest.raises(ValueError, match='no whole number of 16 px units'):
         DyViT(**SMALL)(torch.randn(1, 3, 40, 32), torch.tensor([[0]]))
+
+
+ODD = [
+    dict(),
+    dict(attn_window=1, out_indices=(0, 1, 2, 3)),
+    dict(attn_window=2, kv_conv='averaged', layer_scale=0.1),
+    dict(kv_conv='dense', out_indices=(1,), with_cp=True),
+]
+
+
+@pytest.mark.parametrize('options', ODD, ids=str)
+def test_no_image_gives_empty_maps(options):
+    """As a detector's second stage, or the last process of several, may have none."""
+    model = DyViT(**SMALL, **options).train()
+    outs = model(torch.zeros(0, 3, 50, 33))
+    for stride, channels, out in zip(model.strides, model.out_channels, outs, strict=True):
+        assert out.shape == (0, channels, -(-50 // stride), -(-33 // stride))
+    sum(out.sum() for out in outs).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    if not model.attn_window:
+        hidden = model(torch.zeros(0, 3, 32, 48), torch.zeros(0, 4, dtype=torch.long))
+        assert [out.shape[:2] for out in hidden] == [(0, 4 * (8 >> i) ** 2) for i in model.out_indices]
+
+
+@pytest.mark.filterwarnings('ignore')  # the tracer says that sizes are constants from now on
+@pytest.mark.parametrize('options', ODD, ids=str)
+def test_tracing_and_counting_by_the_toolboxes(options):
+    """mmengine's analysis, which get_flops.py of the toolboxes calls, traces a model."""
+    model = DyViT(**SMALL, **options).eval()
+    counts = get_model_complexity_info(model, (3, 50, 33), show_table=False, show_arch=False)
+    assert counts['params'] == sum(parameter.numel() for parameter in model.parameters()) and counts['flops'] > 1e6
+    traced, image = torch.jit.trace(model, torch.randn(1, 3, 50, 33)), torch.randn(2, 3, 50, 33)  # two of a size
+    for mine, expected in zip(traced(image), model(image), strict=True):
+        assert torch.equal(mine, expected)

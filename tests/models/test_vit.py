@@ -40,6 +40,12 @@ def test_hidden_pixels_change_nothing():
     assert torch.equal(model(image, idx)[0], model(other, idx)[0])
 
 
+def test_no_image_gives_empty_maps():
+    model, nothing = build(), torch.zeros(0, 3, 32, 64)
+    assert model(nothing)[0].shape == (0, 32, 4, 8)
+    assert model(nothing, torch.zeros(0, 5, dtype=torch.long))[0].shape == (0, 5, 32)
+
+
 def test_coma_trains_it():
     model = CoMA(
         dict(type='coma_mm.MaskedViT', arch=ARCH, img_size=(32, 64), patch_size=8),
