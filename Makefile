@@ -34,10 +34,10 @@ test-all:  ## all tests, with the slow ones that make test leaves out
 	$(call PYTEST,.venv) -m 'slow or not slow'
 
 check-gpu: setup  ## what tests on CPUs cannot show, and benchmarks: 8 minutes on one GPU; without one it says so
-	@.venv/bin/python tools/check_gpu.py
+	@.venv/bin/python tools/lab/check_gpu.py
 
 figures:  ## write the figures of docs/benchmarks/*.json into README and docs
-	@python3 tools/figures.py
+	@python3 tools/lab/figures.py
 
 docs:  ## make the site, build/docs/index.html, in its own .venv-docs: half a minute the first time
 	@tools/env/setup.sh docs docs

@@ -36,7 +36,7 @@ class BuildWithMim(build_py.build_py):
 
     @staticmethod
     def _copy(mim):
-        unwanted = shutil.ignore_patterns('__pycache__', 'env')
+        unwanted = shutil.ignore_patterns('__pycache__', 'env', 'lab', 'studies')  # for those who work on the project
         for name in SHIPPED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, mim / name, ignore=unwanted)

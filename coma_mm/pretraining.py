@@ -17,17 +17,16 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from .arguments import require_flag
-from .benchmarks.timing import forget_peak, peak_so_far
 from .cli.export import main as export
 from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
 from .engine.hooks.progress import duration
 from .engine.running import build_quietly, prepare, prepare_resuming
+from .engine.trial import forget_peak, make_step, peak_so_far
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .environment import has_fast_bf16
 from .files import whole_file
 from .recipe import LOOKING_SHARE, make_config
-from .study.training import make_step
 from .utils import ranges
 from .visualization.serve import serve_report
 

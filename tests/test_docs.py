@@ -37,17 +37,17 @@ def test_api_pages_have_what_the_package_offers():
 def test_evidence_has_a_command_for_every_study():
     text = (ROOT / 'docs/evidence.md').read_text()
     for study in (ROOT / 'configs/studies').glob('*.py'):
-        assert f'tools/study.py {study.stem}' in text and f'configs/studies/{study.name}' in text, study.name
+        assert f'tools/lab/study.py {study.stem}' in text and f'configs/studies/{study.name}' in text, study.name
 
 
 def without_figures(page):
-    """Return a page without what tools/figures.py and tools/metafiles.py write, without formulas and code."""
+    """Return a page without what tools/lab/figures.py and tools/lab/metafiles.py write, without formulas and code."""
     text = re.sub(r'<!--=.*?<!--/-->|<!-- configs/.*?<!-- end -->', '', page.read_text(), flags=re.DOTALL)
     return re.sub(r'```.*?```|`[^`\n]*`|^    [^\n]*$', '', text, flags=re.DOTALL | re.MULTILINE)
 
 
 def test_figures_are_those_of_the_json_files():
-    done = subprocess.run([sys.executable, ROOT / 'tools/figures.py', '--check'], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, ROOT / 'tools/lab/figures.py', '--check'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -34,10 +34,8 @@ FOLDERS = {
     'datasets': {'arguments', 'masking', 'registry', 'files', 'utils'},
     'evaluation': {'arguments', 'masking', 'registry', 'utils', 'datasets', 'models'},
     'visualization': {'masking', 'registry', 'files', 'utils', 'evaluation', 'models'},
-    'engine': {'arguments', 'registry', 'files', 'utils', 'environment', 'datasets', 'evaluation', 'visualization', 'models'},
-    'benchmarks': {'masking', 'registry', 'files', 'utils', 'datasets', 'models'},
-    'study': {
-        'masking',
+    'engine': {
+        'arguments',
         'registry',
         'files',
         'utils',
@@ -46,12 +44,10 @@ FOLDERS = {
         'evaluation',
         'visualization',
         'models',
-        'engine',
-        'benchmarks',
     },
 }
 # Commands stand on all of it.
-FOLDERS['cli'] = {'arguments', 'version', 'pretraining', 'study', *FOLDERS['study']}
+FOLDERS['cli'] = {'version', 'masking', 'pretraining', 'engine', *FOLDERS['engine']}
 
 
 def imports(file):

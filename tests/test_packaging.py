@@ -51,7 +51,11 @@ def test_wheel_has_modules_configs_and_tools(wheel):
     names = set(wheel.namelist())
     expected = {name for name in files_of('coma_mm', '*.py') if '/.mim/' not in name}
     shipped = files_of('configs', '*.py') | files_of('tools', '*.py') | files_of('tools', '*.sh')
-    expected |= {f'coma_mm/.mim/{name}' for name in shipped if not name.startswith('tools/env/')}
+    expected |= {
+        f'coma_mm/.mim/{name}'
+        for name in shipped
+        if not name.startswith(('tools/env/', 'tools/lab/', 'configs/studies/'))
+    }
     assert expected <= names and 'coma_mm/py.typed' in names
     assert any(name.startswith('coma_mm/.mim/configs/pretrain/') for name in names)
 
@@ -59,7 +63,7 @@ def test_wheel_has_modules_configs_and_tools(wheel):
 def test_wheel_has_nothing_else(wheel):
     names = {name for name in wheel.namelist() if '.dist-info/' not in name}
     assert all(name.startswith('coma_mm/') for name in names)
-    unwanted = re.compile(r'/tests?/|/test_|__pycache__|/\.mim/tools/env/|deleted\.py')
+    unwanted = re.compile(r'/tests?/|/test_|__pycache__|/\.mim/(tools/(env|lab)|configs/studies)/|deleted\.py')
     assert not [name for name in names if unwanted.search(name)]
 
 

@@ -3,12 +3,12 @@
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 
 from ..environment import end_with_launcher, prepare_cpu
 from ..version import __version__
 
-TIMED = ('benchmark', 'check_gpu')  # commands that set up what they time by themselves
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {
     'pretrain': 'pre-train a DyViT on a folder of images',
@@ -19,9 +19,7 @@ COMMANDS = {
     'embed': 'write the features of images',
     'export': "write a checkpoint's backbone for use elsewhere",
     'flops': 'count parameters and operations',
-    'benchmark': 'time it against what else there is',
     'shards': 'pack a folder of images into tar files',
-    'study': 'answer a question by a grid of small runs',
     'report': 'write the page of a run anew',
 }
 
@@ -45,17 +43,23 @@ def main() -> None:
     finish(UsageError(f'{usage}\n\nerror: there is no command {command!r}'), 'coma-mm')
 
 
-def run(command: str) -> None:
-    """Run a command with the arguments of this process; what cannot be done ends it with one line that says why."""
+def run(command: str, main: Callable[[], None] | None = None) -> None:
+    """Run a command with the arguments of this process; what cannot be done ends it with one line that says why.
+
+    Args:
+        command: Its name.
+        main: What it does; by default the ``main`` of the module here that is called like it.
+    """
     end_with_launcher()
     # of an mmcv without compiled operations, which pre-training and classification do not need
     warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
     if command in SLOW_TO_START and not {'-h', '--help'} & {*sys.argv} and os.environ.get('RANK', '0') == '0':
         print(f'coma_mm {__version__}: {command} {" ".join(sys.argv[1:])}; loading PyTorch ...', flush=True)
-    if command not in TIMED:
-        prepare_cpu()  # before torch is loaded
     try:
-        import_module(f'.{command}', __name__).main()
+        if main is None:
+            prepare_cpu()  # before torch is loaded
+            main = import_module(f'.{command}', __name__).main
+        main()
     except SystemExit as stop:
         if not isinstance(stop.code, str):
             raise

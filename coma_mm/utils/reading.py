@@ -14,8 +14,8 @@ def open_regular(path: str | os.PathLike, *, follow: bool = True) -> BinaryIO:
 
     Args:
         path: The file.
-        follow: Whether ``path`` may be a link. Give ``False`` for a file that is found in a folder, rather than named by
-            the user: a link in a run's folder could lead anywhere.
+        follow: Whether ``path`` may be a link. Give ``False`` for a file that is found in a folder, not named by the
+            user: a link in a run's folder could lead anywhere.
 
     Raises:
         OSError: If it cannot be opened.
@@ -53,7 +53,7 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool =
 
 
 def read_text(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = True) -> str:
-    """Read a text file in UTF-8, with a byte order mark or without; other bytes become U+FFFD. See :func:`read_bytes`."""
+    """Read a text file in UTF-8, see :func:`read_bytes`; drop a byte order mark, turn other bytes into U+FFFD."""
     return read_bytes(path, limit, follow=follow).decode('utf-8-sig', errors='replace')
 
 

@@ -8,11 +8,13 @@ _UNSHOWABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\
 
 
 def printable(text: object) -> str:
-    """Return text without characters that act on a terminal or cannot be encoded; each becomes an escape such as \\x1b.
+    r"""Return text without characters that act on a terminal or cannot be encoded; each becomes an escape: ``\x1b``.
 
     File names that are no UTF-8 hold half surrogates (``os.fsdecode``), which print, JSON and HTML cannot encode.
     """
-    return _UNSHOWABLE.sub(lambda found: _escape(found[0]), os.fspath(text) if isinstance(text, os.PathLike) else str(text))
+    return _UNSHOWABLE.sub(
+        lambda found: _escape(found[0]), os.fspath(text) if isinstance(text, os.PathLike) else str(text)
+    )
 
 
 def _escape(character: str) -> str:

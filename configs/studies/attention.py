@@ -1,6 +1,6 @@
 """Question 3: do several windows per head pay, at equal GFLOPs, and where should the blocks be?
 
-    tools/study.py attention --data FILE
+    tools/lab/study.py attention --data FILE
 
 Cells: windows of 4 and 8, 2 and 4 tokens shared by all heads (the default); the same by dense convolutions, which
 average or are ordinary ones; one window per head; one size; plain attention, with as many blocks and with as many

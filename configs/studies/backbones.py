@@ -1,6 +1,6 @@
 """Question 7: does copy beat off on a plain ViT, on Swin, on PVT?
 
-    tools/study.py backbones --data FILE
+    tools/lab/study.py backbones --data FILE
 
 mmpretrain's own classes. ViT leaves hidden units out, as DyViT does; in Swin and in PVT (its class PCPVT, with the
 positions of Twins) hidden units become a mask token before the first block. Units are 8 px, of ViT 4 px, so losses

@@ -1,6 +1,6 @@
 """Question 2: how often has each unit been seen and predicted after k epochs: MAE 75 %, MAE 60 %, CoMA?
 
-    tools/study.py coverage
+    tools/lab/study.py coverage
 
 Masks of 224 px images, 49 units, are drawn and counted; nothing is trained, no data needed. Hardware: 1 CPU core, one
 minute. Results: docs/evidence.md

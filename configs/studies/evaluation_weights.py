@@ -1,6 +1,6 @@
 """Question 9: which weights for the evaluation branch: every step's copy, an older copy, or a moving average?
 
-    tools/study.py evaluation_weights --data FILE
+    tools/lab/study.py evaluation_weights --data FILE
 
 Data, hardware: as method.py, 16 cells of a quarter of an hour, 6 of which question 1 has, too
 """

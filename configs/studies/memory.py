@@ -1,6 +1,6 @@
 """Question 5: the memory of each mode, and memory x time to the quality that question 1 asks for.
 
-    tools/study.py memory --data FILE
+    tools/lab/study.py memory --data FILE
 
 Peak of two steps of question 1's config, each in a process of its own, weights, optimiser and activations together.
 What it takes to come to the loss of ``off`` is read from the results of the study method, which has to be run before.

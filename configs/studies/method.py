@@ -1,6 +1,6 @@
 """Question 1: which evaluation branch pays, at equal images and at equal GFLOPs, and does any beat random weights?
 
-    tools/study.py method --jobs 2 --data FILE
+    tools/lab/study.py method --jobs 2 --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
 Hardware: 2 CPU cores, 19 cells of a quarter of an hour; --size gpu: 1 GPU.

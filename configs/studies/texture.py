@@ -1,6 +1,6 @@
 """Question 8: which spatial frequencies come back, with units of 16 and 32 px, with and without fused stages?
 
-    tools/study.py texture --data FOLDER
+    tools/lab/study.py texture --data FOLDER
 
 Error of the assembled reconstruction by radial frequency, as a share of the image's power there: 1 is a grey image's,
 dashed what filling units with the mean colour around them has. Pixels are predicted as they are (norm_pix=False).

@@ -1,6 +1,6 @@
 """Question 6: do weights from unlabelled photos help segmentation and detection, and do those of copy more than off's?
 
-    tools/study.py transfer --data FOLDER
+    tools/lab/study.py transfer --data FOLDER
 
 Cells: pre-training with off and with copy; then from each, and from scratch, UperNet on CamVid with 5, 20 and 100 % of
 its labels, and Mask R-CNN on a few photos of COCO.

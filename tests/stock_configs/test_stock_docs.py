@@ -43,7 +43,9 @@ def test_following_the_advice_is_enough(name):
             break
         except ValueError as error:
             given.append(str(error).partition('; set ')[2])
-            cfg.merge_from_dict(make_parser('').parse_args(['config.py', '--cfg-options', *given[-1].split()]).cfg_options)
+            cfg.merge_from_dict(
+                make_parser('').parse_args(['config.py', '--cfg-options', *given[-1].split()]).cfg_options
+            )
     assert given
     check(name.split(':')[0], cfg)
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from processes import TINY, TOOLS, refuse
+from processes import TINY, TOOLS
 
 
 def stock(package, config):
@@ -21,7 +21,7 @@ def test_table_keeps_the_papers_claim_and_is_the_documented_one(perform, tmp_pat
     assert parameters <= 73 and dense <= 11.77
     assert 0.3 * dense < masked < 0.45 * dense
 
-    # tools/get_flops.py --json docs/benchmarks/counts.json, then make figures
+    # tools/lab/counts.py --json docs/benchmarks/counts.json, then make figures
     tables = json.loads((TOOLS.parent / 'docs/benchmarks/counts.json').read_text())['tables']
     columns = list(tables['variants']['columns'].values())[2:]
     assert rows == {arch: pytest.approx([column[arch] for column in columns], abs=0.006) for arch in rows}
@@ -53,10 +53,3 @@ def test_backbones_of_others(perform, tmp_path, package, config, parameters, mac
 def test_pre_training_config(perform, tmp_path):
     printed = perform(tmp_path, 'get_flops.py', TINY, '--shape', 48, 96, '--cfg-options', 'model.evaluation.mode=off')
     assert 'at 48 x 96' in printed and 'with 7 of 18 units' in printed and 'forward and backward' in printed
-
-
-def test_refusals(monkeypatch, capfd, tmp_path):
-    error = refuse(monkeypatch, capfd, tmp_path, 'get_flops.py', TINY, '--json', 'counts.json')
-    assert '--json goes without a config and a shape' in error
-    error = refuse(monkeypatch, capfd, tmp_path, 'get_flops.py', '--json', 'nowhere/counts.json')
-    assert 'there is no folder nowhere' in error

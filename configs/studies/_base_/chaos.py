@@ -1,4 +1,4 @@
-"""CoMA in seconds, with all that a kill might hurt: tools/chaos.py kills and resumes this run.
+"""CoMA in seconds, with all that a kill might hurt: tools/lab/chaos.py kills and resumes this run.
 
 Three epochs of six steps; checkpoints of each epoch, of which the newest is kept; a loading worker that persists; rates
 that change with every step; a second model as evaluation branch; features evaluated after each epoch; pictures.

@@ -3,7 +3,7 @@
 Small batches, since steps teach more than images at this length. Crops are scaled, not padded: the black of a padded
 border is a large share of the loss, and learnt first.
 
-    tools/study.py method --data FILE, or tools/train.py with this file and COMA_MM_CIFAR10=FILE
+    tools/lab/study.py method --data FILE, or tools/train.py with this file and COMA_MM_CIFAR10=FILE
 
 Hardware: 2 CPU cores with AVX512-BF16 or AMX, half an hour. Result: docs/evidence.md
 """

@@ -1,6 +1,6 @@
 """CoMA with DyViT-P on crops of 128 px of a folder of photos, without labels: 16 units of 32 px, 10 of them hidden.
 
-    tools/study.py transfer --data FOLDER, or tools/train.py with this file and COMA_MM_PHOTOS=FOLDER
+    tools/lab/study.py transfer --data FOLDER, or tools/train.py with this file and COMA_MM_PHOTOS=FOLDER
 
 Data: FOLDER/photos/{train,val}/**, any photos. Hardware: 2 CPU cores, half an hour for 100 passes over 1,600 photos.
 Result: docs/evidence.md

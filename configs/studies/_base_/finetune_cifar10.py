@@ -1,6 +1,6 @@
 """Fine-tuning on a share of CIFAR-10's labels, the same short schedule for all backbones.
 
-Not to be run by itself: tools/study.py sets the backbone, its weights and the share. Hardware: 2 CPU cores, minutes
+Not to be run by itself: tools/lab/study.py sets the backbone, its weights and the share. Hardware: 2 CPU cores, minutes
 """
 
 _base_ = '../../_base_/default_runtime.py'

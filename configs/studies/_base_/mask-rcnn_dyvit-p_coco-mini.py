@@ -1,6 +1,6 @@
 """Mask R-CNN with a narrow FPN on DyViT-P, some hundred photos of COCO at 320 px, 6 epochs.
 
-    tools/study.py transfer --data FOLDER
+    tools/lab/study.py transfer --data FOLDER
 
 Data: FOLDER/coco_mini/{train,val,annotations/instances_{train,val}.json}. Hardware: 2 CPU cores, a quarter
 of an hour. So few photos teach a detector next to nothing: it shows that the weights arrive, and which loss falls

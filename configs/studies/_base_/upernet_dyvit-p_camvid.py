@@ -1,6 +1,6 @@
 """UperNet on DyViT-P, CamVid's road scenes: 11 classes, images of 480 x 360 px, crops of 256 px.
 
-    tools/study.py transfer --data FOLDER
+    tools/lab/study.py transfer --data FOLDER
 
 Data: FOLDER/camvid11/{images,labels}/{train,val}. Hardware: 2 CPU cores, some minutes. Result: docs/evidence.md
 """

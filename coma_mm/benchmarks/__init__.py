@@ -1,1 +1,0 @@
-"""What tools/benchmark.py compares (workloads) and how it measures (timing); its suites: cli/benchmark.py."""

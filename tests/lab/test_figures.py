@@ -1,0 +1,139 @@
+"""``figures.py`` writes what the JSON files say into pages, computes nothing else, and says where a page is wrong."""
+
+import json
+
+import pytest
+from processes import call, refuse
+
+PAGE = """It takes <!--= ratio('step', 'B') : .2f -->0.99<!--/--> of A, {more}
+or <!--= 2 * column('models', 'B', 'GM') / 4 - 1 : .0% -->old<!--/-->,
+then <!--= median('gpu/step', 'B') --><!--/-->.
+
+<!--= table('step', title='name') -->
+<!--/-->
+
+| aim | measured | |
+|---|---|---|
+| <!--= aim('<= 0.5', ratio('step', 'B')) : .2f -->@<!--/--> |
+| <!--= aim('>= 50 %', ratio('step', 'B')) : .0% -->@<!--/--> |
+
+<!--= grid('sizes') --><!--/-->
+"""
+WRITTEN = """It takes <!--= ratio('step', 'B') : .2f -->0.50<!--/--> of A, and
+or <!--= 2 * column('models', 'B', 'GM') / 4 - 1 : .0% -->50 %<!--/-->,
+then <!--= median('gpu/step', 'B') -->not measured<!--/-->.
+
+<!--= table('step', title='name') -->
+
+| name | ms | ratio | share |
+|---|---|---|---|
+| A | 2.00 (1.00-3.00) | 1.00 | 0.123 |
+| B | 1.50 (0.500-4.00) | 0.50 |  |
+
+<!--/-->
+
+| aim | measured | |
+|---|---|---|
+| <!--= aim('<= 0.5', ratio('step', 'B')) : .2f -->≤ 0.5 | 0.50 | met<!--/--> |
+| <!--= aim('>= 50 %', ratio('step', 'B')) : .0% -->≥ 50 % | 50 % | met<!--/--> |
+
+<!--= grid('sizes') -->
+
+|  | 224 px | 512 px |
+|---|---|---|
+| few | 1.00 | 2.00 |
+| many | 3.00 |  |
+
+<!--/-->
+"""
+
+
+@pytest.fixture
+def data(tmp_path):
+    step = dict(unit='ms', rows=dict(A=[1.0, 3.0, 2.0], B=[0.5, 1.5, 4.0]), columns=dict(share=dict(A=0.1234)))
+    sizes = dict(unit='us', rows={'few, 224 px': [1.0], 'few, 512 px': [2.0], 'many, 224 px': [3.0]}, columns={})
+    (tmp_path / 'cpu-2-threads.json').write_text(json.dumps(dict(machine={}, tables=dict(step=step, sizes=sizes))))
+    models = dict(columns=dict(GMACs=dict(B=3.0)))
+    (tmp_path / 'counts.json').write_text(json.dumps(dict(tables=dict(models=models))))
+    return tmp_path
+
+
+def test_rewrite_then_check(data, monkeypatch, capfd):
+    page = data / 'page.md'
+    page.write_text(PAGE.format(more='and'))
+    error = refuse(monkeypatch, capfd, data, 'lab/figures.py', page, '--data', data, '--check')
+    assert "page.md: ratio('step', 'B'): '0.99' should be '0.50'" in error
+    assert page.read_text() == PAGE.format(more='and')
+    printed = call(data, 'lab/figures.py', page, '--data', data)
+    assert page.read_text() == WRITTEN
+    assert "not measured (1):\n    page.md: median('gpu/step', 'B')" in printed
+    call(data, 'lab/figures.py', page, '--data', data, '--check')
+
+
+@pytest.mark.parametrize(
+    ('text', 'error'),
+    [
+        ("__import__('os').getcwd()", 'is no number, text'),
+        ("open('page.md')", 'is no number, text'),
+        ('_table("step")', 'is no number, text'),
+        ("median('step')", "missing 1 required positional argument: 'row'"),
+        ("median('step', 'C'", 'was never closed'),
+        ("median('step', 'A') -->1 and <!--= 2", 'the end mark <!--/--> is missing'),
+    ],
+)
+def test_pages_that_are_wrong(text, error, data, monkeypatch, capfd):
+    page = data / 'page.md'
+    page.write_text(f'first\nthen <!--= {text} -->1<!--/-->{"<!--/-->" * text.count("<!--=")} more\n')
+    printed = refuse(monkeypatch, capfd, data, 'lab/figures.py', page, '--data', data)
+    assert 'error: page.md, line 2: ' in printed and error in printed
+
+
+def test_a_figure_does_not_begin_a_line(data, monkeypatch, capfd):
+    page = data / 'page.md'
+    page.write_text("takes\n<!--= median('step', 'A') -->2.00<!--/--> ms\n")
+    error = refuse(monkeypatch, capfd, data, 'lab/figures.py', page, '--data', data)
+    assert 'line 2' in error and 'a line that begins with <!-- is HTML' in error
+
+
+def test_numbers_and_pages_of_studies(tmp_path):
+    folder = tmp_path / 'benchmarks'
+    folder.mkdir()
+    evidence = tmp_path / 'evidence'
+    evidence.mkdir()
+    lines = [dict(cell='copy', seed=0, size='cpu', images=100, qualities=dict(probe=value)) for value in (1.0, 40.0)]
+    lines += [
+        dict(lines[0], seed=1, qualities=dict(probe=42.0)),
+        dict(lines[0], size='gpu', qualities=dict(probe=90.0)),
+    ]
+    (evidence / 'method.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    (evidence / 'method.md').write_text(
+        '# method\n\nFrom [lines](method.jsonl).\n\n| a |\n\n![loss](method-plot.png)\n'
+    )
+    page = tmp_path / 'page.md'
+    formulas = (
+        "quality('method', 'copy', 'probe') : .1f",
+        "quality('method', 'copy', 'images') : .0f",
+        "quality('method', 'mae75', 'probe')",
+        "report('method')",
+        "report('transfer')",
+    )
+    page.write_text('\n\n'.join(f'say <!--= {formula} --><!--/-->' for formula in formulas))
+    call(tmp_path, 'lab/figures.py', '--data', folder, page)
+    text = page.read_text()
+    assert '-->41.0<!--/-->' in text and '-->100<!--/-->' in text and '-->not measured<!--/-->' in text
+    assert '| a |\n\n![loss](evidence/method-plot.png)\n\nFrom [lines](evidence/method.jsonl).' in text
+    assert "report('transfer') -->\n\nnot measured\n" in text
+
+
+def test_line_numbers_of_links_to_code(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text(
+        '[coma_mm/version.py:7-9](../coma_mm/version.py#L7-L9), '
+        '[configs/_base_/schedules/seg_160k.py:2-3](../configs/_base_/schedules/seg_160k.py#L2-L3) (`optim_wrapper`)'
+    )
+    call(tmp_path, 'lab/figures.py', page)
+    code, config = page.read_text().split(', ')
+    assert code == '[coma_mm/version.py:1-1](../coma_mm/version.py#L1-L1)'
+    # markdown would set what stands between underlines in italics
+    assert config.startswith(r'[configs/\_base\_/schedules/seg_160k.py:') and '(../configs/_base_/' in config
+    call(tmp_path, 'lab/figures.py', page, '--check')

@@ -1,0 +1,1 @@
+"""What tools/lab/benchmark.py compares (workloads) and how it measures (timing)."""
