@@ -202,7 +202,8 @@ def _builders(error: BaseException) -> Iterator[FrameType]:
 def _is_ours(error: BaseException) -> bool:
     """Say whether an error was raised by this package."""
     frames = list(_frames(error))
-    return bool(frames) and Path(frames[-1].f_code.co_filename).is_relative_to(PACKAGE)
+    file = Path(frames[-1].f_code.co_filename if frames else '')
+    return file.is_relative_to(PACKAGE) or file.is_relative_to(PACKAGE.parent / 'tools')
 
 
 # ---- where it goes ----

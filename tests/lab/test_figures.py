@@ -123,17 +123,3 @@ def test_numbers_and_pages_of_studies(tmp_path):
     assert '-->41.0<!--/-->' in text and '-->100<!--/-->' in text and '-->not measured<!--/-->' in text
     assert '| a |\n\n![loss](evidence/method-plot.png)\n\nFrom [lines](evidence/method.jsonl).' in text
     assert "report('transfer') -->\n\nnot measured\n" in text
-
-
-def test_line_numbers_of_links_to_code(tmp_path):
-    page = tmp_path / 'page.md'
-    page.write_text(
-        '[coma_mm/version.py:7-9](../coma_mm/version.py#L7-L9), '
-        '[configs/_base_/schedules/seg_160k.py:2-3](../configs/_base_/schedules/seg_160k.py#L2-L3) (`optim_wrapper`)'
-    )
-    call(tmp_path, 'lab/figures.py', page)
-    code, config = page.read_text().split(', ')
-    assert code == '[coma_mm/version.py:1-1](../coma_mm/version.py#L1-L1)'
-    # markdown would set what stands between underlines in italics
-    assert config.startswith(r'[configs/\_base\_/schedules/seg_160k.py:') and '(../configs/_base_/' in config
-    call(tmp_path, 'lab/figures.py', page, '--check')

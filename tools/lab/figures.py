@@ -11,8 +11,6 @@ there are three significant digits. What has not been measured reads "not measur
 
 A table of docs/benchmarks/FILE.json is called 'FILE/TABLE', one of cpu-2-threads.json or counts.json just 'TABLE'.
 Studies are the docs/evidence/STUDY.jsonl, and the pages that ``study.py STUDY --report`` makes of them.
-
-The line numbers of links to code, [file.py:1-20](../file.py#L1-L20) (`Class.method`), are written too.
 """
 
 import ast
@@ -29,11 +27,6 @@ from statistics import median as middle
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = ('cpu-2-threads', 'counts')
 FIGURE = re.compile(r'<!--=\s*(?P<formula>.*?)\s*(?:\s:\s(?P<format>\S+)\s*)?-->(?P<text>.*?)<!--/-->', re.DOTALL)
-# [file.py:1-20](../file.py#L1-L20) (`Name.method`)
-LINES = re.compile(
-    r'\[(?P<file>[\w./\\-]+\.py):\d+-\d+\]\(\.\./[\w./-]+\.py#L\d+-L\d+\)'
-    r'(?P<named>(?: \(`(?P<name>[\w.]+)`\))?)'
-)
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 NOT_MEASURED = 'not measured'
 
@@ -243,38 +236,6 @@ def parse(formula: str) -> ast.AST:
     return ast.parse(formula, mode='eval').body
 
 
-def find_lines(file: str, name: str | None) -> tuple[int, int]:
-    """Return the first and last line of a class, function or constant in a file; of the whole file without a name.
-
-    Raises:
-        ValueError: if the file has no such name.
-    """
-    source = (ROOT / file).read_text()
-    nodes, span = ast.parse(source).body, (1, len(source.splitlines()))
-    for part in name.split('.') if name else ():
-        for node in nodes:
-            targets = [getattr(target, 'id', None) for target in getattr(node, 'targets', ())]
-            if part in (getattr(node, 'name', None), *targets):
-                first = min([node.lineno, *(d.lineno for d in getattr(node, 'decorator_list', ()))])
-                nodes, span = getattr(node, 'body', []), (first, node.end_lineno)
-                break
-        else:
-            raise ValueError(f'{file} has no {name}')
-    return span
-
-
-def link_lines(page: str) -> str:
-    """Return a page with the line numbers of its links to code anew."""
-
-    def replace(match: re.Match) -> str:
-        file = match['file'].replace('\\', '')
-        shown = file.replace('/_base_/', r'/\_base\_/')  # or it would be set in italics
-        first, last = find_lines(file, match['name'])
-        return f'[{shown}:{first}-{last}](../{file}#L{first}-L{last}){match["named"]}'
-
-    return LINES.sub(replace, page)
-
-
 def rewrite(page: str, results: Results) -> tuple[str, list[str]]:
     """Return a page with its figures anew, and the formulas that nothing has been measured for.
 
@@ -312,7 +273,7 @@ def main() -> None:
     for path in args.pages:
         page = path.read_text()
         try:
-            new, unmeasured = rewrite(link_lines(page), results)
+            new, unmeasured = rewrite(page, results)
         except ValueError as error:
             raise ValueError(f'{path.name}, {error}') from None
         missing += [f'{path.name}: {formula}' for formula in unmeasured]
@@ -320,11 +281,6 @@ def main() -> None:
             f'{path.name}: {after["formula"]}: {before["text"].strip()!r} should be {after["text"].strip()!r}'
             for before, after in zip(FIGURE.finditer(page), FIGURE.finditer(new))
             if before['text'] != after['text']
-        ]
-        stale += [
-            f'{path.name}: lines {before[0]} should be {after[0]}'
-            for before, after in zip(LINES.finditer(page), LINES.finditer(new))
-            if before[0] != after[0]
         ]
         if new != page:
             if not args.check:

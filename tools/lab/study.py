@@ -63,7 +63,7 @@ def parse_args() -> Namespace:
         '--extra', nargs='*', type=types.text, metavar='MEASURE', help='also what the study measures on demand'
     )
     parser.add_argument(
-        '--minutes', type=types.minutes, help='stop after so many; the cells at work go on at the next call'
+        '--minutes', type=types.number(0), help='stop after so many; the cells at work go on at the next call'
     )
     parser.add_argument(
         '--jobs',
