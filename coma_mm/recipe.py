@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from .engine.common import kind_name
 from .engine.run_length import PERIODIC
+from .engine.written_config import WrittenConfig
 from .environment import count_cores, has_fast_bf16
 from .files import shipped
 
@@ -80,7 +81,7 @@ def make_config(
         raise ValueError(f'there is no arch {arch!r}; choose one of {", ".join(VARIANTS)}')
     decoder, rate = VARIANTS[arch]
     patch = patch_size_for(size)
-    cfg = Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_folder.py')
+    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_folder.py'))
     cfg.work_dir = str(out)
     cfg.randomness = dict(seed=seed, diff_rank_seed=True)
     cfg.model.backbone.update(arch=arch, img_size=size, patch_size=patch)

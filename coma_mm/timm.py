@@ -40,7 +40,6 @@ default_cfgs = generate_default_cfgs(
             interpolation='bicubic',
             mean=IMAGENET_DEFAULT_MEAN,
             std=IMAGENET_DEFAULT_STD,
-            first_conv='stem',
             classifier='head.fc',
         )
         for arch in ARCHITECTURES
@@ -182,7 +181,8 @@ class TimmDyViT(DyViT):
 def adapt_weights(state_dict: dict[str, Tensor], model: TimmDyViT) -> dict[str, Tensor]:
     """Rename the weights of a checkpoint of any origin as the model names them: timm's ``filter_fn``.
 
-    Weights that belong to a decoder or a detector's heads are left out. A head that the checkpoint lacks keeps its
+    The first layer of a checkpoint for 3 channels is converted to the model's. Weights that belong to a decoder or a
+    detector's heads are left out. A head that the checkpoint lacks keeps its
     random weights (the log warns), norms of stages that it did not output start at the identity.
     """
     own = model.state_dict()
@@ -190,10 +190,31 @@ def adapt_weights(state_dict: dict[str, Tensor], model: TimmDyViT) -> dict[str, 
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     found |= {name: value for name, value in state_dict.items() if name.startswith('head.fc.')}
     found = {name: value for name, value in found.items() if name in own or not model.is_optional_weight(name)}
+    if 'stem.weight' in found:
+        found['stem.weight'] = adapt_channels(found['stem.weight'], model.in_chans, model.patch_size)
     missing = [name for name in own if name not in found and model.is_optional_weight(name)]
     if any(name.startswith('head.') for name in missing):
         logging.getLogger(__name__).warning('The checkpoint has no classifier, so head.fc keeps its random weights.')
     return found | {name: own[name] for name in missing}
+
+
+def adapt_channels(weight: Tensor, channels: int, patch_size: int) -> Tensor:
+    """Convert the first layer's weight from 3 channels to another number, as timm does for its models.
+
+    Args:
+        weight: ``(dim, 3 * patch_size**2)``; one of another shape is returned as it is.
+        channels: of the model. For 1 the three are summed, which suits grey images repeated in R, G and B; for others
+            they are repeated and scaled by ``3 / channels``.
+        patch_size: of the model.
+    """
+    if channels == 3 or weight.ndim != 2 or weight.shape[1] != 3 * patch_size**2:
+        return weight
+    kernel = weight.float().unflatten(1, (3, -1))
+    if channels == 1:
+        kernel = kernel.sum(1, keepdim=True)
+    else:
+        kernel = kernel.repeat(1, -(-channels // 3), 1)[:, :channels] * (3 / channels)
+    return kernel.flatten(1).to(weight.dtype)
 
 
 def _adapt_loaded(module: nn.Module, state_dict: dict[str, Tensor], *_: Any) -> None:

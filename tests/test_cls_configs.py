@@ -215,14 +215,25 @@ def test_linear_probe_leaves_the_backbone_alone(prepare_folder, pretrained):
             (),
             'options model.head.num_classes=2 model.data_preprocessor.num_classes=2$',
         ),
-        ('linear', {}, ('val/dog', 'val/cow'), 'to train on have 2 classes, those to validate on 2, .* in cow, dog'),
-        ('knn', {}, ('val/dog', 'val/cow'), 'to compare with have 2 classes, those to classify 2, .* in cow, dog'),
+        (
+            'linear',
+            {},
+            ('dog', 'cow'),
+            'val has images of cow, but those to train on have the classes cat, dog',
+        ),
+        (
+            'knn',
+            {},
+            ('dog', 'cow'),
+            'val has images of cow, but those to compare with have the classes cat, dog',
+        ),
     ],
 )
 def test_wrong_classes(prepare, images, tmp_path, kind, options, renamed, error):
     if renamed:
         shutil.copytree(images, tmp_path / 'images')
-        (tmp_path / 'images' / renamed[0]).rename(tmp_path / 'images' / renamed[1])
+        for part in ('train', 'val'):
+            (tmp_path / 'images' / part / renamed[0]).rename(tmp_path / 'images' / part / renamed[1])
     options = {'model.backbone.arch': 'pico', **FOLDER_OPTIONS.get(kind, {}), **options}
     if kind != 'knn':
         options |= {'model.backbone.init_cfg': None, 'model.head.in_channels': 256}
@@ -233,6 +244,38 @@ def test_wrong_classes(prepare, images, tmp_path, kind, options, renamed, error)
     with pytest.raises(ValueError, match=error):
         runner.test() if kind == 'knn' else runner.train()
     assert runner.iter == 0
+
+
+def test_labels_of_a_test_are_the_checkpoints(prepare_folder, images, tmp_path):
+    """A folder that lacks a class, has none to train on beside it, and another one with a class that nobody learnt."""
+    runner, _ = train(prepare_folder('finetune', **{'default_hooks.checkpoint.by_epoch': True}))
+    checkpoint = tmp_path / 'epoch_1.pth'
+    shutil.copytree(images / 'val/dog', tmp_path / 'one/dog')
+    cfg = prepare_folder('finetune')
+    cfg.test_dataloader.dataset.data_root = str(tmp_path / 'one')
+    cfg.load_from = str(checkpoint)
+    tested = build_runner(cfg)
+    tested.test()
+    dataset = tested.test_dataloader.dataset
+    assert dataset.metainfo['classes'] == CLASSES and dataset.get_cat_ids(0) == [1]
+    assert tested.test_evaluator.dataset_meta['classes'] == CLASSES
+    (tmp_path / 'one/zoo').mkdir()
+    shutil.copy(images / 'val/dog/0.JPEG', tmp_path / 'one/zoo')
+    shutil.copy(images / 'val/dog/0.JPEG', tmp_path / 'one/zoo/1.JPEG')
+    with pytest.raises(ValueError, match='images of zoo, but the checkpoint names the classes cat, dog'):
+        evaluate(prepare_folder('finetune', **{'test_dataloader.dataset.data_root': str(tmp_path / 'one')}), checkpoint)
+
+
+@pytest.mark.parametrize('batch', [5, 6, 1])
+def test_linear_probe_takes_a_last_batch_of_one(prepare_folder, batch):
+    cfg = prepare_folder('linear', **{'default_hooks.checkpoint': None})
+    cfg.train_dataloader.batch_size = cfg.val_dataloader.batch_size = batch  # of six images
+    runner, _ = train(cfg)
+    assert runner.iter == -(-6 // batch) and torch.isfinite(runner.model.neck[1].bn.running_var).all()
+    neck = runner.model.neck[1].train()
+    x, before = torch.randn(1, 256), neck.bn.running_mean.clone()
+    assert torch.equal(neck([x])[0], neck.eval()([x])[0]) and torch.equal(neck.bn.running_mean, before)
+    assert neck.train()([x[:0]])[0].shape == (0, 256)
 
 
 def test_docstrings_say_how_to_run_and_what_is_known():

@@ -13,6 +13,7 @@ FLOW = [
     'masking',
     'files',
     'registry',
+    'batch_norm_neck',
     'pretrained',
     'compiled',
     'mask_units',

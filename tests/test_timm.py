@@ -38,7 +38,7 @@ def test_default_cfg_and_classifier():
     model = create().eval()
     cfg, state = model.default_cfg, model.state_dict()
     assert cfg['input_size'] == (3, 224, 224) and cfg['architecture'] == 'dyvit_pico'
-    assert f'{cfg["classifier"]}.weight' in state and f'{cfg["first_conv"]}.weight' in state
+    assert f'{cfg["classifier"]}.weight' in state
     assert model.get_classifier() is model.head.fc and model.get_classifier().out_features == 1000
     x = images(1, 3, 224, 224)
     with torch.no_grad():
@@ -184,6 +184,25 @@ def test_weights_of_a_classifier(tmp_path):
         model = create(checkpoint_path=str(tmp_path / 'classifier.pth'), num_classes=6).eval()
         assert_close(model(x), classifier.eval()(x))
         assert create(checkpoint_path=str(tmp_path / 'classifier.pth'), num_classes=0)(x).shape == (2, 256)
+
+
+@pytest.mark.parametrize('channels, patch_size, factors', [(1, 4, [3]), (2, 4, [1.5] * 2), (5, 2, [0.6] * 5)])
+def test_first_layer_is_converted_to_other_channels(tmp_path, channels, patch_size, factors):
+    """Grey for one channel, which sums those of R, G and B; for more each is as loud as the three were."""
+    torch.save(create(patch_size=patch_size).state_dict(), tmp_path / 'colour.pth')
+    options = dict(checkpoint_path=str(tmp_path / 'colour.pth'), patch_size=patch_size)
+    colour, other = create(**options).eval(), create(in_chans=channels, **options).eval()
+    grey = images(1, 1, 64, 64)
+    with torch.no_grad():
+        if channels == 1:
+            assert_close(other(grey), colour(grey.repeat(1, 3, 1, 1)))
+        before, after = (model.stem.weight.unflatten(1, (-1, patch_size**2)) for model in (colour, other))
+        for i, factor in enumerate(factors):
+            assert_close(after[:, i], before.sum(1) if channels == 1 else before[:, i % 3] * factor)
+        features = create(in_chans=channels, features_only=True, **options)
+        assert torch.equal(features.model.stem.weight, other.stem.weight)
+    with pytest.raises(RuntimeError, match='size mismatch for stem.weight'):
+        create(in_chans=1, checkpoint_path=options['checkpoint_path'], patch_size=8)
 
 
 def test_weights_of_timm_itself_and_of_others(tmp_path):

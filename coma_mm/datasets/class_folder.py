@@ -1,10 +1,15 @@
 """Any folder of images with a sub-folder for each class, split into two parts or not."""
 
 import os
+import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
+from mmengine.logging import print_log
+
 from ..registry import DATASETS
-from .folder import ImageFolder
+from ..utils.text import printable
+from .folder import ImageFolder, find_images
 
 
 @DATASETS.register_module()
@@ -14,6 +19,10 @@ class ClassFolder(ImageFolder):
     Where the folder has ``train`` and ``val``, these are the parts, with a sub-folder for each class in both.
     Otherwise the images of each class are divided, always in the same way.
 
+    Labels go by name: ``metainfo=dict(classes=...)`` gives the order, otherwise the sub-folders of ``train`` that have
+    images do, sorted. ``val`` may lack some of them, which the log says. The tools number the labels as the checkpoint
+    that is tested or resumed does.
+
     Args:
         data_root (str): The folder.
         part (str): ``'train'`` or ``'val'``.
@@ -21,7 +30,8 @@ class ClassFolder(ImageFolder):
 
     Raises:
         FileNotFoundError: If the folder is not there, or one part is.
-        ValueError: If it has no sub-folders with images, or one with a single image, which cannot be divided.
+        ValueError: If it has no sub-folders with images, or one with a single image, which cannot be divided; if it
+            has images of a class that ``metainfo`` or ``train`` does not have.
     """
 
     remedy = "give yours as data_root of both data sets by --cfg-options, see the config's first lines"
@@ -31,6 +41,7 @@ class ClassFolder(ImageFolder):
         root = os.path.expanduser(data_root or '')
         there = [name for name in ('train', 'val') if os.path.isdir(os.path.join(root, name))]
         self.is_divided = len(there) == 2
+        self._namer = 'metainfo names'
         if len(there) == 1:
             raise FileNotFoundError(
                 f'{root} has a folder {there[0]}, but none for the other part: put the images of both into train and '
@@ -40,26 +51,80 @@ class ClassFolder(ImageFolder):
         super().__init__(data_root, part=part, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Return ``dict(img_path=..., gt_label=...)`` for each image, in a fixed order; note the classes."""
+        """Return ``dict(img_path=..., gt_label=...)`` for each image, by the names of folders; note the classes."""
         folder = os.path.join(self.data_roots[0], self.sub_folder)
-        by_class: dict[str, list[str]] = {}
-        for path in self.find_files('images', self.extensions):
-            name, *rest = os.path.relpath(path, os.path.abspath(folder)).split(os.sep)
-            if rest:  # images beside the sub-folders have no class
-                by_class.setdefault(name, []).append(path)
+        by_class = self._sort_by_class(self.sub_folder)
         if not by_class:
             raise ValueError(
                 f'{folder} has images, but no sub-folders with images: each class needs one, with its name'
             )
         if not self.is_divided:
             by_class = {name: self.choose(paths) for name, paths in by_class.items()}
-        classes = self._metainfo.setdefault('classes', tuple(sorted(by_class)))
-        if unknown := sorted(set(by_class) - set(classes)):
-            raise ValueError(f'{folder} has images of {unknown[0]}, which is none of the classes that metainfo names')
+        if 'classes' not in self._metainfo:
+            known = by_class
+            if self.is_divided and self.part == 'val':  # labels are those that are learnt
+                known, self._namer = self._sort_by_class('train'), f'{os.path.join(self.data_roots[0], "train")} has'
+            self._metainfo['classes'] = tuple(sorted(known or by_class))
+        classes = list(self._metainfo['classes'])
+        self._compare(folder, set(by_class), classes)
+        numbers = {_spelling(name): label for label, name in enumerate(classes)}
         return [
-            dict(img_path=path, gt_label=label) for label, name in enumerate(classes) for path in by_class.get(name, ())
+            dict(img_path=path, gt_label=numbers[_spelling(name)])
+            for name in sorted(by_class)
+            for path in by_class[name]
         ]
+
+    def number_as(self, classes: Sequence[str], namer: str) -> None:
+        """Number the labels as a checkpoint or another data set does, by the names of the classes.
+
+        Args:
+            classes: Names in the order of their labels.
+            namer: Who has them, for the error: ``'the checkpoint names'``.
+
+        Raises:
+            ValueError: If there are images of other classes.
+        """
+        self._namer = namer
+        if list(classes) != list(self.metainfo.get('classes', ())):
+            self._metainfo['classes'] = tuple(classes)
+            self._fully_initialized = False
+            self.full_init()
+
+    def _sort_by_class(self, sub_folder: str) -> dict[str, list[str]]:
+        """Return the images of each sub-folder that has some; those beside the sub-folders have no class."""
+        root, own = os.path.abspath(os.path.join(self.data_roots[0], sub_folder)), self.sub_folder
+        by_class: dict[str, list[str]] = {}
+        paths = self.find_files('images', self.extensions) if sub_folder == own else find_images(root, self.extensions)
+        for path in paths:
+            name, *rest = os.path.relpath(path, root).split(os.sep)
+            if rest:
+                by_class.setdefault(name, []).append(path)
+        return by_class
+
+    def _compare(self, folder: str, found: set[str], classes: list[str]) -> None:
+        """Raise on classes that nobody knows; name those without images in the log."""
+        spelled = {_spelling(name) for name in classes}
+        if unknown := sorted(name for name in found if _spelling(name) not in spelled):
+            raise ValueError(
+                f'{printable(folder)} has images of {_list(unknown)}, but {self._namer} the classes {_list(classes)}: '
+                'take those images out, or rename their folders to the class that they show'
+            )
+        spelled = {_spelling(name) for name in found}
+        if missing := [name for name in classes if _spelling(name) not in spelled]:
+            print_log(
+                f'{printable(folder)} has no image of {_list(missing)}; the other classes keep their labels',
+                logger='current',
+            )
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Return the label of an image, as ``ClassBalancedDataset`` and samplers ask for it."""
         return [int(self.get_data_info(idx)['gt_label'])]
+
+
+def _spelling(name: str) -> str:
+    """Return a name in one spelling: systems write accents with their letters, or behind them."""
+    return unicodedata.normalize('NFC', name)
+
+
+def _list(names: Sequence[str]) -> str:
+    return printable(', '.join(names[:8]) + (f', ... ({len(names)} in all)' if len(names) > 8 else ''))

@@ -1,7 +1,9 @@
 """Any folder of images as a data set without labels."""
 
+import codecs
 import logging
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
@@ -12,9 +14,20 @@ from mmengine.logging import print_log
 
 from ..arguments import require_number, require_whole
 from ..registry import DATASETS
+from ..utils.reading import read_bytes
+from ..utils.text import printable
 from .loading import UnreadableImageError
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+
+MAX_LIST = 1_000_000_000  # bytes of a list of paths
+MARKS = (
+    (codecs.BOM_UTF8, 'utf-8-sig'),
+    (codecs.BOM_UTF32_LE, 'utf-32'),  # before UTF-16, with whose mark it begins
+    (codecs.BOM_UTF32_BE, 'utf-32'),
+    (codecs.BOM_UTF16_LE, 'utf-16'),
+    (codecs.BOM_UTF16_BE, 'utf-16'),
+)
 
 UNREAD, READABLE, UNREADABLE = range(3)
 
@@ -112,8 +125,13 @@ class ImageFolder(BaseDataset):
         return list(dict.fromkeys(paths))  # once, also where one folder lies in another
 
     def _find_in(self, root: str, what: str, extensions: Sequence[str]) -> list[str]:
-        if root.endswith('.txt') and os.path.isfile(root):
-            return read_list(root)
+        if os.path.isfile(root):
+            if root.lower().endswith('.txt'):
+                return read_list(root)
+            raise ValueError(
+                f'{printable(root)} is a file, but a folder of {what} is wanted, or a list of their paths, whose name '
+                'ends in .txt'
+            )
         folder = os.path.abspath(os.path.join(root, self.sub_folder))
         remedy = self.remedy
         if folder != os.path.abspath(root):
@@ -213,22 +231,69 @@ def _log(message: str) -> None:
 
 
 def read_list(path: str) -> list[str]:
-    """Return the paths that a text file has, one in a line, relative to its folder; empty lines are left out.
+    """Return the paths that a text file has, one in a line, relative to its folder.
+
+    The text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. Empty lines, and those that begin with ``#`` and name
+    no file, are left out. Quotes around a path go, and so do backslashes between folders where the first such path is
+    there with ``/`` only.
 
     Raises:
         FileNotFoundError: If the first of them is not there, or there is none.
         ValueError: If it is no text.
     """
+    folder = os.path.dirname(os.path.abspath(path))
+
+    def is_there(name: str) -> bool:
+        return '\0' not in name and os.path.isfile(os.path.join(folder, name))
+
+    lines = [line for line in map(str.strip, re.split('\r\n|\r|\n', _read_list_text(path))) if line]
+    lines = [line for line in lines if line[0] != '#' or is_there(line)]
+    lines = [
+        line[1:-1] if line[0] in '"\'' and line[-1] == line[0] and len(line) > 2 and not is_there(line) else line
+        for line in lines
+    ]
+    windows = next((line for line in lines if '\\' in line), '')
+    if windows and not is_there(windows) and is_there(windows.replace('\\', '/')):
+        lines = [line.replace('\\', '/') for line in lines]
+    wanted = 'write the path of an image in each line, relative to its folder, and nothing else'
+    if not lines:
+        raise FileNotFoundError(f'{printable(path)} names no image: {wanted}')
+    if not is_there(lines[0]):
+        raise FileNotFoundError(f'{printable(path)} names {_explain_line(lines[0], folder)}: {wanted}')
+    return [os.path.join(folder, line) for line in lines]
+
+
+def _read_list_text(path: str) -> str:
+    content = read_bytes(path, MAX_LIST)
+    encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), 'utf-8')
     try:
-        with open(path, encoding='utf-8') as file:
-            lines = [line.strip() for line in file]
+        text = content.decode(encoding, 'strict' if 'utf-8' not in encoding else 'surrogateescape')  # as names of files
+        if '\0' not in text:
+            return text
+        reason = 'it has zero bytes, as UTF-16 without a byte order mark, `find -print0` and images have'
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is no text with the path of an image in each line: {error}') from None
-    paths = [os.path.join(os.path.dirname(os.path.abspath(path)), line) for line in lines if line]
-    if not paths or not os.path.exists(paths[0]):
-        missing = f'names {paths[0]} first, which is not there' if paths else 'names no image'
-        raise FileNotFoundError(f'{path} {missing}: write the path of an image in each line, relative to its folder')
-    return paths
+        reason = f'{error.reason} in {encoding}'
+    raise ValueError(
+        f'{printable(path)} is no text with the path of an image in each line ({reason}); it begins with '
+        f'{printable(content[:40].decode("latin-1"))!r}: save it as UTF-8'
+    )
+
+
+def _explain_line(line: str, folder: str) -> str:
+    """Say what is wrong with the first line of a list."""
+    shown = f'{printable(line[:200])!r} first'
+    if '://' in line:
+        return f'{shown}, an address, but images are read from this machine: download them'
+    if os.path.isdir(os.path.join(folder, line)):
+        return f'{shown}, a folder; folders are given themselves, in place of a list'
+    if re.match(r'[A-Za-z]:[\\/]|\\\\', line) and os.name != 'nt':
+        return f'{shown}, which Windows would find, but not this machine'
+    for separator in ('\t', ',', ';', ' '):
+        head = line.partition(separator)[0] if separator != ' ' else line.rpartition(separator)[0]
+        head = head.strip(' "\'')
+        if head not in ('', line) and (os.path.isfile(os.path.join(folder, head)) or head.lower().endswith(EXTENSIONS)):
+            return f'{shown}, which is more than a path: leave out what follows {printable(head)!r}, such as labels'
+    return f'{shown}, and there is no {printable(os.path.join(folder, line)[:400])}'
 
 
 def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:

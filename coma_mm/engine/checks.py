@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..datasets import ClassFolder
 from ..registry import HOOKS
 from .common import unwrap
 
@@ -142,63 +143,107 @@ def _in_channels(part: nn.Module) -> int | list[int] | None:
 # ---- classes of folders and of models ----
 
 
-def require_same_classes(one: BaseDataset, other: BaseDataset, names: tuple[str, str]) -> None:
-    """Raise if two data sets number different classes: a label of one would mean another class in the other.
+def require_same_classes(one: Dataset, other: Dataset, names: tuple[str, str]) -> None:
+    """Number the labels of a data set as another one does; raise where that cannot be.
 
     Args:
-        one: A data set with ``classes`` in its ``metainfo``; without them there is nothing to check.
-        other: A data set to go with it.
+        one: A data set with ``classes`` in its ``metainfo``; without them there is nothing to do.
+        other: A data set to go with it. Labels of :class:`coma_mm.datasets.ClassFolder` follow; it may lack classes.
         names: What the error calls their images.
 
     Raises:
-        ValueError: With the numbers of classes and the first ones that only one data set has.
+        ValueError: With the classes that only the other data set has, or, of other data sets, with all that differ.
     """
-    classes, others = (dataset.metainfo.get('classes') for dataset in (one, other))
-    if classes is None or others is None or list(classes) == list(others):
+    classes = _classes_of(one)
+    if classes is not None:
+        _number(other, classes, f'those {names[0]} have', f'the images {names[1]}')
+
+
+def _number(dataset: Dataset, classes: Sequence[str], namer: str, what: str) -> None:
+    folders = [leaf for leaf in _leaves(dataset) if isinstance(leaf, ClassFolder)]
+    for folder in folders:
+        folder.number_as(classes, namer)
+    if folders and 'classes' in (vars(dataset).get('_metainfo') or {}):  # what wraps them keeps a copy
+        dataset._metainfo['classes'] = tuple(classes)
+    others = _classes_of(dataset)
+    if others is None or list(classes) == list(others):
         return
     different = sorted(set(classes) ^ set(others)) or ['their order']
     raise ValueError(
-        f'the images {names[0]} have {len(classes)} classes, those {names[1]} {len(others)}, but labels need the same '
-        f'ones on both sides; they differ in {", ".join(different[:5])}{", ..." if len(different) > 5 else ""}. '
-        'Each sub-folder is a class; one without images may be empty'
+        f'{what} have {len(others)} classes, but {namer} {len(classes)}, and labels need the same ones; they differ in '
+        f'{", ".join(different[:5])}{", ..." if len(different) > 5 else ""}'
     )
+
+
+def _classes_of(dataset: Dataset | None) -> Any:
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
 
 
 @HOOKS.register_module()
 class CheckClassesHook(Hook):
-    """Compares the number of classes in the data with that of a classifier of mmpretrain.
+    """Makes labels mean the same class everywhere, by name, and counts the classes of a classifier of mmpretrain.
+
+    A checkpoint that is tested or resumed, or whose classifier a run starts from, has the names of its classes; the
+    images of validation follow those of training.
 
     Raises:
-        ValueError: Before the first step, with both numbers and the options to write.
+        ValueError: Before the first step, with the classes that do not fit, or both numbers and the options to write.
     """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Number labels as the checkpoint does."""
+        meta = checkpoint.get('meta')
+        data = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        classes = data.get('classes') if isinstance(data, dict) else None
+        named = isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes)
+        if classes is None or not named or not hasattr(unwrap(runner.model), 'head'):
+            return
+        training = isinstance(runner._train_loop, BaseLoop)
+        if (
+            training and not getattr(runner, '_resume', False) and runner.cfg.get('load_partial')
+        ):  # a classifier of other classes
+            return
+        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop):
+                self._number(runner, loop, classes, 'the checkpoint names')
 
     def before_train(self, runner: Runner) -> None:
         """Check the training images, and those of validation against them."""
         dataset = runner.train_loop.dataloader.dataset
         self._check(runner, dataset)
-        if runner.val_loop is not None:
-            require_same_classes(dataset, runner.val_loop.dataloader.dataset, ('to train on', 'to validate on'))
+        classes = _classes_of(dataset)
+        if runner.val_loop is not None and classes is not None:
+            self._number(runner, runner.val_loop, classes, 'those to train on have')
 
     def before_test(self, runner: Runner) -> None:
         """Check the test images."""
-        self._check(runner, runner.test_loop.dataloader.dataset)
+        self._check(runner, runner.test_loop.dataloader.dataset, 'test_dataloader')
 
-    def _check(self, runner: Runner, dataset: BaseDataset) -> None:
-        model = unwrap(runner.model)
-        classes = dataset.metainfo.get('classes')
+    @staticmethod
+    def _number(runner: Runner, loop: BaseLoop, classes: Sequence[str], namer: str) -> None:
+        dataset = loop.dataloader.dataset
+        _number(dataset, classes, namer, 'the images')
+        if hasattr(loop, 'evaluator'):
+            loop.evaluator.dataset_meta = runner.visualizer.dataset_meta = dataset.metainfo
+
+    @staticmethod
+    def _check(runner: Runner, dataset: BaseDataset, loader: str | None = None) -> None:
+        model, classes = unwrap(runner.model), _classes_of(dataset)
         if classes is None:
             return
         numbers = {
-            'model.head.num_classes': model.head.num_classes,
+            'model.head.num_classes': getattr(getattr(model, 'head', None), 'num_classes', None),
             # None where labels are not mixed
             'model.data_preprocessor.num_classes': getattr(model.data_preprocessor, 'num_classes', None),
         }
         wrong = {name: number for name, number in numbers.items() if number not in (None, len(classes))}
         if wrong:
+            advice = ' '.join(f'{name}={len(classes)}' for name in wrong)
+            if loader:  # the model is what it is
+                advice = f'"{loader}.dataset.metainfo.classes=[NAMES]" with those that the model learnt, in their order'
             raise ValueError(
                 f'the data have {len(classes)} classes ({", ".join(classes[:3])}{", ..." if len(classes) > 3 else ""}),'
-                f' the model {next(iter(wrong.values()))}: add --cfg-options '
-                + ' '.join(f'{name}={len(classes)}' for name in wrong)
+                f' the model {next(iter(wrong.values()))}: add --cfg-options {advice}'
             )
 
 

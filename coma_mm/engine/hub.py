@@ -125,7 +125,6 @@ def describe_for_timm(backbone: nn.Module, config: dict) -> dict:
             input_size=[channels, *side],
             pool_size=[-(-length // backbone.unit_size) for length in side],
             interpolation='bicubic',
-            first_conv='stem',
             classifier='head.fc',
             **of_images,
         ),

@@ -38,6 +38,7 @@ from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
 from .loggers import add_loggers
 from .run_length import fit_intervals, fit_schedule, run_length
+from .written_config import WrittenConfig
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -64,7 +65,7 @@ def read_config(path: str, options: dict | None = None) -> Config:
     if str(path).endswith(('.pth', '.pt', '.safetensors')):
         raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
     try:
-        cfg = Config.fromfile(path)
+        cfg = WrittenConfig.of(Config.fromfile(path))
     except OSError as error:
         if error.errno is None or isinstance(error, FileNotFoundError):
             raise ValueError(_explain_config(path, error)) from error
@@ -127,6 +128,11 @@ def prepare(args: Namespace) -> Config:
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
     _resume_within_epochs(cfg)
     _add_hook(cfg, 'coma_mm.CheckDataHook')
+    if not any(kind_name(hook['type']) == 'CheckClassesHook' for hook in cfg.get('custom_hooks') or []):
+        kinds: list[str] = []
+        _walk([cfg.get(name) for name in BUILDERS.values()], lambda node: kinds.append(kind_name(node.get('type'))))
+        if 'ClassFolder' in kinds:  # whose labels have to be those of the checkpoint
+            _add_hook(cfg, 'coma_mm.CheckClassesHook')
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
     _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0))

@@ -2,6 +2,7 @@
 
 from mmengine.registry import MODELS as ROOT_MODELS
 
+from .batch_norm_neck import BatchNormNeck
 from .coma import CoMA
 from .decoder import ConvNeXtDecoder, ViTDecoder
 from .dm_msa import DMMSA, MSA
@@ -15,6 +16,7 @@ if 'DyViT' not in ROOT_MODELS.module_dict:
 
 __all__ = [
     'ARCHITECTURES',
+    'BatchNormNeck',
     'CoMA',
     'ConvNeXtDecoder',
     'DMMSA',

@@ -19,7 +19,7 @@ _base_ = [
 
 model = dict(
     backbone=dict(frozen_stages=4),
-    neck=[dict(type='GlobalAveragePooling'), dict(type='ClsBatchNormNeck', input_features=1024)],
+    neck=[dict(type='GlobalAveragePooling'), dict(type='coma_mm.BatchNormNeck', input_features=1024)],
 )
 train_dataloader = dict(batch_size=2048)
 custom_hooks = [

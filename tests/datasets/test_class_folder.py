@@ -1,6 +1,7 @@
 """Folders of images with a sub-folder for each class, and images held out of any folder."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,8 +72,49 @@ def test_images_without_classes(pets):
     fill(pets.parent / 'plain', 3)
     with pytest.raises(ValueError, match='no sub-folders with images: each class needs one'):
         ClassFolder(str(pets.parent / 'plain'))
-    with pytest.raises(ValueError, match='has images of axolotl, which is none of the classes that metainfo names'):
+    with pytest.raises(ValueError, match='has images of axolotl, but metainfo names the classes cat, dog'):
         ClassFolder(str(pets), metainfo=dict(classes=('cat', 'dog')))
+
+
+@pytest.mark.parametrize(
+    ('train', 'val', 'labels'),
+    [
+        ('ant bee cat', 'ant bee cat', dict(ant=0, bee=1, cat=2)),
+        ('ant bee cat', 'cat', dict(cat=2)),
+        ('ant bee cat', 'bee empty', dict(bee=1)),
+        ('ant bee', 'ant bee empty', dict(ant=0, bee=1)),
+        ('ant bee empty', 'ant bee', dict(ant=0, bee=1)),
+        ('Zebra ant', 'ant', dict(ant=1)),
+        ('caf\u00e9 ant', 'cafe\u0301', {'cafe\u0301': 1}),  # as macOS writes it
+        ('10 9 1', '9', {'9': 2}),
+        ('ant bee cat', 'ant bee zoo', 'val has images of zoo, but .*train has the classes ant, bee, cat: take'),
+        ('ant bee empty', 'ant bee dog eel', 'images of dog, eel, but'),
+        ('ant', 'Ant', 'images of Ant, but .* ant: take'),
+    ],
+)
+def test_labels_go_by_the_names_of_training(tmp_path, train, val, labels):
+    for part, names in dict(train=train, val=val).items():
+        for name in names.split():
+            fill(tmp_path / part / name, 0 if name == 'empty' else 1)
+    if isinstance(labels, str):
+        with pytest.raises(ValueError, match=labels):
+            ClassFolder(str(tmp_path), 'val')
+        return
+    dataset = ClassFolder(str(tmp_path), 'val')
+    found = {
+        Path(info['img_path']).parent.name: info['gt_label'] for info in map(dataset.get_data_info, range(len(dataset)))
+    }
+    assert found == labels
+    assert dataset.metainfo['classes'] == ClassFolder(str(tmp_path), 'train').metainfo['classes']
+
+
+def test_labels_follow_another_list(pets):
+    dataset = ClassFolder(str(pets), 'val')
+    order = names(dataset)
+    dataset.number_as(['dog', 'cat', 'newt', 'axolotl'], 'the checkpoint names')
+    assert names(dataset) == order and [dataset.get_cat_ids(i) for i in range(6)] == [[3], [1], [1], [0], [0], [0]]
+    with pytest.raises(ValueError, match='images of axolotl, dog, but the checkpoint names the classes cat, newt'):
+        dataset.number_as(['cat', 'newt'], 'the checkpoint names')
 
 
 def test_a_share_is_held_out_of_any_folder(pets):

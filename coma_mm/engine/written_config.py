@@ -1,0 +1,43 @@
+"""Configs whose text is read back as what they are, whatever folders and classes are called."""
+
+import re
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.fileio import dump
+
+# mmengine replaces variables ({{ fileDirname }}, {{$HOME:x}}, {{ _base_.x }}) in a config's text, before it is parsed.
+BRACES = re.compile(r'{(?={)|(?<={){')
+
+
+class WrittenConfig(Config):
+    """A config as mmengine has it, in whose text no value is taken for one of mmengine's variables.
+
+    Two braces next to each other are written as escapes, which Python (or JSON) turns back when the text is parsed.
+    """
+
+    @classmethod
+    def of(cls, cfg: Config) -> 'WrittenConfig':
+        """Return a config that shares the settings of another one."""
+        written = cls(cfg._cfg_dict, cfg.text, cfg.filename, cfg.env_variables, cfg._format_python_code)
+        object.__setattr__(written, '_imported_names', cfg._imported_names)
+        return written
+
+    @property
+    def pretty_text(self) -> str:
+        """The settings as Python."""
+        return BRACES.sub(r'\\x7b', super().pretty_text)  # two in a row stand in strings only
+
+    def dump(self, file: str | Path | None = None) -> str | None:
+        """Write the text into a file, as its ending says, or return it.
+
+        YAML is written as JSON, which is YAML, too, and can escape braces in any string.
+        """
+        kind = Path(file or self.filename or '.py').suffix
+        if kind not in ('.json', '.yaml', '.yml'):
+            return super().dump(file)
+        text = BRACES.sub(r'\\u007b', dump(self.to_dict(), file_format='json'))
+        if file is None:
+            return text
+        Path(file).write_text(text, encoding='utf-8')
+        return None
