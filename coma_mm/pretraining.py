@@ -4,6 +4,7 @@ import io
 import logging
 import math
 import os
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -18,6 +20,10 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from .arguments import require_flag
 from .cli.export import main as export
+from .datasets import ImageFolder
+from .datasets.folder import name_endings
+from .datasets.loading import MAX_PIXELS, read_channels
+from .datasets.value_range import ValueRange, find_value_range
 from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
 from .engine.hooks.progress import duration
@@ -41,9 +47,10 @@ RANGES = dict(
     seed=ranges.SEED,
     val=ranges.FRACTION,
     channels=ranges.CHANNELS,
+    max_pixels=ranges.MAX_PIXELS,
     serve=ranges.PORT,
 )
-OPTIONAL = 'epochs', 'steps', 'minutes', 'batch_size', 'workers', 'serve'
+OPTIONAL = 'epochs', 'steps', 'minutes', 'batch_size', 'workers', 'max_pixels', 'serve'
 TRIED = 4  # images of the first of two steps that are timed before a run
 LARGEST = dict(cuda=1024, cpu=64)  # batches
 
@@ -61,6 +68,8 @@ def pretrain(
     seed: int = 0,
     val: float = 0.0,
     channels: int = 3,
+    value_range: Sequence[float] | None = None,
+    max_pixels: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     serve: int | None = None,
@@ -81,6 +90,8 @@ def pretrain(
         seed: Of weights, crops and masks.
         val: Share of the images that is held out from training, for measurements and pictures.
         channels: Of the images: 3 for colour, 1 for grey, or what the files have.
+        value_range: Values of more than 8 bits that become black and white; found in the files if ``None``.
+        max_pixels: Height times width beyond which an image is refused; 100 million if ``None``.
         resume: Go on with the run in ``out``; nothing else needs to be given again.
         overwrite: Replace the results of an earlier run in ``out``.
         serve: Port at which the report is shown on this machine, while this process lives.
@@ -102,7 +113,8 @@ def pretrain(
             find_results_to_replace(Config(dict(work_dir=str(out))), overwrite, '--out')  # before anything takes time
             if data is None:
                 raise ValueError(f'give data, a folder of images, or resume=True to go on with the run in {out}')
-            plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed, val, channels)
+            images: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
+            plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed, val, **images)
             config = Path(folder, 'config.py')
             plan.dump(config)
         elif not config.is_file():
@@ -132,6 +144,7 @@ def check_arguments(**given: object) -> None:
     for name, range_ in RANGES.items():
         if not (given[name] is None and name in OPTIONAL):
             ranges.require_in(range_, **{name: given[name]})
+    read_channels(given['channels'], given['value_range'])
     data = given['data']
     named = [data] if isinstance(data, (str, os.PathLike)) else [] if data is None else data
     if not isinstance(named, Sequence) or (data is not None and not named):
@@ -156,6 +169,8 @@ def plan_run(
     seed: int,
     val: float,
     channels: int,
+    value_range: Sequence[float] | None = None,
+    max_pixels: int | None = None,
 ) -> Config:
     """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
 
@@ -165,10 +180,16 @@ def plan_run(
     """
     if sum(length is not None for length in (epochs, steps, minutes)) > 1:
         raise ValueError('give one of epochs, steps and minutes')
-    cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, channels=channels)
+    files: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
+    cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **files)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)
-        images = len(DATASETS.build(cfg.train_dataloader.dataset))
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        images = len(dataset)
+        found = look_at_values(dataset, channels, value_range, max_pixels)
+        if found is not None:
+            files['value_range'] = found.low, found.high
+            cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **files)
         held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
         seconds, batch, parameters = try_out(cfg, images)
         seconds /= 1 - LOOKING_SHARE
@@ -179,8 +200,24 @@ def plan_run(
     elif steps is None:
         steps = max(1, round((epochs or EPOCHS) * per_epoch))
     text = describe(arch, parameters, images, held_out, size, batch, steps, per_epoch, seconds * batch * steps)
-    print(text, flush=True)
-    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, channels)
+    print(' '.join([text, *describe_files(dataset, found)]), flush=True)
+    if found is not None and (warning := found.warn()):
+        print(f'warning: {warning}', file=sys.stderr, flush=True)
+    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **files)
+
+
+def look_at_values(
+    dataset: ImageFolder, channels: int, value_range: Sequence[float] | None, max_pixels: int | None
+) -> ValueRange | None:
+    """Find the range of values of a data set's images, see :func:`.find_value_range`."""
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    return find_value_range(paths, channels, value_range, max_pixels or MAX_PIXELS)
+
+
+def describe_files(dataset: ImageFolder, found: ValueRange | None) -> list[str]:
+    """Return sentences on the values of images, and on what is left out in their folders."""
+    left_out = name_endings(dataset.left_out)
+    return [*([found.describe()] if found else []), *([f'{left_out[0].upper()}{left_out[1:]}.'] if left_out else [])]
 
 
 def try_out(cfg: Config, images: int) -> tuple[float, int, int]:

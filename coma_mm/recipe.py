@@ -58,6 +58,8 @@ def make_config(
     seed: int = 0,
     val: float = 0.0,
     channels: int = 3,
+    value_range: Sequence[float] | None = None,
+    max_pixels: int | None = None,
 ) -> Config:
     """Return the config of a run.
 
@@ -72,6 +74,8 @@ def make_config(
         seed: Of weights, crops and masks.
         val: Share of the images that is held out, for measurements and pictures; 0 takes those from the others.
         channels: Of the images, as :class:`.datasets.LoadImage` reads them.
+        value_range: Values of more than 8 bits that become 0 and 255; those of the type if ``None``.
+        max_pixels: Of an image; the limit of :class:`.datasets.LoadImage` if ``None``.
 
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch is unknown.
@@ -99,6 +103,10 @@ def make_config(
     crop, _, mask, _ = loader.dataset.pipeline
     crop.scale = size
     mask.update(input_size=size, unit_size=8 * patch)
+    if value_range is not None:
+        crop.value_range = list(value_range)
+    if max_pixels is not None:
+        crop.max_pixels = max_pixels
     if channels != 3:
         crop.channels = cfg.model.backbone.in_channels = channels
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them

@@ -11,18 +11,20 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
-from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_named_images
+from ..datasets.loading import fit_image
 from ..engine.common import read_normalisation
 from ..engine.running import read_config
 from ..evaluation import collect_features
 from ..files import whole_file
 from ..models import FeatureExtractor, read_checkpoint
+from ..utils.text import one_line, printable
 from . import types
 from .export import check_types, find_backbone, find_normalisation
+from .images import add_max_pixels, image_settings
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
 
 
@@ -46,6 +48,7 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
     )
+    add_max_pixels(parser)
     add_overrides(parser)
     args = parser.parse_args()
     read_model_and_images(parser, args)
@@ -55,27 +58,27 @@ def parse_args() -> Namespace:
 def find_class(name: str, path: str) -> str | None:
     """Return the first sub-folder on the way from a folder that was named to an image."""
     parts = Path(path).relative_to(name).parts
-    return parts[0] if len(parts) > 1 else None
+    return one_line(parts[0]) if len(parts) > 1 else None
 
 
 class Images(Dataset):
-    """Images as tensors ``(3, H, W)``: the largest part of their shape in the middle, scaled to one size."""
+    """Images as tensors ``(C, H, W)``: the largest part of their shape in the middle, scaled to one size."""
 
-    def __init__(self, paths: list[str], height: int, width: int):
+    def __init__(self, paths: list[str], height: int, width: int, settings: dict):
         self.paths = paths
-        self.size = width, height
+        self.size = height, width
+        self.settings = settings  # of read_image
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor | None]:
         try:
-            image = Image.fromarray(read_image(self.paths[index]))
+            image = read_image(self.paths[index], **self.settings)
         except UnreadableImageError as error:
             print(f'skipped {error}', file=sys.stderr, flush=True)
             return index, None
-        image = ImageOps.fit(image, self.size, Image.Resampling.BICUBIC)
-        return index, torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return index, fit_image(image, *self.size)
 
 
 def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:
@@ -114,13 +117,14 @@ def main() -> None:
     named = find_named_images(args.images)
     paths, classes = [path for _, path in named], [find_class(*pair) for pair in named]
     model = build_extractor(cfg, args.pool == 'mean')
-    model.load_backbone(read_checkpoint(args.checkpoint), args.checkpoint)
+    checkpoint = read_checkpoint(args.checkpoint)
+    model.load_backbone(checkpoint, args.checkpoint)
     model = model.to(args.device).eval()
 
     size = args.size or cfg.model.backbone.get('img_size', 224)
     height, width = (size, size) if isinstance(size, int) else size
     loader = DataLoader(
-        Images(paths, height, width),
+        Images(paths, height, width, image_settings(cfg, checkpoint, args)),
         args.batch_size,
         num_workers=min(args.num_workers, len(paths) // args.batch_size),
         collate_fn=list,
@@ -145,4 +149,4 @@ def main() -> None:
         np.savez(unfinished, **arrays)
     of_classes = f' of {len(arrays["classes"])} classes' if 'classes' in arrays else ', without labels'
     print(f'\n{len(read)} images{of_classes}, {features.shape[1]} features each')
-    print(f'written to {args.out}')
+    print(f'written to {printable(args.out)}')

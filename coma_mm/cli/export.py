@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
+from ..datasets.loading import read_channels
 from ..engine.checkpoint import describe_backbone
-from ..engine.common import read_normalisation
+from ..engine.common import find_steps, read_loading, read_normalisation
 from ..engine.graph import ENDINGS as GRAPHS
 from ..engine.graph import write_graph
-from ..engine.hub import write_hub_folder
+from ..engine.hub import IMAGE_KEYS, write_hub_folder
 from ..engine.running import read_config
 from ..files import whole_file
 from ..models import load_backbone, read_checkpoint
@@ -134,12 +135,35 @@ def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]
 
 
 def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
-    """Return what is done to images before they go in, as JSON: ``mean``, ``std``, ``channel_order``, if known."""
+    """Return what is done to images before they go in, as JSON: :data:`IMAGE_KEYS`, as far as they are known."""
     meta = read_meta(checkpoint)
     text = read_config(config).pretty_text if config else meta.get('cfg') or ''
-    names = ('mean', 'std', 'channel_order')
     if not text:
-        return {name: meta[name] for name in names if name in meta}
+        return {name: meta[name] for name in IMAGE_KEYS[:3] if name in meta} | find_loading(meta)
+    for name in ('train_dataloader', 'test_dataloader'):
+        try:
+            cfg = read_config_text(text, (name,))
+        except (AttributeError, SyntaxError, TypeError, ValueError):  # made of more than literals
+            continue
+        if next(find_steps(cfg), None) is not None:
+            return find_loading({key: json.dumps(value) for key, value in read_loading(cfg).items()}) | find_values(
+                text
+            )
+    return find_values(text)
+
+
+def find_loading(meta: dict[str, str]) -> dict[str, str]:
+    """Return ``channels`` and ``value_range`` that a file says, as JSON; nothing if they cannot be true."""
+    try:
+        channels, value_range = (json.loads(meta.get(name, 'null')) for name in IMAGE_KEYS[3:])
+        channels, value_range = read_channels(channels, value_range)
+    except (RecursionError, TypeError, ValueError):
+        return {}
+    return dict(channels=json.dumps(channels), value_range=json.dumps(value_range))
+
+
+def find_values(text: str) -> dict[str, str]:
+    """Return ``mean``, ``std`` and ``channel_order`` of a config's text, as JSON, if they are known."""
     try:
         cfg = read_config_text(text, ('model', 'data_preprocessor'))
         settings = (cfg.get('model') or {}).get('data_preprocessor') or cfg.get('data_preprocessor')

@@ -30,6 +30,19 @@ def parse_args() -> Namespace:
         '--channels', type=types.channels, default=3, help='of the images, e.g. 1, or 4 of a TIFF (%(default)s)'
     )
     parser.add_argument(
+        '--value-range',
+        type=types.any_number,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+        help='values of 16-bit or float images that become black and white (found in the files)',
+    )
+    parser.add_argument(
+        '--max-pixels',
+        type=types.max_pixels,
+        metavar='N',
+        help='height times width beyond which an image is refused (10^8)',
+    )
+    parser.add_argument(
         '--serve',
         type=types.port,
         nargs='?',

@@ -60,6 +60,8 @@ epochs = in_range(ranges.EPOCHS)
 minutes = in_range(ranges.MINUTES)
 channels = in_range(ranges.CHANNELS)
 rows = in_range(ranges.ROWS)
+max_pixels = in_range(ranges.MAX_PIXELS)
+any_number = in_range(ranges.ANY)
 
 
 # ---- words ----

@@ -7,18 +7,20 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
-from PIL import Image, ImageOps
 
 from ..datasets import ComplementaryMask, read_image
 from ..datasets.folder import find_named_images
+from ..datasets.loading import fit_image
 from ..datasets.photos import PHOTOS, photo_path
 from ..engine import load_exactly
 from ..engine.common import kind_name
 from ..engine.running import read_config
 from ..evaluation import reconstruct_images
 from ..models import read_checkpoint
+from ..utils.text import one_line, printable
 from ..visualization import draw_reconstructions
 from . import types
+from .images import add_max_pixels, image_settings
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
 
 
@@ -35,6 +37,7 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
     )
+    add_max_pixels(parser)
     add_overrides(parser)
     args = parser.parse_args()
     if args.photos:
@@ -71,9 +74,9 @@ def main() -> None:
         paths = paths[: args.max_images]
     height, width = transform.input_size
     # The largest part of the shape of training in the middle of the image, scaled to that size.
-    images = [Image.fromarray(read_image(path)) for path in paths]
-    images = [ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC) for image in images]
-    images = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images])
+    checkpoint = read_checkpoint(args.checkpoint)
+    settings = image_settings(cfg, checkpoint, args)
+    images = torch.stack([fit_image(read_image(path, **settings), height, width) for path in paths])
     np.random.seed(args.seed)
     mask = torch.stack([torch.from_numpy(transform({})['mask']) for _ in paths])
 
@@ -81,9 +84,9 @@ def main() -> None:
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
-    load_exactly(model, read_checkpoint(args.checkpoint), args.checkpoint)
-    names = [path.name for path in paths]
+    load_exactly(model, checkpoint, args.checkpoint)
+    names = [one_line(path.name) for path in paths]
     result = reconstruct_images(model.to(args.device), images, mask)
     draw_reconstructions(result, args.out, names)
     print(result.report(names))
-    print(f'written to {args.out}')
+    print(f'written to {printable(args.out)}')

@@ -94,11 +94,11 @@ class ClassFolder(ImageFolder):
         """Return the images of each sub-folder that has some; those beside the sub-folders have no class."""
         root, own = os.path.abspath(os.path.join(self.data_roots[0], sub_folder)), self.sub_folder
         by_class: dict[str, list[str]] = {}
-        paths = self.find_files('images', self.extensions) if sub_folder == own else find_images(root, self.extensions)
+        paths = self.find_images() if sub_folder == own else find_images(root, self.extensions)
         for path in paths:
             name, *rest = os.path.relpath(path, root).split(os.sep)
             if rest:
-                by_class.setdefault(name, []).append(path)
+                by_class.setdefault(printable(name), []).append(path)
         return by_class
 
     def _compare(self, folder: str, found: set[str], classes: list[str]) -> None:

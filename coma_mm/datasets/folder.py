@@ -4,21 +4,26 @@ import codecs
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
+from PIL import Image
 
 from ..arguments import require_number, require_whole
 from ..registry import DATASETS
 from ..utils.reading import read_bytes
-from ..utils.text import printable
+from ..utils.text import one_line, printable
 from .loading import UnreadableImageError
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+# What Pillow registers and is no picture to us: programs, films, what it has no decoder for on most machines.
+NO_IMAGES = ('EPS', 'PDF', 'WMF', 'MPEG', 'HDF5', 'GRIB', 'BUFR', 'IPTC')
+KINDS_NAMED = 8  # of files that are left out
 
 MAX_LIST = 1_000_000_000  # bytes of a list of paths
 MARKS = (
@@ -38,6 +43,7 @@ class ImageFolder(BaseDataset):
 
     The names of the sub-folders mean nothing, so this also reads ImageNet's ``train`` for pre-training. Hidden files
     and folders (``.name``) are left out, links to folders are followed, and the order is the same on every machine.
+    Files of other endings are counted in ``left_out``, and the log has one line on them.
 
     An image that the pipeline's :class:`LoadImage` cannot read is named in the log, once, and another one is drawn at
     random in its place. More than ``max_unreadable`` of the data set stops the run; so that a big one need not be read
@@ -49,8 +55,8 @@ class ImageFolder(BaseDataset):
         data_root (str | Sequence[str]): The folder, or several; or a ``.txt`` file with the path of an image in each
             line, relative to the file's folder.
         data_prefix (str): Sub-folder of each folder to read, e.g. ``train``. Defaults to '', all of it.
-        extensions (Sequence[str]): What file names end in, in upper or lower case. Defaults to jpg, jpeg, png, webp,
-            bmp, tif and tiff.
+        extensions (Sequence[str] | None): What file names end in, in upper or lower case. Defaults to None, all that
+            :func:`image_endings` knows.
         part (str | None): ``'train'`` or ``'val'`` of the images, see ``val``. Defaults to None, all of them.
         val (float): The share that is held out from ``'train'`` and is ``'val'``, one image at least. Names and
             ``seed`` decide which, so most of them stay when others are added. Defaults to 0.1.
@@ -70,7 +76,7 @@ class ImageFolder(BaseDataset):
         self,
         data_root: str | Sequence[str],
         data_prefix: str = '',
-        extensions: Sequence[str] = EXTENSIONS,
+        extensions: Sequence[str] | None = None,
         part: str | None = None,
         val: float = 0.1,
         seed: int = 0,
@@ -82,9 +88,10 @@ class ImageFolder(BaseDataset):
         require_whole(0, seed=seed)
         if part not in (None, 'train', 'val'):
             raise ValueError(f"part must be 'train', 'val' or None, got {part!r}")
-        if isinstance(extensions, str) or not extensions:
+        if isinstance(extensions, str) or (extensions is not None and not extensions):
             raise ValueError(f"extensions must be a list of endings such as ['.jpg', '.png'], got {extensions!r}")
-        self.extensions = tuple(extension.lower() for extension in extensions)
+        self.extensions = image_endings() if extensions is None else tuple(ending.lower() for ending in extensions)
+        self.left_out: Counter[str] = Counter()  # files that are no images, by their endings
         self.part, self.val, self.seed = part, val, seed
         self.max_unreadable = max_unreadable
         # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
@@ -102,7 +109,16 @@ class ImageFolder(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return ``dict(img_path=...)`` for each image, in a fixed order."""
-        return [dict(img_path=path) for path in self.choose(self.find_files('images', self.extensions))]
+        return [dict(img_path=path) for path in self.choose(self.find_images())]
+
+    def find_images(self) -> list[str]:
+        """Return the paths of all images; name what is left out, once in each log."""
+        self.left_out.clear()
+        paths = self.find_files('images', self.extensions)
+        if text := name_endings(self.left_out):
+            roots = ', '.join(map(one_line, self.data_roots))
+            _say_once(f'{roots}: {text}', MMLogger.get_current_instance().instance_name)
+        return paths
 
     def choose(self, paths: list[str]) -> list[str]:
         """Return those of our part, in their order."""
@@ -114,7 +130,7 @@ class ImageFolder(BaseDataset):
             )
         # by their names in the folder, so that it may be moved
         common = os.path.commonpath(paths)
-        order = sorted(paths, key=lambda path: crc32(f'{self.seed} {os.path.relpath(path, common)}'.encode()))
+        order = sorted(paths, key=lambda path: crc32(os.fsencode(f'{self.seed} {os.path.relpath(path, common)}')))
         count = min(max(1, round(self.val * len(paths))), len(paths) - 1)
         held_out = set(order[:count])
         return [path for path in paths if (path in held_out) == (self.part == 'val')]
@@ -140,10 +156,12 @@ class ImageFolder(BaseDataset):
             raise FileNotFoundError(f'no folder of {what} is given: {remedy}')
         if not os.path.isdir(folder):
             raise FileNotFoundError(f'there is no folder {folder}: put the {what} there, or {remedy}')
-        paths = find_images(folder, extensions)
+        paths = find_images(folder, extensions, self.left_out)
         if not paths:
+            wanted = 'all kinds that Pillow opens' if extensions == image_endings() else ' '.join(extensions)
+            text = name_endings(self.left_out)
             raise FileNotFoundError(
-                f'no {what} in {folder} and its sub-folders (looked for {" ".join(extensions)}): '
+                f'no {what} in {folder} and its sub-folders (looked for {wanted}{"; " if text else ""}{text}): '
                 f'put some there, or {remedy}'
             )
         return paths
@@ -184,14 +202,40 @@ class ImageFolder(BaseDataset):
             )
 
 
-def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str]:
+@lru_cache
+def image_endings() -> tuple[str, ...]:
+    """Return what names of images end in: all that the installed Pillow opens, but for programs and films."""
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    endings = {ending for ending in endings if Image.EXTENSION[ending] not in NO_IMAGES}
+    return tuple(sorted(endings | {'.mpo', '.btf'}))  # JPEGs of two pictures, TIFFs beyond 4 GB
+
+
+def name_endings(endings: Counter[str]) -> str:
+    """Return such as ``left out: 12 .heic, 3 .xcf``; nothing if there are none."""
+    named = [f'{count} {one_line(ending)}' for ending, count in endings.most_common(KINDS_NAMED)]
+    if more := len(endings) - len(named):
+        named.append(
+            f'{endings.total() - sum(count for _, count in endings.most_common(KINDS_NAMED))} of {more} others'
+        )
+    return f'left out: {", ".join(named)}' if named else ''
+
+
+def find_images(
+    folder: str, extensions: Sequence[str] | None = None, left_out: Counter[str] | None = None
+) -> list[str]:
     """Return the paths of all images in a folder and its sub-folders, in a fixed order.
 
     Asks the file system for what is in each folder and for nothing more about each file: ImageNet takes seconds. What
     has an image's name and is a pipe, a socket or a device is left out and named in the log.
+
+    Args:
+        folder (str): The folder.
+        extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`image_endings`.
+        left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
     """
     paths, visited, folders = [], set(), [folder]
-    extensions = tuple(extensions)
+    extensions = image_endings() if extensions is None else tuple(extensions)
+    left_out = Counter() if left_out is None else left_out
     while folders:
         path = folders.pop()
         real_path = os.path.realpath(path)
@@ -207,11 +251,14 @@ def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str
         kinds = [(entry, _kind(entry)) for entry in entries]
         folders += [entry.path for entry, kind in reversed(kinds) if kind == 'folder']
         for entry, kind in kinds:
-            if kind != 'folder' and entry.name.lower().endswith(extensions):
-                if kind == 'file':
-                    paths.append(entry.path)
-                else:
-                    _log(f'left out {entry.path}, which is no file, but a pipe, a socket or a device')
+            if kind == 'folder':
+                continue
+            if not entry.name.lower().endswith(extensions):
+                left_out[os.path.splitext(entry.name)[1].lower() or 'without an ending'] += 1
+            elif kind == 'file':
+                paths.append(entry.path)
+            else:
+                _log(f'left out {entry.path}, which is no file, but a pipe, a socket or a device')
     return paths
 
 
@@ -227,7 +274,12 @@ def _kind(entry: os.DirEntry) -> str:
 
 def _log(message: str) -> None:
     """Log as an error, because all ranks but the first print nothing less."""
-    print_log(message, logger='current', level=logging.ERROR)
+    print_log(printable(message), logger='current', level=logging.ERROR)
+
+
+@lru_cache
+def _say_once(message: str, logger: str) -> None:
+    print_log(printable(message), logger='current', level=logging.WARNING)
 
 
 def read_list(path: str) -> list[str]:
@@ -291,7 +343,8 @@ def _explain_line(line: str, folder: str) -> str:
     for separator in ('\t', ',', ';', ' '):
         head = line.partition(separator)[0] if separator != ' ' else line.rpartition(separator)[0]
         head = head.strip(' "\'')
-        if head not in ('', line) and (os.path.isfile(os.path.join(folder, head)) or head.lower().endswith(EXTENSIONS)):
+        is_image = head.lower().endswith(image_endings()) or os.path.isfile(os.path.join(folder, head))
+        if head not in ('', line) and is_image:
             return f'{shown}, which is more than a path: leave out what follows {printable(head)!r}, such as labels'
     return f'{shown}, and there is no {printable(os.path.join(folder, line)[:400])}'
 

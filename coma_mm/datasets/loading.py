@@ -6,20 +6,23 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..arguments import require_number, require_whole
 from ..registry import TRANSFORMS
 from ..utils.reading import open_regular
+from ..utils.text import one_line
 
 # Height times width above which an image is refused before it is decoded: 420 kB of PNG can be 144 million pixels, and
 # each takes up to 20 bytes for a moment.
 MAX_PIXELS = 100_000_000
-RAISE_LIMIT = 'if you trust it, raise max_pixels, of read_image or of the pipeline step that loads it'
+RAISE_LIMIT = 'if you trust it, raise max_pixels, of read_image or of the pipeline step that loads it (--max-pixels N)'
+ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
 
 
 class UnreadableImageError(ValueError):
@@ -38,17 +41,21 @@ def read_image(
     With one channel or three:
 
     - turned upright by its EXIF orientation
-    - 16-bit grey scaled to 8 bits (65535 becomes 255); 32-bit integers and floats, which have no agreed range,
-      stretched from their own minimum and maximum to 0 and 255
+    - 16-bit values scaled to 8 bits (65535 becomes 255); 32-bit integers, negative values and floats, of no agreed
+      range, stretched from their own minimum and maximum to 0 and 255; white and black of TIFFs in which 0 is white
+      turned round
     - transparent images laid on white
     - grey, palette, CMYK and all else converted to RGB (without colour profiles), or to grey if ``channels`` is 1
-    - of several pages or frames the first
+    - of several pages or frames the first; three pages of more than 8 bits are red, green and blue
 
-    With any other number of channels nothing is converted. The file must have as many, such as RGBA, or a TIFF (read by
-    ``tifffile``) of bands that lie side by side, one after another or on a page each:
+    With any other number of channels nothing is converted. The file must have as many, such as RGBA, or a TIFF of bands
+    that lie side by side, one after another or on a page each:
 
     - 8-bit bands as they are; 16-bit ones (unsigned) scaled to 8 bits, 65535 becoming 255
     - all other integers and floats stretched, each band from its own minimum and maximum to 0 and 255
+
+    TIFFs of 8 bits in one channel or three are read by Pillow, all others by ``tifffile``, which needs ``imagecodecs``
+    for some compressions (LZW).
 
     Files of strangers are safe to read: nothing is decoded before its size is known, nothing is read of what is no
     file (a pipe would be waited for), and EPS, a program for Ghostscript, is refused.
@@ -57,8 +64,9 @@ def read_image(
         path (str | PathLike): The file. Its content decides the format, not its name.
         data (bytes | None): The content, if it has been read already. Defaults to None.
         channels (int): 1 for grey, 3 for RGB, or what the file has. Defaults to 3.
-        value_range (tuple[float, float] | None): Values of grey or of bands that become 0 and 255, in place of the
-            ranges above, for sensors that use little of their type: (0, 4095) for 12 bits. Defaults to None.
+        value_range (tuple[float, float] | None): Values of more than 8 bits that become 0 and 255, in place of the
+            ranges above, for sensors that use little of their type: (0, 4095) for 12 bits. Images of 8 bits stay as
+            they are. Defaults to None.
         max_pixels (int): Height times width beyond which an image is refused. Defaults to 100 million.
 
     Returns:
@@ -68,24 +76,114 @@ def read_image(
         UnreadableImageError: If there is no whole image of so many channels in the file.
         ImportError: If it takes ``tifffile``, which is not installed.
     """
+    with _opened(path, data, max_pixels) as file:
+        return _to_8bit(_decode(file, path, channels, max_pixels, value_range is not None), channels, value_range)
+
+
+def read_values(
+    path: str | os.PathLike, data: bytes | None = None, channels: int = 3, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Read an image as :func:`read_image` does, with the values that the file has: ``(H, W, bands)`` of any type.
+
+    Without the transparency of one or three channels. The bands of grey images are one, whatever ``channels``.
+
+    Raises:
+        UnreadableImageError: If there is no whole image of so many channels in the file.
+        ImportError: If it takes ``tifffile``, which is not installed.
+    """
+    with _opened(path, data, max_pixels) as file:
+        return _decode(file, path, channels, max_pixels, True).values
+
+
+def image_size(path: str | os.PathLike, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return height and width that an image has in its file, without decoding it.
+
+    Raises:
+        UnreadableImageError: If it is no image.
+        ImportError: If it takes ``tifffile``, which is not installed.
+    """
+    with _opened(path, data, max_pixels) as file:
+        if _is_tiff(file) and not _is_plain_tiff(file):
+            with _open_tiff(file, path) as tiff:
+                return tiff.pages.first.imagelength, tiff.pages.first.imagewidth
+        with Image.open(file) as img:
+            return img.height, img.width
+
+
+def is_deep(path: str | os.PathLike, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> bool:
+    """Say whether an image has more than 8 bits a value, by its first bytes.
+
+    Raises:
+        UnreadableImageError: If it is no image.
+    """
+    with _opened(path, data, max_pixels) as file:
+        if _is_tiff(file):
+            return not _is_plain_tiff(file)
+        if _is_deep_png(file):
+            return True
+        with Image.open(file) as img:
+            return img.mode.startswith(('I', 'F'))
+
+
+@contextmanager
+def _opened(path: str | os.PathLike, data: bytes | None, max_pixels: int) -> Iterator[BinaryIO]:
+    """Open an image; say of errors which file they are about."""
     try:
         with open_regular(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
-            if channels not in (1, 3) and _is_tiff(file):
-                return _scale_bands(_read_tiff(file, path, channels, max_pixels), value_range)
-            with Image.open(file) as img:
-                check_size(img.height, img.width, max_pixels)
-                if img.format == 'EPS':
-                    raise ValueError('EPS is a program, which is not run to see its picture')
-                img = _upright(img)
-                if channels not in (1, 3):
-                    return _scale_bands(_check_channels(np.array(img), channels), value_range)
-                if img.mode.startswith(('I', 'F')):
-                    img = _to_8bit(img, value_range)
-                return np.array(_to_rgb(img)) if channels == 3 else np.array(_to_rgb(img).convert('L'))[..., None]
+            yield file
     except ImportError:
         raise
     except Exception as error:  # decoders fed with garbage raise whatever they stumble over
         raise _unreadable(path, error) from error
+
+
+class _Pixels(NamedTuple):
+    """What a file has: values of any type, ``(H, W, bands)``, upright."""
+
+    values: np.ndarray
+    alpha: np.ndarray | None = None  # (H, W), of the same type
+    inverted: bool = False  # whether 0 is white
+
+
+class _CodecError(ValueError):
+    """A compression that takes a package which is not installed."""
+
+
+def _decode(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int, keep_depth: bool) -> _Pixels:
+    """Decode an image; colours of 16 bits lose the lower ones in Pillow, unless ``keep_depth``."""
+    missing = None
+    if _is_tiff(file) and not (channels in (1, 3) and _is_plain_tiff(file)):
+        try:
+            return _read_tiff(file, path, channels, max_pixels)
+        except (ImportError, _CodecError) as error:  # some of these Pillow can read as well
+            missing = error
+            file.seek(0)
+    try:
+        pixels = _read_with_pillow(file, channels, max_pixels, keep_depth)
+    except Exception:
+        if missing is not None:
+            raise missing from None
+        raise
+    if missing is not None and keep_depth and pixels.values.dtype == np.uint8 and not _is_plain_tiff(file):
+        raise missing  # Pillow leaves 8 bits of 16
+    return pixels
+
+
+def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth: bool) -> _Pixels:
+    deep_colour = keep_depth and _is_deep_png(file, channels)
+    with Image.open(file) as img:
+        check_size(img.height, img.width, max_pixels)
+        if img.format == 'EPS':
+            raise ValueError('EPS is a program, which is not run to see its picture')
+        if deep_colour:
+            return _read_deep_png(file, img, channels)
+        img = _upright(img)
+        if channels not in (1, 3):
+            return _Pixels(_check_channels(np.atleast_3d(np.array(img)), channels))
+        if img.mode.startswith(('I', 'F')):
+            return _Pixels(np.array(img)[..., None])
+        img = _to_rgb(img)
+        return _Pixels(np.array(img) if channels == 3 else np.array(img.convert('L'))[..., None])
 
 
 def read_bytes(results: dict, max_bytes: int) -> bytes:
@@ -136,10 +234,11 @@ def pillow_limit(max_pixels: int) -> Iterator[None]:
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> UnreadableImageError:
-    reason = str(error) or type(error).__name__
+    reason = one_line(str(error) or type(error).__name__)
     if isinstance(error, UnidentifiedImageError):  # names the object that the bytes were read from
         reason = 'cannot identify image file'
-    return UnreadableImageError(reason if str(path) in reason else f'{path}: {reason}')
+    name = one_line(path)
+    return UnreadableImageError(reason if name in reason else f'{name}: {reason}')
 
 
 def _is_tiff(file: BinaryIO) -> bool:
@@ -148,20 +247,113 @@ def _is_tiff(file: BinaryIO) -> bool:
     return start in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two are those of files beyond 4 GB
 
 
-def _read_tiff(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int) -> np.ndarray:
-    """Return the bands of a TIFF, ``(H, W, channels)``."""
+def _is_plain_tiff(file: BinaryIO) -> bool:
+    """Say whether Pillow loses nothing of a TIFF's first page: 8 bits or fewer, or inks, or a palette."""
+    try:
+        file.seek(0)
+        with Image.open(file) as img:
+            return max(img.tag_v2.get(BITS_PER_SAMPLE, (1,))) <= 8 or img.mode in ('CMYK', 'P')
+    except Exception:  # of what it does not know; tifffile says what is wrong if it is more than that
+        return False
+    finally:
+        file.seek(0)
+
+
+def _is_deep_png(file: BinaryIO, channels: int = 3) -> bool:
+    """Say whether a PNG has colours, or grey with transparency, of 16 bits, of which Pillow reads 8."""
+    start = file.read(26)
+    file.seek(0)
+    colours = (2, 4, 6) if channels in (1, 3) else (2, 6)
+    return start[:8] == b'\x89PNG\r\n\x1a\n' and len(start) == 26 and start[24] == 16 and start[25] in colours
+
+
+def _read_deep_png(file: BinaryIO, img: Image.Image, channels: int) -> _Pixels:
+    import cv2  # on demand: it takes time, and few files need it
+
+    orientation = _orientation(img)
+    file.seek(0)
+    data = file.read()
+    with Image.open(io.BytesIO(data)) as whole:
+        whole.verify()  # OpenCV fills up what is cut off, without a word
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.ndim != 3:
+        raise ValueError('its pixels cannot be decoded')
+    values = _turn_upright(values[..., [2, 1, 0, *range(3, values.shape[2])]], orientation)
+    if channels not in (1, 3):
+        return _Pixels(_check_channels(values, channels))
+    return _Pixels(values[..., :3], values[..., 3] if values.shape[2] == 4 else None)
+
+
+def _open_tiff(file: BinaryIO, path: str | os.PathLike) -> Any:
     try:
         from tifffile import TiffFile
     except ImportError:
-        raise ImportError(f'reading {channels} channels of {path} takes tifffile: pip install tifffile') from None
-    with TiffFile(file) as tiff:
-        series = tiff.series[0]
-        y, x = series.axes.index('Y'), series.axes.index('X')
-        height, width = series.shape[y], series.shape[x]
+        raise ImportError(f'reading {one_line(path)} takes tifffile: pip install tifffile') from None
+    return TiffFile(file)
+
+
+def _read_tiff(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int) -> _Pixels:
+    """Return the bands of a TIFF, of one or three channels without its transparency."""
+    with _open_tiff(file, path) as tiff:
+        page = tiff.pages.first
+        check_size(page.imagelength, page.imagewidth, max_pixels)
+        source = _find_bands(tiff, channels)
+        y, x = source.axes.index('Y'), source.axes.index('X')
+        height, width = source.shape[y], source.shape[x]
         check_size(height, width, max_pixels)
-        bands = [side for i, side in enumerate(series.shape) if i not in (y, x)]
-        _check_shape((height, width, *bands), channels)
-        return np.moveaxis(series.asarray(), [y, x], [0, 1])
+        bands = tuple(side for i, side in enumerate(source.shape) if i not in (y, x))
+        count = bands[0] if bands else 1
+        has_alpha = count in (2, 4) and bool({1, 2} & set(page.extrasamples))
+        is_colour = channels in (1, 3) and int(page.photometric) == 2  # what is beside red, green, blue is left out
+        if not (
+            channels in (1, 3) and len(bands) <= 1 and (count in (1, 3) or has_alpha or (is_colour and count == 4))
+        ):
+            _check_shape((height, width, *bands), channels)
+        if source.dtype is None or source.dtype.kind not in 'buif':
+            raise ValueError(f'its values are of type {source.dtype}, which is neither whole numbers nor floats')
+        values = np.atleast_3d(np.moveaxis(_decompress(source, page), [y, x], [0, 1]))
+        orientation = page.tags.get(ORIENTATION)
+        values = _turn_upright(values, orientation.value if orientation else 1)
+        if channels not in (1, 3):
+            return _Pixels(values)
+        colours = 1 if count < 3 else 3
+        return _Pixels(values[..., :colours], values[..., -1] if has_alpha else None, int(page.photometric) == 0)
+
+
+def _find_bands(tiff: Any, channels: int) -> Any:
+    """Return the series of pages that has so many bands, or of one channel or three rather the first page."""
+    page = tiff.pages.first
+    if channels == 1 or (channels == 3 and page.samplesperpixel > 1):
+        return page
+    series = tiff.series[0]
+    is_colour = [side for axis, side in zip(series.axes, series.shape) if axis not in 'YX'] == [3]
+    return series if channels != 3 or is_colour else page
+
+
+def _decompress(source: Any, page: Any) -> np.ndarray:
+    try:
+        return source.asarray()
+    except Exception as error:
+        if 'imagecodecs' not in str(error):
+            raise
+        name = getattr(page.compression, 'name', page.compression)
+        raise _CodecError(f'a TIFF packed in this way ({name}) takes imagecodecs: pip install imagecodecs') from None
+
+
+def _orientation(img: Image.Image) -> int:
+    try:
+        return img.getexif().get(ORIENTATION, 1)
+    except Exception:  # of nonsense: the pixels are none the worse for it
+        return 1
+
+
+def _turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn ``(H, W, C)`` as an EXIF orientation from 1 to 8 says."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return values[rows, columns]
 
 
 def _check_channels(img: np.ndarray, channels: int) -> np.ndarray:
@@ -175,12 +367,30 @@ def _check_shape(shape: tuple[int, ...], channels: int) -> None:
         raise ValueError(f'the image has {found} channels instead of {channels} (shape {shape})')
 
 
-def _scale_bands(bands: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
-    """Bring bands ``(H, W, C)`` of any type to 8 bits."""
-    if bands.dtype == np.uint8 and value_range is None:
-        return np.ascontiguousarray(bands)
-    if value_range is None and bands.dtype == np.uint16:
-        value_range = 0, 65535
+def _to_8bit(pixels: _Pixels, channels: int, value_range: tuple[float, float] | None) -> np.ndarray:
+    """Bring what a file has to 8 bits, and to grey or RGB if that is asked for."""
+    values = _scale_bands(pixels.values, value_range, apart=channels not in (1, 3))
+    if pixels.inverted:
+        values = 255 - values
+    if channels not in (1, 3) or (values.shape[2] == channels and pixels.alpha is None):
+        return np.ascontiguousarray(values)
+    img = Image.fromarray(values[..., 0] if values.shape[2] == 1 else np.ascontiguousarray(values))
+    if pixels.alpha is not None:
+        most = np.iinfo(pixels.alpha.dtype).max if pixels.alpha.dtype.kind in 'ui' else 1
+        img.putalpha(Image.fromarray(_scale(pixels.alpha, (0, most))))
+        img = _to_rgb(img)
+    return np.array(img.convert('RGB')) if channels == 3 else np.array(img.convert('L'))[..., None]
+
+
+def _scale_bands(bands: np.ndarray, value_range: tuple[float, float] | None, apart: bool = True) -> np.ndarray:
+    """Bring bands ``(H, W, C)`` of any type to 8 bits, each by its own range or all by one."""
+    if bands.dtype == np.uint8:
+        return bands
+    if value_range is None and bands.dtype.kind in 'ui' and (bands.dtype == np.uint16 or not apart):
+        if bands.dtype == np.uint16 or (bands.min() >= 0 and bands.max() <= 65535):
+            value_range = 0, 65535
+    if value_range is not None or not apart:
+        return _scale(bands, value_range)
     return np.stack([_scale(band, value_range) for band in np.moveaxis(bands, 2, 0)], axis=2)
 
 
@@ -214,15 +424,24 @@ def _to_rgb(img: Image.Image) -> Image.Image:
     return img.convert('RGB')
 
 
-def _to_8bit(img: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
-    """Bring grey pixels of 16 or 32 bits, which PIL's own conversion would clip at 255, to 8 bits."""
-    values = np.array(img)
-    if value_range is None and img.mode != 'F' and values.min() >= 0 and values.max() <= 65535:
-        value_range = 0, 65535
-    return Image.fromarray(_scale(values, value_range))
+def fit_image(img: np.ndarray, height: int, width: int) -> torch.Tensor:
+    """Scale the largest part of a shape in the middle of an image, ``(H, W, C)`` of uint8 to ``(C, height, width)``."""
+    planes = [img] if img.shape[2] == 3 else [img[..., i] for i in range(img.shape[2])]
+    fitted = [
+        np.atleast_3d(ImageOps.fit(Image.fromarray(plane), (width, height), Image.Resampling.BICUBIC))
+        for plane in planes
+    ]
+    return torch.from_numpy(np.concatenate(fitted, axis=2)).permute(2, 0, 1).contiguous()
 
 
-def read_channels(channels: int, value_range: tuple[float, float] | None) -> tuple[int, tuple[float, float] | None]:
+def to_picture(img: np.ndarray) -> Image.Image:
+    """Return what is shown of an image ``(H, W, C)``: the first three channels, or the first in grey."""
+    if img.shape[2] >= 3:
+        return Image.fromarray(np.ascontiguousarray(img[..., :3]))
+    return Image.fromarray(np.ascontiguousarray(img[..., 0])).convert('RGB')
+
+
+def read_channels(channels: Any, value_range: Any) -> tuple[int, tuple[float, float] | None]:
     """Check what transforms that load images are told of their values.
 
     Raises:

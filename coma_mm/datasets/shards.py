@@ -38,7 +38,7 @@ class ImageShards(ImageFolder):
     Args:
         data_root (str): The folder.
         data_prefix (str): Sub-folder of ``data_root`` to read. Defaults to '', all of it.
-        extensions (Sequence[str]): What the names of images end in. Defaults to those of :class:`ImageFolder`.
+        extensions (Sequence[str] | None): What the names of images end in. Defaults to those of :class:`ImageFolder`.
         max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
         **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
 
@@ -61,7 +61,7 @@ class ImageShards(ImageFolder):
         if not images:
             raise FileNotFoundError(
                 f'no images in the {len(paths)} shards of {os.path.dirname(paths[0])} '
-                f'(looked for members that end in {" ".join(self.extensions)})'
+                '(looked for members of all kinds that Pillow opens, or those of extensions)'
             )
         return images
 

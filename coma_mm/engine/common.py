@@ -1,6 +1,8 @@
 """What several files here need: paths as one would type them, models without their wrappers, how images come in."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -19,6 +21,32 @@ def unwrap(model: nn.Module) -> nn.Module:
 def kind_name(kind: object) -> str:
     """Return the name of a class that a config gives by its name, its dotted name or itself; empty for none."""
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
+LOADERS = 'LoadImage', 'LoadRandomResizedCrop'
+
+
+def find_steps(node: object, names: tuple[str, ...] = LOADERS) -> Iterator[Any]:
+    """Yield the settings of all pipeline steps of these names inside settings."""
+    if isinstance(node, dict) and kind_name(node.get('type')) in names:
+        yield node
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    for child in children:
+        yield from find_steps(child, names)
+
+
+def read_loading(cfg: dict) -> dict:
+    """Return how images are read, by the first pipeline of a config that loads them with one of our steps.
+
+    Returns:
+        ``channels``, and where they are set ``value_range`` and ``max_pixels``, as :func:`.read_image` takes them; of
+        other pipelines what the backbone takes, three channels if it does not say.
+    """
+    for name in ('train_dataloader', 'test_dataloader', 'val_dataloader'):
+        for step in find_steps(cfg.get(name)):
+            found = {key: step.get(key) for key in ('value_range', 'max_pixels') if step.get(key) is not None}
+            return dict(channels=step.get('channels', 3), **found)
+    return dict(channels=((cfg.get('model') or {}).get('backbone') or {}).get('in_channels', 3))
 
 
 def read_normalisation(preprocessor: dict, pipelines: str) -> dict:

@@ -14,6 +14,7 @@ from ..files import whole_folder
 from ..models.dyvit import ARCHITECTURES
 from ..models.pretrained import HUB_FILE
 
+IMAGE_KEYS = 'mean', 'std', 'channel_order', 'channels', 'value_range'  # of images, in the weights' file
 CARD = """---
 license: {license}
 library_name: coma_mm
@@ -78,12 +79,17 @@ def write_hub_folder(
     config: dict[str, Any] = dict(
         library_name='coma_mm',
         backbone=json.loads(meta['backbone']),
-        **{name: json.loads(meta[name]) for name in ('mean', 'std', 'channel_order') if name in meta},
+        **{name: json.loads(meta[name]) for name in IMAGE_KEYS if name in meta},
         **{name: meta[name] for name in ('epochs', 'iterations', 'config_sha256', 'coma_mm')},
     )
     for_timm = describe_for_timm(backbone, config)
     strides, channels = (getattr(backbone, name, None) for name in ('strides', 'out_channels'))
     mean, std = config.get('mean'), config.get('std')
+    values = (
+        f'values {config["value_range"][0]} to {config["value_range"][1]} of deep files as '
+        if config.get('value_range')
+        else ''
+    )
     card = CARD.format(
         license=license,
         family=type(backbone).__name__.lower(),
@@ -94,7 +100,7 @@ def write_hub_folder(
         config=meta['config_sha256'],
         channels=getattr(backbone, 'in_channels', 3),
         order=config.get('channel_order', 'channels in the order of training'),
-        normalised=f'0 to 255, less {mean}, over {std}' if mean and std else 'normalised as in training',
+        normalised=f'{values}0 to 255, less {mean}, over {std}' if mean and std else 'normalised as in training',
         maps=f'strides {list(strides)}, channels {list(channels)}' if strides and channels else 'those of the backbone',
     )
     with whole_folder(folder) as unfinished:

@@ -51,7 +51,9 @@ def whole(least: int, most: float = math.inf) -> Range:
 
 
 # The limits are those of the work that follows, see docs/reliability.md.
+ANY = Range()
 POSITIVE = Range(0, above=True)
+MAX_PIXELS = whole(1, 10**12)  # of an image
 FRACTION = Range(0, 1, below=True)
 PORT = whole(0, 65_535)
 SEED = whole(0, 2**31 - 1)  # ranks and loading workers add their number, and numpy takes 32 bits

@@ -17,6 +17,11 @@ def printable(text: object) -> str:
     )
 
 
+def one_line(text: object) -> str:
+    """Return text as :func:`printable` does, with line breaks and tabs escaped too: names of files, beside others."""
+    return printable(text).replace('\n', '\\n').replace('\t', '\\t')
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8

@@ -4,6 +4,7 @@ Figures and canvases are made by hand: pyplot would keep global state and choose
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..files import whole_file
+from ..utils.text import one_line
 
 DPI = 110
 GAP = 0.06  # between images, in inches
@@ -70,7 +72,7 @@ class ImageGrid:
             self.axes.text(x, y - 0.05 * inch, title, ha='center', va='bottom', fontsize=8)
         for i, label in enumerate(labels):
             y, x = self.at(i, 0, 0.5, 0)
-            self.axes.text(x - 0.08 * inch, y, label, ha='right', va='center', fontsize=8)
+            self.axes.text(x - 0.08 * inch, y, label, ha='right', va='center', fontsize=8, parse_math=False)
         self.figure.text(0.5, 0.05 / size[1], caption, ha='center', va='bottom', fontsize=7)
 
     def at(self, row: int, column: int, y: float, x: float) -> tuple:
@@ -86,15 +88,18 @@ class ImageGrid:
         Returns:
             ``(H, W, 3)``, uint8, RGB, as loggers take it.
         """
-        self.figure.canvas.draw()
-        if path is not None:
-            path = Path(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as unfinished:
-                self.figure.savefig(unfinished)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Glyph')  # of names in scripts that the font lacks: boxes will do
+            self.figure.canvas.draw()
+            if path is not None:
+                path = Path(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(path) as unfinished:
+                    self.figure.savefig(unfinished)
         return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def shorten(name: str, length: int = 20) -> str:
-    """Return a name that has room beside an image."""
+    """Return a name that has room beside an image, in one line."""
+    name = one_line(name)
     return name if len(name) <= length else f'{name[: length - 1]}…'

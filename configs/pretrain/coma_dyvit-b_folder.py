@@ -2,7 +2,7 @@
 
     tools/train.py configs/pretrain/coma_dyvit-b_folder.py --cfg-options train_dataloader.dataset.data_root=FOLDER
 
-Reads jpg, jpeg, png, webp, bmp, tif and tiff, grey, CMYK, 16-bit and transparent ones too. Smaller models: add
+Reads all that Pillow opens, and TIFFs of any depth: grey, CMYK, 16-bit and transparent ones too. Smaller models: add
 model.backbone.arch=tiny (or small). From weights you have: load_from=CHECKPOINT.
 Hardware: 1 GPU x 256 images; for more GPUs tools/dist_train.sh and --auto-scale-lr.
 Schedule: 400 epochs with the picture every 20; for 10,000 images that is 15,600 steps.

@@ -251,7 +251,7 @@ def test_grey(tmp_path, rgb, wide):
 def test_without_tifffile(tmp_path, bands, monkeypatch):
     tifffile.imwrite(tmp_path / 'x.tif', bands)
     monkeypatch.setitem(sys.modules, 'tifffile', None)
-    with pytest.raises(ImportError, match=r'reading 5 channels of .*x.tif takes tifffile: pip install tifffile'):
+    with pytest.raises(ImportError, match=r'reading .*x.tif takes tifffile: pip install tifffile'):
         read_image(tmp_path / 'x.tif', channels=5)
 
 

@@ -118,7 +118,7 @@ def test_shards_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no shards in .*looked for .tar .tar.gz .tgz'):
         ImageShards(str(tmp_path))
     write_shard(tmp_path / 'labels' / 'a.tar', {'1.cls': b'7'})
-    with pytest.raises(FileNotFoundError, match='no images in the 1 shards of .*members that end in .jpg'):
+    with pytest.raises(FileNotFoundError, match='no images in the 1 shards of .*members of all kinds that Pillow'):
         ImageShards(str(tmp_path), 'labels')
     write_shard(tmp_path / 'gz' / 'a.tar.gz', {'1.png': encoded(1)}, mode='w:gz')
     write_shard(tmp_path / 'cut' / 'a.tar', {f'{i}.png': encoded(i) for i in range(3)})

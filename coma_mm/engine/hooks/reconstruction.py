@@ -13,6 +13,7 @@ from ...datasets.seeding import fixed_seed
 from ...evaluation import reconstruct_images
 from ...models.compiled import uncompiled
 from ...registry import DATASETS, HOOKS
+from ...utils.text import one_line
 from ...visualization import draw_reconstructions
 from ..common import short_path, unwrap
 from ..loggers import log_picture
@@ -29,7 +30,7 @@ def draw_items(dataset: dict | Dataset, count: int, seed: int) -> list[dict]:
 
 def name_of(item: dict, number: int) -> str:
     """Return the file name of a packed image, or its number."""
-    return osp.basename(item['data_samples'].get('img_path') or f'image {number}')
+    return one_line(osp.basename(item['data_samples'].get('img_path') or f'image {number}'))
 
 
 @HOOKS.register_module()

@@ -1,0 +1,200 @@
+"""Which values of images of more than 8 bits are black and white: one range for all images of a folder."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .loading import MAX_PIXELS, UnreadableImageError, is_deep, read_values
+
+SAMPLED = 24  # images of each kind of file
+PIXELS = 20_000  # of each of them
+FEW_LEVELS = 64  # of 256
+# What has 8 bits in any case, and need not be opened.
+EIGHT_BITS = ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.webp', '.gif', '.bmp', '.dib')
+
+
+@dataclass
+class ValueRange:
+    """What the images of a folder make black and white.
+
+    Args:
+        low: The value that becomes 0.
+        high: The value that becomes 255.
+        source: Where that comes from, in words.
+        levels: How many of 256 levels each channel uses then; what has fewer values than that in its files is left out.
+    """
+
+    low: float
+    high: float
+    source: str
+    levels: dict[int, int]
+
+    def describe(self) -> str:
+        """Return a sentence."""
+        return f'Values {self.low:.6g} to {self.high:.6g} become 0 to 255 ({self.source}).'
+
+    def warn(self) -> str:
+        """Return what is wrong with it; nothing if all channels use enough levels."""
+        few = {channel: count for channel, count in self.levels.items() if count < FEW_LEVELS}
+        if not few:
+            return ''
+        named = ', '.join(f'channel {channel + 1} uses {count}' for channel, count in list(few.items())[:5])
+        more = f' and {len(few) - 5} more' if len(few) > 5 else ''
+        return f'of 256 levels {named}{more}: name the values that matter with --value-range LOW HIGH'
+
+
+def find_value_range(
+    paths: Sequence[str],
+    channels: int = 3,
+    given: Sequence[float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> ValueRange | None:
+    """Find the range of values of images, by what their files say and by a sample of them.
+
+    What files say (TIFF's ``SMinSampleValue`` and ``SMaxSampleValue``, ``BitsPerSample``, PNG's ``sBIT``, OME's
+    ``SignificantBits``) holds if the values keep to it. Otherwise whole numbers get the smallest number of bits that
+    holds them, if they use a quarter of it, and all others the range from the smallest to the largest; without the
+    last thousandth at each end if that has more than half of the range.
+
+    Args:
+        paths (Sequence[str]): The images.
+        channels (int): As in :func:`read_image`. Defaults to 3.
+        given (Sequence[float] | None): The range, if it is known. Defaults to None.
+        max_pixels (int): As in :func:`read_image`. Defaults to 100 million.
+
+    Returns:
+        ValueRange | None: None if no image has more than 8 bits.
+
+    Raises:
+        ImportError: If it takes ``tifffile``, which is not installed.
+    """
+    values, said = [], []
+    for path in _draw(paths):
+        try:
+            if not is_deep(path, max_pixels=max_pixels):
+                continue
+            pixels = read_values(path, None, channels, max_pixels)
+        except UnreadableImageError:
+            continue  # the data set says so
+        if pixels.dtype == np.uint8:
+            continue
+        tags = _read_tags(path)
+        values.append(_thin(pixels, tags.get('nodata')))
+        said.append(_declared(tags))
+    values = [sample for sample in values if sample.size]
+    if not values:
+        return None
+    if len({sample.shape[1] for sample in values}) > 1:  # grey ones among those in colour
+        values = [sample.reshape(-1, 1) for sample in values]
+    sample = np.concatenate(values)
+    if given is not None:
+        low, high, source = *given, 'as given'
+    else:
+        low, high, source = _choose(sample, said, len(values))
+    scaled = np.round((np.clip(sample.astype(np.float64), low, high) - low) * (255 / ((high - low) or 1)))
+    used = [(len(np.unique(scaled[:, i])), len(np.unique(sample[:, i]))) for i in range(sample.shape[1])]
+    levels = {i: count for i, (count, before) in enumerate(used) if before > count}
+    return ValueRange(low, high, source, levels)
+
+
+def _draw(paths: Sequence[str]) -> list[str]:
+    """Return some images of each kind of file, at equal distances."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        ending = os.path.splitext(path)[1].lower()
+        if ending not in EIGHT_BITS:
+            kinds.setdefault(ending, []).append(path)
+    return [
+        files[i]
+        for files in kinds.values()
+        for i in np.unique(np.linspace(0, len(files) - 1, min(SAMPLED, len(files))).round().astype(int))
+    ]
+
+
+def _thin(pixels: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Return some pixels ``(N, C)``, those with the smallest and the largest value among them."""
+    flat = pixels.reshape(-1, pixels.shape[2])
+    good = np.isfinite(flat).all(1)
+    if nodata is not None:
+        good &= (flat != nodata).all(1)
+    flat = flat if good.all() else flat[good]
+    if len(flat) <= PIXELS:
+        return flat
+    ends = [flat[[flat[:, i].argmin(), flat[:, i].argmax()]] for i in range(flat.shape[1])]
+    return np.concatenate([*ends, flat[:: len(flat) // PIXELS]])
+
+
+def _choose(sample: np.ndarray, said: list[tuple[float, float, str] | None], count: int) -> tuple[float, float, str]:
+    low, high = sample.min().item(), sample.max().item()
+    inner_low, inner_high = np.percentile(sample.astype(np.float64), [0.1, 99.9]).tolist()
+    declared = [found for found in said if found]
+    if len(declared) == len(said):
+        least, most = min(found[0] for found in declared), max(found[1] for found in declared)
+        if least <= inner_low and inner_high <= most and least < most:
+            return least, most, f'by {declared[0][2]} of the files'
+    source = f'by {count} of the images'
+    if inner_high - inner_low < (high - low) / 2:  # a few pixels are far from all others
+        low, high = inner_low, inner_high
+    if sample.dtype.kind in 'uib':
+        low, high = int(np.floor(low)), int(np.ceil(high))
+        most = 2 ** max(8, high.bit_length()) - 1
+        if low >= 0 and 4 * (inner_high - inner_low) >= most:
+            low, high = 0, most
+    elif low >= 0 and 0.5 <= high <= 1:
+        low, high = 0.0, 1.0
+    return low, high if high > low else low + 1, source
+
+
+# ---- what files say ----
+
+
+def _declared(tags: dict[str, Any]) -> tuple[float, float, str] | None:
+    """Return the range that a file's tags say, and the name of the tag; None if that is all that its type holds."""
+    if 'smin' in tags and 'smax' in tags:
+        if tags['smin'] < tags['smax'] and not _is_whole_type(tags['smin'], tags['smax']):
+            return tags['smin'], tags['smax'], 'SMinSampleValue and SMaxSampleValue'
+    for name, label in (('bits', 'BitsPerSample'), ('significant', 'SignificantBits'), ('sbit', 'sBIT')):
+        if tags.get(name) and tags[name] % 8 and tags[name] < 32:
+            return 0, 2 ** tags[name] - 1, label
+    return None
+
+
+def _is_whole_type(low: float, high: float) -> bool:
+    return any((low, high) in ((0, 2**bits - 1), (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)) for bits in (16, 32))
+
+
+def _read_tags(path: str) -> dict[str, Any]:
+    """Return what a TIFF or PNG says of its values; nothing of what cannot be read."""
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(65536)
+        if start.startswith(b'\x89PNG'):
+            before = start.partition(b'IDAT')[0]
+            size, found, content = before.rpartition(b'sBIT')
+            length = int.from_bytes(size[-4:], 'big')
+            return dict(sbit=max(content[:length])) if found and 0 < length <= 4 else {}
+        if start[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+            return _read_tiff_tags(path)
+    except Exception:  # of a file whose pixels have just been read
+        pass
+    return {}
+
+
+def _read_tiff_tags(path: str) -> dict[str, Any]:
+    from tifffile import TiffFile
+
+    with TiffFile(path) as tiff:
+        page = tiff.pages.first
+        tags: dict[str, Any] = dict(bits=page.bitspersample)
+        for name, number, pick in (('smin', 340, min), ('smax', 341, max)):
+            if number in page.tags:
+                tags[name] = pick(np.atleast_1d(page.tags[number].value).tolist())
+        if 42113 in page.tags:  # GDAL's
+            tags['nodata'] = float(str(page.tags[42113].value).strip('\0 '))
+        if found := re.search(r'SignificantBits="(\d{1,2})"', page.description or ''):
+            tags['significant'] = int(found[1])
+    return tags

@@ -1,0 +1,134 @@
+"""Commands read images as the run did that they are about: channels, range of values, size."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+import coma_mm
+from coma_mm.cli import main
+from coma_mm.datasets import ImageShards, LoadImage
+from coma_mm.models.pretrained import read_checkpoint
+from coma_mm.recipe import make_config
+
+RANGE = 0, 4095
+NAMES = ['a.tif', 'new\nline.tif', 'caf\udce9.tif', 'd$^{.tif']
+
+
+@pytest.fixture
+def begin(monkeypatch, tmp_path, capfd):
+    """Call ``coma-mm`` in this process, in a folder of its own; return what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        MMLogger._instance_dict.clear()
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', *map(str, args)])
+        main()
+        return ''.join(capfd.readouterr())
+
+    return call
+
+
+def write_images(folder, channels):
+    """Write some smooth images of 12 bits."""
+    folder.mkdir()
+    rows, columns = np.mgrid[:48, :64]
+    for seed, name in enumerate(NAMES):
+        bands = [np.sin(columns / (7 + band)) * np.cos(rows / 9 + seed) for band in range(channels)]
+        values = np.round((np.stack(bands, axis=2) + 1) * (RANGE[1] / 2)).astype(np.uint16)
+        kind, layout = ('rgb', 'contig') if channels == 3 else ('minisblack', 'contig' if channels > 1 else None)
+        tifffile.imwrite(folder / name, values.squeeze(), photometric=kind, planarconfig=layout)
+
+
+@pytest.fixture(params=[1, 4, 7])
+def run(request, tmp_path):
+    """Images and, as a run would leave them, a config and a checkpoint; returns the channels."""
+    write_images(tmp_path / 'images', request.param)
+    cfg = make_config('images', 'run', 'pico', 2, 32, 4, 0, channels=request.param, value_range=RANGE)
+    assert cfg.train_dataloader.dataset.pipeline[0].value_range == list(RANGE)
+    (tmp_path / 'run').mkdir()
+    cfg.dump(tmp_path / 'run/config.py')
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    weights = MODELS.build(cfg.model).state_dict()
+    torch.save(dict(state_dict=weights, meta=dict(cfg=cfg.pretty_text)), tmp_path / 'run/last.pth')
+    return request.param
+
+
+def test_all_commands(run, begin, tmp_path):
+    checkpoint = 'run/config.py', 'run/last.pth'
+    begin('export', 'run/last.pth', 'weights.safetensors', '--hub-dir', 'hub', '--prefix', 'backbone.')
+    meta = read_checkpoint('weights.safetensors')['meta']
+    assert json.loads(meta['channels']) == run and json.loads(meta['value_range']) == list(RANGE)
+    hub = json.loads((tmp_path / 'hub/config.json').read_text())
+    assert hub['channels'] == run and hub['value_range'] == list(RANGE)
+    assert '0 to 4095' in (tmp_path / 'hub/README.md').read_text()
+
+    found = []
+    for model in (checkpoint, ('weights.safetensors',)):
+        begin('embed', *model, 'images', '--num-workers', '0', '--out', 'features.npz')
+        with np.load('features.npz') as arrays:
+            found.append(arrays['features'])
+            assert sorted(map(os.path.basename, arrays['paths'].tolist())) == sorted(NAMES)
+    assert np.allclose(*found, atol=1e-5)
+    # as the images of all levels are seen, and not the 17 of 65,536
+    model = coma_mm.load_backbone('weights.safetensors')
+    settings = dict(channels=run, value_range=RANGE)
+    img = coma_mm.datasets.loading.fit_image(coma_mm.datasets.read_image('images/a.tif', **settings), 32, 32)
+    mean, std = (torch.tensor(json.loads(meta[name])).view(-1, 1, 1) for name in ('mean', 'std'))
+    with torch.no_grad():
+        assert np.allclose(model(((img - mean) / std)[None])[-1][0].mean((1, 2)), found[0][0], atol=1e-4)
+
+    printed = begin('visualize', *checkpoint, 'images', '--out', 'seen.png')
+    assert 'new\\nline.tif: ' in printed and 'caf\\xe9.tif: ' in printed
+    begin('browse', 'run/config.py', '--out', 'browsed.png')
+    for name in ('seen.png', 'browsed.png'):
+        with Image.open(name) as picture:
+            pixels = np.array(picture.convert('RGB')).astype(int)
+        is_grey = (pixels.max(2) - pixels.min(2) < 3).mean()
+        assert pixels.std() > 20 and ((is_grey > 0.75) == (run == 1) or name == 'seen.png')
+
+    for options in ([], ['--short-side', '40']):
+        shards = f'shards{len(options)}'
+        begin('shards', 'images', shards, '--num-workers', '0', '--channels', run, *options)
+        dataset = ImageShards(shards, pipeline=[LoadImage(run, RANGE)])
+        assert len(dataset) == len(NAMES)
+        assert all(dataset[i]['img'].shape == (*((40, 53) if options else (48, 64)), run) for i in range(len(dataset)))
+        assert all(len(np.unique(dataset[i]['img'])) > 200 for i in range(len(dataset)))
+
+
+@pytest.mark.parametrize('run', [3], indirect=True)
+def test_larger_images_have_an_option(run, begin, capfd, tmp_path):
+    checkpoint = 'run/config.py', 'run/last.pth'
+    for command in (
+        ['embed', *checkpoint, 'images', '--num-workers', '0'],
+        ['visualize', *checkpoint, 'images'],
+        ['browse', 'run/config.py'],
+        ['shards', 'images', 'out', '--num-workers', '0', '--short-side', '8'],
+        ['pretrain', 'images', '--out', 'new', '--arch', 'pico', '--size', '32', '--steps', '1', '--workers', '0'],
+    ):
+        with pytest.raises(SystemExit):
+            begin(*command, '--max-pixels', '3000')
+        said = ''.join(capfd.readouterr())
+        assert '3072 pixels are more than the limit of 3000' in said and '--max-pixels N' in said, command
+
+
+def test_what_the_images_are_is_said_before_the_first_step(begin, tmp_path):
+    write_images(tmp_path / 'images', 1)
+    for name in ('a.heic', 'b.heic', 'c.xcf'):
+        (tmp_path / 'images' / name).touch()
+    options = ['--arch', 'pico', '--size', '32', '--steps', '1', '--workers', '0', '--batch-size', '2', '--channels', 1]
+    printed = begin('pretrain', 'images', '--out', 'run', '--val', '0.3', *options)
+    assert 'Values 0 to 4095 become 0 to 255 (by 4 of the images' in printed or 'by 3 of the images' in printed
+    assert 'Left out: 2 .heic, 1 .xcf.' in printed and 'warning' not in printed
+    step = Config.fromfile('run/config.py').train_dataloader.dataset.pipeline[0]
+    assert step.value_range == [0, 4095] and step.channels == 1
+    assert json.loads(read_checkpoint('run/backbone.safetensors')['meta']['value_range']) == [0, 4095]
