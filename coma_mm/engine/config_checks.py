@@ -153,16 +153,25 @@ def _find(kind: str, scope: str | None) -> list[type]:
 # ---- values ----
 
 
+PARTS = '{0}_dataloader {0}_cfg {0}_evaluator'
+
+
 def check_training(cfg: Config) -> None:
-    """Refuse training that trains nothing, and pre-training with an encoder that is told another size of images.
+    """Refuse training with a part missing, and pre-training with an encoder that is told another size of images.
 
     Raises:
         ValueError: With the option to write.
     """
-    for name in ('max_epochs', 'max_iters'):
-        number = (cfg.get('train_cfg') or {}).get(name)
-        if isinstance(number, (int, float)) and number < 1:
-            raise ValueError(f'train_cfg.{name}={number} trains nothing; set --cfg-options train_cfg.{name}=NUMBER')
+    for names in (
+        ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+        *(PARTS.format(x).split() for x in ('val', 'test')),
+    ):
+        given = [name for name in names if cfg.get(name) is not None]
+        missing = [name for name in names if name not in given]
+        if given and missing and cfg.get('runner_type', 'Runner') == 'Runner':
+            raise ValueError(
+                f'{", ".join(names)} go together, and there is no {", no ".join(missing)}: give all of them, or none'
+            )
     backbone = (cfg.get('model') or {}).get('backbone')
     if not isinstance(backbone, dict):
         return

@@ -18,7 +18,8 @@ WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWa
 
 def run_length(cfg: Config) -> tuple[str, int] | None:
     """Return the name and the value of the setting that says how long a run is, if there is one."""
-    loop = cfg.get('train_cfg') or {}
+    loop = cfg.get('train_cfg')
+    loop = loop if isinstance(loop, dict) else {}
     name = 'max_epochs' if loop.get('max_epochs') else 'max_iters'
     return (name, loop[name]) if isinstance(loop.get(name), int) and loop[name] > 0 else None
 

@@ -36,6 +36,7 @@ from .checkpoint import (
 from .checks import BUILDERS, check_channels
 from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
+from .config_values import check_values
 from .loggers import add_loggers
 from .run_length import fit_intervals, fit_schedule, run_length
 from .written_config import WrittenConfig
@@ -81,6 +82,7 @@ def read_config(path: str, options: dict | None = None) -> Config:
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error
         raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
+    check_values(cfg)
     if not any(name.startswith('param_scheduler') for name in options or {}):
         fit_schedule(cfg, length)
     if not any('hooks' in name for name in options or {}):
@@ -382,6 +384,7 @@ def _suit_workers(node: dict) -> None:
         node['num_workers'] = count_cores()
     if node.get('num_workers') == 0:
         node.pop('prefetch_factor', None)
+        node.pop('multiprocessing_context', None)
         if node.get('persistent_workers'):
             node['persistent_workers'] = False
 

@@ -66,7 +66,7 @@ SWAPPED = 'a config is wanted in its place; mind the order'
 TABLE = [
     # ---- what a config has in it
     ('train.py', overrides('model.backbone.out_indices=3'), 'out_indices must be a list of numbers from 0 to 3, got 3'),
-    ('train.py', overrides('model.backbone.patch_size=0'), 'patch_size must be a whole number >= 1, got 0'),
+    ('train.py', overrides('model.backbone.patch_size=0'), 'patch_size=0, but it must be a whole number >= 1'),
     ('train.py', overrides('model.backbone.arch=hugee'), "unknown arch 'hugee'; choose from pico, tiny, small"),
     ('train.py', overrides('model.backbone.in_channels=1'), 'the images have 3 channels, but the backbone was built'),
     ('train.py', overrides('model.backbone.depth=3'), "DyViT takes no argument 'depth'"),
@@ -79,7 +79,19 @@ TABLE = [
     ('train.py', overrides('model.type=CoMA'), "no model of type='CoMA'; did you mean 'coma_mm.CoMA'?"),
     ('train.py', overrides('optim_wrapper.optimizer.type=AdamWW'), "of type='AdamWW'; did you mean 'AdamW'?"),
     ('train.py', overrides('optim_wrapper.optimizer.lrr=1'), 'has no lrr; did you mean optim_wrapper.optimizer.lr?'),
-    ('train.py', overrides('train_dataloader.batch_size=0'), 'batch_size should be a positive integer'),
+    ('train.py', overrides('train_dataloader.batch_size=0'), '; set --cfg-options train_dataloader.batch_size=8'),
+    (
+        'train.py',
+        overrides('optim_wrapper.optimizer.lr=-1'),
+        'optim_wrapper.optimizer.lr=-1, but it must be a number >= 0',
+    ),
+    ('train.py', overrides('log_level=INFOO'), "did you mean 'INFO'?; set --cfg-options log_level=INFO"),
+    ('train.py', overrides('optim_wrapper=None'), 'optim_wrapper go together, and there is no optim_wrapper'),
+    (
+        'browse.py',
+        [TINY, '--cfg-options', 'param_scheduler.end=-1'],
+        'param_scheduler.end=-1, but it must be a number > 0',
+    ),
     ('train.py', overrides('model.decoder.in_channels=9'), 'decoder.in_channels=(9,) does not fit the backbone DyViT'),
     ('train.py', overrides('model.decoder.depth=0'), 'depth must be a whole number >= 1, got 0'),
     (

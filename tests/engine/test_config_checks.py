@@ -166,10 +166,7 @@ def test_options_for_variables_are_named(tmp_path):
             dict(train_dataloader__dataset__pipeline__0__scale=64),
             'set --cfg-options train_dataloader.dataset.pipeline.0.scale=48',
         ),
-        (
-            dict(train_cfg__max_epochs=0),
-            'train_cfg.max_epochs=0 trains nothing; set --cfg-options train_cfg.max_epochs=N',
-        ),
+        (dict(train_cfg__max_epochs=0), 'train_cfg.max_epochs=0, .*; set --cfg-options train_cfg.max_epochs=10'),
     ],
 )
 def test_values_that_cannot_be_meant(tmp_path, options, message):

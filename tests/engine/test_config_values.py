@@ -1,0 +1,174 @@
+"""Settings of the wrong kind, out of range or at odds with each other are refused before anything is built."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config, DictAction
+
+from coma_mm.engine.config_values import TABLE, check_values
+
+TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+NUMBER, WHOLE, FLAG = 'must be a number', 'must be a whole number', 'must be True or False'
+SETTINGS, SCHEDULER, PIPELINE = 'must be a dict', 'param_scheduler.type=', 'train_dataloader.dataset.pipeline'
+REFUSED = [  # what is set, in the order that the command line takes it, and words of the refusal of the last
+    ('optim_wrapper.optimizer.lr=-1', NUMBER),
+    ('optim_wrapper.optimizer.lr=nan', NUMBER),
+    ('optim_wrapper.optimizer.lr=None', NUMBER),
+    ('optim_wrapper.optimizer.betas=0.9', 'must be a list of 2 or more, each a number >= 0 and < 1'),
+    ('optim_wrapper.optimizer.betas=0.9,1.5', 'must be a list of 2 or more'),
+    ('optim_wrapper.optimizer.weight_decay=x', NUMBER),
+    ('optim_wrapper.optimizer.weight_decay=-1', NUMBER),
+    ('optim_wrapper.optimizer.eps=0', NUMBER),
+    ('optim_wrapper.optimizer.momentum=2', NUMBER),
+    ('optim_wrapper.optimizer.nesterov=True', 'needs momentum'),
+    ('optim_wrapper.optimizer.amsgrad=2', FLAG),
+    ('optim_wrapper.optimizer.type=5', 'must be the name of a class'),
+    ('optim_wrapper.optimizer=5', SETTINGS),
+    ('optim_wrapper=5', SETTINGS),
+    ('optim_wrapper.accumulative_counts=1.5', WHOLE),
+    ('optim_wrapper.clip_grad=5', SETTINGS),
+    ('optim_wrapper.clip_grad.max_norm=-1', NUMBER),
+    ('optim_wrapper.clip_grad.max_nrm=1', "did you mean 'max_norm'?"),
+    ('optim_wrapper.paramwise_cfg.custom_keys.head=5', SETTINGS),
+    ('optim_wrapper.constructor=5', 'must be the name of a class'),
+    ('optim_wrapper.dtype=float', 'float16, bfloat16'),
+    ('optim_wrapper.paramwise_cfg.layer_decay_rate=2', NUMBER),
+    ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult=x', NUMBER),
+    ('param_scheduler=5', SETTINGS),
+    (SCHEDULER + 'LinearLR param_scheduler.end=5 param_scheduler.start_factor=0', NUMBER),
+    (SCHEDULER + 'LinearLR param_scheduler.end=-1', NUMBER),
+    (SCHEDULER + 'LinearLR param_scheduler.begin=5 param_scheduler.end=2', 'must be more than param_scheduler.begin=5'),
+    (SCHEDULER + 'CosineAnnealingLR param_scheduler.T_max=-5', NUMBER),
+    (SCHEDULER + 'CosineAnnealingLR param_scheduler.end=9 param_scheduler.eta_min=-1', NUMBER),
+    (SCHEDULER + 'MultiStepLR param_scheduler.milestones=3', 'must be a list'),
+    (SCHEDULER + 'MultiStepLR param_scheduler.milestones=3,x', 'must be a list'),
+    (SCHEDULER + 'StepLR param_scheduler.step_size=0', WHOLE),
+    (SCHEDULER + 'ExponentialLR param_scheduler.gamma=2000', NUMBER),
+    (SCHEDULER + 'LinearLR param_scheduler.by_epoch=maybe param_scheduler.end=5', FLAG),
+    ('train_cfg=5', SETTINGS),
+    ('train_cfg.val_interval=0', WHOLE),
+    ('train_cfg.max_epochs=1.5', WHOLE),
+    ('train_cfg.max_epochs=inf', WHOLE),
+    ('train_cfg.max_epochs=True', WHOLE),
+    ('train_cfg.max_iters=5', 'leave one of them out'),
+    ('train_dataloader.batch_size=8.0', WHOLE),
+    ('train_dataloader.batch_size=0', WHOLE),
+    ('train_dataloader.num_workers=two', WHOLE),
+    ('train_dataloader.num_workers=-1', WHOLE),
+    ('train_dataloader.prefetch_factor=0', WHOLE),
+    ('train_dataloader.persistent_workers=1', FLAG),
+    ('train_dataloader.multiprocessing_context=x', 'must be fork, spawn, forkserver'),
+    ('train_dataloader.collate_fn=None', SETTINGS),
+    ('train_dataloader.sampler.seed=x', WHOLE),
+    ('train_dataloader.dataset=5', SETTINGS),
+    (PIPELINE + '=5', 'must be a list'),
+    (PIPELINE + '.0.scale=0', WHOLE),
+    (PIPELINE + '.0.interpolation=bicubi', "did you mean 'bicubic'?"),
+    (PIPELINE + '.0.crop_ratio_range=1.0,0.1', 'must be in order'),
+    (PIPELINE + '.1.ratio=2', NUMBER),
+    ('log_level=LOUD', 'must be CRITICAL'),
+    ('log_processor.window_size=0', WHOLE),
+    ('randomness.seed=-1', WHOLE),
+    ('randomness.sed=1', "did you mean 'seed'?"),
+    ('compile=x', FLAG),
+    ('visualizer.vis_backends=5', 'must be a list'),
+    ('runner_type=FlexibleRunner', 'needs a strategy'),
+    ('randomness.seed=5000000000', WHOLE),
+    ('env_cfg.cudnn_benchmark=x', FLAG),
+    ('env_cfg.mp_cfg.mp_start_method=x', 'must be fork'),
+    ('auto_scale_lr.base_batch_size=0', WHOLE),
+    ('resume=yes', FLAG),
+    ('load_from=5', 'must be a text'),
+    ('launcher=x', 'must be none, pytorch'),
+    ('default_hooks=5', SETTINGS),
+    ('default_hooks.checkpoint=5', SETTINGS),
+    ('default_hooks.checkpoint.interval=0', WHOLE),
+    ('default_hooks.checkpoint.max_keep_ckpts=x', WHOLE),
+    ('default_hooks.checkpoint.filename_tmpl=x', 'must be a text with one {}'),
+    ('default_hooks.checkpoint.save_best=acc', 'needs a validation'),
+    ('default_hooks.logger.interval=0', WHOLE),
+    ('custom_hooks=5', 'must be a list'),
+    ('custom_hooks.2.num_images=0', WHOLE),
+    ('custom_hooks.2.interval=x', WHOLE),
+    ('custom_hooks.2.priority=x', 'HIGHEST'),
+    ('custom_hooks.2.out=x.xyz', 'must be a name that ends in .png'),
+    ('custom_hooks.2.dataset=5', SETTINGS),
+    ('model=5', SETTINGS),
+    ('model.backbone=None', SETTINGS),
+    ('model.init_cfg=5', SETTINGS),
+    ('model.mask_ratio=2', NUMBER),
+    ('model.backbone.frozen_stages=9', 'must be a whole number from -1 to 4'),
+    ('model.backbone.drop_path_rate=1.5', NUMBER),
+    ('model.backbone.with_cp=x', FLAG),
+    ('model.data_preprocessor=None', 'CoMA needs one'),
+    ('model.data_preprocessor.std=1,1', 'must have as many entries'),
+    ('model.data_preprocessor.std=0,0,0', 'must be a list'),
+    ('model.data_preprocessor.mean=1,', 'must have as many entries'),
+    ('model.data_preprocessor.mean=1,2 model.data_preprocessor.std=1,2', 'has 2 entries, and images 3 channels'),
+    ('model.data_preprocessor.bgr_to_rgb=5', FLAG),
+]
+ACCEPTED = [
+    'optim_wrapper=None train_cfg=None',
+    'optim_wrapper.optimizer.lr=0 optim_wrapper.optimizer.type=SGD optim_wrapper.clip_grad=None',
+    'param_scheduler=None custom_hooks=None default_hooks.checkpoint=None log_level=10',
+    'train_dataloader.dataset.ann_file=None train_dataloader.sampler=None',
+    'model.data_preprocessor.mean=1, model.data_preprocessor.std=1,',
+    'model.backbone.in_channels=2 model.data_preprocessor.mean=1,2 model.data_preprocessor.std=1,2',
+    'default_hooks.checkpoint.interval=-1 default_hooks.checkpoint.max_keep_ckpts=-1',
+]
+
+
+def merged(options):
+    cfg = Config.fromfile(TINY)
+    cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in read(options)})
+    return cfg
+
+
+def read(options):
+    return [option.split('=', 1) for option in options.split()]
+
+
+@pytest.mark.parametrize(('options', 'words'), REFUSED)
+def test_what_cannot_be_meant(options, words):
+    with pytest.raises(ValueError) as refusal:
+        check_values(merged(options))
+    message = str(refusal.value)
+    assert words in message and '\n' not in message
+    assert message.startswith(read(options)[-1][0].partition('.')[0])
+    if words in (NUMBER, WHOLE, FLAG):
+        name = options.split()[-1].partition('=')[0] if 'maybe' not in options else 'param_scheduler.by_epoch'
+        assert message.startswith(f'{name}=') and f'; set --cfg-options {name}=' in message
+
+
+@pytest.mark.parametrize('options', ACCEPTED)
+def test_what_can_be_meant(options):
+    check_values(merged(options))
+
+
+def test_all_values_to_type_are_accepted():
+    rows = [row for rows in TABLE.values() for row in rows if row.example]
+    assert len(rows) > 150
+    for row in rows:
+        assert row.kind.accepts(DictAction._parse_iterable(row.example)), row
+        assert ' ' not in row.example and '[' not in row.example  # shells leave it as it is
+
+
+def test_settings_within_lists_and_several_optimizers():
+    optimizer = dict(type='SGD', lr=0.1)
+    cfg = Config(dict(optim_wrapper=dict(constructor='x', a=dict(optimizer=optimizer), b=dict(optimizer=optimizer))))
+    cfg.param_scheduler = dict(a=[dict(type='StepLR', step_size=3)], b=dict(type='StepLR', step_size=3))
+    loader = dict(
+        batch_size=2, dataset=dict(type='ConcatDataset', datasets=[dict(type='A', pipeline=[dict(type='B')])])
+    )
+    cfg.train_dataloader = [loader, loader]
+    check_values(cfg)
+    for name, value in {
+        'optim_wrapper.b.optimizer.lr': -1,
+        'param_scheduler.a.0.step_size': 0,
+        'train_dataloader.1.batch_size': 0,
+        'train_dataloader.0.dataset.datasets.0.test_mode': 3,
+    }.items():
+        wrong = Config(cfg.to_dict())
+        wrong.merge_from_dict({name: value})
+        with pytest.raises(ValueError, match=f'^{name}={value}, but it must be'):
+            check_values(wrong)
