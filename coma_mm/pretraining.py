@@ -4,6 +4,7 @@ import io
 import logging
 import math
 import os
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -26,8 +27,10 @@ from .datasets.loading import MAX_PIXELS, read_channels
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
+from .engine.hooks import RunInterrupted
 from .engine.hooks.progress import duration
 from .engine.running import build_quietly, prepare, prepare_resuming
+from .engine.signals import stop_listening
 from .engine.trial import forget_peak, make_step, peak_so_far
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .environment import has_fast_bf16
@@ -102,6 +105,9 @@ def pretrain(
     Raises:
         FileNotFoundError: If there are no images, or no run to go on with.
         ValueError: If a setting is impossible.
+        KeyboardInterrupt: After Ctrl-C, or a notebook's stop button: while the run trains a checkpoint is saved first,
+            from which ``resume=True`` goes on. A second Ctrl-C is obeyed at once.
+        RunInterrupted: After SIGTERM, SIGHUP or SIGUSR1, once a checkpoint is saved; a ``SystemExit``.
     """
     check_arguments(**locals())
     out = Path(out)
@@ -130,7 +136,14 @@ def pretrain(
     lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
     runner = build_quietly(cfg, logging.ERROR)
     runner.register_hook(ReplaceResultsHook(results))
-    runner.train()
+    try:
+        runner.train()
+    except RunInterrupted as end:
+        if end.code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt(f'a checkpoint is saved in {out}; resume=True goes on from it') from None
+        raise
+    finally:
+        stop_listening()
     return hand_over(out)
 
 

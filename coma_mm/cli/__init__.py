@@ -2,12 +2,15 @@
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from importlib import import_module
 
 from ..environment import end_with_launcher, prepare_cpu
+from ..utils import stopping
 from ..version import __version__
+from .streams import output_error, protect_streams
 
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {
@@ -30,17 +33,8 @@ def main() -> None:
     if command in COMMANDS:
         sys.argv = [f'coma-mm {command}', *sys.argv[2:]]  # what the command's own help calls it
         run(command)
-        return
-    usage = 'usage: coma-mm COMMAND ...; coma-mm COMMAND --help tells more\n\n' + '\n'.join(
-        f'  {name:<10} {what}' for name, what in COMMANDS.items()
-    )
-    if command in ('-h', '--help'):
-        print(usage)
-        return
-    from .errors import finish
-    from .parser import UsageError
-
-    finish(UsageError(f'{usage}\n\nerror: there is no command {command!r}'), 'coma-mm')
+    else:
+        _guard(lambda: _show_usage(command), 'coma-mm')
 
 
 def run(command: str, main: Callable[[], None] | None = None) -> None:
@@ -50,24 +44,63 @@ def run(command: str, main: Callable[[], None] | None = None) -> None:
         command: Its name.
         main: What it does; by default the ``main`` of the module here that is called like it.
     """
+    _guard(lambda: _start(command, main), command)
+
+
+def _show_usage(command: str) -> None:
+    from .parser import UsageError
+
+    usage = 'usage: coma-mm COMMAND ...; coma-mm COMMAND --help tells more\n\n' + '\n'.join(
+        f'  {name:<10} {what}' for name, what in COMMANDS.items()
+    )
+    if command not in ('-h', '--help'):
+        raise UsageError(f'{usage}\n\nerror: there is no command {command!r}')
+    print(usage)
+
+
+def _start(command: str, main: Callable[[], None] | None) -> None:
+    """Import a command's module, which for most loads torch, and run it."""
     end_with_launcher()
     # of an mmcv without compiled operations, which pre-training and classification do not need
     warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
-    if command in SLOW_TO_START and not {'-h', '--help'} & {*sys.argv} and os.environ.get('RANK', '0') == '0':
+    asks_for_help = bool({'-h', '--help'} & {*sys.argv})
+    if not asks_for_help:
+        os.getcwd()  # fails if somebody has removed it
+    if command in SLOW_TO_START and not asks_for_help and os.environ.get('RANK', '0') == '0':
         print(f'coma_mm {__version__}: {command} {" ".join(sys.argv[1:])}; loading PyTorch ...', flush=True)
-    try:
-        if main is None:
-            prepare_cpu()  # before torch is loaded
+    if main is None:
+        prepare_cpu()  # before torch is loaded
+        with stopping.nothing_to_lose():
             main = import_module(f'.{command}', __name__).main
-        main()
-    except SystemExit as stop:
-        if not isinstance(stop.code, str):
-            raise
-        error: BaseException = stop
-    except (Exception, KeyboardInterrupt) as raised:
-        error = raised
-    else:
-        return
-    from .errors import finish  # here: it is not needed otherwise
+    main()
 
-    finish(error, command)
+
+def _guard(work: Callable[[], None], command: str) -> None:
+    """Do a command's work; end the process if that fails, is stopped, or has printed what could not be written."""
+    is_own = protect_streams()  # rather than a test's or a notebook's
+    if threading.current_thread() is threading.main_thread():
+        stopping.listen()
+    ended: BaseException | None = None
+    try:
+        try:
+            work()
+        except (Exception, KeyboardInterrupt, SystemExit) as raised:
+            ended = raised
+        failed = output_error()
+        if failed and (ended is None or (isinstance(ended, SystemExit) and not ended.code)):
+            ended = SystemExit(f'error: cannot write to standard output: {failed.strerror}; name another place for it')
+        if isinstance(ended, SystemExit) and not isinstance(ended.code, str):
+            raise ended
+        if ended is not None:
+            _finish(ended, command)
+    finally:
+        stopping.end_listening(is_own)
+
+
+def _finish(ended: BaseException, command: str) -> None:
+    try:
+        from .errors import finish  # here: it is not needed otherwise
+    except MemoryError:
+        os.write(2, b'error: there is not enough memory to start: raise the limit (ulimit -v)\n')
+        os._exit(1)
+    finish(ended, command)

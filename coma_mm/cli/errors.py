@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from typing import TYPE_CHECKING
 
 from ..arguments import did_you_mean, nearest
 from ..files import PACKAGE
+from ..utils.paths import short_path
+from ..utils.stopping import describe_signal
+from ..utils.text import printable
 
 if TYPE_CHECKING:  # it is not needed to say that a command does not exist
     from mmengine.registry import Registry
@@ -31,7 +35,19 @@ OUTPUTS = dict(
     flops='--json',
     **dict.fromkeys(('browse', 'embed', 'plot_benchmark', 'pretrain', 'release', 'report', 'visualize'), '--out'),
 )
+# What takes less memory.
+LESS_MEMORY = {
+    'train': 'lower the batch size (train_dataloader.batch_size, with optim_wrapper.accumulative_counts raised as '
+    'much), or recompute activations (model.backbone.with_cp=True), or train in mixed precision (--amp)',
+    'pretrain': 'lower --batch-size, --size or --workers, or choose a smaller --arch',
+    'embed': 'lower --batch-size or --num-workers',
+    '': 'free some, or raise the limit (ulimit -v)',
+}
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+# In the texts of libraries.
+TOO_MANY, ALLOCATOR = os.strerror(errno.EMFILE), 'DefaultCPUAllocator: '
+TEMPORARY = os.environ.get('TMPDIR', '/tmp')
+UNMAPPED = re.compile('failed to map segment|cannot (allocate memory|map zero-fill pages)', re.I)
 # What the package raises about what it was given. All else that is raised, and not explained below, may be a bug.
 EXPECTED = ValueError, FloatingPointError, FileNotFoundError
 
@@ -52,7 +68,8 @@ def finish(error: BaseException, command: str) -> None:
     elif isinstance(error, UsageError):
         line, code, expected = str(error), 2, True
     elif isinstance(error, KeyboardInterrupt):
-        line, code, expected = f'stopped by the keyboard{_way_on(command)}', 130, True
+        code, expected = getattr(error, 'code', 130), True
+        line = f'stopped by {describe_signal(code - 128)}{getattr(error, "way_on", None) or _way_on(command)}'
     else:
         reason = explain(error, command)
         line = re.sub(r'\s*\n\s*', ' ', f'error: {reason or name_error(error)}')
@@ -62,7 +79,7 @@ def finish(error: BaseException, command: str) -> None:
         with suppress(OSError), open(log, 'a') as file:
             file.write(trace)
         if not expected:
-            line += f' (traceback: {os.path.relpath(log)})'
+            line += f' (traceback: {short_path(log)})'
     if _is_first():
         if TRACEBACK in sys.argv or (log is None and not expected):
             sys.stderr.write(trace)
@@ -88,13 +105,15 @@ def explain(error: BaseException, command: str = '') -> str | None:
                 return _explain_type(frame.f_locals['self'].optimizer_cfg['type'], frame.f_locals['registry'])
     if isinstance(error, TypeError) and 'argument' in text:
         return _explain_argument(error)
-    if type(error).__name__ == 'OutOfMemoryError' or isinstance(error, MemoryError):
-        return _explain_memory(text)
+    if reason := _explain_limit(error, text, command):
+        return reason
     if isinstance(error, RuntimeError) and text.startswith('DataLoader worker (pid'):
         return (
             'a process that loads images was killed, as the system does when memory runs out: lower '
             'train_dataloader.num_workers, and in a container raise its shared memory (--shm-size)'
         )
+    if isinstance(error, UnicodeEncodeError) and error.reason == 'surrogates not allowed':
+        return f'{printable(error.object.strip())[:300]!r} has a name in it that is not UTF-8: rename it'
     if isinstance(error, ModuleNotFoundError):
         return f'{text}; install what brings it, see docs/installation.md'
     if isinstance(error, OSError) and error.errno is not None:
@@ -156,24 +175,50 @@ def _explain_argument(error: TypeError) -> str | None:
     return None
 
 
-def _explain_memory(text: str) -> str:
+def _explain_limit(error: BaseException, text: str, command: str) -> str | None:
+    """Say which limit of the system or of the shell was met: of memory, open files, processes, or shared memory."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, RuntimeError) and (found := re.search(r'\((\d+)\)$', text)):
+        number = int(found[1])  # torch's way to say what the system said
+    if isinstance(error, RuntimeError) and '</torch_' in text and number in FULL:
+        return f'shared memory is full ({text}): lower the number of loading workers, or make /dev/shm larger'
+    if number in (errno.EMFILE, errno.ENFILE) or TOO_MANY in text:
+        return 'too many files are open at a time: raise the limit (ulimit -n 1024), or use fewer loading workers'
+    if number == errno.EAGAIN or "can't start new thread" in text:
+        return 'no more processes can be started: raise the limit (ulimit -u), or use fewer loading workers'
+    if isinstance(error, ImportError) and (unmapped := [line for line in _chain(error) if UNMAPPED.search(line)]):
+        return f'there is not enough memory to load a library ({unmapped[-1]}): raise the limit (ulimit -v)'
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError' or ALLOCATOR in text
+    if not is_memory and number != errno.ENOMEM:
+        return None
     found = re.search(r'Tried to allocate ([\d.]+ \w+)', text)
-    return (
-        f'there is not enough memory{f" on the GPU for {found[1]} more" if found else ""}: lower the batch size '
-        '(train_dataloader.batch_size, with optim_wrapper.accumulative_counts raised as much), or recompute '
-        'activations (model.backbone.with_cp=True), or train in mixed precision (--amp)'
-    )
+    on_gpu = f' on the GPU for {found[1]} more' if found else ''
+    return f'there is not enough memory{on_gpu}: {LESS_MEMORY.get(command, LESS_MEMORY[""])}'
 
 
 def _explain_system(error: OSError, option: str | None) -> str:
     """Say what the system would not do, with which file, and what helps."""
-    place = f' {error.filename}' if error.filename is not None else ''
+    place = f' {printable(os.fsdecode(error.filename))}' if isinstance(error.filename, (str, bytes)) else ''
+    if 'No usable temporary directory' in str(error.strerror):
+        return f'no temporary file can be written: make room in {TEMPORARY}, or name a folder with room by TMPDIR'
+    if isinstance(error, FileNotFoundError) and not place and not _has_folder():
+        return 'the folder that this was started in is gone: change to another one (cd), and start it again'
     if isinstance(error, FileNotFoundError):
         return f'there is no file or folder{place}'
+    if tempfile.tempdir is not None and place.startswith(f' {tempfile.tempdir}{os.sep}'):
+        option = 'TMPDIR'
     elsewhere = f'another place with {option}' if option else 'another place'
     if error.errno in FULL:
         return f'cannot write{place}: {error.strerror}; make room, or name {elsewhere}'
     return f'cannot use{place}: {error.strerror}; change that, or name {elsewhere}'
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 # ---- where an error comes from ----
@@ -186,6 +231,16 @@ def _reason(error: BaseException) -> str:
         raised = re.compile(r'^[A-Za-z_][\w.]*: ', re.M).search(text, text.rfind('\n  File "') + 1)
         text = text[raised.end() :] if raised else text
     return text.strip()
+
+
+def _chain(error: BaseException) -> list[str]:
+    """Return the lines of an error and of those that led to it: libraries wrap what the system says."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        lines += str(cause).splitlines()
+        cause = cause.__cause__ or cause.__context__
+    return lines
 
 
 def _frames(error: BaseException) -> Iterator[FrameType]:
@@ -218,10 +273,8 @@ def _log_file() -> Path | None:
 
 
 def _way_on(command: str) -> str:
-    if command not in ('train', 'pretrain'):
+    if command != 'train':
         return ''
-    if command == 'pretrain':
-        return '; coma-mm pretrain --out FOLDER --resume goes on from the last checkpoint'
     again = 'the same command' if '--resume' in sys.argv else 'the same command with --resume'
     return f'; {again} goes on from the last checkpoint'
 

@@ -1,7 +1,11 @@
 """Pre-train a DyViT on your own images, without labels: a folder in, weights, a picture and a report out."""
 
+import signal
 from argparse import Namespace
+from pathlib import Path
 
+from ..utils.paths import quoted_path
+from ..utils.stopping import Stopped, nothing_to_lose
 from ..version import __version__
 from . import types
 from .parser import ArgumentParser
@@ -67,11 +71,19 @@ def main() -> None:
     what = f'going on in {args.out}' if args.resume else f'pre-training on {", ".join(args.data)}'
     print(f'coma_mm {__version__}: {what}; loading PyTorch ...', flush=True)
 
-    from ..engine import RunInterrupted
-    from ..pretraining import pretrain
+    with nothing_to_lose():
+        from ..engine import RunInterrupted
+        from ..engine.checkpoint import find_checkpoints
+        from ..pretraining import pretrain
 
     try:
         pretrain(**{**vars(args), 'data': args.data or None})
-    except RunInterrupted:
-        print(f'stopped by a signal; a checkpoint is saved, and coma-mm pretrain --out {args.out} --resume goes on')
-        raise
+    except (KeyboardInterrupt, RunInterrupted) as end:
+        stop = Stopped(end.code - 128 if isinstance(end, (RunInterrupted, Stopped)) else signal.SIGINT)
+        if find_checkpoints(Path(args.out)):
+            stop.way_on = (
+                f'; to go on from the last checkpoint: coma-mm pretrain --out {quoted_path(args.out)} --resume'
+            )
+        else:
+            stop.way_on = ' before there was a checkpoint; the same command starts anew'
+        raise stop from end

@@ -19,6 +19,7 @@ from ..engine.running import (
     prepare_resuming,
     read_config,
 )
+from ..engine.signals import stop_listening
 from ..engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from . import types
 from .options import ArgumentParser, add_overrides, make_parser
@@ -117,4 +118,6 @@ def main() -> None:
     except RunInterrupted as end:
         leave_distributed(end.code)
         raise
+    finally:
+        stop_listening()
     leave_distributed()

@@ -1,16 +1,12 @@
 """What several files here need: paths as one would type them, models without their wrappers, how images come in."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-
-def short_path(path: str | os.PathLike) -> str:
-    """Return a path relative to the current directory, or absolute where that is shorter."""
-    return min(os.path.relpath(path), os.path.abspath(path), key=len)
+from ..utils.paths import short_path as short_path
 
 
 def unwrap(model: nn.Module) -> nn.Module:

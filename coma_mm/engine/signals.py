@@ -1,14 +1,21 @@
-"""The signals by which clusters warn a run that it will be killed."""
+"""The signals at which a run saves a checkpoint before it ends: warnings of clusters, and Ctrl-C."""
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch.utils.data import DataLoader
 
-WARNINGS = signal.SIGTERM, signal.SIGUSR1
+from ..utils import stopping
+
+WARNINGS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP
+ECHO = 1.0  # seconds in which torchrun may pass on a Ctrl-C that the terminal has sent to its ranks as well
+SAVING = b'\nCtrl-C: saving a checkpoint at the end of this step; press it again to stop at once\n'
+_replaced: dict[int, Any] = {}  # by number, what handled the signals before a run listened
 
 
 class Warnings:
@@ -20,25 +27,43 @@ class Warnings:
 
     def __init__(self) -> None:
         self.received = 0
-        self.taken: list = []
+        self.since = 0.0
+        self.process = 0
 
     def listen(self) -> None:
-        """Take the signals' default, which is to die at once; what else someone does about them is left alone."""
+        """Take signals that would end the process; a handler that somebody else has installed is left alone."""
         if threading.current_thread() is not threading.main_thread():  # Python lets no other thread do this
             return
+        stop_listening()  # to a run before, in the same process
+        self.process = os.getpid()
         for number in WARNINGS:
             before = signal.getsignal(number)
-            if before == signal.SIG_DFL or isinstance(getattr(before, '__self__', None), Warnings):
+            if before in (signal.SIG_DFL, signal.default_int_handler, stopping.stop):
+                _replaced[number] = before
                 signal.signal(number, self._note)
-                self.taken.append(number)
 
-    def stop(self) -> None:
-        """Give the signals back."""
-        while self.taken:
-            signal.signal(self.taken.pop(), signal.SIG_DFL)
+    def _note(self, number: int, frame: Any) -> None:
+        if os.getpid() != self.process:  # a process that the run has forked
+            return
+        if number != signal.SIGINT:
+            self.received = number
+        elif self.received != number:
+            self.received, self.since = number, time.monotonic()
+            if os.environ.get('RANK', '0') == '0':
+                os.write(2, SAVING)
+        elif 'TORCHELASTIC_RUN_ID' not in os.environ or time.monotonic() - self.since > ECHO:
+            before = _replaced.get(number)
+            stop_listening()
+            if callable(before):
+                before(number, frame)
+            raise KeyboardInterrupt
 
-    def _note(self, number: int, frame: object) -> None:
-        self.received = number
+
+def stop_listening() -> None:
+    """Give the signals back, after a run that may have ended in any way."""
+    if threading.current_thread() is threading.main_thread():
+        while _replaced:
+            signal.signal(*_replaced.popitem())
 
 
 def outlive_warnings(loader: DataLoader) -> None:
@@ -51,6 +76,8 @@ def _start_worker(then: Callable | None, worker: int) -> None:
     if hasattr(signal, 'sigwaitinfo'):  # macOS has none
         signal.pthread_sigmask(signal.SIG_BLOCK, WARNINGS)
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if then is not None:
         then(worker)
 

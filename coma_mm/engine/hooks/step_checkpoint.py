@@ -1,4 +1,4 @@
-"""Checkpoints between those of the schedule: when a cluster warns, and so often that a kill costs little."""
+"""Checkpoints between those of the schedule: at a warning or Ctrl-C, and so often that a kill costs little."""
 
 import signal
 import time
@@ -11,26 +11,29 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from ...files import write_whole
 from ...registry import HOOKS
 from ..checkpoint import STEP_CHECKPOINT, note_validated, read_checksums
 from ..common import short_path
-from ..signals import Warnings
+from ..signals import Warnings, outlive_warnings, stop_listening
 from .deferred_runtime_info import DeferredRuntimeInfoHook
 
 NOTHING, TIME = 0, 1  # why a checkpoint is saved; other numbers are those of signals
 
 
 class RunInterrupted(SystemExit):
-    """A run has saved a checkpoint and ends because it was told to; ``code`` is 128 + the number of the signal."""
+    """End of a run that a signal has stopped, once a checkpoint is saved; ``code`` is 128 + the signal's number."""
 
     code: int
 
 
 @HOOKS.register_module()
 class StepCheckpointHook(Hook):
-    """Saves a checkpoint at the next step after SIGTERM or SIGUSR1 and ends the run, and one every ``minutes``.
+    """Saves a checkpoint at the next step after a signal and ends the run, and one every ``minutes``.
+
+    The signals are SIGTERM, SIGUSR1, SIGHUP and Ctrl-C (SIGINT); a second Ctrl-C raises KeyboardInterrupt at once.
 
     They are called ``epoch_<done>_iter_<done>.pth`` and lie beside those of the schedule. Each replaces the one before,
     once it is whole. All ranks save at the same step: each tells the others about itself in every step, by a reduction
@@ -76,6 +79,9 @@ class StepCheckpointHook(Hook):
         self.pending: tuple[distributed.Work, torch.Tensor] | None = None
         self.group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
         self._restart_clock(runner)
+        validation = getattr(runner._val_loop, 'dataloader', None)
+        if isinstance(validation, DataLoader):
+            outlive_warnings(validation)
         self.warnings.listen()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
@@ -105,11 +111,12 @@ class StepCheckpointHook(Hook):
             f'{signal.Signals(reason).name}: stopped after iteration {runner.iter + 1} of {runner.max_iters}, all of '
             f'which is in {path}; go on with the same command and --resume'
         )
+        stop_listening()
         raise RunInterrupted(128 + reason)
 
     def after_train(self, runner: Runner) -> None:
         """Leave no checkpoint behind that those of the schedule have overtaken."""
-        self.warnings.stop()
+        stop_listening()
         if self.pending is not None:
             self.pending[0].wait()
         last = runner.message_hub.get_info('last_ckpt')
