@@ -7,7 +7,9 @@ from torch import nn
 
 
 def short_path(path: str | os.PathLike) -> str:
-    """Return a path relative to the current directory, or absolute where that is shorter."""
+    """Return a path relative to the current directory, or absolute where that is shorter; an address as it is."""
+    if '://' in os.fspath(path):
+        return os.fspath(path)
     return min(os.path.relpath(path), os.path.abspath(path), key=len)
 
 

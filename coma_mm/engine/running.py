@@ -38,6 +38,7 @@ from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
 from .loggers import add_loggers
 from .run_length import fit_intervals, fit_schedule, run_length
+from .yaml_files import read_yaml_safely
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -63,6 +64,7 @@ def read_config(path: str, options: dict | None = None) -> Config:
         sys.exit(f'error: there is no config {path}' + (f'; did you mean {near}?' if near else ''))
     if str(path).endswith(('.pth', '.pt', '.safetensors')):
         raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
+    read_yaml_safely()
     try:
         cfg = Config.fromfile(path)
     except OSError as error:
@@ -126,6 +128,7 @@ def prepare(args: Namespace) -> Config:
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
     _resume_within_epochs(cfg)
+    _add_hook(cfg, 'coma_mm.RunStateHook')
     _add_hook(cfg, 'coma_mm.CheckDataHook')
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
