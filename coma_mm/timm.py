@@ -9,11 +9,16 @@
 (``patch_size``, ``windows``, ...) have to be given to ``create_model``.
 """
 
+import codecs
 import logging
-from collections.abc import Sequence
+import pickle
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import ClassifierHead
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -21,9 +26,26 @@ from timm.models._features import feature_take_indices  # where all of timm's ow
 from torch import Tensor, nn
 
 from .models.dyvit import ARCHITECTURES, DyViT, initialize_linear
-from .models.pretrained import SAFE_GLOBALS, find_prefix
+from .models.pretrained import find_prefix
 
 __all__ = ['TimmDyViT', 'adapt_weights']
+
+
+def _statistic(owner: type, name: str) -> Callable:
+    """Stand in for ``getattr``, by which pickled log histories name their statistics (mean, max, ...)."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError('GLOBAL builtins.getattr')
+    return getattr(HistoryBuffer, name)
+
+
+_ARRAYS = np.array(0.0).__reduce__()[0], np.ndarray, np.dtype, np.float64(0).__reduce__()[0]
+_DTYPES = {type(np.dtype(code)) for code in 'efdbhilqBHILQ?U'} - {np.dtype}
+# What may be named by a checkpoint beyond torch's own list: full name -> object.
+_DATA = {f'{x.__module__}.{x.__qualname__}': x for x in (Counter, HistoryBuffer, codecs.encode, *_ARRAYS, *_DTYPES)}
+_DATA |= {name.replace('_core', 'core'): x for name, x in _DATA.items()}  # numpy 1 named them so, numpy 2 reads both
+_DATA |= {name.replace('.core', '._core'): x for name, x in _DATA.items()}
+_DATA |= {'builtins.getattr': _statistic, '__builtin__.getattr': _statistic}
+SAFE_GLOBALS = [(value, name) for name, value in _DATA.items()]  # as torch.serialization.safe_globals takes them
 
 # timm reads files by torch.load(weights_only=True), which does not know mmengine's log histories: plain data.
 if hasattr(torch.serialization, 'add_safe_globals'):  # since torch 2.4; for older ones export the backbone

@@ -9,6 +9,12 @@ FLOW = [
     'reading',
     'text',
     'ranges',
+    'archive',
+    'unpickler',
+    'builders',
+    'torch_file',
+    'downloads',
+    'run_state',
     'arguments',
     'masking',
     'files',
@@ -31,12 +37,14 @@ ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetenso
 # What each folder may import of ours: itself and these.
 FOLDERS = {
     'utils': set(),
-    'models': {'arguments', 'masking', 'registry', 'files', 'utils'},
+    'checkpoints': {'utils', 'files'},
+    'models': {'arguments', 'masking', 'registry', 'files', 'utils', 'checkpoints'},
     'datasets': {'arguments', 'masking', 'registry', 'files', 'utils'},
     'evaluation': {'arguments', 'masking', 'registry', 'utils', 'datasets', 'models'},
     'visualization': {'masking', 'registry', 'files', 'utils', 'evaluation', 'models'},
     'engine': {
         'arguments',
+        'checkpoints',
         'registry',
         'files',
         'utils',

@@ -8,8 +8,8 @@ from ..engine.checks import explain_data
 from ..engine.common import short_path
 from ..engine.config_checks import check_batches
 from ..engine.hooks import RunInterrupted
-from ..engine.hooks.config import recall_options
 from ..engine.loggers import LOGGERS
+from ..engine.recalled_options import read_settings_again, recall_options
 from ..engine.running import (
     build_quietly,
     default_work_dir,
@@ -22,7 +22,7 @@ from ..engine.running import (
 from ..engine.signals import stop_listening
 from ..engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from . import types
-from .options import ArgumentParser, add_overrides, make_parser
+from .options import make_parser
 
 
 def parse_args() -> Namespace:
@@ -65,17 +65,15 @@ KEPT = dict(amp=False, no_validate=False, auto_scale_lr=False, save_minutes=0, l
 
 def take_up_options(args: Namespace) -> dict:
     """Have a run that is resumed keep the options it was started with; those given now come on top. Return them all."""
-    texts, kept, again, flags = getattr(args, 'option_texts', []), {}, [], []
+    texts, again, flags = getattr(args, 'option_texts', []), [], []
     if args.resume:
-        named = args.work_dir or read_config(args.config, args.cfg_options).get('work_dir')
-        work_dir = named or default_work_dir(args.config)
-        kept = recall_options(work_dir)
-        again = [text for text in kept.get('cfg_options') or () if isinstance(text, str) and text not in texts]
+        cfg = read_config(args.config, args.cfg_options)
+        work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+        kept = recall_options(work_dir, KEPT, dict(log=LOGGERS))
+        given = {text.partition('=')[0] for text in texts}
+        again = [text for text in kept.get('cfg_options') or () if text.partition('=')[0] not in given]
         flags = [name for name, none in KEPT.items() if getattr(args, name) == none and kept.get(name, none) != none]
-    if again:
-        parser = ArgumentParser()
-        add_overrides(parser)
-        args.cfg_options = parser.parse_args(['--cfg-options', *again]).cfg_options | (args.cfg_options or {})
+        args.cfg_options = read_settings_again(again, cfg, work_dir) | (args.cfg_options or {})
     for name in flags:
         setattr(args, name, kept[name])
     if (again or flags) and os.environ.get('RANK', '0') == '0':

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 import zipfile
 import zlib
@@ -16,8 +17,10 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from ..checkpoints.archive import list_members
 from ..files import whole_file, write_whole
 from ..models.pretrained import check_settings, get_state_dict, load_weights, read_checkpoint
+from ..utils.reading import open_regular, read_json
 
 # ---- reading and loading ----
 
@@ -153,7 +156,7 @@ def write_files_whole() -> None:
 def read_checksums(folder: Path) -> dict[str, dict]:
     """Return ``{name: {'sha256': ..., 'bytes': ...}}`` of the checkpoints in a folder, as far as it is known."""
     try:
-        sums = json.loads((folder / CHECKSUMS).read_text())
+        sums = read_json(folder / CHECKSUMS, follow=False)
         return {name: entry for name, entry in sums.items() if {'sha256', 'bytes'} <= entry.keys()}
     except (OSError, ValueError, AttributeError):  # not there, or not ours
         return {}
@@ -221,18 +224,20 @@ def is_whole(path: Path) -> bool:
     """
     if path.is_dir():  # of a sharded model, a file for each rank
         files = list(path.glob('*'))
-        return bool(files) and all(map(is_whole, files))
+        return bool(files) and not any(map(os.path.islink, files)) and all(map(is_whole, files))
     try:
         if entry := read_checksums(path.parent).get(path.name):
             if path.stat().st_size != entry['bytes']:
                 return False
             digest = hashlib.sha256()
-            with path.open('rb') as file:
+            with open_regular(path) as file:
                 while chunk := file.read(1 << 22):
                     digest.update(chunk)
             return digest.hexdigest() == entry['sha256']
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+        with open_regular(path) as file:
+            list_members(file)  # none is packed, so the sums below take no longer than the file is long
+            with zipfile.ZipFile(file) as archive:
+                return archive.testzip() is None
     # NotImplementedError: what zipfile raises of a compression that it does not know, as a flipped bit may name
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         return False

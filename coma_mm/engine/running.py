@@ -40,6 +40,7 @@ from .config_values import check_values
 from .loggers import add_loggers
 from .run_length import fit_intervals, fit_schedule, run_length
 from .written_config import WrittenConfig
+from .yaml_files import read_yaml_safely
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -65,6 +66,7 @@ def read_config(path: str, options: dict | None = None) -> Config:
         sys.exit(f'error: there is no config {path}' + (f'; did you mean {near}?' if near else ''))
     if str(path).endswith(('.pth', '.pt', '.safetensors')):
         raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
+    read_yaml_safely()
     try:
         cfg = WrittenConfig.of(Config.fromfile(path))
     except OSError as error:
@@ -129,6 +131,7 @@ def prepare(args: Namespace) -> Config:
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
     _resume_within_epochs(cfg)
+    _add_hook(cfg, 'coma_mm.RunStateHook')
     _add_hook(cfg, 'coma_mm.CheckDataHook')
     if not any(kind_name(hook['type']) == 'CheckClassesHook' for hook in cfg.get('custom_hooks') or []):
         kinds: list[str] = []

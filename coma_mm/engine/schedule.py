@@ -12,7 +12,9 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
+from ..checkpoints.run_state import check_end, check_moments, check_progress
 from ..models.pretrained import read_config_text
+from .common import short_path
 from .run_length import settle_warm_ups
 
 SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
@@ -63,7 +65,7 @@ class Batching:
         names = {field.name for field in fields(cls)}
         if not isinstance(stored, dict) or set(stored) != names:
             return None
-        return cls(**stored) if all(type(value) is int and value > 0 for value in stored.values()) else None
+        return cls(**stored) if all(type(value) is int and 0 < value < 2**24 for value in stored.values()) else None
 
 
 def pace(runner: Runner, reference: Batching, now: Batching) -> Fraction:
@@ -103,10 +105,12 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
     if isinstance(runner.optim_wrapper, dict):
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     now = Batching.of(runner)
-    before, reference = _read_batchings(meta, now, loop)
+    source, by_epoch = short_path(runner._load_from or 'the checkpoint'), not isinstance(loop, IterBasedTrainLoop)
+    before, reference, is_known = _read_batchings(meta, now, loop)
+    check_progress(meta, before.epoch_length if by_epoch else None, is_known, source)
     settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
     changes = _changes(meta, runner.cfg)
-    _check_optimizer(runner, checkpoint, changes or {})
+    _check_optimizer(runner, checkpoint, changes or {}, source)
     ours = _keep_step(runner, before, now, changes or {})
     max_iters = loop.max_iters
     if isinstance(loop, IterBasedTrainLoop):
@@ -116,6 +120,10 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
     else:
         max_iters = loop.max_epochs * reference.epoch_length
     meta['iter'] = _convert(meta, before, ours, loop)
+    check_end(
+        *(meta['epoch'], loop.max_epochs, 'epochs') if by_epoch else (meta['iter'], loop.max_iters, 'iterations'),
+        source,
+    )
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
     has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
@@ -139,16 +147,17 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
     return reference
 
 
-def _read_batchings(meta: dict, now: Batching, loop: BaseLoop) -> tuple[Batching, Batching]:
-    """Return the batching that a checkpoint was written with, and that of the beginning of its run."""
+def _read_batchings(meta: dict, now: Batching, loop: BaseLoop) -> tuple[Batching, Batching, bool]:
+    """Return the batching of a checkpoint, that of the beginning of its run, and whether the checkpoint says so."""
     stored = meta.get('batching')
     stored = stored if isinstance(stored, dict) else {}
     before, reference = Batching.read(stored.get('now')), Batching.read(stored.get('start'))
+    is_known = before is not None and reference is not None
     if before is None or reference is None:  # not of our tools: epochs tell their length
         length, rest = divmod(meta['iter'], meta['epoch'] or 1)
         known = meta['epoch'] and length and not rest and not isinstance(loop, IterBasedTrainLoop)
         before = reference = replace(now, epoch_length=length) if known else now
-    return before, reference
+    return before, reference, is_known
 
 
 def _convert(meta: dict, before: Batching, ours: Batching, loop: BaseLoop) -> int:
@@ -166,7 +175,8 @@ def _changes(meta: dict, cfg: Config) -> dict[str, tuple] | None:
     except (KeyError, SyntaxError, TypeError, ValueError):
         return None
     for sections in (theirs, ours):  # of the loop, whose class and validation change no rate
-        loop = sections.get('train_cfg') or {}
+        loop = sections.get('train_cfg')
+        loop = loop if isinstance(loop, dict) else {}
         sections['train_cfg'] = {name: loop[name] for name in ('max_epochs', 'max_iters') if name in loop}
     return dict(_differences(theirs, ours))
 
@@ -189,7 +199,7 @@ def _wrappers(runner: Runner) -> list[tuple[str | None, OptimWrapper]]:
     return list(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else [(None, wrapper)]
 
 
-def _check_optimizer(runner: Runner, checkpoint: dict, changes: dict) -> None:
+def _check_optimizer(runner: Runner, checkpoint: dict, changes: dict, source: str) -> None:
     """Refuse moments of another optimizer."""
     saved = checkpoint.get('optimizer') or {}
     advice = 'go on with that of the checkpoint, or start anew from its weights with load_from and without --resume'
@@ -206,6 +216,8 @@ def _check_optimizer(runner: Runner, checkpoint: dict, changes: dict) -> None:
                 f'the optimizer has {len(ours)} groups of parameters here and {len(theirs)} in the checkpoint, so '
                 f'its moments cannot be told apart (optim_wrapper.paramwise_cfg?): {advice}'
             )
+        if not hasattr(runner, 'strategy'):  # whose parameters are parts
+            check_moments(saved[name] if name else saved, ours, source)
 
 
 def _keep_step(runner: Runner, before: Batching, now: Batching, changes: dict) -> Batching:

@@ -1,7 +1,6 @@
 """Hand-over of weights: from any checkpoint that holds a backbone to the backbone, completely or not at all.
 
-Nothing here runs code from a file: torch's ``weights_only`` reading, extended by mmengine's log histories, which every
-checkpoint of its runner contains.
+Nothing here runs code from a file: :mod:`coma_mm.checkpoints` reads them.
 
 Weights fit by their shapes alone, and some settings of a backbone leave no trace in those: heads, windows, the image
 size that positions are meant for. So checkpoints carry the settings (``meta['backbone']``, JSON), and a backbone with
@@ -10,25 +9,17 @@ weights compute, all defaults filled in.
 """
 
 import ast
-import codecs
 import json
 import os
-import pickle
-import re
-import zipfile
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlparse
 
-import numpy as np
 import torch
 from mmengine.fileio import get_local_path
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
 from torch.nn.modules.module import (
@@ -37,8 +28,13 @@ from torch.nn.modules.module import (
 )
 from torch.nn.parameter import is_lazy
 
+from ..checkpoints.downloads import fetched
+from ..checkpoints.torch_file import read_torch_file
+from ..checkpoints.unpickler import Refused
 from ..files import shipped
 from ..registry import WEIGHT_INITIALIZERS
+from ..utils.reading import open_regular
+from ..utils.text import printable
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
 HUB_FILE = 'model.safetensors'  # of a repository of the Hugging Face hub
@@ -48,51 +44,6 @@ ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_p
 NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
 MAX_TEXT = 2_000_000  # characters of settings, or of a config, in a file
 ROOM = 100_000_000, 2_000  # values and tensors that a backbone may have without a weight in the file
-
-
-def _statistic(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr``, by which pickled log histories name their statistics (mean, max, ...)."""
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise pickle.UnpicklingError('GLOBAL builtins.getattr')
-    return getattr(HistoryBuffer, name)
-
-
-_ARRAYS = np.array(0.0).__reduce__()[0], np.ndarray, np.dtype, np.float64(0).__reduce__()[0]
-_DTYPES = {type(np.dtype(code)) for code in 'efdbhilqBHILQ?U'} - {np.dtype}
-# What may be named by a checkpoint beyond torch's own list: full name -> object.
-_DATA = {f'{x.__module__}.{x.__qualname__}': x for x in (Counter, HistoryBuffer, codecs.encode, *_ARRAYS, *_DTYPES)}
-_DATA |= {name.replace('_core', 'core'): x for name, x in _DATA.items()}  # numpy 1 named them so, numpy 2 reads both
-_DATA |= {name.replace('.core', '._core'): x for name, x in _DATA.items()}
-_DATA |= {'builtins.getattr': _statistic, '__builtin__.getattr': _statistic}
-SAFE_GLOBALS = [(value, name) for name, value in _DATA.items()]  # as torch.serialization.safe_globals takes them
-
-
-def _unpickle(path: str, map_location: torch.device | str | Callable) -> object:
-    """Read a file of ``torch.save`` that holds data only."""
-    if zipfile.is_zipfile(path):  # whose parts torch writes as they are; packed, 1 MB can be 1 GB
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(part.file_size for part in archive.infolist())
-        if unpacked > Path(path).stat().st_size:
-            raise ValueError(f'it would unpack to {unpacked} bytes, more than it has')
-    if hasattr(torch.serialization, 'safe_globals'):
-        lent = set(SAFE_GLOBALS) - set(torch.serialization.get_safe_globals())  # what is taken back afterwards
-        with torch.serialization.safe_globals(list(lent)):
-            return torch.load(path, map_location, weights_only=True)
-
-    # Older torch cannot extend its list: the same list in an unpickler of ours.
-    from torch._weights_only_unpickler import _get_allowed_globals
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> object:
-            known = _get_allowed_globals() | _DATA
-            if f'{module}.{name}' not in known:
-                raise pickle.UnpicklingError(f'GLOBAL {module}.{name}')
-            return known[f'{module}.{name}']
-
-    restricted = SimpleNamespace(
-        __name__='restricted', Unpickler=Unpickler, load=lambda f, **kw: Unpickler(f, **kw).load()
-    )
-    return torch.load(path, map_location, pickle_module=restricted)
 
 
 def read_checkpoint(path: str | Path, map_location: torch.device | str | Callable = 'cpu') -> dict:
@@ -119,23 +70,23 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
             if '.safetensors' in (Path(str(path)).suffix, Path(local).suffix):
                 from safetensors import safe_open
 
+                open_regular(local).close()
                 with safe_open(local, framework='pt') as file:
                     weights = {key: file.get_tensor(key) for key in file.keys()}
                     checkpoint: object = dict(state_dict=weights, meta=file.metadata() or {})
             else:
-                checkpoint = _unpickle(str(local), map_location)
+                checkpoint = read_torch_file(local, map_location)
         except ImportError:
             raise
         except Exception as error:
-            if isinstance(error, pickle.UnpicklingError) and 'GLOBAL' in str(error):
+            if isinstance(error, Refused) and 'GLOBAL' in str(error):
                 raise ValueError(
                     f'{path} holds more than weights and plain data, and reading it could run code, so it is refused. '
                     'If you trust it, store its weights alone: torch.save(torch.load(PATH, weights_only=False)'
                     f'["state_dict"], NEW). What was found: {_first_line(error)}'
                 ) from None
-            raise ValueError(
-                f'{path} is damaged or no checkpoint (incomplete download?): {_first_line(error)}'
-            ) from None
+            what = 'is refused' if isinstance(error, Refused) else 'is damaged or no checkpoint (incomplete download?)'
+            raise ValueError(f'{path} {what}: {_first_line(error)}') from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not a dict of weights')
     if isinstance(checkpoint.get('meta'), dict):
@@ -173,12 +124,8 @@ def _local_file(path: str) -> Iterator[str]:
         try:
             if '://' not in path:
                 local = Path(path).expanduser()
-            elif path.startswith('http') and re.search(r'-[0-9a-f]{8,}\.', name := Path(urlparse(path).path).name):
-                # A name with a hash stands for one content for ever: kept where torch and mmengine keep such files.
-                local = Path(torch.hub.get_dir(), 'checkpoints', name)
-                if not local.is_file():
-                    local.parent.mkdir(parents=True, exist_ok=True)
-                    torch.hub.download_url_to_file(path, str(local), progress=False)
+            elif path.startswith(('http://', 'https://')):
+                local = stack.enter_context(fetched(path))
             else:
                 local = Path(stack.enter_context(get_local_path(path)))
         except OSError as error:
@@ -237,9 +184,17 @@ def _look_up(table: str, name: str) -> str:
 
 def get_state_dict(checkpoint: dict) -> dict[str, Tensor]:
     """Return the weights of a checkpoint, out of all wrappers, without ``module.`` of data-parallel models."""
+    seen = {id(checkpoint)}
     while name := next((key for key in WRAPPERS if isinstance(checkpoint.get(key), dict)), None):
         checkpoint = checkpoint[name]
-    return {key.removeprefix('module.'): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+        if id(checkpoint) in seen:  # a dict that contains itself
+            return {}
+        seen.add(id(checkpoint))
+    return {
+        key.removeprefix('module.'): value
+        for key, value in checkpoint.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
 
 
 def load_weights(
@@ -588,6 +543,6 @@ def find_prefix(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> str:
 
 def _first_line(error: Exception) -> str:
     """Return the line of an error that says what was found: torch's are a page long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in printable(error).splitlines() if line.strip()]
     telling = [line for line in lines if 'GLOBAL' in line or 'Unsupported' in line]
     return (telling or lines or [type(error).__name__])[0][:300]

@@ -5,10 +5,15 @@ import shlex
 
 
 def short_path(path: str | os.PathLike) -> str:
-    """Return a path relative to the current directory, or absolute where that is shorter; as it is if there is none."""
+    """Return a path relative to the current directory, or absolute where that is shorter.
+
+    An address stays as it is, and so does a path if somebody has removed the current directory.
+    """
+    if '://' in os.fspath(path):
+        return os.fspath(path)
     try:
         return min(os.path.relpath(path), os.path.abspath(path), key=len)
-    except OSError:  # somebody has removed the current directory
+    except OSError:
         return os.fspath(path)
 
 

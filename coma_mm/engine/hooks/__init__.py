@@ -1,6 +1,6 @@
 """Hooks of mmengine's runner, one file for each concern."""
 
-from .checkpoints import BackboneSettingsHook, ExactCheckpointHook, WholeCheckpointHook
+from .checkpoints import BackboneSettingsHook, ExactCheckpointHook, RunStateHook, WholeCheckpointHook
 from .config import ConfigHook
 from .data_time import DataTimeHook
 from .deferred_runtime_info import DeferredRuntimeInfoHook
@@ -31,6 +31,7 @@ __all__ = [
     'ReconstructionHook',
     'ReportHook',
     'RunInterrupted',
+    'RunStateHook',
     'ScheduleHook',
     'StepCheckpointHook',
     'StopOnNaNHook',

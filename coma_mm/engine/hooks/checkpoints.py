@@ -12,11 +12,12 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
 
+from ...checkpoints.run_state import check_run_state
 from ...files import is_unfinished, write_whole
 from ...models.pretrained import check_settings
 from ...registry import HOOKS
 from ..checkpoint import describe_backbone, load_exactly
-from ..common import unwrap
+from ..common import short_path, unwrap
 
 ADVICE = (
     'To start from those weights of load_from that fit, as with a detector of other classes, set load_partial=True, or '
@@ -126,6 +127,22 @@ class _RemoveLater:
 
     def rmtree(self, path: str) -> None:
         self.removals.append((self.backend.rmtree, path))
+
+
+@HOOKS.register_module()
+class RunStateHook(Hook):
+    """Checks what a run that goes on trusts of its checkpoint, before other hooks; the tools add this one."""
+
+    priority = 'HIGHEST'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check.
+
+        Raises:
+            ValueError: If no run can go on from it.
+        """
+        if getattr(runner, '_resume', False):
+            check_run_state(checkpoint, short_path(runner._load_from or 'the checkpoint'))
 
 
 @HOOKS.register_module()

@@ -9,8 +9,7 @@ from mmengine.runner import Runner
 
 from ...files import whole_file, write_whole
 from ...registry import HOOKS
-
-OPTIONS = 'options.json'  # in the run's folder
+from ..recalled_options import OPTIONS
 
 
 @HOOKS.register_module()
@@ -44,12 +43,3 @@ class ConfigHook(Hook):
             write_whole(Path(runner.work_dir, OPTIONS), json.dumps(self.options, indent=1))
 
     before_val = before_test = before_train
-
-
-def recall_options(work_dir: str | Path) -> dict:
-    """Return the options that a run in a folder was started with; none if that is not known."""
-    try:
-        options = json.loads(Path(work_dir, OPTIONS).read_text())
-    except (OSError, ValueError):
-        return {}
-    return options if isinstance(options, dict) else {}

@@ -1,0 +1,107 @@
+"""Checkpoints from the web: fetched whole within bounds, kept only once they are verified and have been read."""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+MOST = 32 * 2**30  # bytes of a download
+TIMEOUT = 30  # seconds in which a server has to send something
+PATIENCE, RATE = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
+CHUNK = 2**16
+
+
+def cache_folder() -> Path:
+    """Return the folder of downloads that are kept: ``coma_mm/checkpoints`` in the user's cache."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'coma_mm', 'checkpoints')
+
+
+@contextmanager
+def fetched(address: str) -> Iterator[Path]:
+    """Lend the file at an address of the web.
+
+    A name that ends in ``-`` and at least eight digits of its SHA-256 stands for one content for ever, by torchvision's
+    custom. Such a file is kept for the next time, if its content is that, and if the block that reads it ends without
+    an error. Other files go at the end of the block.
+
+    Args:
+        address: Begins with ``http://`` or ``https://``.
+
+    Raises:
+        OSError: If it cannot be fetched, with the reason.
+        ValueError: If it is too large, or its content is not what its name says.
+    """
+    name = re.sub(r'[^\w.-]', '_', Path(urlparse(address).path).name)[-100:]
+    found = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)
+    kept = cache_folder() / f'{hashlib.sha256(address.encode()).hexdigest()[:12]}-{name}' if found else None
+    if kept is not None and found is not None and kept.is_file() and _digest(kept).startswith(found[1]):
+        yield kept
+        return
+    folder = kept.parent if kept else Path(tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(Path(name).suffix, '.download-', folder)
+    os.close(descriptor)
+    path = Path(unfinished)
+    try:
+        digest = download(address, path)
+        if found is not None and not digest.startswith(found[1]):
+            raise ValueError(
+                f'what {address} sends has the SHA-256 {digest[: len(found[1])]}..., not the one in its name; if you '
+                'trust it, download it under another name, and give the path of the file'
+            )
+        yield path
+        if kept is not None:
+            path.replace(kept)
+    finally:
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def download(address: str, path: Path) -> str:
+    """Write what a server sends to a file; return its SHA-256.
+
+    Raises:
+        OSError: If it cannot be fetched, stalls, or ends early.
+        ValueError: If it is larger than :data:`MOST`, or than the room on the disk.
+    """
+    digest, size, begun = hashlib.sha256(), 0, time.monotonic()
+    try:
+        request = Request(address, headers={'User-Agent': 'coma_mm'})
+        with urlopen(request, timeout=TIMEOUT) as answer, path.open('wb') as file:
+            length = _length(answer)
+            most = min(MOST, shutil.disk_usage(path.parent).free)
+            while chunk := answer.read1(CHUNK):
+                size += len(chunk)
+                if max(size, length or 0) > most:
+                    raise ValueError(f'{address} has {max(size, length or 0)} bytes, and there is room for {most}')
+                if (seconds := time.monotonic() - begun) > PATIENCE and size < RATE * (seconds - PATIENCE):
+                    raise OSError(f'the server has sent {size} bytes in {seconds:.0f} seconds')
+                digest.update(chunk)
+                file.write(chunk)
+    except HTTPException as error:
+        raise OSError(f'{type(error).__name__} {error}') from None
+    if length is not None and size != length:
+        raise OSError(f'the server has sent {size} of {length} bytes')
+    return digest.hexdigest()
+
+
+def _length(answer: HTTPResponse) -> int | None:
+    """Return how many bytes a server says that it will send."""
+    said = answer.headers.get('Content-Length') or ''
+    return int(said) if said.isdecimal() and len(said) < 20 else None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()

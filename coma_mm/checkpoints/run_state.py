@@ -1,0 +1,241 @@
+"""What a run that goes on trusts of its checkpoint, checked once before any of it is used.
+
+Loops, schedulers, hooks and the optimizer take numbers, names and tensors from the file as they are. Each check names
+the place in the file and what stands there.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+
+from .unpickler import shown
+
+MOST = 2**40  # iterations, epochs, batches
+START = 'start from its weights with --cfg-options load_from={source}, without --resume'
+
+
+def check_run_state(checkpoint: dict, source: str) -> None:
+    """Refuse a checkpoint that no run of mmengine has written, or from which none can go on.
+
+    Args:
+        checkpoint: All of a file.
+        source: What the error calls it.
+
+    Raises:
+        ValueError: With the place, what stands there and what is wanted.
+    """
+    start = START.format(source=source)
+    missing = [name for name in ('meta', 'message_hub', 'optimizer') if checkpoint.get(name) is None]
+    if {'message_hub', 'optimizer'} <= {*missing}:
+        raise ValueError(f'{source} holds weights alone, and no run goes on from them; {start}')
+    if missing:
+        raise ValueError(f'{source} has no {missing[0]}, and no run goes on without; {start}')
+    try:
+        for name in ('meta', 'message_hub', 'optimizer'):
+            _expect(checkpoint[name], name, 'a dict', isinstance(checkpoint[name], dict))
+        _check_weights(checkpoint.get('state_dict'), 'state_dict')
+        _check_weights(checkpoint.get('ema_state_dict', {}), 'ema_state_dict')
+        _check_meta(checkpoint['meta'])
+        _check_message_hub(checkpoint['message_hub'])
+        _check_schedulers(checkpoint.get('param_schedulers', []))
+        _each_optimizer(checkpoint['optimizer'], _check_optimizer)
+    except _Wrong as error:
+        raise ValueError(f'{source} is damaged, or no run of mmengine has written it: {error}; {start}') from None
+
+
+def check_progress(meta: dict, epoch_length: int | None, is_known: bool, source: str) -> None:
+    """Refuse numbers of epochs and iterations that do not belong together.
+
+    Args:
+        meta: Checked by :func:`check_run_state`.
+        epoch_length: Iterations in an epoch, of a loop that counts epochs.
+        is_known: Whether the checkpoint says so; else it is a guess.
+        source: What the error calls the checkpoint.
+
+    Raises:
+        ValueError: With the numbers.
+    """
+    epoch, iteration = meta['epoch'], meta['iter']
+    if epoch_length is None:
+        return
+    least, most = (
+        (epoch * epoch_length, (epoch + 1) * epoch_length) if is_known else (epoch, 1000 * (epoch + 1) * epoch_length)
+    )
+    if not least <= iteration <= most:
+        raise ValueError(
+            f'{source} says that it has {epoch} epochs and {iteration} iterations, which do not belong together: an '
+            f'epoch has {epoch_length}; go on from another checkpoint'
+        )
+
+
+def check_end(done: int, end: int, unit: str, source: str) -> None:
+    """Refuse a checkpoint of more epochs or iterations than the run will have, which would end at once, untrained.
+
+    Raises:
+        ValueError: With the numbers, and the option for a longer run.
+    """
+    if done > end:
+        raise ValueError(
+            f'{source} says that it has {done} {unit}, more than the {end} of this run: go on from another checkpoint, '
+            f'or train longer with --cfg-options train_cfg.max_{unit.replace("iterations", "iters")}={done + 1}'
+        )
+
+
+def check_moments(saved: dict, own: list[dict], source: str) -> None:
+    """Refuse an optimizer's state for other parameters.
+
+    Args:
+        saved: State of an optimizer, checked by :func:`check_run_state`.
+        own: The optimizer's groups of parameters.
+        source: What the error calls the checkpoint.
+
+    Raises:
+        ValueError: With the first difference.
+    """
+    for number, (theirs, ours) in enumerate(zip(saved['param_groups'], own)):
+        if len(theirs['params']) != len(ours['params']):
+            raise ValueError(
+                f'{source} has {len(theirs["params"])} parameters in group {number} of its optimizer, this run '
+                f'{len(ours["params"])}; {START.format(source=source)}'
+            )
+        for key, parameter in zip(theirs['params'], ours['params']):
+            for name, value in saved['state'].get(key, {}).items():
+                like = name.startswith('exp_avg') or name == 'momentum_buffer'
+                if like and isinstance(value, torch.Tensor) and value.shape != parameter.shape and value.dim() > 0:
+                    raise ValueError(
+                        f'{source} has {name} of the shape {tuple(value.shape)} for a parameter of '
+                        f'{tuple(parameter.shape)}; {START.format(source=source)}'
+                    )
+
+
+class _Wrong(Exception):
+    """What stands somewhere in a file is of another kind."""
+
+
+def _expect(value: Any, place: str, wanted: str, holds: bool) -> None:
+    if not holds:
+        what = repr(value) if type(value) in (int, float, bool, type(None)) else shown(value)[:60]
+        raise _Wrong(f'{place} is {what}, not {wanted}')
+
+
+def _whole(value: Any, place: str, least: int = 0) -> None:
+    _expect(value, place, f'a whole number from {least} to 2^40', type(value) is int and least <= value <= MOST)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1 and not value.is_complex() and bool(torch.isfinite(value).all())
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _check_weights(weights: Any, place: str) -> None:
+    _expect(weights, place, 'a dict', isinstance(weights, dict))
+    for name, value in weights.items():
+        _expect(name, f'a name in {place}', 'text', isinstance(name, str))
+        _expect(
+            value,
+            f'{place}: {shown(name)[:60]}',
+            'a tensor',
+            isinstance(value, torch.Tensor) or name.endswith('_extra_state'),
+        )
+
+
+def _check_meta(meta: dict) -> None:
+    for name in ('epoch', 'iter'):
+        _whole(meta.get(name), f'meta: {name}')
+    seed = meta.get('seed')
+    _expect(
+        seed, 'meta: seed', 'a whole number from 0 to 2^32', seed is None or type(seed) is int and 0 <= seed < 2**32
+    )
+    for name in ('cfg', 'time', 'experiment_name', 'mmengine_version'):
+        text = meta.get(name)
+        _expect(text, f'meta: {name}', 'text', text is None or isinstance(text, str))
+    position = meta.get('position')
+    if position is not None:
+        _expect(position, 'meta: position', 'a dict', isinstance(position, dict))
+        _whole(position.get('batch'), 'meta: position: batch')
+        _whole(position.get('batches'), 'meta: position: batches', 1)
+        batch, batches, validated = position['batch'], position['batches'], position.get('validated')
+        _expect(batch, 'meta: position: batch', f'at most {batches}', batch <= batches)
+        _expect(validated, 'meta: position: validated', 'true or false', isinstance(validated, bool))
+
+
+def _check_message_hub(hub: dict) -> None:
+    for name in ('log_scalars', 'runtime_info', 'resumed_keys'):
+        part = hub.get(name)
+        _expect(part, f'message_hub: {name}', 'a dict', isinstance(part, dict))
+        for key in part:
+            _expect(key, f'a name in message_hub: {name}', 'text', isinstance(key, str))
+    for name, value in hub['log_scalars'].items():
+        _expect(value, f'message_hub: {shown(name)[:60]}', 'a log history', isinstance(value, HistoryBuffer))
+    for name, value in hub['resumed_keys'].items():
+        _expect(value, f'message_hub: {shown(name)[:60]}', 'true or false', isinstance(value, bool))
+    for name, value in hub['runtime_info'].items():
+        place = f'message_hub: {shown(name)[:60]}'
+        if name in ('epoch', 'iter'):
+            _whole(value, place)
+        elif name == 'keep_ckpt_ids':
+            _expect(value, place, 'a list', isinstance(value, list))
+        elif name.startswith('best_score'):
+            _expect(value, place, 'a number', value is None or isinstance(value, (int, float, torch.Tensor)))
+        elif name.startswith(('best_ckpt', 'last_ckpt')):
+            _expect(value, place, 'the name of a file', value is None or isinstance(value, str))
+
+
+def _check_schedulers(schedulers: Any) -> None:
+    lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+    for states in lists:
+        _expect(states, 'param_schedulers', 'a list', isinstance(states, list))
+        for state in states:
+            _expect(state, 'a scheduler', 'a dict', isinstance(state, dict))
+            for name, value in state.items():
+                # mmengine makes attributes of all of these.
+                known = (
+                    isinstance(name, str) and name != 'optimizer' and not callable(getattr(_ParamScheduler, name, None))
+                )
+                _expect(name, 'a name in a scheduler', 'one of its settings', known and name.isidentifier())
+                place = f'a scheduler: {name}'
+                if name in ('last_step', '_global_step'):
+                    _whole(value, place, -1)
+                elif isinstance(value, list):
+                    _expect(value, place, 'a list of numbers', all(map(_is_number, value)))
+                else:
+                    plain = value is None or isinstance(value, (str, dict, int, float, tuple, torch.Tensor))
+                    _expect(value, place, 'a number or text', plain)
+
+
+def _each_optimizer(saved: dict, check: Callable[[Any], None]) -> None:
+    """Check the state of one optimizer, or of several by name."""
+    if 'param_groups' in saved:
+        check(saved)
+        return
+    states = [value for value in saved.values() if isinstance(value, dict) and 'param_groups' in value]
+    _expect(saved, 'optimizer', 'the state of one', bool(states))
+    for state in states:
+        check(state)
+
+
+def _check_optimizer(saved: dict) -> None:
+    groups, state = saved['param_groups'], saved.get('state')
+    _expect(state, 'optimizer: state', 'a dict', isinstance(state, dict))
+    _expect(groups, 'optimizer: param_groups', 'a list', isinstance(groups, list) and bool(groups))
+    for group in groups:
+        _expect(group, 'a group of the optimizer', 'a dict', isinstance(group, dict))
+        keys = group.get('params')
+        numbered = isinstance(keys, list) and all(type(key) is int for key in keys)
+        _expect(keys, 'params of a group', 'a list of whole numbers', numbered)
+        rate = group.get('lr')
+        _expect(rate, 'lr of a group', 'a number >= 0', _is_number(rate) and rate >= 0)
+    for key, moments in state.items():
+        _expect(moments, f'optimizer: state: {shown(key)[:60]}', 'a dict', isinstance(moments, dict))
+        for name, value in moments.items():
+            plain = value is None or isinstance(value, (torch.Tensor, int, float, list))
+            _expect(
+                value, f'optimizer: state: {shown(name)[:60]}', 'a tensor or a number', plain and isinstance(name, str)
+            )
+        step = moments.get('step', 0)
+        _expect(step, 'optimizer: step', 'a number >= 0', _is_number(step) and step >= 0)

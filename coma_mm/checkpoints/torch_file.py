@@ -1,0 +1,162 @@
+"""Files of ``torch.save``, of today (zip) and of before torch 1.6, read without running anything."""
+
+import io
+import os
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from ..utils.reading import open_regular
+from .archive import is_zip, list_members
+from .builders import Storage, StorageKind, build, find, restore
+from .unpickler import Budget, Refused, Unpickler
+
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # with which older files start
+MapLocation = torch.device | str | Callable | dict | None
+
+
+def read_torch_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') -> Any:
+    """Read a file of ``torch.save`` that holds data only.
+
+    What it takes of memory is at most its own size, four times that of the pickle in it, and 64 MiB; what it takes of
+    time is bounded by the pickle's steps. Tensors that shared memory share it again.
+
+    Args:
+        path: A regular file.
+        map_location: As in ``torch.load``.
+
+    Returns:
+        Containers of tensors, arrays of numpy, log histories of mmengine, numbers and text. No container contains
+        itself, and none is nested more than 100 deep.
+
+    Raises:
+        OSError: If the file cannot be read.
+        Refused: If it holds anything else, or describes more than it has bytes; ``GLOBAL`` stands before the name of
+            something that could act.
+        ValueError: If it is damaged.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if is_zip(file):
+            return _read_zip(file, size, map_location)
+        return _read_old(file, size, map_location)
+
+
+def place(values: Tensor, location: str, map_location: MapLocation) -> torch.UntypedStorage:
+    """Return the storage of bytes on the device that ``map_location`` gives for where it was."""
+    storage = values.untyped_storage()
+    if isinstance(map_location, dict):
+        location = map_location.get(location, location)
+    elif callable(map_location):
+        found = map_location(storage, location)
+        if found is not None:
+            return getattr(found, '_untyped_storage', found)
+    elif map_location is not None:
+        return values.to(map_location).untyped_storage()
+    return values.to(location).untyped_storage()
+
+
+def _storage(saved: Any, parts: int) -> tuple:
+    """Return what a pickle says of a storage, its parts checked."""
+    if type(saved) is not tuple or len(saved) != parts or saved[0] not in ('storage', b'storage'):
+        raise Refused('it holds a persistent object that is no storage')
+    _, kind, key, location, count, *more = saved
+    location = location.decode() if type(location) is bytes else location
+    if not isinstance(kind, StorageKind) or type(location) is not str or type(count) is not int or count < 0:
+        raise Refused('a storage of it is of a kind that checkpoints do not have')
+    if type(key) not in (str, int):
+        raise Refused('a storage of it has no name')
+    return kind.dtype, key, location, count * kind.dtype.itemsize, *more
+
+
+# ---- since torch 1.6 ----
+
+
+def _read_zip(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
+    members = list_members(file)
+    folder = next((name.removesuffix('data.pkl') for name in members if name.endswith('/data.pkl')), None)
+    if folder is None or f'{folder}constants.pkl' in members:
+        raise ValueError(
+            'it is a zip file, but none of torch.save' if folder is None else 'it is a TorchScript program'
+        )
+
+    def content(name: str) -> bytes:
+        file.seek(members[folder + name].offset)
+        return file.read(members[folder + name].size)
+
+    order = content('byteorder') if f'{folder}byteorder' in members else b'little'
+    if order not in (b'little', b'big'):
+        raise ValueError('it does not say the order of its bytes')
+    loaded: dict[str, torch.UntypedStorage] = {}
+
+    def persistent(saved: Any) -> Storage:
+        dtype, key, location, length = _storage(saved, 5)
+        member = members.get(f'{folder}data/{key}')
+        if member is None or length > member.size:
+            raise ValueError('a storage of it is missing' if member is None else 'a storage of it is cut short')
+        if key not in loaded:
+            values = torch.empty(member.size, dtype=torch.uint8)
+            file.seek(member.offset)
+            if file.readinto(values.numpy()) < member.size:
+                raise ValueError('it is cut short')
+            if order.decode() != sys.byteorder:
+                values.untyped_storage().byteswap(dtype)
+            loaded[key] = place(values, location, map_location)
+        return Storage(loaded[key], dtype)
+
+    pickled = content('data.pkl')
+    budget = Budget(size, len(pickled))
+    return Unpickler(io.BytesIO(pickled), size, find, build, restore, persistent, budget).load()
+
+
+# ---- before ----
+
+
+def _read_old(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
+    """Read a file of several pickles and the storages after them."""
+    loaded: dict[Any, tuple[torch.UntypedStorage, torch.dtype]] = {}
+    views: dict[Any, torch.UntypedStorage] = {}
+    room = size
+
+    def persistent(saved: Any) -> Storage:
+        nonlocal room
+        dtype, key, location, length, view = _storage(saved, 6)
+        if key not in loaded:
+            room -= length
+            if room < 0:
+                raise Refused('its storages are larger than the file')
+            loaded[key] = place(torch.zeros(length, dtype=torch.uint8), location, map_location), dtype
+        whole = loaded[key][0]
+        if view is None:
+            return Storage(whole, dtype)
+        name, offset, count = view
+        sound = type(name) in (str, int) and all(type(number) is int and number >= 0 for number in (offset, count))
+        if not sound or (offset + count) * dtype.itemsize > whole.nbytes():
+            raise Refused('a storage of it lies beyond another')
+        if name not in views:
+            views[name] = whole[offset * dtype.itemsize : (offset + count) * dtype.itemsize]
+        return Storage(views[name], dtype)
+
+    reader = Unpickler(file, size, find, build, restore, persistent, Budget(size, 0))
+    first = file.read(1)
+    file.seek(0)
+    if first != b'\x80' or reader.load() != MAGIC or reader.load() != VERSION:
+        raise ValueError('it is no file of torch.save')
+    reader.load()  # sizes of the machine's types
+    result, keys = reader.load(), reader.load()
+    if type(keys) is not list or not all(type(key) in (str, int) for key in keys) or {*keys} != {*loaded}:
+        raise ValueError('a storage of it is missing')
+    for key in keys:
+        storage, dtype = loaded[key]
+        (count,) = struct.unpack('<q', reader.take(8))
+        if count * dtype.itemsize != storage.nbytes():
+            raise ValueError('a storage of it has another size')
+        values = torch.empty(storage.nbytes(), dtype=torch.uint8)
+        if file.readinto(values.numpy()) < storage.nbytes():
+            raise ValueError('it is cut short')
+        storage.copy_(values.untyped_storage())
+    return result

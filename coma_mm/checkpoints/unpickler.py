@@ -1,0 +1,380 @@
+"""A reader of pickles that builds data and calls nothing a file names.
+
+A pickle is a program for a small machine. This one runs it over values and :class:`Name`; a name is text, never the
+function or class that it stands for. What may be built of a name is a table (``builders.py``). Bytes, steps, the
+depth of nesting and repetitions are counted as the program runs.
+"""
+
+import struct
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from ..utils.text import printable
+
+MAX_STEPS = 5_000_000  # of the program
+MAX_DEPTH = 100  # of containers within each other
+MAX_TUPLE_KEYS = 10_000  # of dicts: their hashes can be made to collide
+MAX_VIEWS = 16  # times the bytes of a file that all its tensors together may show
+ROOM = 64 * 2**20  # bytes that may be built beyond those of the file
+COSTS = {list: 72, dict: 80, tuple: 64, set: 232, OrderedDict: 300, Counter: 300}  # bytes of memory, about
+
+
+class Refused(ValueError):
+    """Content of a file that is not read."""
+
+
+def shown(value: object) -> str:
+    """Return a name in a file for a message; of anything else its type, since its text may have no end."""
+    return printable(value)[:200] if isinstance(value, str) else f'a {type(value).__name__}'
+
+
+class Placeholder:
+    """A value on the stack that stands for something else and may not be part of the result."""
+
+
+class Name(str, Placeholder):
+    """A function or class that a file names."""
+
+
+class Budget:
+    """Bytes that may still be built.
+
+    Args:
+        size: Bytes of the file.
+        pickled: Bytes of the pickle in it: text becomes bytes, and these an array, before the first can go.
+    """
+
+    def __init__(self, size: int, pickled: int):
+        self.left = size + 4 * pickled + ROOM
+        self.views = MAX_VIEWS * size + ROOM  # bytes that tensors may show, those that share them included
+
+    def take(self, size: int) -> None:
+        """Count something that is about to be built.
+
+        Raises:
+            Refused: If it is too much.
+        """
+        self.left -= size
+        if self.left < 0:
+            raise Refused('it describes far more than it has bytes')
+
+
+def is_key(value: object) -> bool:
+    """Return whether a value may be a key of a dict: its hash is found at once, and few others share it."""
+    return value is None or type(value) in (str, bytes, bool, float) or type(value) is int and abs(value) < 2**60
+
+
+class Unpickler:
+    """Reads one pickle after another of a file.
+
+    Args:
+        file: Stands at the beginning of a pickle.
+        size: Bytes of the file.
+        find: Called with each :class:`Name` in the file; returns it, or a value in its place.
+        build: Called with a name and arguments for each object to be made.
+        restore: Called with an object and its state.
+        persistent: Called for each tensor's storage.
+        budget: Bytes that may be built.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        size: int,
+        find: Callable[[Name], Any],
+        build: Callable[[str, tuple, Budget], Any],
+        restore: Callable[[Any, Any, Budget], None],
+        persistent: Callable[[Any], Any],
+        budget: Budget,
+    ):
+        self.file, self.size, self.budget = file, size, budget
+        self.find, self.build, self.restore, self.persistent = find, build, restore, persistent
+        self.steps = self.tuple_keys = 0
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def load(self) -> Any:
+        """Read a pickle.
+
+        Raises:
+            Refused: If it holds more than data, or more of it than the file has bytes.
+            ValueError: If it is damaged.
+        """
+        self.stack, self.marks, self.memo = [], [], {}
+        begun = self.steps
+        read, operations = self.file.read, _OPERATIONS
+        try:
+            while (code := read(1)) != b'.':
+                self.steps += 1
+                if self.steps > MAX_STEPS:
+                    raise Refused(f'it takes more than {MAX_STEPS} steps to read')
+                operation = operations.get(code)
+                if operation is None:
+                    raise ValueError(
+                        f'it holds the operation {code!r}, which checkpoints do not' if code else 'it ends'
+                    )
+                operation(self)
+            (result,) = self.stack
+        except Refused:
+            raise
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            struct.error,
+        ) as error:
+            raise ValueError(f'its pickle is damaged: {printable(error)[:200]}') from None
+        check_tree(result, 1_000_000 + 16 * (self.steps - begun))
+        return result
+
+    def take(self, size: int) -> bytes:
+        """Read so many bytes."""
+        data = self.file.read(size) if size <= self.size else b''
+        if len(data) < size:
+            raise ValueError('it is cut short')
+        return data
+
+    def unpack(self, form: str) -> Any:
+        """Read a number."""
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+
+    def push(self, value: Any, cost: int = 32) -> None:
+        """Put a value on the stack."""
+        self.budget.take(cost)
+        self.stack.append(value)
+
+    def pop_mark(self) -> list:
+        """Take what lies above the last mark from the stack."""
+        mark = self.marks.pop()
+        items = self.stack[mark:]
+        del self.stack[mark:]
+        return items
+
+    def pop(self) -> Any:
+        """Take a value from the stack, not from below a mark."""
+        if self.marks and len(self.stack) <= self.marks[-1]:
+            raise ValueError('its pickle is damaged')
+        return self.stack.pop()
+
+    def name(self) -> None:
+        """Put a name on the stack."""
+        module, name = (self.file.readline(300) for _ in range(2))
+        if not (module.endswith(b'\n') and name.endswith(b'\n')):
+            raise ValueError('its pickle is damaged')
+        self.push(self.find(Name(f'{module[:-1].decode()}.{name[:-1].decode()}')))
+
+    def stack_name(self) -> None:
+        """Put a name on the stack that is made of two texts there."""
+        name, module = self.pop(), self.pop()
+        if type(name) is not str or type(module) is not str or len(module) + len(name) > 600:
+            raise ValueError('its pickle is damaged')
+        self.push(self.find(Name(f'{module}.{name}')))
+
+    def reduce(self) -> None:
+        """Replace a name and arguments by what they build."""
+        arguments, name = self.pop(), self.pop()
+        if type(name) is not Name or type(arguments) is not tuple:
+            raise Refused(f'it calls a {type(name).__name__}')
+        self.push(self.build(name, arguments, self.budget))
+
+    def restore_state(self) -> None:
+        """Give an object its state."""
+        state = self.pop()
+        self.restore(self.stack[-1], state, self.budget)
+
+    def append(self, items: list) -> None:
+        """Append to a list."""
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise Refused(f'it appends to a {type(target).__name__}')
+        self.budget.take(8 * len(items))
+        target.extend(items)
+
+    def update(self, items: list) -> None:
+        """Set keys of a dict."""
+        target = self.stack[-1]
+        if type(target) not in (dict, OrderedDict, Counter) or len(items) % 2:
+            raise Refused(f'it sets keys of a {type(target).__name__}')
+        self.budget.take(100 * len(items) // 2)
+        for key, value in zip(items[::2], items[1::2]):
+            self.check_key(key)
+            target[key] = value
+
+    def add(self) -> None:
+        """Add to a set."""
+        items, target = self.pop_mark(), self.stack[-1]
+        if type(target) is not set:
+            raise Refused(f'it adds to a {type(target).__name__}')
+        for item in items:
+            self.check_key(item)
+        self.budget.take(100 * len(items))
+        target.update(items)
+
+    def freeze(self) -> None:
+        """Make a frozenset."""
+        items = self.pop_mark()
+        for item in items:
+            self.check_key(item)
+        self.push(frozenset(items), 232 + 100 * len(items))
+
+    def check_key(self, key: Any) -> None:
+        """Refuse keys whose hashes take long."""
+        if type(key) is tuple and len(key) <= 16 and all(map(is_key, key)):
+            self.tuple_keys += 1
+        elif not is_key(key):
+            raise Refused(f'it has a {type(key).__name__} for a key')
+        if self.tuple_keys > MAX_TUPLE_KEYS:
+            raise Refused(f'it has more than {MAX_TUPLE_KEYS} tuples for keys')
+
+    def tuple_of(self, count: int) -> None:
+        """Replace the last values by a tuple of them."""
+        items = tuple([self.pop() for _ in range(count)][::-1])
+        self.push(items, COSTS[tuple])
+
+    def text(self, size: int) -> None:
+        """Put a text on the stack."""
+        text = str(self.take(size), 'utf-8', 'surrogatepass')
+        self.push(text, sys.getsizeof(text))
+
+    def old_text(self, size: int) -> None:
+        """Put a text of Python 2 on the stack; what is no UTF-8 stays bytes."""
+        data = self.take(size)
+        try:
+            self.push(data.decode(), 64 + 2 * size)
+        except UnicodeDecodeError:
+            self.push(data, 64 + size)
+
+    def data(self, size: int, kind: type = bytes) -> None:
+        """Put bytes on the stack."""
+        self.push(kind(self.take(size)), 64 + size)
+
+    def whole_number(self) -> None:
+        """Put a number of up to 255 bytes on the stack."""
+        self.push(int.from_bytes(self.take(self.unpack('B')), 'little', signed=True), 300)
+
+    def keep(self, index: int) -> None:
+        """Keep the last value under a number."""
+        if index not in self.memo:
+            self.budget.take(100)
+        self.memo[index] = self.stack[-1]
+
+    def stop_short(self) -> None:
+        """Take the last value away."""
+        self.pop()
+
+    def set_mark(self) -> None:
+        """Mark the place."""
+        self.budget.take(8)
+        self.marks.append(len(self.stack))
+
+
+def _pushes(make: Callable[[], Any], cost: int = 8) -> Callable[[Unpickler], None]:
+    return lambda machine: machine.push(make(), cost)
+
+
+# By their codes, see pickletools of the standard library. Texts of protocol 0, extensions, INST, OBJ, NEWOBJ_EX and
+# buffers out of band are left out: no checkpoint has them.
+_OPERATIONS: dict[bytes, Callable[[Unpickler], None]] = {
+    b'\x80': lambda machine: machine.take(1) and None,  # the protocol
+    b'\x95': lambda machine: machine.take(8) and None,  # length of a frame
+    b'(': Unpickler.set_mark,
+    b'0': Unpickler.stop_short,
+    b'1': lambda machine: machine.pop_mark() and None,
+    b'2': lambda machine: machine.push(machine.stack[-1], 8),
+    b'N': _pushes(lambda: None),
+    b'\x88': _pushes(lambda: True),
+    b'\x89': _pushes(lambda: False),
+    b'J': lambda machine: machine.push(machine.unpack('<i')),
+    b'K': lambda machine: machine.push(machine.unpack('B')),
+    b'M': lambda machine: machine.push(machine.unpack('<H')),
+    b'G': lambda machine: machine.push(machine.unpack('>d')),
+    b'\x8a': Unpickler.whole_number,
+    b'X': lambda machine: machine.text(machine.unpack('<I')),
+    b'\x8c': lambda machine: machine.text(machine.unpack('B')),
+    b'\x8d': lambda machine: machine.text(machine.unpack('<Q')),
+    b'U': lambda machine: machine.old_text(machine.unpack('B')),
+    b'T': lambda machine: machine.old_text(machine.unpack('<I')),
+    b'C': lambda machine: machine.data(machine.unpack('B')),
+    b'B': lambda machine: machine.data(machine.unpack('<I')),
+    b'\x8e': lambda machine: machine.data(machine.unpack('<Q')),
+    b'\x96': lambda machine: machine.data(machine.unpack('<Q'), bytearray),
+    b']': _pushes(list, COSTS[list]),
+    b'}': _pushes(dict, COSTS[dict]),
+    b'\x8f': _pushes(set, COSTS[set]),
+    b')': _pushes(tuple),
+    b'l': lambda machine: machine.push(machine.pop_mark(), COSTS[list]),
+    b't': lambda machine: machine.push(tuple(machine.pop_mark()), COSTS[tuple]),
+    b'\x85': lambda machine: machine.tuple_of(1),
+    b'\x86': lambda machine: machine.tuple_of(2),
+    b'\x87': lambda machine: machine.tuple_of(3),
+    b'a': lambda machine: machine.append([machine.pop()]),
+    b'e': lambda machine: machine.append(machine.pop_mark()),
+    b's': lambda machine: machine.update([machine.pop(), machine.pop()][::-1]),
+    b'u': lambda machine: machine.update(machine.pop_mark()),
+    b'\x90': Unpickler.add,
+    b'\x91': Unpickler.freeze,
+    b'q': lambda machine: machine.keep(machine.unpack('B')),
+    b'r': lambda machine: machine.keep(machine.unpack('<I')),
+    b'\x94': lambda machine: machine.keep(len(machine.memo)),
+    b'h': lambda machine: machine.push(machine.memo[machine.unpack('B')], 8),
+    b'j': lambda machine: machine.push(machine.memo[machine.unpack('<I')], 8),
+    b'c': Unpickler.name,
+    b'\x93': Unpickler.stack_name,
+    b'R': Unpickler.reduce,
+    b'\x81': Unpickler.reduce,  # a class's __new__: the tables do not tell it from a call
+    b'b': Unpickler.restore_state,
+    b'Q': lambda machine: machine.push(machine.persistent(machine.pop())),
+}
+
+
+def check_tree(root: Any, limit: int) -> None:
+    """Refuse data that contains itself, is nested deeply, or repeats a part so often that printing it would not end.
+
+    Args:
+        root: Dicts, lists, tuples and sets of anything.
+        limit: Values, with each part counted as often as it is there.
+
+    Raises:
+        Refused: If it is such.
+    """
+    sizes: dict[int, tuple[int, int]] = {}  # of containers that have been seen whole: values below, and depth
+    open_: set[int] = set()
+    todo: list[tuple[Any, bool]] = [(root, False)]
+    while todo:
+        node, done = todo.pop()
+        children = _children(node)
+        if done:
+            below = [sizes.get(id(child), (1 + _length(child) // 64, 0)) for child in children]
+            size, depth = 1 + sum(size for size, _ in below), 1 + max((depth for _, depth in below), default=0)
+            if size > limit or depth > MAX_DEPTH:
+                raise Refused('it repeats its parts without end' if size > limit else f'it is nested {depth} deep')
+            sizes[id(node)] = size, depth
+            open_.discard(id(node))
+        elif id(node) in open_:
+            raise Refused('it contains itself')
+        elif id(node) not in sizes:
+            open_.add(id(node))
+            todo.append((node, True))
+            if wrong := next((child for child in children if isinstance(child, Placeholder)), None):
+                raise Refused(f'GLOBAL {printable(wrong)}' if isinstance(wrong, Name) else 'it holds a bare storage')
+            # Each child is looked at with all below it before the next: whatever is open is one of its parents.
+            todo.extend((child, False) for child in children if isinstance(child, _CONTAINERS))
+
+
+_CONTAINERS = dict, list, tuple, set, frozenset
+
+
+def _children(node: Any) -> list:
+    if isinstance(node, dict):
+        return [*node, *node.values()]
+    return list(node) if isinstance(node, _CONTAINERS) else []
+
+
+def _length(leaf: Any) -> int:
+    return len(leaf) if isinstance(leaf, (str, bytes, bytearray)) else 0
