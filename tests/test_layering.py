@@ -30,7 +30,7 @@ FLOW = [
 ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
 # What each folder may import of ours: itself and these.
 FOLDERS = {
-    'utils': set(),
+    'utils': {'files'},
     'models': {'arguments', 'masking', 'registry', 'files', 'utils'},
     'datasets': {'arguments', 'masking', 'registry', 'files', 'utils'},
     'evaluation': {'arguments', 'masking', 'registry', 'utils', 'datasets', 'models'},

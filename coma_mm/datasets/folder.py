@@ -4,7 +4,7 @@ import codecs
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 from zlib import crc32
 
@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 
 from ..arguments import require_number, require_whole
 from ..registry import DATASETS
+from ..utils.manifest import MANIFEST, has_manifest
 from ..utils.reading import read_bytes
 from ..utils.text import printable
 from .loading import UnreadableImageError
@@ -188,7 +189,8 @@ def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str
     """Return the paths of all images in a folder and its sub-folders, in a fixed order.
 
     Asks the file system for what is in each folder and for nothing more about each file: ImageNet takes seconds. What
-    has an image's name and is a pipe, a socket or a device is left out and named in the log.
+    has an image's name and is a pipe, a socket or a device is left out and named in the log, and so is a run's folder:
+    its pictures are no data.
     """
     paths, visited, folders = [], set(), [folder]
     extensions = tuple(extensions)
@@ -204,6 +206,9 @@ def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str
         except OSError as error:
             _log(f'left out a folder: {error}')
             continue
+        if is_run({entry.name for entry in entries}, path):
+            _log(f'left out {printable(path)}, which is the folder of a run')
+            continue
         kinds = [(entry, _kind(entry)) for entry in entries]
         folders += [entry.path for entry, kind in reversed(kinds) if kind == 'folder']
         for entry, kind in kinds:
@@ -213,6 +218,13 @@ def find_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> list[str
                 else:
                     _log(f'left out {entry.path}, which is no file, but a pipe, a socket or a device')
     return paths
+
+
+def is_run(names: Set[str], folder: str) -> bool:
+    """Say whether the folder that has files of these names is that of a run."""
+    if MANIFEST in names:
+        return has_manifest(folder)
+    return {'checkpoints.json', 'last_checkpoint'} <= names  # before there was a manifest
 
 
 def _kind(entry: os.DirEntry) -> str:

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..files import whole_file
+from ..utils import manifest
 
 DPI = 110
 GAP = 0.06  # between images, in inches
@@ -90,7 +90,7 @@ class ImageGrid:
         if path is not None:
             path = Path(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as unfinished:
+            with manifest.any_file(path) as unfinished:
                 self.figure.savefig(unfinished)
         return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()
 
