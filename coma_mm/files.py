@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+MARK = 'coma_mm'  # in what commands write, so that they know it again
 
 
 def shipped(folder: str) -> Path:

@@ -309,7 +309,7 @@ def hand_over(out: Path) -> Path:
             os.link(last, unfinished)
         except OSError:  # a file system without links
             copyfile(last, unfinished)
-    export([str(last), str(backbone), '--prefix', 'backbone.'], 'weights')
+    export([str(last), str(backbone), '--prefix', 'backbone.', '--force'], 'weights')
     files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
     print(f'{short_path(out)} has {", ".join(files)}')
     return backbone

@@ -16,6 +16,7 @@ from ..visualization.figures import ImageGrid, shorten
 from ..visualization.reconstruction import what_branches_see
 from . import types
 from .options import ArgumentParser, add_overrides
+from .outputs import add_force, check_output, find_roots
 
 
 def main() -> None:
@@ -26,8 +27,10 @@ def main() -> None:
     parser.add_argument('--max-images', type=types.rows, default=8, help='rows of the picture (%(default)s)')
     parser.add_argument('--seed', type=types.seed, default=0, help='of what is drawn (%(default)s)')
     add_overrides(parser)
+    add_force(parser)
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)
+    check_output(args.out, '--out', [args.config, *find_roots(cfg.get('train_dataloader'))], args.force)
     if not cfg.get('train_dataloader'):
         raise ValueError(f'{args.config} has no train_dataloader, so there is nothing that training would see')
     init_default_scope(cfg.get('default_scope', 'mmengine'))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +20,13 @@ from ..datasets.folder import find_named_images
 from ..engine.common import read_normalisation
 from ..engine.running import read_config
 from ..evaluation import collect_features
-from ..files import whole_file
+from ..files import MARK
 from ..models import FeatureExtractor, read_checkpoint
+from ..utils.manifest import any_file
 from . import types
 from .export import check_types, find_backbone, find_normalisation
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
+from .outputs import add_force, check_output
 
 
 def parse_args() -> Namespace:
@@ -47,8 +50,10 @@ def parse_args() -> Namespace:
         '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
     )
     add_overrides(parser)
+    add_force(parser)
     args = parser.parse_args()
     read_model_and_images(parser, args)
+    check_output(args.out, '--out', [args.config, args.checkpoint, *args.images], args.force)
     return args
 
 
@@ -141,8 +146,10 @@ def main() -> None:
     classes = [classes[i] for i in read]
     if all(classes):
         arrays['classes'], arrays['labels'] = np.unique(classes, return_inverse=True)
-    with whole_file(args.out) as unfinished:
+    with any_file(args.out) as unfinished:
         np.savez(unfinished, **arrays)
+        with zipfile.ZipFile(unfinished, 'a') as archive:
+            archive.comment = MARK.encode()
     of_classes = f' of {len(arrays["classes"])} classes' if 'classes' in arrays else ', without labels'
     print(f'\n{len(read)} images{of_classes}, {features.shape[1]} features each')
     print(f'written to {args.out}')

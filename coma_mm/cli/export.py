@@ -25,6 +25,7 @@ from ..models.pretrained import get_state_dict, no_larger_than, read_config_text
 from ..utils.manifest import any_file, own_file
 from ..version import __version__
 from . import types
+from .outputs import add_force, check_output
 from .parser import ArgumentParser
 
 WEIGHTS = ('.pth', '.safetensors')
@@ -98,6 +99,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         metavar='ID',
         help="of the weights, in the hub's terms: apache-2.0, ... (unknown)",
     )
+    add_force(parser)
     args = parser.parse_args(argv)
     if not args.out and not args.hub_dir:
         parser.error('say what to write: OUT, --hub-dir DIR or both')
@@ -109,6 +111,8 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         parser.error(f"--license takes the hub's name of a licence, such as apache-2.0, not {args.license!r}")
     if args.hub_dir and not Path(args.hub_dir).absolute().parent.is_dir():
         parser.error(f'there is no folder {Path(args.hub_dir).parent}')
+    if args.out:
+        check_output(args.out, 'OUT', [args.checkpoint, args.config], args.force)
     return args
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -242,7 +242,7 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
                 path.unlink()
 
 
-def note(folder: str | os.PathLike, changes: dict[str, dict | None]) -> None:
+def note(folder: str | os.PathLike, changes: Mapping[str, dict | None]) -> None:
     """Write entries into a manifest, which is made if it is not there, or take them out (``None``).
 
     Entries of files that are gone leave it. A run has one config: those before become ``earlier config``.

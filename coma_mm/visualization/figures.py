@@ -13,11 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..files import MARK
 from ..utils import manifest
 
 DPI = 110
 GAP = 0.06  # between images, in inches
 LINE = 0.14  # of text
+MARKS = {'.png': dict(Software=MARK), '.svg': dict(Title=MARK), '.pdf': dict(Creator=MARK)}  # who has written a file
 
 
 class ImageGrid:
@@ -91,7 +93,7 @@ class ImageGrid:
             path = Path(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             with manifest.any_file(path) as unfinished:
-                self.figure.savefig(unfinished)
+                self.figure.savefig(unfinished, metadata=MARKS.get(path.suffix.lower()))
         return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()
 
 

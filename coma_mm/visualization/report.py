@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..files import is_unfinished
+from ..files import MARK, is_unfinished
 from ..utils import manifest
 
 PICTURES = 'pictures'  # folder in the work dir
@@ -288,7 +288,8 @@ def _page(
     head = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
+        f'<meta name="generator" content="{MARK}"><meta name="viewport" content="width=device-width">'
+        f'<style>{STYLE}</style></head><body>'
     )
     return '\n'.join([head, *filter(None, sections), f'<script>{SCRIPT}</script></body></html>\n'])
 
