@@ -196,9 +196,9 @@ def find_checkpoints(folder: Path) -> list[Path]:
     if not manifest.has_manifest(folder):
         return [path for path in _named_checkpoints(folder) if is_checkpoint(path)]
     entries = manifest.read_manifest(folder)
-    found = [folder / name for name, entry in entries.items() if entry['kind'] == 'checkpoint']
+    found = [name for name, entry in entries.items() if entry['kind'] == 'checkpoint']
     sharded = [path for path in _named_checkpoints(folder) if not path.is_symlink() and manifest.has_manifest(path)]
-    return sharded + [path for path in found if path.is_file() and not path.is_symlink()]
+    return sharded + [folder / name for name in found if manifest.is_plain(folder, name)]
 
 
 def _named_checkpoints(folder: Path) -> list[Path]:

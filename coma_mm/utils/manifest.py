@@ -77,7 +77,7 @@ def is_own(folder: str | os.PathLike, name: str, kind: str | None = None) -> boo
 
 def proves(folder: Path, name: str, entry: dict) -> bool:
     """Say whether an entry is that of the file which has the name now."""
-    if not _is_entry(name, entry) or not _is_plain(folder, name):
+    if not _is_entry(name, entry) or not is_plain(folder, name):
         return False
     path, known = folder / name, [entry, *entry.get('before', ())]
     try:
@@ -136,7 +136,7 @@ def _is_entry(name: object, entry: object) -> bool:
     )
 
 
-def _is_plain(folder: Path, name: str) -> bool:
+def is_plain(folder: Path, name: str) -> bool:
     """Say whether a regular file has this name, and no link is on the way to it from the folder."""
     *parents, last = PurePosixPath(name).parts
     place = folder
