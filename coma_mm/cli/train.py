@@ -67,7 +67,7 @@ def take_up_options(args: Namespace) -> dict:
     texts, kept, again, flags = getattr(args, 'option_texts', []), {}, [], []
     if args.resume:
         named = args.work_dir or read_config(args.config, args.cfg_options).get('work_dir')
-        work_dir = named or default_work_dir(args.config)
+        work_dir = os.path.expanduser(named or default_work_dir(args.config))
         kept = recall_options(work_dir)
         again = [text for text in kept.get('cfg_options') or () if isinstance(text, str) and text not in texts]
         flags = [name for name, none in KEPT.items() if getattr(args, name) == none and kept.get(name, none) != none]
