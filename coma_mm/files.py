@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+MARK = 'coma_mm'  # in what commands write, so that they know it again
 
 
 def shipped(folder: str) -> Path:
@@ -29,14 +31,20 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike, mark: str | None = None) -> Iterator[Path]:
     """Lend a name beside ``path``, with the same ending, to write to; what lies there becomes ``path`` at the end.
 
     After an error neither file is there, and an older ``path`` is as it was. After a loss of power ``path`` is the
-    older or the new one, whole: the disk has the content before the name.
+    older or the new one, whole: the disk has the content before the name. The lent name is that of a new, empty file:
+    nothing that was there, and nothing that a link leads to, is written to.
+
+    Args:
+        path: The file.
+        mark: A number for the lent name, by which whoever gave it knows the file again; a file that has it is replaced.
     """
     path = Path(path)
-    unfinished = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+    with naming(path):
+        unfinished = _new_file(path, mark)
     try:
         with naming(path):
             yield unfinished
@@ -45,6 +53,19 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _new_file(path: Path, mark: str | None) -> Path:
+    number = mark or str(os.getpid())
+    while True:
+        unfinished = path.with_name(f'.{path.stem}.{number}{path.suffix}')
+        if mark is not None and unfinished.is_file() and not unfinished.is_symlink():
+            unfinished.unlink()
+        try:
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return unfinished
+        except FileExistsError:
+            mark, number = None, f'{os.getpid()}{secrets.randbelow(10**9):09}'
 
 
 def write_whole(path: str | os.PathLike, text: str) -> None:

@@ -29,14 +29,17 @@ from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
 from .engine.hooks import RunInterrupted
 from .engine.hooks.progress import duration
+from .engine.older_runs import find_config
 from .engine.running import build_quietly, prepare, prepare_resuming
 from .engine.signals import stop_listening
 from .engine.trial import forget_peak, make_step, peak_so_far
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .environment import has_fast_bf16
-from .files import whole_file
+from .files import require_writable
 from .recipe import LOOKING_SHARE, make_config
 from .utils import ranges
+from .utils.manifest import fingerprint, own_file
+from .visualization.report import PICTURES
 from .visualization.serve import serve_report
 
 EPOCHS = 100
@@ -53,24 +56,25 @@ RANGES = dict(
     max_pixels=ranges.MAX_PIXELS,
     serve=ranges.PORT,
 )
-OPTIONAL = 'epochs', 'steps', 'minutes', 'batch_size', 'workers', 'max_pixels', 'serve'
 TRIED = 4  # images of the first of two steps that are timed before a run
 LARGEST = dict(cuda=1024, cpu=64)  # batches
+DEFAULTS: dict = dict(arch='tiny', size=224, seed=0, val=0.0, channels=3)
+HANDED_OVER = 'last.pth', 'backbone.safetensors'  # names in the run's folder
 
 
 def pretrain(
     data: str | Sequence[str] | None,
     out: str | Path,
-    arch: str = 'tiny',
+    arch: str | None = None,
     epochs: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
-    size: int = 224,
+    size: int | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    seed: int = 0,
-    val: float = 0.0,
-    channels: int = 3,
+    seed: int | None = None,
+    val: float | None = None,
+    channels: int | None = None,
     value_range: Sequence[float] | None = None,
     max_pixels: int | None = None,
     resume: bool = False,
@@ -83,19 +87,19 @@ def pretrain(
         data: Folders of images, sub-folders and all, or ``.txt`` files of their paths.
         out: The run's folder. At the end it has ``backbone.safetensors``, ``last.pth``, ``config.py``,
             ``reconstruction.png``, and the run's logs and newest checkpoints.
-        arch: ``pico``, ``tiny``, ``small``, ``base`` or ``large``.
+        arch: ``pico``, ``tiny``, ``small``, ``base`` or ``large``; ``tiny`` if ``None``.
         epochs: Passes over the images; 100 if neither this, ``steps`` nor ``minutes`` is given.
         steps: Steps of the optimiser, in place of ``epochs``.
         minutes: About so long, in place of ``epochs``: as many steps as fit by the time that the first ones take.
-        size: Side of the crops in pixels.
+        size: Side of the crops in pixels; 224 if ``None``.
         batch_size: Images of a step; from the memory there is if ``None``.
         workers: Processes that load images; from the cores there are if ``None``.
-        seed: Of weights, crops and masks.
-        val: Share of the images that is held out from training, for measurements and pictures.
-        channels: Of the images: 3 for colour, 1 for grey, or what the files have.
+        seed: Of weights, crops and masks; 0 if ``None``.
+        val: Share of the images that is held out from training, for measurements and pictures; 0 if ``None``.
+        channels: Of the images: 3 for colour, 1 for grey, or what the files have; 3 if ``None``.
         value_range: Values of more than 8 bits that become black and white; found in the files if ``None``.
         max_pixels: Height times width beyond which an image is refused; 100 million if ``None``.
-        resume: Go on with the run in ``out``; nothing else needs to be given again.
+        resume: Go on with the run in ``out``; nothing else may be given, as all settings come from that run.
         overwrite: Replace the results of an earlier run in ``out``.
         serve: Port at which the report is shown on this machine, while this process lives.
 
@@ -110,21 +114,30 @@ def pretrain(
         RunInterrupted: After SIGTERM, SIGHUP or SIGUSR1, once a checkpoint is saved; a ``SystemExit``.
     """
     check_arguments(**locals())
-    out = Path(out)
+    settings = dict(
+        arch=arch,
+        epochs=epochs,
+        steps=steps,
+        minutes=minutes,
+        size=size,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        val=val,
+        channels=channels,
+        value_range=value_range,
+        max_pixels=max_pixels,
+    )
+    settings = {name: value for name, value in settings.items() if value is not None}
+    out, roots = check_places(data, out, settings, resume, overwrite)
     if serve is not None:
         print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)
     with TemporaryDirectory() as folder:
-        config = out / 'config.py'
+        config = find_config(out) if resume else Path(folder, 'config.py')
+        if config is None:
+            raise FileNotFoundError(_no_run(out))
         if not resume:
-            find_results_to_replace(Config(dict(work_dir=str(out))), overwrite, '--out')  # before anything takes time
-            if data is None:
-                raise ValueError(f'give data, a folder of images, or resume=True to go on with the run in {out}')
-            images: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
-            plan = plan_run(data, out, arch, epochs, steps, minutes, size, batch_size, workers, seed, val, **images)
-            config = Path(folder, 'config.py')
-            plan.dump(config)
-        elif not config.is_file():
-            raise FileNotFoundError(f'there is no run in {out} to go on with: it has no config.py')
+            plan_run(roots, out, **DEFAULTS | settings).dump(config)
         text = config.read_text()
         cfg = prepare(Namespace(config=str(config), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0))
     if resume:
@@ -132,7 +145,7 @@ def pretrain(
         prepare_resuming(cfg, required=True)
     cfg.custom_hooks.append(dict(type='coma_mm.ProgressHook'))
     cfg.custom_hooks.append(dict(type='coma_mm.ConfigHook', text=text))
-    results = find_results_to_replace(cfg, overwrite, '--out')
+    results = find_results_to_replace(cfg, overwrite, '--out', HANDED_OVER)
     lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
     runner = build_quietly(cfg, logging.ERROR)
     runner.register_hook(ReplaceResultsHook(results))
@@ -155,9 +168,9 @@ def check_arguments(**given: object) -> None:
     """
     require_flag(resume=given['resume'], overwrite=given['overwrite'])
     for name, range_ in RANGES.items():
-        if not (given[name] is None and name in OPTIONAL):
+        if given[name] is not None:
             ranges.require_in(range_, **{name: given[name]})
-    read_channels(given['channels'], given['value_range'])
+    read_channels(3 if given['channels'] is None else given['channels'], given['value_range'])
     data = given['data']
     named = [data] if isinstance(data, (str, os.PathLike)) else [] if data is None else data
     if not isinstance(named, Sequence) or (data is not None and not named):
@@ -165,23 +178,68 @@ def check_arguments(**given: object) -> None:
     for name, value in [('out', given['out']), *(('data', path) for path in named)]:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value).strip():
             raise ValueError(f'{name} must name a folder, got {value!r}')
-    if not isinstance(given['arch'], str):
+    if not isinstance(given['arch'], str | None):
         raise ValueError(f'arch must be a name such as tiny, got {given["arch"]!r}')
 
 
+def check_places(
+    data: str | Sequence[str] | None, out: str | Path, settings: dict, resume: bool, overwrite: bool
+) -> tuple[Path, list[str]]:
+    """Return the run's folder and those of images as absolute paths, once nothing of the user's is in the way there.
+
+    Raises:
+        FileNotFoundError: If there is no run to go on with.
+        ValueError: If a place cannot be what it is to be, or with ``resume`` a setting is given, which has no effect.
+    """
+    out = Path(os.path.abspath(os.path.expanduser(out)))
+    if resume:
+        given = [*([] if data is None else ['data']), *settings, *(['overwrite'] if overwrite else [])]
+        if given:
+            options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
+            raise ValueError(f'with --resume all settings come from the run in {out}: leave {options} out')
+        if find_config(out) is None:
+            raise FileNotFoundError(_no_run(out))
+        return out, []
+    if data is None:
+        raise ValueError(f'give data, a folder of images, or resume=True to go on with the run in {out}')
+    roots = [data] if isinstance(data, (str, os.PathLike)) else list(data)
+    roots = [os.path.abspath(os.path.expanduser(root)) for root in roots]
+    for root in map(os.path.realpath, roots):
+        if root == os.path.realpath(out) or Path(root).is_relative_to(os.path.realpath(out / PICTURES)):
+            raise ValueError(
+                f'{short_path(root)} has the images, and the run would write its own pictures there: choose another '
+                f'--out, such as --out {short_path(out / "run")}'
+            )
+    require_writable(out)
+    hooks = [dict(type=f'coma_mm.{name}') for name in ('ReportHook', 'ReconstructionHook')]
+    hooks.append(dict(type='coma_mm.ConfigHook', text='config.py'))
+    cfg = dict(work_dir=str(out), custom_hooks=hooks, default_hooks=dict(checkpoint=dict(by_epoch=False)))
+    find_results_to_replace(Config(cfg), overwrite, '--out', HANDED_OVER)  # before anything takes time
+    return out, roots
+
+
+def _no_run(out: Path) -> str:
+    if (out / 'config.py').is_file():
+        return (
+            f'{short_path(out)}/config.py is not what the run has written, so it is read only if you name it: '
+            f'coma-mm train {short_path(out)}/config.py --work-dir {short_path(out)} --resume'
+        )
+    return f'there is no run in {short_path(out)} to go on with: it has no config.py'
+
+
 def plan_run(
-    data: str | Sequence[str],
+    data: Sequence[str],
     out: Path,
     arch: str,
-    epochs: float | None,
-    steps: int | None,
-    minutes: float | None,
     size: int,
-    batch_size: int | None,
-    workers: int | None,
     seed: int,
     val: float,
     channels: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
     value_range: Sequence[float] | None = None,
     max_pixels: int | None = None,
 ) -> Config:
@@ -292,15 +350,17 @@ def describe(
 
 def hand_over(out: Path) -> Path:
     """Write what others take from a finished run: ``last.pth`` and ``backbone.safetensors``."""
-    last, backbone = newest_whole_checkpoint(out), out / 'backbone.safetensors'
+    out = out.absolute()
+    last, backbone = newest_whole_checkpoint(out), out / HANDED_OVER[1]
     if last is None:
         raise FileNotFoundError(f'{out} has no whole checkpoint, of which weights could be written')
-    with whole_file(out / 'last.pth') as unfinished:
+    with own_file(out, HANDED_OVER[0], 'weights', fingerprint(last)) as unfinished:
+        unfinished.unlink()
         try:
             os.link(last, unfinished)
         except OSError:  # a file system without links
             copyfile(last, unfinished)
-    export([str(last), str(backbone), '--prefix', 'backbone.'])
+    export([str(last), str(backbone), '--prefix', 'backbone.', '--force'], 'weights')
     files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
     print(f'{short_path(out)} has {", ".join(files)}')
     return backbone

@@ -36,7 +36,7 @@ FLOW = [
 ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
 # What each folder may import of ours: itself and these.
 FOLDERS = {
-    'utils': set(),
+    'utils': {'files'},
     'checkpoints': {'utils', 'files'},
     'models': {'arguments', 'masking', 'registry', 'files', 'utils', 'checkpoints'},
     'datasets': {'arguments', 'masking', 'registry', 'files', 'utils'},

@@ -19,6 +19,7 @@ from ..visualization.reconstruction import what_branches_see
 from . import types
 from .images import add_max_pixels
 from .options import ArgumentParser, add_overrides
+from .outputs import add_force, check_output, find_roots
 
 
 def main() -> None:
@@ -30,8 +31,10 @@ def main() -> None:
     parser.add_argument('--seed', type=types.seed, default=0, help='of what is drawn (%(default)s)')
     add_max_pixels(parser)
     add_overrides(parser)
+    add_force(parser)
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)
+    check_output(args.out, '--out', [args.config, *find_roots(cfg.get('train_dataloader'))], args.force)
     if not cfg.get('train_dataloader'):
         raise ValueError(f'{args.config} has no train_dataloader, so there is nothing that training would see')
     if args.max_pixels is not None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +20,15 @@ from ..datasets.loading import fit_image
 from ..engine.common import read_normalisation
 from ..engine.running import read_config
 from ..evaluation import collect_features
-from ..files import whole_file
+from ..files import MARK
 from ..models import FeatureExtractor, read_checkpoint
+from ..utils.manifest import any_file
 from ..utils.text import one_line, printable
 from . import types
 from .export import check_types, find_backbone, find_normalisation
 from .images import add_max_pixels, image_settings
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
+from .outputs import add_force, check_output
 
 
 def parse_args() -> Namespace:
@@ -50,8 +53,10 @@ def parse_args() -> Namespace:
     )
     add_max_pixels(parser)
     add_overrides(parser)
+    add_force(parser)
     args = parser.parse_args()
     read_model_and_images(parser, args)
+    check_output(args.out, '--out', [args.config, args.checkpoint, *args.images], args.force)
     return args
 
 
@@ -145,8 +150,10 @@ def main() -> None:
     classes = [classes[i] for i in read]
     if all(classes):
         arrays['classes'], arrays['labels'] = np.unique(classes, return_inverse=True)
-    with whole_file(args.out) as unfinished:
+    with any_file(args.out) as unfinished:
         np.savez(unfinished, **arrays)
+        with zipfile.ZipFile(unfinished, 'a') as archive:
+            archive.comment = MARK.encode()
     of_classes = f' of {len(arrays["classes"])} classes' if 'classes' in arrays else ', without labels'
     print(f'\n{len(read)} images{of_classes}, {features.shape[1]} features each')
     print(f'written to {printable(args.out)}')

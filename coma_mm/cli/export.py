@@ -21,11 +21,12 @@ from ..engine.graph import ENDINGS as GRAPHS
 from ..engine.graph import write_graph
 from ..engine.hub import IMAGE_KEYS, write_hub_folder
 from ..engine.running import read_config
-from ..files import whole_file
 from ..models import load_backbone, read_checkpoint
 from ..models.pretrained import get_state_dict, no_larger_than, read_config_text, read_meta, read_settings
+from ..utils.manifest import any_file, own_file
 from ..version import __version__
 from . import types
+from .outputs import add_force, check_output
 from .parser import ArgumentParser
 
 WEIGHTS = ('.pth', '.safetensors')
@@ -99,6 +100,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         metavar='ID',
         help="of the weights, in the hub's terms: apache-2.0, ... (unknown)",
     )
+    add_force(parser)
     args = parser.parse_args(argv)
     if not args.out and not args.hub_dir:
         parser.error('say what to write: OUT, --hub-dir DIR or both')
@@ -110,6 +112,8 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         parser.error(f"--license takes the hub's name of a licence, such as apache-2.0, not {args.license!r}")
     if args.hub_dir and not Path(args.hub_dir).absolute().parent.is_dir():
         parser.error(f'there is no folder {Path(args.hub_dir).parent}')
+    if args.out:
+        check_output(args.out, 'OUT', [args.checkpoint, args.config], args.force)
     return args
 
 
@@ -232,9 +236,10 @@ def build_backbone(arguments: dict, checkpoint: dict) -> torch.nn.Module:
         raise ValueError(f'no {arguments["type"]} can be built with its settings: {reason[:500]}') from error
 
 
-def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
-    """Write the file that the name's ending asks for."""
-    with whole_file(path) as unfinished:
+def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str], kind: str | None = None) -> None:
+    """Write the file that the name's ending asks for; as one of a run, if it is to be of a kind in its manifest."""
+    place = Path(path)
+    with own_file(place.parent, place.name, kind) if kind else any_file(path) as unfinished:
         if path.endswith('.pth'):
             content = BytesIO()  # torch, too, would hide what the system says of a full disk
             torch.save(dict(state_dict=weights, meta=meta), content)
@@ -250,8 +255,8 @@ def write_safetensors(path: Path, weights: dict[str, torch.Tensor], meta: dict[s
     path.write_bytes(save(weights, metadata=meta))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Export."""
+def main(argv: Sequence[str] | None = None, kind: str | None = None) -> None:
+    """Export; see :func:`write` for the kind."""
     args = parse_args(argv)
     checkpoint = read_checkpoint(args.checkpoint)
     arguments, scope, config_hash = find_backbone(checkpoint, args.config)
@@ -285,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             difference, shapes = write_graph(backbone, args.out, size, args.dynamic, meta)
             what = f'as computed by the model, to {difference:.1g}, at {", ".join(shapes)}'
         else:
-            write(args.out, weights, meta)
+            write(args.out, weights, meta, kind)
             what = f'{len(weights)} tensors, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M values'
         print(f'{args.out}: {of_what}; {what}, {os.path.getsize(args.out) / 2**20:.1f} MB')
     if args.hub_dir:

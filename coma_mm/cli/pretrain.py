@@ -10,29 +10,25 @@ from ..version import __version__
 from . import types
 from .parser import ArgumentParser
 
+OBEYED = ('data', 'out', 'resume', 'overwrite', 'serve', 'traceback')  # the others are settings of a new run
+
 
 def parse_args() -> Namespace:
     """Parse the options; imports nothing that takes time."""
     parser = ArgumentParser(prog='coma-mm pretrain', description=__doc__)
     parser.add_argument('data', nargs='*', type=types.path, help='folders of images, or .txt files of their paths')
     parser.add_argument('--out', required=True, type=types.output_folder, help="the run's folder")
-    parser.add_argument(
-        '--arch', type=types.arch, default='tiny', help='pico, tiny, small, base or large (%(default)s)'
-    )
+    parser.add_argument('--arch', type=types.arch, help='pico, tiny, small, base or large (tiny)')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--epochs', type=types.epochs, help='passes over the images (100)')
     length.add_argument('--steps', type=types.steps, help='steps of the optimiser')
     length.add_argument('--minutes', type=types.minutes, help='about so long, by the time that the first steps take')
-    parser.add_argument('--size', type=types.image_size, default=224, help='side of the crops in pixels (%(default)s)')
+    parser.add_argument('--size', type=types.image_size, help='side of the crops in pixels (224)')
     parser.add_argument('--batch-size', type=types.batch_size, help='images of a step (from the memory there is)')
     parser.add_argument('--workers', type=types.workers, help='processes that load images (from the cores there are)')
-    parser.add_argument('--seed', type=types.seed, default=0, help='of weights, crops and masks (%(default)s)')
-    parser.add_argument(
-        '--val', type=types.fraction, default=0.0, help='share of the images to hold out, e.g. 0.02 (none)'
-    )
-    parser.add_argument(
-        '--channels', type=types.channels, default=3, help='of the images, e.g. 1, or 4 of a TIFF (%(default)s)'
-    )
+    parser.add_argument('--seed', type=types.seed, help='of weights, crops and masks (0)')
+    parser.add_argument('--val', type=types.fraction, help='share of the images to hold out, e.g. 0.02 (none)')
+    parser.add_argument('--channels', type=types.channels, help='of the images, e.g. 1, or 4 of a TIFF (3)')
     parser.add_argument(
         '--value-range',
         type=types.any_number,
@@ -55,13 +51,19 @@ def parse_args() -> Namespace:
         help='show the report at http://localhost:8000',
     )
     again = parser.add_mutually_exclusive_group()
-    again.add_argument('--resume', action='store_true', help='go on; all settings come from the run in --out')
+    again.add_argument(
+        '--resume', action='store_true', help='go on; all settings come from the run in --out, so give no others'
+    )
     again.add_argument('--overwrite', action='store_true', help='start anew in a folder that has a run in it')
     args = parser.parse_args()
     if not args.data and not args.resume:
         parser.error('name a folder of images')
     if args.data and args.resume:
         parser.error('--resume takes all settings from the run in --out: leave the images out')
+    given = [name for name, value in vars(args).items() if value is not None and name not in OBEYED]
+    if args.resume and given:
+        options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
+        parser.error(f'--resume takes all settings from the run in --out: leave {options} out')
     return args
 
 

@@ -2,6 +2,7 @@
 
 from ..visualization.report import write_report
 from . import types
+from .outputs import add_force, check_output
 from .parser import ArgumentParser
 
 
@@ -10,5 +11,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('work_dir', type=types.path, help='folder of a run, of any toolbox')
     parser.add_argument('--out', type=types.output_path('.html', '.htm'), help='(report.html in that folder)')
+    add_force(parser)
     args = parser.parse_args()
+    check_output(args.out or f'{args.work_dir}/report.html', '--out', [], args.force)
     print(f'written to {write_report(args.work_dir, args.out)}')

@@ -65,7 +65,7 @@ def parse_args() -> Namespace:
     )
     args = parser.parse_args()
     args.out = Path(args.out)
-    if args.out.exists():
+    if os.path.lexists(args.out):
         parser.error(f'{args.out} exists already: remove it or give another name')
     return args
 

@@ -19,6 +19,7 @@ from ..models import read_checkpoint
 from . import types
 from .export import check_types, find_backbone
 from .options import make_parser
+from .outputs import add_force, check_folder, check_output, find_roots
 
 
 def parse_args() -> Namespace:
@@ -35,7 +36,11 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--tta', action='store_true', help="test-time augmentation with the config's tta_model and tta_pipeline"
     )
-    return parser.parse_args()
+    add_force(parser)
+    args = parser.parse_args()
+    if args.out:
+        check_output(args.out, '--out', [args.config, args.checkpoint], args.force)
+    return args
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
@@ -98,6 +103,7 @@ def main() -> None:
     ):
         take_backbone_of(cfg, args.checkpoint)
     if args.show_dir:
+        check_folder(args.show_dir, '--show-dir', find_roots(cfg.test_dataloader), args.force)
         draw_predictions(cfg, args.show_dir)
     if args.tta:
         augment(cfg)

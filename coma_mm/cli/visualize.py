@@ -22,6 +22,7 @@ from ..visualization import draw_reconstructions
 from . import types
 from .images import add_max_pixels, image_settings
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
+from .outputs import add_force, check_output
 
 
 def parse_args() -> Namespace:
@@ -39,12 +40,14 @@ def parse_args() -> Namespace:
     )
     add_max_pixels(parser)
     add_overrides(parser)
+    add_force(parser)
     args = parser.parse_args()
     if args.photos:
         args.names += [photo_path(name) for name in PHOTOS]
     read_model_and_images(parser, args)
     if args.config is None:
         parser.error(f'there is no config beside {args.checkpoint}: give the one that it was trained with before it')
+    check_output(args.out, '--out', [args.config, args.checkpoint, *args.images], args.force)
     return args
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import lru_cache
 from typing import Any
 from zlib import crc32
@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..arguments import require_number, require_whole
 from ..registry import DATASETS
+from ..utils.manifest import MANIFEST, has_manifest
 from ..utils.reading import read_bytes
 from ..utils.text import one_line, printable
 from .loading import UnreadableImageError
@@ -226,7 +227,8 @@ def find_images(
     """Return the paths of all images in a folder and its sub-folders, in a fixed order.
 
     Asks the file system for what is in each folder and for nothing more about each file: ImageNet takes seconds. What
-    has an image's name and is a pipe, a socket or a device is left out and named in the log.
+    has an image's name and is a pipe, a socket or a device is left out and named in the log, and so is a run's folder:
+    its pictures are no data.
 
     Args:
         folder (str): The folder.
@@ -248,6 +250,9 @@ def find_images(
         except OSError as error:
             _log(f'left out a folder: {error}')
             continue
+        if is_run({entry.name for entry in entries}, path):
+            _log(f'left out {printable(path)}, which is the folder of a run')
+            continue
         kinds = [(entry, _kind(entry)) for entry in entries]
         folders += [entry.path for entry, kind in reversed(kinds) if kind == 'folder']
         for entry, kind in kinds:
@@ -260,6 +265,13 @@ def find_images(
             else:
                 _log(f'left out {entry.path}, which is no file, but a pipe, a socket or a device')
     return paths
+
+
+def is_run(names: Set[str], folder: str) -> bool:
+    """Say whether the folder that has files of these names is that of a run."""
+    if MANIFEST in names:
+        return has_manifest(folder)
+    return {'checkpoints.json', 'last_checkpoint'} <= names  # before there was a manifest
 
 
 def _kind(entry: os.DirEntry) -> str:

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
 from mmengine.fileio.io import backend_instances
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from ..checkpoints.archive import list_members
-from ..files import whole_file, write_whole
 from ..models.pretrained import check_settings, get_state_dict, load_weights, read_checkpoint
-from ..utils.reading import open_regular, read_json
+from ..utils import manifest
+from ..utils.reading import open_regular
 
 # ---- reading and loading ----
 
@@ -100,17 +100,24 @@ def _registered_name(kind: object) -> str:
 # ---- writing, and finding again ----
 
 
-CHECKSUMS = 'checkpoints.json'
-
 # Those between the checkpoints of the schedule: epochs that are complete, and all iterations.
 STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')
+
+_saving: dict | None = None  # the facts of the checkpoint that is to be written next
+
+
+def announce_checkpoint(checkpoint: dict) -> None:
+    """Have the file that is written next in the folder of a run noted as this checkpoint in the run's manifest."""
+    global _saving
+    meta = checkpoint.get('meta') or {}
+    _saving = {name: meta[name] for name in ('epoch', 'iter') if type(meta.get(name)) is int}
 
 
 class WholeFileBackend(LocalBackend):
     """Writes files whole or not at all, in place of mmengine's backend for local files.
 
-    ``checkpoints.json`` beside checkpoints (``.pth``) has the SHA-256 and the size in bytes of each. It is computed
-    from what was to be written, so that it also finds what a disk got wrong.
+    Checkpoints of a run, and what its manifest lists already, are noted there with their SHA-256. It is computed from
+    what was to be written, so that it also finds what a disk got wrong.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -119,25 +126,22 @@ class WholeFileBackend(LocalBackend):
         Raises:
             OSError: With the file, if that cannot be done, such as on a full disk; an older file is as it was.
         """
+        global _saving
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
-        is_checkpoint = path.suffix == '.pth'
-        if is_checkpoint and path.exists():
-            _note_checksum(path, None)  # which is not that of what comes
-        with whole_file(path) as unfinished:
+        if _saving is None or obj[:2] != b'PK':  # what torch.save writes is a zip file
+            with manifest.any_file(path) as unfinished:
+                unfinished.write_bytes(obj)
+            return
+        facts, _saving = _saving, None
+        kind = 'best checkpoint' if path.name.startswith('best_') else 'checkpoint'
+        known = dict(bytes=len(obj), sha256=hashlib.sha256(obj).hexdigest())
+        with manifest.own_file(path.parent, path.name, kind, known, **facts) as unfinished:
             unfinished.write_bytes(obj)
-        if is_checkpoint:
-            _note_checksum(path, dict(sha256=hashlib.sha256(obj).hexdigest(), bytes=len(obj)))
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text."""
         self.put(obj.encode(encoding), filepath)
-
-    def remove(self, filepath: str | Path) -> None:
-        """Remove a file, and its checksum."""
-        super().remove(filepath)
-        if Path(filepath).suffix == '.pth':
-            _note_checksum(Path(filepath), None)
 
     def rmtree(self, dir_path: str | Path) -> None:
         """Remove a folder; of a link to one the link, and never what it leads to."""
@@ -153,29 +157,27 @@ def write_files_whole() -> None:
     backend_instances.clear()  # mmengine goes on using those it made before, such as to read a file
 
 
-def read_checksums(folder: Path) -> dict[str, dict]:
-    """Return ``{name: {'sha256': ..., 'bytes': ...}}`` of the checkpoints in a folder, as far as it is known."""
-    try:
-        sums = read_json(folder / CHECKSUMS, follow=False)
-        return {name: entry for name, entry in sums.items() if {'sha256', 'bytes'} <= entry.keys()}
-    except (OSError, ValueError, AttributeError):  # not there, or not ours
-        return {}
+def remove_checkpoint(backend: BaseStorageBackend, path: str) -> bool:
+    """Remove a checkpoint that the manifest beside it proves to be the run's; not on a disk, go by the name."""
+    if isinstance(backend, LocalBackend):
+        return manifest.remove_own(Path(path).parent, Path(path).name)
+    if backend.isfile(path):
+        backend.remove(path)
+    elif backend.isdir(path):  # of sharded models
+        backend.rmtree(path)
+    else:
+        return False
+    return True
 
 
 def note_validated(path: Path) -> None:
-    """Write down that the validation after a checkpoint is done, where its checksum is known."""
-    if (entry := read_checksums(path.parent).get(path.name)) and path.is_file():
-        _note_checksum(path, entry | dict(validated=True))
+    """Write down that the validation after a checkpoint is done, where the manifest has it."""
+    manifest.note_fact(path.parent, path.name, validated=True)
 
 
-def _note_checksum(path: Path, entry: dict | None) -> None:
-    """Write down a checkpoint's checksum, or that it has none; forget those of files that are gone."""
-    before = read_checksums(path.parent)
-    sums = {name: known for name, known in before.items() if name != path.name and (path.parent / name).is_file()}
-    if entry is not None:
-        sums[path.name] = entry
-    if sums != before:
-        write_whole(path.parent / CHECKSUMS, json.dumps(sums, indent=1))
+def was_validated(path: Path) -> bool:
+    """Say whether the validation after a checkpoint is known to be done."""
+    return manifest.read_manifest(path.parent).get(path.name, {}).get('validated') is True
 
 
 def checkpoint_folder(cfg: Config) -> Path:
@@ -186,26 +188,66 @@ def checkpoint_folder(cfg: Config) -> Path:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder that a run can go on from, the one of the most epochs or iterations last.
+    """Return the checkpoints in a folder that a run can go on from, the newest last.
 
+    In a run's folder these are those of its manifest, whatever their names are. In others, such as of runs before there
+    was one, those with the names that mmengine gives and the content of a checkpoint.
     What ``last_checkpoint`` says is not asked: it may be older than the newest file, empty, or name another folder,
     when a run has been killed, moved or copied.
     """
-    found, kinds = {}, set()
+    if not manifest.has_manifest(folder):
+        return [path for path in _named_checkpoints(folder) if is_checkpoint(path)]
+    entries = manifest.read_manifest(folder)
+    found = [name for name, entry in entries.items() if entry['kind'] == 'checkpoint']
+    sharded = [path for path in _named_checkpoints(folder) if not path.is_symlink() and manifest.has_manifest(path)]
+    return sharded + [folder / name for name in found if manifest.is_plain(folder, name)]
+
+
+def _named_checkpoints(folder: Path) -> list[Path]:
+    """Return what mmengine's names say are checkpoints, that of the most epochs or iterations last."""
+    found, kinds, listed = {}, set(), manifest.read_manifest(folder)
     for path in folder.glob('*.pth'):
         if match := STEP_CHECKPOINT.fullmatch(path.name):
             found[path] = int(match[1]), int(match[2])
-        elif match := re.fullmatch(r'(?!best_)(\w+)_(\d+)', path.stem):
+        elif (match := re.fullmatch(r'(?!best_)(\w+)_(\d+)', path.stem)) and (
+            match[1] in ('epoch', 'iter') or path.name in listed
+        ):
             found[path] = (int(match[2]), 0) if match[1] != 'iter' else (0, int(match[2]))
             kinds.add(match[1])
 
     def progress(path: Path) -> tuple:
         epochs, iterations = found[path]
         if len(kinds) > 1:  # the schedule has changed its units
-            return path.stat().st_mtime_ns, epochs, iterations
+            return os.lstat(path).st_mtime_ns, epochs, iterations
         return (iterations,) if kinds == {'iter'} else (epochs, iterations)
 
     return sorted(found, key=progress)
+
+
+def find_best(folder: Path) -> list[Path]:
+    """Return the best checkpoints of a run in its folder, by its manifest, or by name and content as above."""
+    if manifest.has_manifest(folder):
+        return [folder / name for name in manifest.find_kind(folder, 'best checkpoint')]
+    named = [path for path in folder.glob('best_*.pth') if re.fullmatch(r'best_.+_(epoch|iter)_\d+', path.stem)]
+    return sorted(path for path in named if is_checkpoint(path))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Say whether a file is a checkpoint of mmengine's runner, by its manifest's entry or by what is in it."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name in manifest.read_manifest(path.parent):
+        return True
+    try:
+        checkpoint = read_checkpoint(path)
+    except (OSError, ValueError):
+        return False
+    meta = checkpoint.get('meta')
+    return (
+        isinstance(checkpoint.get('state_dict'), dict)
+        and isinstance(meta, dict)
+        and all(type(meta.get(name)) is int for name in ('epoch', 'iter'))
+    )
 
 
 def newest_whole_checkpoint(folder: Path) -> Path | None:
@@ -223,17 +265,12 @@ def is_whole(path: Path) -> bool:
     A file of ``torch.save`` is a zip file, with a checksum (CRC-32) of each of its parts.
     """
     if path.is_dir():  # of a sharded model, a file for each rank
-        files = list(path.glob('*'))
+        files = [file for file in path.iterdir() if file.name != manifest.MANIFEST]
         return bool(files) and not any(map(os.path.islink, files)) and all(map(is_whole, files))
+    entry = manifest.read_manifest(path.parent).get(path.name)
+    if entry is not None and not path.is_symlink():
+        return manifest.proves(path.parent, path.name, entry)
     try:
-        if entry := read_checksums(path.parent).get(path.name):
-            if path.stat().st_size != entry['bytes']:
-                return False
-            digest = hashlib.sha256()
-            with open_regular(path) as file:
-                while chunk := file.read(1 << 22):
-                    digest.update(chunk)
-            return digest.hexdigest() == entry['sha256']
         with open_regular(path) as file:
             list_members(file)  # none is packed, so the sums below take no longer than the file is long
             with zipfile.ZipFile(file) as archive:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..files import whole_file
+from ..utils.manifest import any_file
 
 ENDINGS = ('.onnx', '.pt2')
 TOLERANCE = 1e-4  # of the largest value of a map, or of 1
@@ -78,7 +78,7 @@ def write_graph(
     inputs = [example, torch.randn(1, channels, *second), torch.randn(3, channels, *second)]
 
     write = _write_onnx if ending == '.onnx' else _write_program
-    with whole_file(path) as unfinished:
+    with any_file(path) as unfinished:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about the insides of torch
             try:

@@ -20,8 +20,8 @@ from mmengine.visualization import LocalVisBackend, MLflowVisBackend, WandbVisBa
 from mmengine.visualization.vis_backend import force_init_env
 from torch import Tensor
 
-from ..files import write_whole
 from ..registry import VISBACKENDS
+from ..utils import manifest
 from ..visualization.report import keep_picture
 
 # By the name of the option: the backend's type, the module it needs, and the package that has it.
@@ -97,8 +97,7 @@ class WandbBackend(WandbVisBackend):
         defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.name, allow_val_change=True)
         self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
         super()._init_env()
-        self.id_file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.id_file, self._init_kwargs['id'])
+        manifest.write_own(self.id_file.parent, self.id_file.name, 'id', self._init_kwargs['id'])
 
     @force_init_env
     def add_config(self, config: Config, **kwargs: Any) -> None:

@@ -24,13 +24,12 @@ from torch import nn
 
 from ..environment import count_cores
 from ..files import require_writable, shipped
+from ..utils.manifest import MANIFEST, read_manifest
 from .checkpoint import (
-    CHECKSUMS,
     checkpoint_folder,
     is_whole,
     newest_whole_checkpoint,
     read_checkpoints_safely,
-    read_checksums,
     write_files_whole,
 )
 from .checks import BUILDERS, check_channels
@@ -118,7 +117,7 @@ def prepare(args: Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    cfg.work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
     if _is_sharded(cfg):
         _check_sharded(cfg)
     _check_launcher(args.launcher)
@@ -282,11 +281,11 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
             f'--cfg-options load_from={cfg.load_from}, without --resume'
         )
     path = Path(str(cfg.load_from))
-    if cfg.resume and path.name in read_checksums(path.parent) and not is_whole(path):
+    if cfg.resume and path.name in read_manifest(path.parent) and not is_whole(path):
         sys.exit(
-            f'error: {short_path(path)} is damaged: it is not what was written, by its SHA-256 in {CHECKSUMS}; go on '
-            'from another one, or with --resume alone from the newest that is whole (a change of your own: remove its '
-            'entry there)'
+            f'error: {short_path(path)} is damaged: it is not what was written, by its SHA-256 in {MANIFEST}; go on '
+            'from another one, or with --resume alone from the newest that is whole (a change of your own: copy it to '
+            'another folder and name that)'
         )
     if cfg.resume:
         _walk(cfg.model, lambda node: node.pop('init_cfg', None))

@@ -4,11 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .checkpoint import newest_whole_checkpoint
-
-
-def find_config(folder: Path) -> Path | None:
-    """Return the config that lies in a run's folder, the newest of several."""
-    return max(folder.glob('*.py'), key=lambda path: path.stat().st_mtime_ns, default=None)
+from .older_runs import find_config
 
 
 def name_model(names: Sequence[str], commands: str) -> tuple[str | None, str, list[str]]:
@@ -36,6 +32,6 @@ def name_model(names: Sequence[str], commands: str) -> tuple[str | None, str, li
         return None if config is None else str(config), first, rest
     config, checkpoint = find_config(path), newest_whole_checkpoint(path)
     if config is None or checkpoint is None:
-        missing = 'config (*.py)' if config is None else 'whole checkpoint'
+        missing = 'config (*.py) of its own' if config is None else 'whole checkpoint'
         raise FileNotFoundError(f'{path} has no {missing}, so it is no folder of a run: {commands}')
     return str(config), str(checkpoint), rest

@@ -14,12 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..files import whole_file
+from ..files import MARK
+from ..utils import manifest
 from ..utils.text import one_line
 
 DPI = 110
 GAP = 0.06  # between images, in inches
 LINE = 0.14  # of text
+MARKS = {'.png': dict(Software=MARK), '.svg': dict(Title=MARK), '.pdf': dict(Creator=MARK)}  # who has written a file
 
 
 class ImageGrid:
@@ -94,8 +96,8 @@ class ImageGrid:
             if path is not None:
                 path = Path(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with whole_file(path) as unfinished:
-                    self.figure.savefig(unfinished)
+                with manifest.any_file(path) as unfinished:
+                    self.figure.savefig(unfinished, metadata=MARKS.get(path.suffix.lower()))
         return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()
 
 

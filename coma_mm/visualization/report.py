@@ -20,10 +20,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..files import is_unfinished, whole_file
+from ..files import MARK, is_unfinished
+from ..utils import manifest
 
 PICTURES = 'pictures'  # folder in the work dir
 FACTS = 'run.json'  # in it
+REPORT = 'report.html'
 SIZE = 800, 1100  # of a kept picture, at most
 FRAMES = 800_000  # bytes of the pictures behind the slider, before base64
 POINTS = 400  # of a curve, at most
@@ -34,39 +36,38 @@ SETTINGS = 100_000  # characters
 
 def keep_picture(work_dir: str | os.PathLike, name: str, picture: np.ndarray, step: int) -> Path:
     """Keep a small copy of a picture (H, W, 3), uint8, RGB, as ``pictures/<name>_<step>.jpg``."""
-    path = Path(work_dir, PICTURES, f'{name}_{step}.jpg')
-    path.parent.mkdir(parents=True, exist_ok=True)
+    file = f'{PICTURES}/{name}_{step}.jpg'
     image = Image.fromarray(picture)
     image.thumbnail(SIZE, Image.Resampling.LANCZOS)
-    with whole_file(path) as unfinished:
+    with manifest.own_file(work_dir, file, 'picture') as unfinished:
         image.save(unfinished, quality=75, optimize=True)
-    return path
+    return Path(work_dir, file)
 
 
 def forget_pictures(work_dir: str | os.PathLike, step: int) -> None:
-    """Delete kept pictures of later iterations than ``step``: an earlier run in the folder has left them."""
-    for pictures in find_pictures(work_dir).values():
-        for number, path in pictures:
-            if number > step:
-                path.unlink(missing_ok=True)
+    """Delete kept pictures of later iterations than ``step``, of those that the run's manifest lists."""
+    if manifest.has_manifest(work_dir):
+        for pictures in find_pictures(work_dir).values():
+            for number, path in pictures:
+                if number > step:
+                    manifest.remove_own(work_dir, f'{PICTURES}/{path.name}')
 
 
 def find_pictures(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, Path]]]:
-    """Return the kept pictures by name, each with its step, in order."""
+    """Return the kept pictures by name, each with its step, in order: those of the manifest, if the run has one."""
     found: dict[str, list[tuple[int, Path]]] = {}
+    listed = manifest.read_manifest(work_dir) if manifest.has_manifest(work_dir) else None
     for path in Path(work_dir, PICTURES).glob('*_*.jpg'):
         name, _, step = path.stem.rpartition('_')
-        if step.isdecimal() and not is_unfinished(path):
+        is_listed = listed is None or f'{PICTURES}/{path.name}' in listed
+        if step.isdecimal() and is_listed and not is_unfinished(path):
             found.setdefault(name, []).append((int(step), path))
     return {name: sorted(pictures) for name, pictures in sorted(found.items())}
 
 
 def write_facts(work_dir: str | os.PathLike, facts: dict) -> None:
     """Keep what the page says in words, for those who write it later."""
-    path = Path(work_dir, PICTURES, FACTS)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(facts))
+    manifest.write_own(work_dir, f'{PICTURES}/{FACTS}', 'facts', json.dumps(facts))
 
 
 def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float]]]:
@@ -107,7 +108,8 @@ def _read_facts(work_dir: Path) -> dict:
 
 
 def _read_settings(work_dir: Path) -> str:
-    configs = sorted(work_dir.glob('*.py'), key=os.path.getmtime) or sorted(work_dir.glob('*/vis_data/config.py'))
+    names = [name for name, entry in manifest.read_manifest(work_dir).items() if entry['kind'] == 'config']
+    configs = [work_dir / name for name in names] or sorted(work_dir.glob('*/vis_data/config.py'))
     return configs[-1].read_text(errors='replace') if configs else ''
 
 
@@ -233,11 +235,13 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
         raise FileNotFoundError(
             f'{work_dir} is no work dir of a run: there are neither <time>/vis_data/scalars.json nor {PICTURES}/*.jpg'
         )
-    path = Path(path or work_dir / 'report.html')
+    page = _page(work_dir.resolve().name, scalars, pictures, settings, _read_facts(work_dir))
+    if path is None:
+        return manifest.write_own(work_dir, REPORT, 'report', page)
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = work_dir.resolve().name
-    with whole_file(path) as unfinished:
-        unfinished.write_text(_page(name, scalars, pictures, settings, _read_facts(work_dir)), encoding='utf-8')
+    with manifest.any_file(path) as unfinished:
+        unfinished.write_text(page, encoding='utf-8')
     return path
 
 
@@ -284,7 +288,8 @@ def _page(
     head = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
+        f'<meta name="generator" content="{MARK}"><meta name="viewport" content="width=device-width">'
+        f'<style>{STYLE}</style></head><body>'
     )
     return '\n'.join([head, *filter(None, sections), f'<script>{SCRIPT}</script></body></html>\n'])
 

@@ -133,5 +133,5 @@ def end(monkeypatch, capsys, folder, tool, args, words, limit=LIMIT):
         assert (
             path.suffix in ('.log', '.py')
             or path.parent.name == 'vis_data'
-            or path.name in ('lock', '.lock', 'options.json')
+            or path.name in ('lock', '.lock', 'options.json', 'manifest.json')
         ), path

@@ -1,5 +1,6 @@
 """Runs that are killed or moved lose nothing: one tiny model, the real Runner."""
 
+import json
 import resource
 import shutil
 import signal
@@ -72,16 +73,18 @@ def test_the_last_checkpoint_goes_when_the_next_is_there(start, monkeypatch):
 
     def killed_in_the_second(out_dir, filename, *args, **kwargs):
         if filename == 'epoch_2.pth':
-            Path(out_dir, '.epoch_2.999999.pth').write_bytes(b'half')
+            mark = json.loads(Path('work/manifest.json').read_text())['mark']
+            Path(out_dir, f'.epoch_2.{mark}.pth').write_bytes(b'half')
+            Path(out_dir, '.backup.2024.pth').write_bytes(b'of the user')
             raise Killed
         save(out_dir, filename, *args, **kwargs)
 
     monkeypatch.setattr(runner, 'save_checkpoint', killed_in_the_second)
     with pytest.raises(Killed):
         runner.train()
-    assert names('work') == ['.epoch_2.999999.pth', 'epoch_1.pth'] and is_whole(Path('work/epoch_1.pth'))
+    assert len(names('work')) == 3 and names('work')[-1] == 'epoch_1.pth' and is_whole(Path('work/epoch_1.pth'))
     start(max_keep_ckpts=1, resume=True).train()
-    assert names('work') == ['epoch_2.pth']
+    assert names('work') == ['.backup.2024.pth', 'epoch_2.pth']
     assert Path('work/last_checkpoint').read_text() == str(Path('work/epoch_2.pth').absolute())
 
 
@@ -104,7 +107,9 @@ def test_a_damaged_one_that_is_named_is_refused(start, tmp_path):
     cfg.update(resume=True, load_from='work/epoch_1.pth', work_dir='work')
     prepare_resuming(cfg)
     damage(Path('work/epoch_1.pth'), 'flipped')
-    with pytest.raises(SystemExit, match='epoch_1.pth is damaged: it is not what was written, by its SHA-256 in check'):
+    with pytest.raises(
+        SystemExit, match='epoch_1.pth is damaged: it is not what was written, by its SHA-256 in manifest'
+    ):
         prepare_resuming(cfg)
 
 

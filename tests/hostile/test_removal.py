@@ -65,7 +65,7 @@ def test_best_checkpoint(start, precious):
 
 
 def test_checkpoints_to_keep(start, precious):
-    """The run's own go by number; a link to another run's file or folder goes, what it leads to does not."""
+    """The run's own go by number; a link to another run's file or folder stays, and so does what it leads to."""
     runner = start()
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)  # as it is when a run trains
     for out_dir in None, 'elsewhere':
@@ -86,7 +86,9 @@ def test_checkpoints_to_keep(start, precious):
             hook.before_train(runner)
             assert all(type(step) is int for step in hook.keep_ckpt_ids)
             hook._save_checkpoint_with_step(runner, 2, {})
-        assert not list(folder.glob('epoch_[789].pth')) and (folder / 'epoch_2.pth').is_file()
+            assert len(list(folder.glob('epoch_[789].pth'))) == 3 and (folder / 'epoch_2.pth').is_file()
+        hook._save_checkpoint_with_step(runner, 3, {})
+        assert not (folder / 'epoch_2.pth').exists() and (folder / 'epoch_3.pth').is_file()
 
 
 def test_a_run_that_is_resumed_elsewhere_leaves_what_was_there(start, precious):
@@ -97,7 +99,7 @@ def test_a_run_that_is_resumed_elsewhere_leaves_what_was_there(start, precious):
     content['message_hub']['runtime_info'].update(info, keep_ckpt_ids=['../precious/epoch_9', 1])
     content['message_hub']['resumed_keys'].update(best_ckpt=True, best_score=True, keep_ckpt_ids=True)
     torch.save(content, 'work/epoch_1.pth')
-    Path('work/checkpoints.json').unlink()  # or the change would be noticed
+    Path('work/manifest.json').unlink()  # or the change would be noticed
 
     runner = start('work/epoch_1.pth', epochs=2, work_dir='other', max_keep_ckpts=1, **BEST)
     runner.load_or_resume()

@@ -79,7 +79,7 @@ def test_a_run_is_all_that_pictures_features_and_knn_need(tool, tmp_path, monkey
     for args, words in [
         (
             ['photos', 'photos/x/1.png'],
-            'photos has no config (*.py), so it is no folder of a run: give [CONFIG] CHECKP',
+            'photos has no config (*.py) of its own, so it is no folder of a run: give [CONFIG] CHECKP',
         ),
         (['backbone.pth', 'photos'], 'there is no config beside backbone.pth: give the one that it was trained with'),
         (['run'], 'images are missing: give [CONFIG] CHECKPOINT IMAGES...'),

@@ -112,11 +112,11 @@ def test_checkpoints_of_several_kinds_have_one_order(tmp_path):
         for path in tmp_path.iterdir():
             path.unlink()
         for name in files:
-            (tmp_path / name).touch()
+            torch.save(dict(state_dict={}, meta=dict(epoch=1, iter=1)), tmp_path / name)
         return [path.name for path in find_checkpoints(tmp_path)]
 
     by_epoch = ['epoch_9.pth', 'epoch_9_iter_95.pth', 'epoch_10.pth', 'epoch_10_iter_101.pth']
-    assert names(*reversed(by_epoch), 'best_loss_epoch_99.pth', 'backbone.pth') == by_epoch
+    assert names(*reversed(by_epoch), 'best_loss_epoch_99.pth', 'backbone.pth', 'resnet_50.pth') == by_epoch
     by_iteration = ['iter_9.pth', 'epoch_0_iter_10.pth', 'iter_100.pth']
     assert names(*reversed(by_iteration)) == by_iteration
     assert names() == [] and newest_whole_checkpoint(tmp_path) is None

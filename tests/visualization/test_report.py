@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from coma_mm.utils.manifest import fingerprint, note
 from coma_mm.visualization.report import (
     FRAMES,
     find_pictures,
@@ -131,6 +132,8 @@ def test_a_long_run_stays_small(tmp_path):
     path = keep_picture(tmp_path, 'reconstruction', noise // 4, 1)
     for step in range(2, 40):
         shutil.copy(path, path.with_stem(f'reconstruction_{step}'))
+    names = [f'pictures/{copy.name}' for copy in path.parent.iterdir()]
+    note(tmp_path, {name: dict(kind='picture', **fingerprint(path)) for name in names})
     (tmp_path / 'pictures' / '.reconstruction_9.123.jpg').touch()  # what a killed process left
     text = write_report(tmp_path).read_text()
     page = Page(text)

@@ -181,7 +181,7 @@ def _in_file(kind: str, rng: random.Random, method: str, about: str) -> Kill:
 
 
 def _removing(kind: str, rng: random.Random) -> Kill:
-    place = 'coma_mm.engine.checkpoint.WholeFileBackend.remove'
+    place = 'coma_mm.utils.manifest.remove_own'
     return Kill(kind, place, rng.choice(['before', 'after']), rng.randint(1, 2))
 
 
@@ -194,7 +194,7 @@ KINDS: dict[str, Callable[[str, random.Random], Kill]] = {
     'step': _in_step,
     'checkpoint': functools.partial(_in_file, method='write_bytes', about='.pth'),
     'last_checkpoint': functools.partial(_in_file, method='write_text', about='/.last_checkpoint.'),
-    'checksums': functools.partial(_in_file, method='write_text', about='/.checkpoints.'),
+    'checksums': functools.partial(_in_file, method='write_text', about='/.manifest.'),
     'removal': _removing,
     'validation': _evaluating,
     'worker': functools.partial(_in_step, whom='worker'),

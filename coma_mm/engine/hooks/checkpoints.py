@@ -1,7 +1,7 @@
 """What is done to checkpoints while a runner saves and loads them."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...checkpoints.run_state import check_run_state
-from ...files import is_unfinished, write_whole
 from ...models.pretrained import check_settings
 from ...registry import HOOKS
-from ..checkpoint import describe_backbone, load_exactly
+from ...utils import manifest
+from ..checkpoint import describe_backbone, load_exactly, remove_checkpoint
 from ..common import short_path, unwrap
 
 ADVICE = (
@@ -32,7 +32,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     The oldest checkpoint goes once the new one is there, and so does the best one before, where mmengine removes them
     first: killed in between, a run with ``max_keep_ckpts=1`` had none. ``last_checkpoint`` is written whole. And only
-    files of the run's own folder are removed, whatever names of files a resumed checkpoint brings along.
+    files that the run's manifest lists are removed, whatever names of files a resumed checkpoint brings along.
     """
 
     file_backend: 'BaseStorageBackend | _RemoveLater'
@@ -40,11 +40,13 @@ class WholeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Trust no names that came with a checkpoint, and clear away what a killed run left unfinished."""
-        info = runner.message_hub.runtime_info
-        if 'keep_ckpt_ids' in info:
-            ids = runner.message_hub.get_info('keep_ckpt_ids')
-            runner.message_hub.update_info('keep_ckpt_ids', [step for step in ids if type(step) is int])
+        info, outdated = runner.message_hub.runtime_info, []
+        if 'keep_ckpt_ids' in info and self.max_keep_ckpts > 0:
+            ids = [step for step in runner.message_hub.get_info('keep_ckpt_ids') if type(step) is int]
+            outdated, ids = ids[: -self.max_keep_ckpts], ids[-self.max_keep_ckpts :]
+            runner.message_hub.update_info('keep_ckpt_ids', ids)  # or mmengine's removes the others by their names
         super().before_train(runner)
+        self._remove(outdated)
         folder = Path(self.out_dir)
 
         def own(path: str | None) -> str | None:
@@ -60,9 +62,7 @@ class WholeCheckpointHook(CheckpointHook):
             paths = getattr(self, 'best_ckpt_path_dict', None) or {}
             self.best_ckpt_path_dict = {key: own(path) for key, path in paths.items()}
         if is_main_process() and folder.is_dir():
-            for path in folder.glob('.*.pth'):
-                if is_unfinished(path):
-                    path.unlink(missing_ok=True)
+            manifest.remove_unfinished(folder)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, and only then remove the best one before."""
@@ -75,9 +75,9 @@ class WholeCheckpointHook(CheckpointHook):
         finally:
             self.file_backend = backend
         paths = [getattr(self, 'best_ckpt_path', None), *(getattr(self, 'best_ckpt_path_dict', None) or {}).values()]
-        for remove, path in later.removals:
+        for path in later.removals:
             if path not in paths:
-                remove(path)
+                remove_checkpoint(backend, path)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save, then say so in ``last_checkpoint``, then remove."""
@@ -103,13 +103,16 @@ class WholeCheckpointHook(CheckpointHook):
         )
         if not is_main_process():
             return
-        write_whole(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
-        for old in outdated:
-            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # of sharded models
-                self.file_backend.rmtree(path)
+        manifest.write_own(runner.work_dir, 'last_checkpoint', 'last_checkpoint', self.last_ckpt)
+        self._remove(outdated)
+
+    def _remove(self, steps: Sequence[int]) -> None:
+        """Remove checkpoints of the run, but for those with the name of one that is kept."""
+        if not steps or not is_main_process():
+            return
+        kept = {self.filename_tmpl.format(step) for step in self.keep_ckpt_ids}
+        for name in {self.filename_tmpl.format(step) for step in steps} - kept:  # none, if all have one name
+            remove_checkpoint(self.file_backend, self.file_backend.join_path(self.out_dir, name))
 
 
 class _RemoveLater:
@@ -117,16 +120,15 @@ class _RemoveLater:
 
     def __init__(self, backend: BaseStorageBackend):
         self.backend = backend
-        self.removals: list[tuple[Callable[[str], None], str]] = []
+        self.removals: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
-        self.removals.append((self.backend.remove, path))
+        self.removals.append(path)
 
-    def rmtree(self, path: str) -> None:
-        self.removals.append((self.backend.rmtree, path))
+    rmtree = remove
 
 
 @HOOKS.register_module()

@@ -13,6 +13,7 @@ from ...datasets.seeding import fixed_seed
 from ...evaluation import reconstruct_images
 from ...models.compiled import uncompiled
 from ...registry import DATASETS, HOOKS
+from ...utils import manifest
 from ...utils.text import one_line
 from ...visualization import draw_reconstructions
 from ..common import short_path, unwrap
@@ -62,6 +63,11 @@ class ReconstructionHook(PeriodicHook):
         super().__init__(interval, by_epoch)
         require_whole(1, num_images=num_images)
         require_whole(0, seed=seed)
+        out = osp.normpath(out)
+        if osp.isabs(out) or out.startswith('..') or not osp.splitext(out)[1]:
+            raise ValueError(
+                f'out must be the name of a picture in the work dir, such as reconstruction.png, got {out!r}'
+            )
         self.dataset = dataset
         self.num_images = num_images
         self.seed = seed
@@ -82,7 +88,8 @@ class ReconstructionHook(PeriodicHook):
         with uncompiled(model):
             result = reconstruct_images(model, self.images, self.mask)
         path = osp.join(runner.work_dir, self.out)
-        picture = draw_reconstructions(result, path, self.names)
+        with manifest.own_file(runner.work_dir, self.out, 'picture') as unfinished:
+            picture = draw_reconstructions(result, unfinished, self.names)
         runner.logger.info(f'{short_path(path)}\n{result.report(self.names)}' if last else result.summary())
         scalars = dict(psnr=result.psnr.mean().item(), psnr_baseline=result.baseline.mean().item())
         runner.visualizer.add_scalars(scalars, step)

@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from ...files import write_whole
 from ...registry import HOOKS
-from ..checkpoint import STEP_CHECKPOINT, note_validated, read_checksums
+from ...utils import manifest
+from ..checkpoint import STEP_CHECKPOINT, announce_checkpoint, note_validated, remove_checkpoint, was_validated
 from ..common import short_path
 from ..signals import Warnings, outlive_warnings, stop_listening
 from .deferred_runtime_info import DeferredRuntimeInfoHook
@@ -130,7 +130,8 @@ class StepCheckpointHook(Hook):
             note_validated(Path(last))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Write down where in the epoch this is."""
+        """Write down where in the epoch this is, and have the file noted as the run's own."""
+        announce_checkpoint(checkpoint)
         if hasattr(runner.train_loop, 'position'):
             checkpoint['meta']['position'] = runner.train_loop.position(checkpoint['meta']['epoch'])
 
@@ -146,8 +147,9 @@ class StepCheckpointHook(Hook):
         path, schedulers = Path(runner._load_from or ''), runner.param_schedulers or []
         if isinstance(schedulers, dict):
             schedulers = sum(schedulers.values(), [])
-        done = read_checksums(path.parent).get(path.name, {}).get('validated', False)
-        found = [done and not any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers)]
+        found = [
+            was_validated(path) and not any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers)
+        ]
         broadcast_object_list(found)  # ranks may see other files
         return found[0]
 
@@ -191,7 +193,7 @@ class StepCheckpointHook(Hook):
             by_epoch=False,
         )
         if is_main_process():
-            write_whole(Path(runner.work_dir, 'last_checkpoint'), path)
+            manifest.write_own(runner.work_dir, 'last_checkpoint', 'last_checkpoint', path)
             self._remove_all_but(runner, name)
         self._restart_clock(runner)
 
@@ -200,7 +202,7 @@ class StepCheckpointHook(Hook):
         backend = get_file_backend(folder)
         for path in list(backend.list_dir_or_file(folder, list_dir=False)):
             if STEP_CHECKPOINT.fullmatch(path) and path != name:
-                backend.remove(backend.join_path(folder, path))
+                remove_checkpoint(backend, backend.join_path(folder, path))
 
     def _folder(self, runner: Runner) -> str:
         schedule = self._schedule(runner)

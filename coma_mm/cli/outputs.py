@@ -1,0 +1,134 @@
+"""One rule for all files that commands write: what is there is replaced only if a command like it has written it."""
+
+import argparse
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..files import MARK
+from ..utils.manifest import is_own, read_manifest
+from ..utils.reading import open_regular
+
+HEAD = 1_000_000  # bytes at the beginning and at the end of a file, in which a mark is looked for
+IMAGES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+KINDS = {'.html': 'report', '.png': 'picture', '.pth': 'weights', '.safetensors': 'weights'}  # in manifests
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add ``--force``."""
+    parser.add_argument(
+        '--force', action='store_true', help='replace an output that is there and that no such command has written'
+    )
+
+
+def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os.PathLike | None], force: bool) -> None:
+    """Refuse an output in whose place something lies that is not to be lost.
+
+    Args:
+        path: Of the output.
+        option: By which it was named, for the message.
+        inputs: Files and folders that the command reads. Images in an input folder are inputs, too.
+        force: Whether a file of unknown origin is replaced, which is none of the inputs.
+
+    Raises:
+        ValueError: With the reason and what to type.
+    """
+    place = Path(path)
+    if not os.path.lexists(place):
+        return
+    another = f'another file with {option}'
+    for source in inputs:
+        if source is not None and is_input(place, Path(source)):
+            raise ValueError(f'{place} is also read by this command, and would be replaced: name {another}')
+    if not place.is_symlink() and not stat.S_ISREG(os.lstat(place).st_mode):
+        raise ValueError(f'{place} is no file that could be replaced: name {another}')
+    entry = read_manifest(place.parent).get(place.name)
+    if entry is not None and entry['kind'] != KINDS.get(place.suffix.lower()):
+        raise ValueError(f'{place} is the {entry["kind"]} of a run, and would be replaced: name {another}')
+    if not force and not is_own(place.parent, place.name) and not is_marked(place):
+        what = 'is a link' if place.is_symlink() else 'is there already, and no command like this has written it'
+        raise ValueError(f'{place} {what}: name {another}, or replace it with --force')
+
+
+def check_folder(path: str | os.PathLike, option: str, roots: Iterable[str | os.PathLike], force: bool) -> None:
+    """Refuse a folder for pictures that has something in it, or lies where images are read.
+
+    Args:
+        path: The folder.
+        option: By which it was named.
+        roots: Folders that are read.
+        force: Whether files in it may be replaced.
+
+    Raises:
+        ValueError: With the reason and what to type.
+    """
+    real = Path(os.path.realpath(path))
+    for root in roots:
+        if real.is_relative_to(os.path.realpath(root)):
+            raise ValueError(f'{path} lies in {root}, which is read: name another folder with {option}')
+    if not force and real.is_dir() and any(real.iterdir()):
+        raise ValueError(
+            f'{path} has something in it that could be replaced: name a new folder with {option}, or add --force'
+        )
+
+
+def find_roots(node: object) -> list[str]:
+    """Return the folders that the data sets in a config, or those that they wrap, have their images from."""
+    if isinstance(node, dict):
+        named = node.get('data_root') or []
+        roots = [os.path.expanduser(root) for root in ([named] if isinstance(named, (str, os.PathLike)) else named)]
+        return roots + [root for child in node.values() for root in find_roots(child)]
+    return [root for child in node for root in find_roots(child)] if isinstance(node, (list, tuple)) else []
+
+
+def is_input(place: Path, source: Path) -> bool:
+    """Say whether a file is one that a command reads: the same file, or an image in the same folder."""
+    try:
+        if os.path.samefile(place, source):
+            return True
+    except OSError:
+        pass
+    inside = Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(source))
+    return source.is_dir() and inside and place.suffix.lower() in IMAGES
+
+
+def is_marked(place: Path) -> bool:
+    """Say whether the content of a file shows that a command of this package has written it."""
+    find = MARKS.get(place.suffix.lower())
+    try:
+        if find is None or place.is_symlink():
+            return False
+        with open_regular(place, follow=False) as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(HEAD)
+            file.seek(max(0, size - HEAD))
+            return find(head, file.read(HEAD), place)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def _has_meta(head: bytes, tail: bytes, place: Path) -> bool:
+    with zipfile.ZipFile(place) as archive:
+        names = [info for info in archive.infolist() if info.filename.endswith('meta.json') and info.file_size < HEAD]
+        return any(b'config_sha256' in archive.read(info) for info in names)
+
+
+# What stands at the beginning of reports, of earlier versions too.
+PAGES = (
+    f'<meta name="generator" content="{MARK}">'.encode(),
+    b'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:',
+)
+# What tells a file of ours, by its ending: from its beginning, its end, and the file.
+MARKS: dict[str, Callable[[bytes, bytes, Path], bool]] = {
+    '.png': lambda head, tail, place: f'Software\0{MARK}'.encode() in head[:1000],
+    '.svg': lambda head, tail, place: f'<title>{MARK}</title>'.encode() in head,
+    '.pdf': lambda head, tail, place: f'/Creator ({MARK})'.encode() in head + tail,
+    '.npz': lambda head, tail, place: tail.endswith(MARK.encode()),
+    '.html': lambda head, tail, place: any(words in head[:2000] for words in PAGES),
+    '.pth': lambda head, tail, place: b'config_sha256' in head,
+    '.safetensors': lambda head, tail, place: b'"config_sha256"' in head,
+    '.onnx': lambda head, tail, place: b'config_sha256' in tail,
+    '.pt2': _has_meta,
+}

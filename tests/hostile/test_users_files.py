@@ -1,0 +1,480 @@
+"""Whatever lies where a command writes: only what it can prove to have written is replaced or deleted."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from PIL import Image
+from processes import TINY
+from safetensors.torch import save_file
+
+from coma_mm.cli import main
+from coma_mm.cli.outputs import check_folder, check_output
+from coma_mm.datasets.folder import find_images
+from coma_mm.engine.checkpoint import WholeFileBackend, announce_checkpoint, find_checkpoints
+from coma_mm.engine.hooks.config import free_name
+from coma_mm.engine.older_runs import find_config
+from coma_mm.engine.runs import name_model
+from coma_mm.engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from coma_mm.files import whole_file
+from coma_mm.pretraining import HANDED_OVER, check_places
+from coma_mm.utils import manifest
+from coma_mm.visualization.report import find_pictures, forget_pictures
+
+PRECIOUS = b'years of work'
+CONFIG = dict(text='config.py')
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """An empty folder with a precious file beside it, which is there at the end as it was."""
+    (tmp_path / 'precious.txt').write_bytes(PRECIOUS)
+    (tmp_path / 'run').mkdir()
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert (tmp_path / 'precious.txt').read_bytes() == PRECIOUS
+
+
+def content(folder):
+    """Return what a folder holds: the bytes of files, and where links lead to."""
+    found = {path: path for path in Path(folder).rglob('*') if path.is_symlink() or path.is_file()}
+    return {path: os.readlink(path) if path.is_symlink() else path.read_bytes() for path in found}
+
+
+def image(path, value=0):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (40, 40), (value, 0, 0)).save(path)
+
+
+def checkpoint(path, **more):
+    torch.save(dict(state_dict={}, meta=dict(epoch=1, iter=3), optimizer={}, **more), path)
+
+
+def own(name, kind='checkpoint', data=b'PK of ours', folder='run'):
+    with manifest.own_file(folder, name, kind) as unfinished:
+        unfinished.write_bytes(data)
+
+
+# ---- what lies where a run writes ----
+
+NAMES = ('config.py', 'last.pth', 'backbone.safetensors', 'report.html', 'reconstruction.png', 'last_checkpoint')
+CLAIMED = (*NAMES, 'manifest.json', 'pictures', 'pictures/run.json', 'pictures/features_5.jpg', 'iter_7.pth')
+FORMS = 'file', 'link', 'dangling', 'folder'
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('name', CLAIMED)
+def test_a_file_in_the_way_of_a_run_is_refused_before_it_begins(name, form):
+    if (name, form) == ('pictures', 'folder'):
+        return
+    path = Path('run', name)
+    path.parent.mkdir(exist_ok=True)
+    if form == 'folder':
+        path.mkdir()
+        (path / 'mine').write_bytes(PRECIOUS)
+    elif form == 'file':
+        path.write_bytes(PRECIOUS)
+    else:
+        path.symlink_to(Path('precious.txt' if form == 'link' else 'nothing').absolute())
+    before = content('run')
+    for overwrite in (False, True):
+        with pytest.raises(SystemExit) as stop:
+            check_places('data', 'run', {}, False, overwrite)
+        assert f'error: run/{name} ' in stop.value.code and 'choose another --out' in stop.value.code
+    assert content('run') == before
+
+
+@pytest.mark.parametrize(
+    ('template', 'names'),
+    [('ckpt-{}.pth', ['ckpt-3.pth']), ('latest.pth', ['latest.pth']), ('epoch_{}.pth', ['epoch_1.pth'])],
+)
+def test_checkpoints_of_any_template(template, names):
+    hooks = dict(checkpoint=dict(filename_tmpl=template, save_best='loss'))
+    cfg = Config(dict(work_dir='run', default_hooks=hooks))
+    for name in (*names, f'best_loss_{names[0]}', 'epoch_2_iter_7.pth'):
+        Path('run', name).write_bytes(PRECIOUS)
+        with pytest.raises(SystemExit, match=f'run/{name} was not written by a run'):
+            find_results_to_replace(cfg, True)
+        Path('run', name).unlink()
+        own(name, 'best checkpoint' if name.startswith('best') else 'checkpoint')
+    assert {path.name for path in find_checkpoints(Path('run'))} == {*names, 'epoch_2_iter_7.pth'}
+    assert len(find_results_to_replace(cfg, True).checkpoints) == 3
+
+
+def test_overwriting_an_older_run_takes_its_checkpoints_alone():
+    for name in ('epoch_1.pth', 'iter_9.pth', 'best_loss_epoch_1.pth'):
+        checkpoint(Path('run', name))
+    for name in ('resnet_50.pth', 'best_model.pth', 'dyvit_b_20240101.pth'):
+        torch.save(dict(weight=torch.zeros(2)), Path('run', name))
+    torch.save(dict(weight=torch.zeros(2)), 'run/best_mine_epoch_3.pth')
+    kept = {path: data for path, data in content('run').items() if path.name not in ('epoch_1.pth', 'iter_9.pth')}
+    kept.pop(Path('run/best_loss_epoch_1.pth'))
+    assert [path.name for path in find_checkpoints(Path('run'))][-1] in ('epoch_1.pth', 'iter_9.pth')
+    results = find_results_to_replace(Config(dict(work_dir='run')), True)
+    hook = ReplaceResultsHook(results)
+    hook.before_train(None)
+    for path in results.checkpoints:
+        manifest.remove_own(path.parent, path.name)
+    after = content('run')
+    after.pop(Path('run/manifest.json'))
+    assert after == kept
+
+
+LOCKS = {
+    'link': lambda path: path.symlink_to('../precious.txt'),
+    'hard link': lambda path: os.link('precious.txt', path),
+    'dangling link': lambda path: path.symlink_to('nothing'),
+    'file': lambda path: path.write_bytes(PRECIOUS),
+    'folder': lambda path: path.mkdir(),
+    'pipe': lambda path: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize('form', LOCKS)
+def test_a_lock_is_ours_or_stays(form):
+    LOCKS[form](Path('run/.lock'))
+    before = os.lstat('run/.lock')
+    with pytest.raises(SystemExit, match=r'error: run/.lock is no lock of a run.*choose another --out'):
+        lock_work_dir('run', '--out')
+    assert os.lstat('run/.lock').st_ino == before.st_ino and not Path('nothing').exists()
+
+
+def test_a_lock_of_a_killed_run_is_taken():
+    for text in ('', 'process 7 on node 3', 'process 7 on node 3\n'):
+        Path('run/.lock').write_text(text)
+        lock_work_dir('run').close()
+        assert Path('run/.lock').read_text().startswith(f'process {os.getpid()} on ')
+
+
+# ---- what a run removes and replaces ----
+
+FORGED = (
+    '../precious.txt',
+    '..//precious.txt',
+    'x/../../precious.txt',
+    'linked/precious.txt',
+    'link',
+    './a',
+    '',
+    'a\0b',
+)
+
+
+def test_a_forged_manifest_leads_nowhere(place):
+    os.symlink(place, 'run/linked')
+    os.symlink(place / 'precious.txt', 'run/link')
+    entry = dict(kind='checkpoint', **manifest.fingerprint(place / 'precious.txt'))
+    names = [*FORGED, str(place / 'precious.txt'), 'manifest.json']
+    Path('run/manifest.json').write_text(
+        json.dumps(dict(kind=manifest.KIND, mark='*', files={name: entry for name in names}))
+    )
+    Path('run/.a.1.pth').write_bytes(PRECIOUS)
+    before = content('.')
+    for name in names:
+        assert not manifest.is_own('run', name) and not manifest.remove_own('run', name)
+    manifest.remove_unfinished('run')
+    assert find_checkpoints(Path('run')) == [] and content('.') == before
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', '[]', 'null', '{"files": 5}', '[' * 10000, '{"kind": "files of a run of coma_mm", "files": {"a": 1}}']
+    + [
+        json.dumps(dict(kind=manifest.KIND, files={'a': dict(kind='x', bytes=b, sha256=s)}))
+        for b, s in [('1', 'a'), (1, 5)]
+    ],
+)
+def test_a_damaged_manifest_proves_nothing(text):
+    Path('run/a').write_bytes(PRECIOUS)
+    Path('run/manifest.json').write_text(text)
+    assert manifest.read_manifest('run') == {} and not manifest.remove_own('run', 'a')
+    assert Path('run/a').read_bytes() == PRECIOUS
+
+
+CHANGES = {
+    'other content': lambda path: path.write_bytes(PRECIOUS),
+    'same size': lambda path: path.write_bytes(b'KP of ours'),
+    'a link': lambda path: (path.unlink(), path.symlink_to('../precious.txt')),
+    'a link to the same': lambda path: (path.rename('run/other'), path.symlink_to('other')),
+    'a folder': lambda path: (path.unlink(), path.mkdir(), (path / 'x').write_bytes(PRECIOUS)),
+    'more': lambda path: path.write_bytes(path.read_bytes() + b'!'),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+@pytest.mark.parametrize('name', ['epoch_3.pth', 'latest.pth', 'pictures/features_1.jpg', 'a\nb.pth'])
+def test_what_was_changed_since_is_no_longer_ours(name, change):
+    own(name)
+    path = Path('run', name)
+    CHANGES[change](path) if change != 'a link' else (path.unlink(), path.symlink_to(Path('precious.txt').absolute()))
+    before = content('run')
+    assert not manifest.remove_own('run', name) and content('run') == before
+    own(name, data=b'PK new')  # a run goes on: what was there is moved, not lost
+    assert path.read_bytes() == b'PK new' and manifest.is_own('run', name)
+    kept = content('run')
+    for old, data in before.items():
+        if old.name != 'manifest.json':
+            assert data in kept.values()
+
+
+def test_a_kill_between_the_entry_and_the_name_loses_nothing():
+    own('latest.pth')
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, 'replace', lambda path, to: raise_at(path, to, 'latest.pth', os.replace))
+        own('latest.pth', data=b'PK newer')
+    assert Path('run/latest.pth').read_bytes() == b'PK of ours' and manifest.is_own('run', 'latest.pth')
+    own('latest.pth', data=b'PK newest')
+    assert sorted(os.listdir('run')) == ['latest.pth', 'manifest.json']
+
+
+def raise_at(path, to, name, function):
+    if Path(to).name == name:
+        raise KeyboardInterrupt
+    return function(path, to)
+
+
+def test_runs_that_were_moved_copied_or_shared_keep_their_proof():
+    own('epoch_1.pth')
+    shutil.copytree('run', 'copy')
+    os.rename('run', 'moved')
+    for folder in ('copy', 'moved'):
+        assert [path.name for path in find_checkpoints(Path(folder))] == ['epoch_1.pth']
+        assert manifest.remove_own(folder, 'epoch_1.pth')
+    os.makedirs('run')
+    own('epoch_1.pth')
+    os.link('run/epoch_1.pth', 'mine.pth')
+    assert manifest.remove_own('run', 'epoch_1.pth') and Path('mine.pth').read_bytes() == b'PK of ours'
+
+
+def test_writing_follows_no_link_and_takes_no_name(place):
+    Path(f'run/.a.{os.getpid()}.txt').symlink_to(place / 'precious.txt')
+    with whole_file('run/a.txt') as unfinished:
+        unfinished.write_text('ours')
+    assert Path(f'run/.a.{os.getpid()}.txt').is_symlink() and Path('run/a.txt').read_text() == 'ours'
+    os.symlink(place, 'run/pictures')
+    with pytest.raises(ValueError, match='run/pictures is a link'):
+        own('pictures/precious.txt')
+
+
+def test_a_backend_notes_checkpoints_and_nothing_else():
+    backend = WholeFileBackend()
+    backend.put(b'PK other', 'run/other.pth')
+    assert not Path('run/manifest.json').exists()
+    announce_checkpoint(dict(meta=dict(epoch=1, iter=2, cfg='x')))
+    backend.put(b'PK', 'run/any-name')
+    entry = manifest.read_manifest('run')['any-name']
+    assert entry['kind'] == 'checkpoint' and (entry['epoch'], entry['iter']) == (1, 2)
+    backend.put(b'PK after it', 'run/other.pth')
+    assert list(manifest.read_manifest('run')) == ['any-name']
+
+
+def test_photos_are_no_pictures_of_a_run():
+    for number in range(1010, 1014):
+        image(f'run/pictures/IMG_{number}.jpg', number % 255)
+    before = content('run')
+    forget_pictures('run', 0)
+    assert content('run') == before
+    own('pictures/features_5.jpg', 'picture')
+    own('pictures/features_1.jpg', 'picture')
+    forget_pictures('run', 2)
+    assert {step for step, _ in find_pictures('run')['features']} == {1} and before.items() <= content('run').items()
+
+
+# ---- configs and data ----
+
+
+def test_a_hand_written_config_keeps_its_name():
+    Path('run/my.py').write_text('mine = 1')
+    assert free_name(Path('run'), 'my.py') == 'my_of_run.py'
+    own('my_of_run.py', 'config', b'ours = 1')
+    assert free_name(Path('run'), 'my.py') == free_name(Path('run'), 'my_of_run.py') == 'my_of_run.py'
+    assert find_config(Path('run')) == Path('run/my_of_run.py')
+    own('other.py', 'config', b'ours = 2')
+    assert find_config(Path('run')) == Path('run/other.py')
+    Path('run/other.py').write_text('import os')
+    assert find_config(Path('run')) is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'found'),
+    [
+        ('notes.py', 'model = dict()\nwork_dir = "x"\n', False),
+        ('config.py', 'model = dict()\nwork_dir = "x"\n', True),
+        ('config.py', 'model = dict()\nwork_dir = __import__("os").getcwd()\n', False),
+        ('config.py', 'import os\nmodel = dict()\nwork_dir = "x"\n', False),
+        ('any.py', 'dumped = 1\n', True),
+    ],
+)
+def test_the_config_of_an_older_run_is_known_by_its_content(name, text, found):
+    Path('run/1/vis_data').mkdir(parents=True)
+    Path('run/1/vis_data/config.py').write_text('dumped = 1\n')
+    Path('run', name).write_text(text)
+    assert (find_config(Path('run')) is not None) == found
+    Path('run/backbone.safetensors').write_bytes(b'')
+    config, _, _ = name_model(['run/backbone.safetensors', 'im'], 'give')
+    assert (config is not None) == found
+
+
+def test_a_run_is_never_data():
+    image('data/a.png')
+    image('data/run/pictures/features_1.jpg')
+    image('data/old/reconstruction.png')
+    own('config.py', 'config', folder='data/run')
+    for name in ('checkpoints.json', 'last_checkpoint'):
+        Path('data/old', name).write_text('{}')
+    Path('data/manifest.json').write_text('{"images": ["a.png"]}')  # of the data itself
+    assert [os.path.basename(path) for path in find_images('data')] == ['a.png']
+
+
+@pytest.mark.parametrize(
+    ('data', 'out', 'words'),
+    [
+        ('pictures', '.', 'pictures has the images'),
+        ('pictures/inside', '.', 'has the images'),
+        ('pictures', 'pictures', 'choose another --out, such as --out pictures/run'),
+        ('linked', 'pictures', 'has the images'),
+        (None, 'run', 'give data'),
+    ],
+)
+def test_places_that_cannot_be(data, out, words):
+    image('pictures/inside/IMG_1010.jpg')
+    os.symlink('pictures', 'linked')
+    with pytest.raises(ValueError, match=words):
+        check_places(data, out, {}, False, True)
+
+
+def test_paths_are_absolute_and_at_home(place, monkeypatch):
+    monkeypatch.setenv('HOME', str(place))
+    assert check_places(['~/data', 'list.txt'], '~/x', {}, False, False) == (
+        place / 'x',
+        [f'{place}/data', f'{place}/list.txt'],
+    )
+
+
+@pytest.mark.parametrize('given', [dict(steps=50), dict(arch='tiny'), dict(steps=50, arch='tiny', seed=0, val=0.0)])
+def test_what_is_not_obeyed_is_refused(given, monkeypatch, capfd):
+    own('config.py', 'config')
+    with pytest.raises(ValueError, match='leave --' + ', --'.join(given) + ' out'):
+        check_places(None, 'run', given, True, False)
+    options = [text for name, value in given.items() for text in (f'--{name}', str(value))]
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', '--out', 'run', '--resume', *options])
+    with pytest.raises(SystemExit):
+        main()
+    printed = capfd.readouterr().err
+    assert all(f'--{name}' in printed.splitlines()[-1] for name in given) and ' out' in printed
+
+
+def test_an_edited_config_of_a_run_has_to_be_named():
+    own('config.py', 'config')
+    Path('run/config.py').write_text('mine')
+    with pytest.raises(FileNotFoundError, match=r'coma-mm train run/config.py --work-dir run --resume'):
+        check_places(None, 'run', {}, True, False)
+    assert HANDED_OVER == ('last.pth', 'backbone.safetensors')
+
+
+# ---- outputs ----
+
+
+@pytest.mark.parametrize('force', [False, True])
+@pytest.mark.parametrize(
+    ('output', 'inputs', 'always'),
+    [
+        ('mine.png', [], False),
+        ('link.png', [], False),
+        ('a.pth', ['a.pth'], True),
+        ('hard.pth', ['a.pth'], True),
+        ('soft.pth', ['a.pth'], True),
+        ('im/a.jpg', ['im'], True),
+        ('im/sub/b.JPG', ['im'], True),
+        ('also/a.jpg', ['im'], True),
+        ('im/a.jpg', ['im/a.jpg'], True),
+        ('run/epoch_6.pth', ['run'], True),
+        ('folder', [], True),
+        ('pipe', [], True),
+        ('/dev/null', [], True),
+        ('old.npz', [], False),
+        ('old.json', [], False),
+        ('bare.safetensors', [], False),
+    ],
+)
+def test_outputs_replace_no_input_and_nothing_unknown(output, inputs, always, force):
+    image('mine.png')
+    image('im/a.jpg')
+    image('im/sub/b.JPG')
+    os.symlink('im', 'also')
+    os.symlink('precious.txt', 'link.png')
+    checkpoint('a.pth')
+    os.link('a.pth', 'hard.pth')
+    os.symlink('a.pth', 'soft.pth')
+    os.mkdir('folder')
+    os.mkfifo('pipe')
+    own('epoch_6.pth')
+    np.savez('old.npz', a=1)
+    Path('old.json').write_text('{}')
+    save_file({'a': torch.zeros(1)}, 'bare.safetensors')
+    if force and not always:
+        check_output(output, '--out', inputs, True)
+        return
+    with pytest.raises(ValueError, match='another file with --out'):
+        check_output(output, '--out', inputs, force)
+
+
+def test_outputs_of_before_are_replaced():
+    from coma_mm.visualization.figures import ImageGrid
+
+    for name in ('new.png', 'new.svg', 'new.pdf'):
+        ImageGrid({'a': torch.rand(1, 3, 8, 8)}).finish(name)
+        check_output(name, '--out', ['im'], False)
+    torch.save(dict(meta=dict(config_sha256='1'), state_dict={}), 'new.pth')
+    save_file({'a': torch.zeros(1)}, 'new.safetensors', dict(config_sha256='1'))
+    own('report.html', 'report')
+    for name in ('new.pth', 'new.safetensors', 'run/report.html', 'nothing.png'):
+        check_output(name, '--out', [], False)
+
+
+@pytest.mark.parametrize(
+    ('folder', 'force', 'refused'), [('im', True, True), ('im/new', True, True), ('full', False, True)]
+)
+def test_folders_for_pictures(folder, force, refused):
+    image('im/a.jpg')
+    image('full/b.jpg')
+    with pytest.raises(ValueError, match='--show-dir'):
+        check_folder(folder, '--show-dir', ['im'], force)
+    check_folder('new', '--show-dir', ['im'], False)
+
+
+@pytest.mark.parametrize(
+    'args',
+    [
+        ['export', 'a.pth', 'a.pth'],
+        ['report', 'run', '--out', 'page.html'],
+        ['browse', str(TINY), '--out', 'mine.png'],
+        ['embed', 'a.pth', 'im', '--out', 'old.npz'],
+        ['shards', 'im', 'full'],
+        ['train', str(TINY), '--work-dir', 'locked', '--cfg-options', 'train_cfg.max_epochs=1'],
+    ],
+)
+def test_commands(args, monkeypatch, capfd):
+    checkpoint('a.pth')
+    image('im/a.jpg')
+    image('mine.png')
+    image('full/a.png')
+    np.savez('old.npz', a=1)
+    Path('page.html').write_bytes(PRECIOUS)
+    Path('locked').mkdir()
+    Path('locked/epoch_1.pth').write_bytes(PRECIOUS)
+    before = content('.')
+    MMLogger._instance_dict.clear()
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', *args])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert stop.value.code and line.startswith('error: ') and ('another' in line or 'force' in line)
+    assert content('.') == before
