@@ -39,6 +39,7 @@ from .files import require_writable
 from .recipe import LOOKING_SHARE, make_config
 from .utils import ranges
 from .utils.manifest import fingerprint, own_file
+from .utils.memory import available_memory
 from .visualization.report import PICTURES
 from .visualization.serve import serve_report
 
@@ -57,7 +58,9 @@ RANGES = dict(
     serve=ranges.PORT,
 )
 TRIED = 4  # images of the first of two steps that are timed before a run
-LARGEST = dict(cuda=1024, cpu=64)  # batches
+LARGEST = dict(cuda=1024, cpu=64)  # images of a step
+STEP = 64  # images of a step at least, computed in parts where the memory is small
+PART = 16  # images that are computed at once at least
 DEFAULTS: dict = dict(arch='tiny', size=224, seed=0, val=0.0, channels=3)
 HANDED_OVER = 'last.pth', 'backbone.safetensors'  # names in the run's folder
 
@@ -92,7 +95,7 @@ def pretrain(
         steps: Steps of the optimiser, in place of ``epochs``.
         minutes: About so long, in place of ``epochs``: as many steps as fit by the time that the first ones take.
         size: Side of the crops in pixels; 224 if ``None``.
-        batch_size: Images of a step; from the memory there is if ``None``.
+        batch_size: Images of a step; if ``None`` 64 or more, in parts of 16 or more that fit the memory.
         workers: Processes that load images; from the cores there are if ``None``.
         seed: Of weights, crops and masks; 0 if ``None``.
         val: Share of the images that is held out from training, for measurements and pictures; 0 if ``None``.
@@ -147,7 +150,7 @@ def pretrain(
     cfg.custom_hooks.append(dict(type='coma_mm.ConfigHook', text=text))
     results = find_results_to_replace(cfg, overwrite, '--out', HANDED_OVER)
     lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
-    runner = build_quietly(cfg, logging.ERROR)
+    runner = build_quietly(cfg, logging.WARNING)
     runner.register_hook(ReplaceResultsHook(results))
     try:
         runner.train()
@@ -262,19 +265,22 @@ def plan_run(
             files['value_range'] = found.low, found.high
             cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **files)
         held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
-        seconds, batch, parameters = try_out(cfg, images)
+        seconds, fitting, parameters = try_out(cfg)
         seconds /= 1 - LOOKING_SHARE
-    batch = batch_size or batch
-    per_epoch = max(1, images // batch)
+    batch, accumulate = (batch_size, 1) if batch_size else choose_batch(images, fitting, torch.cuda.is_available())
+    per_step = batch * accumulate
+    per_epoch = max(1, images // per_step)
     if minutes is not None:
-        steps = max(1, int(60 * minutes / (seconds * batch)))
+        steps = max(1, int(60 * minutes / (seconds * per_step)))
     elif steps is None:
         steps = max(1, round((epochs or EPOCHS) * per_epoch))
-    text = describe(arch, parameters, images, held_out, size, batch, steps, per_epoch, seconds * batch * steps)
+    text = describe(arch, parameters, images, held_out, size, per_step, steps, per_epoch, seconds * per_step * steps)
+    if accumulate > 1:
+        text += f' Memory is short: each step computes {accumulate} batches of {batch} images, one after another.'
     print(' '.join([text, *describe_files(dataset, found)]), flush=True)
     if found is not None and (warning := found.warn()):
         print(f'warning: {warning}', file=sys.stderr, flush=True)
-    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **files)
+    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **files, accumulate=accumulate)
 
 
 def look_at_values(
@@ -291,11 +297,8 @@ def describe_files(dataset: ImageFolder, found: ValueRange | None) -> list[str]:
     return [*([found.describe()] if found else []), *([f'{left_out[0].upper()}{left_out[1:]}.'] if left_out else [])]
 
 
-def try_out(cfg: Config, images: int) -> tuple[float, int, int]:
-    """Take steps with few images; return the seconds for each image, a batch that fits the memory, and the parameters.
-
-    A batch is a power of two, at most as large as leaves eight of them in a pass over the images.
-    """
+def try_out(cfg: Config) -> tuple[float, float, int]:
+    """Take steps with few images; return the seconds for each image, how many fit the memory, and the parameters."""
     on_gpu = torch.cuda.is_available()
     peaks, seconds, parameters = [], 0.0, 0
     for count in (TRIED, 2 * TRIED):
@@ -313,11 +316,27 @@ def try_out(cfg: Config, images: int) -> tuple[float, int, int]:
     each = max(1, (peaks[1] - peaks[0]) / TRIED)
     if on_gpu:
         torch.cuda.empty_cache()
-        free = torch.cuda.mem_get_info()[0]
-    else:
-        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    most = min(0.7 * (free - peaks[0]) / each, images / 8, LARGEST['cuda' if on_gpu else 'cpu'])
-    return seconds, 2 ** max(0, int(math.log2(max(1, most)))), parameters
+    free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
+    return seconds, math.inf if free is None else 0.7 * (free - peaks[0]) / each, parameters
+
+
+def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
+    """Return how many images are computed at once, and how many such batches make a step; powers of two.
+
+    A step has as many images as leave eight steps in a pass over them, but at least 64 where there are so many.
+
+    Args:
+        images: In the data set.
+        fitting: Images that fit the memory at once; 16 are computed in any case.
+        on_gpu: Where.
+    """
+
+    def power(number: float) -> int:
+        return 2 ** int(math.log2(max(1, number)))
+
+    step = power(min(images, max(STEP, min(images / 8, LARGEST['cuda' if on_gpu else 'cpu']))))
+    batch = power(min(step, max(PART, fitting)))
+    return batch, step // batch
 
 
 def describe(

@@ -60,6 +60,7 @@ def make_config(
     channels: int = 3,
     value_range: Sequence[float] | None = None,
     max_pixels: int | None = None,
+    accumulate: int = 1,
 ) -> Config:
     """Return the config of a run.
 
@@ -67,15 +68,16 @@ def make_config(
         data: Folders of images, or ``.txt`` files of their paths.
         out: The run's folder.
         arch: ``pico`` to ``large``.
-        steps: Length of the run. Warm-up, cosine, checkpoints and pictures follow from it.
+        steps: Length of the run, in steps of the optimiser. Warm-up, cosine, checkpoints and pictures follow from it.
         size: Side of the crops in pixels.
-        batch_size: Images of a step. The rate follows from it by the square root.
+        batch_size: Images that are computed at once.
         workers: Processes that load images; from the cores if ``None``.
         seed: Of weights, crops and masks.
         val: Share of the images that is held out, for measurements and pictures; 0 takes those from the others.
         channels: Of the images, as :class:`.datasets.LoadImage` reads them.
         value_range: Values of more than 8 bits that become 0 and 255; those of the type if ``None``.
         max_pixels: Of an image; the limit of :class:`.datasets.LoadImage` if ``None``.
+        accumulate: How many batches make a step. The rate follows from the images of a step by the square root.
 
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch is unknown.
@@ -118,17 +120,21 @@ def make_config(
                 hook.dataset = held_out
 
     cfg.optim_wrapper.cpu = has_fast_bf16()
-    cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size / 256)
-    warm_up = round(WARM_UP * steps)
+    cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size * accumulate / 256)
+    if accumulate > 1:
+        cfg.optim_wrapper.accumulative_counts = accumulate
+    iterations = steps * accumulate
+    warm_up = round(WARM_UP * iterations)
     if warm_up < 2:  # of one step: mmengine's would never end
         warm_up = 0
-    cosine = dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=steps, T_max=max(1, steps - warm_up))
+    cosine = dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=iterations)
+    cosine['T_max'] = max(1, iterations - warm_up)
     linear = dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warm_up)
     cfg.param_scheduler = [linear, cosine] if warm_up else [cosine]
-    interval = max(1, math.ceil(steps / SIGHTS))
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps + 1)
+    interval = max(1, math.ceil(iterations / SIGHTS))
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1)
     cfg.log_processor = dict(by_epoch=False)
-    cfg.default_hooks.logger.interval = max(1, min(50, steps // 100))
+    cfg.default_hooks.logger.interval = max(1, min(50, iterations // 100))
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=interval, max_keep_ckpts=2)
     for hook in cfg.custom_hooks:
         if hook.type == 'coma_mm.StopOnNaNHook':

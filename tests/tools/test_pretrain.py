@@ -1,5 +1,6 @@
 """``coma-mm pretrain``: a folder in, weights out, as its users call it."""
 
+import math
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import coma_mm
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import DyViT
 from coma_mm.models.pretrained import read_checkpoint
-from coma_mm.pretraining import hand_over
+from coma_mm.pretraining import choose_batch, hand_over
 from coma_mm.recipe import make_config, patch_size_for
 from coma_mm.visualization.serve import serve_report
 
@@ -184,3 +185,29 @@ def test_a_cpu_that_multiplies_in_bf16_does_so(fast, monkeypatch):
     wrapper = build_optim_wrapper(model, make_config('images', 'out').optim_wrapper)
     with wrapper.optim_context(model):
         assert model(torch.zeros(1, 2)).dtype == (torch.bfloat16 if fast else torch.float32)
+
+
+@pytest.mark.parametrize(
+    'images, fitting, on_gpu, batch, accumulate',
+    [
+        (10_000, 10_000, False, 64, 1),
+        (10_000, 10_000, True, 1024, 1),
+        (10_000, 0.3, False, 16, 4),  # the memory is all but full
+        (10_000, 40, True, 32, 32),
+        (300, math.inf, False, 64, 1),  # of memory nothing is known
+        (40, 1000, True, 32, 1),
+        (3, 0.0, False, 2, 1),
+    ],
+)
+def test_a_step_has_64_images_in_parts_of_16_or_more(images, fitting, on_gpu, batch, accumulate):
+    assert choose_batch(images, fitting, on_gpu) == (batch, accumulate)
+
+
+def test_steps_in_parts_keep_rate_and_length():
+    whole, parts = (
+        make_config('images', 'out', 'pico', 20),
+        make_config('images', 'out', 'pico', 20, batch_size=16, accumulate=4),
+    )
+    assert parts.optim_wrapper.optimizer.lr == whole.optim_wrapper.optimizer.lr
+    assert parts.optim_wrapper.accumulative_counts == 4 and parts.train_cfg.max_iters == 80
+    assert [schedule.end for schedule in parts.param_scheduler] == [4 * x.end for x in whole.param_scheduler]
