@@ -36,7 +36,7 @@ from .engine.trial import forget_peak, make_step, peak_so_far
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .environment import has_fast_bf16
 from .files import require_writable
-from .recipe import LOOKING_SHARE, make_config
+from .recipe import LOOKING_SHARE, METHOD, make_config
 from .utils import ranges
 from .utils.manifest import fingerprint, own_file
 from .utils.memory import available_memory
@@ -44,6 +44,7 @@ from .visualization.report import PICTURES
 from .visualization.serve import serve_report
 
 EPOCHS = 100
+METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA')  # in the opening line
 RANGES = dict(
     epochs=ranges.EPOCHS,
     steps=ranges.STEPS,
@@ -55,6 +56,8 @@ RANGES = dict(
     val=ranges.FRACTION,
     channels=ranges.CHANNELS,
     max_pixels=ranges.MAX_PIXELS,
+    lr=ranges.POSITIVE,
+    mask_ratio=ranges.MASK_RATIO,
     serve=ranges.PORT,
 )
 TRIED = 4  # images of the first of two steps that are timed before a run
@@ -80,11 +83,14 @@ def pretrain(
     channels: int | None = None,
     value_range: Sequence[float] | None = None,
     max_pixels: int | None = None,
+    method: str | None = None,
+    lr: float | None = None,
+    mask_ratio: float | None = None,
     resume: bool = False,
     overwrite: bool = False,
     serve: int | None = None,
 ) -> Path:
-    """Pre-train a DyViT by CoMA on images without labels.
+    """Pre-train a DyViT on images without labels.
 
     Args:
         data: Folders of images, sub-folders and all, or ``.txt`` files of their paths.
@@ -102,6 +108,10 @@ def pretrain(
         channels: Of the images: 3 for colour, 1 for grey, or what the files have; 3 if ``None``.
         value_range: Values of more than 8 bits that become black and white; found in the files if ``None``.
         max_pixels: Height times width beyond which an image is refused; 100 million if ``None``.
+        method: ``mae`` if ``None``: masked autoencoding without an evaluation branch, whose features were better in
+            docs/evidence.md; ``coma``: with one.
+        lr: Peak of the learning rate; from ``arch`` and the images of a step if ``None``.
+        mask_ratio: Share of the units of an image that are hidden; 0.6 if ``None``.
         resume: Go on with the run in ``out``; nothing else may be given, as all settings come from that run.
         overwrite: Replace the results of an earlier run in ``out``.
         serve: Port at which the report is shown on this machine, while this process lives.
@@ -130,6 +140,9 @@ def pretrain(
         channels=channels,
         value_range=value_range,
         max_pixels=max_pixels,
+        method=method,
+        lr=lr,
+        mask_ratio=mask_ratio,
     )
     settings = {name: value for name, value in settings.items() if value is not None}
     out, roots = check_places(data, out, settings, resume, overwrite)
@@ -181,8 +194,9 @@ def check_arguments(**given: object) -> None:
     for name, value in [('out', given['out']), *(('data', path) for path in named)]:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value).strip():
             raise ValueError(f'{name} must name a folder, got {value!r}')
-    if not isinstance(given['arch'], str | None):
-        raise ValueError(f'arch must be a name such as tiny, got {given["arch"]!r}')
+    for name, example in dict(arch='tiny', method='mae').items():
+        if not isinstance(given[name], str | None):
+            raise ValueError(f'{name} must be a name such as {example}, got {given[name]!r}')
 
 
 def check_places(
@@ -245,6 +259,9 @@ def plan_run(
     workers: int | None = None,
     value_range: Sequence[float] | None = None,
     max_pixels: int | None = None,
+    method: str = METHOD,
+    lr: float | None = None,
+    mask_ratio: float | None = None,
 ) -> Config:
     """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
 
@@ -254,16 +271,17 @@ def plan_run(
     """
     if sum(length is not None for length in (epochs, steps, minutes)) > 1:
         raise ValueError('give one of epochs, steps and minutes')
-    files: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
-    cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **files)
+    given: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
+    given |= dict(method=method, lr=lr, mask_ratio=mask_ratio)
+    cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         images = len(dataset)
         found = look_at_values(dataset, channels, value_range, max_pixels)
         if found is not None:
-            files['value_range'] = found.low, found.high
-            cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **files)
+            given['value_range'] = found.low, found.high
+            cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
         held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
         seconds, fitting, parameters = try_out(cfg)
         seconds /= 1 - LOOKING_SHARE
@@ -274,13 +292,14 @@ def plan_run(
         steps = max(1, int(60 * minutes / (seconds * per_step)))
     elif steps is None:
         steps = max(1, round((epochs or EPOCHS) * per_epoch))
-    text = describe(arch, parameters, images, held_out, size, per_step, steps, per_epoch, seconds * per_step * steps)
+    model = f'DyViT-{arch} and its decoder, {parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[method]}'
+    text = describe(model, images, held_out, size, per_step, steps, per_epoch, seconds * per_step * steps)
     if accumulate > 1:
         text += f' Memory is short: each step computes {accumulate} batches of {batch} images, one after another.'
     print(' '.join([text, *describe_files(dataset, found)]), flush=True)
     if found is not None and (warning := found.warn()):
         print(f'warning: {warning}', file=sys.stderr, flush=True)
-    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **files, accumulate=accumulate)
+    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **given, accumulate=accumulate)
 
 
 def look_at_values(
@@ -340,8 +359,7 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
 
 
 def describe(
-    arch: str,
-    parameters: int,
+    model: str,
     images: int,
     held_out: int,
     size: int,
@@ -358,8 +376,8 @@ def describe(
     end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
     apart = f', {held_out} of them held out' if held_out else ''
     text = (
-        f'{images + held_out} images found{apart}. DyViT-{arch} and its decoder, {parameters / 1e6:.1f} M parameters, '
-        f'on crops of {size} px, {steps} steps of {batch} images ({steps / per_epoch:.3g} passes), on {where}: about '
+        f'{images + held_out} images found{apart}. {model}, on crops of {size} px, '
+        f'{steps} steps of {batch} images ({steps / per_epoch:.3g} passes), on {where}: about '
         f'{duration(seconds)}, until {end}.'
     )
     if not torch.cuda.is_available() and seconds > 1800:

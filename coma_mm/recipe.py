@@ -25,6 +25,9 @@ VARIANTS = {
     'base': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
     'large': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
 }
+# The evaluation branch of each method. In docs/evidence.md features of `off` fine-tune better than those of `copy`.
+METHODS = dict(mae=dict(mode='off'), coma=dict(mode='copy'))
+METHOD = 'mae'
 SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
 LOOKING_SHARE = 0.2  # of the time of a run, at most
@@ -61,6 +64,9 @@ def make_config(
     value_range: Sequence[float] | None = None,
     max_pixels: int | None = None,
     accumulate: int = 1,
+    method: str = METHOD,
+    lr: float | None = None,
+    mask_ratio: float | None = None,
 ) -> Config:
     """Return the config of a run.
 
@@ -78,10 +84,15 @@ def make_config(
         value_range: Values of more than 8 bits that become 0 and 255; those of the type if ``None``.
         max_pixels: Of an image; the limit of :class:`.datasets.LoadImage` if ``None``.
         accumulate: How many batches make a step. The rate follows from the images of a step by the square root.
+        method: ``mae``, without an evaluation branch, or ``coma``, with one that has the encoder's weights.
+        lr: Peak of the learning rate, in place of what follows from ``arch`` and the images of a step.
+        mask_ratio: Share of the units that are hidden; 0.6 if ``None``.
 
     Raises:
-        ValueError: If the size is no multiple of the unit, or the arch is unknown.
+        ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
     """
+    if method not in METHODS:
+        raise ValueError(f'there is no method {method!r}; choose one of {", ".join(METHODS)}')
     arch = next((name for name in VARIANTS if arch in (name, name[0])), arch)
     if arch not in VARIANTS:
         raise ValueError(f'there is no arch {arch!r}; choose one of {", ".join(VARIANTS)}')
@@ -92,6 +103,7 @@ def make_config(
     cfg.randomness = dict(seed=seed, diff_rank_seed=True)
     cfg.model.backbone.update(arch=arch, img_size=size, patch_size=patch)
     cfg.model.decoder.update(decoder)
+    cfg.model.evaluation = METHODS[method]
 
     loader = cfg.train_dataloader
     workers = count_workers() if workers is None else workers
@@ -105,6 +117,8 @@ def make_config(
     crop, _, mask, _ = loader.dataset.pipeline
     crop.scale = size
     mask.update(input_size=size, unit_size=8 * patch)
+    if mask_ratio is not None:
+        mask.ratio = cfg.model.mask_ratio = mask_ratio
     if value_range is not None:
         crop.value_range = list(value_range)
     if max_pixels is not None:
@@ -120,7 +134,7 @@ def make_config(
                 hook.dataset = held_out
 
     cfg.optim_wrapper.cpu = has_fast_bf16()
-    cfg.optim_wrapper.optimizer.lr = rate * math.sqrt(batch_size * accumulate / 256)
+    cfg.optim_wrapper.optimizer.lr = lr or rate * math.sqrt(batch_size * accumulate / 256)
     if accumulate > 1:
         cfg.optim_wrapper.accumulative_counts = accumulate
     iterations = steps * accumulate

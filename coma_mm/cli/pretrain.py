@@ -26,6 +26,13 @@ def parse_args() -> Namespace:
     parser.add_argument('--size', type=types.image_size, help='side of the crops in pixels (224)')
     parser.add_argument('--batch-size', type=types.batch_size, help='images of a step (from the memory there is)')
     parser.add_argument('--workers', type=types.workers, help='processes that load images (from the cores there are)')
+    parser.add_argument(
+        '--method',
+        choices=['mae', 'coma'],
+        help='masked autoencoding, or with an evaluation branch beside it, which has not been shown to pay (mae)',
+    )
+    parser.add_argument('--lr', type=types.positive_number, help='peak of the learning rate (from arch and batch)')
+    parser.add_argument('--mask-ratio', type=types.mask_ratio, metavar='R', help='hidden share of an image (0.6)')
     parser.add_argument('--seed', type=types.seed, help='of weights, crops and masks (0)')
     parser.add_argument('--val', type=types.fraction, help='share of the images to hold out, e.g. 0.02 (none)')
     parser.add_argument('--channels', type=types.channels, help='of the images, e.g. 1, or 4 of a TIFF (3)')

@@ -50,6 +50,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
 positive_count = whole(1)
 positive_number = in_range(ranges.POSITIVE)
 fraction = in_range(ranges.FRACTION)
+mask_ratio = in_range(ranges.MASK_RATIO)
 port = in_range(ranges.PORT)
 seed = in_range(ranges.SEED)
 image_size = in_range(ranges.IMAGE_SIZE)

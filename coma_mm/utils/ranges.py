@@ -55,6 +55,7 @@ ANY = Range()
 POSITIVE = Range(0, above=True)
 MAX_PIXELS = whole(1, 10**12)  # of an image
 FRACTION = Range(0, 1, below=True)
+MASK_RATIO = Range(0, 1, above=True, below=True)
 PORT = whole(0, 65_535)
 SEED = whole(0, 2**31 - 1)  # ranks and loading workers add their number, and numpy takes 32 bits
 IMAGE_SIZE = whole(1, 16_384)  # side in pixels

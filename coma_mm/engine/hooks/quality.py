@@ -112,8 +112,8 @@ class QualityHook(PeriodicHook):
                 (
                     'collapse',
                     f'the features collapse: RankMe of {what} images has fallen from {most:.1f} to {now["rankme"]:.1f} '
-                    f'after {now["step"]} iterations; go on from an earlier checkpoint with a lower learning rate, and '
-                    'look at the masks and the images',
+                    f'after {now["step"]} iterations; it often rises again; if not, train longer or '
+                    'with half the rate (--lr, or optim_wrapper.optimizer.lr of a config)',
                 )
             )
         last = measured[-self.patience - 1 :]
@@ -134,8 +134,8 @@ class QualityHook(PeriodicHook):
                 (
                     'dead channels',
                     f'{now["dead_channels"]:.0%} of the channels of the last map have the same value in all {what} '
-                    f'images after {now["step"]} iterations: they are dead; a lower learning rate or a longer warm-up '
-                    'keeps them alive',
+                    f'images after {now["step"]} iterations: they are dead; half the rate (--lr, '
+                    'or optim_wrapper.optimizer.lr of a config) or a longer warm-up keeps them alive',
                 )
             )
         return problems
