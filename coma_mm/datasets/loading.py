@@ -349,7 +349,7 @@ def _find_bands(tiff: Any, channels: int) -> Any:
 
 
 def _decompress(source: Any, page: Any, max_pixels: int) -> np.ndarray:
-    for part in getattr(source, 'pages', [source]):
+    for part in getattr(source, 'pages', None) or [source]:
         if part is not None:
             check_segments(part, max_pixels)
     try:

@@ -114,7 +114,8 @@ def write_hub_folder(
 
 def _plain(text: object) -> str:
     """Return text of a file for a page of Markdown, on which it is no HTML, link, table or code."""
-    return re.sub(r'([\\`*_\[\]|#!])', r'\\\1', escape(one_line(text)[:200], quote=False))
+    text = one_line(text)[:200].replace('`', "'")
+    return re.sub(r'([\\*_\[\]|#!])', r'\\\1', escape(text, quote=False))
 
 
 def describe_for_timm(backbone: nn.Module, config: dict) -> dict:

@@ -369,7 +369,7 @@ def _page(
     warnings, finished = facts.pop('warnings', None), facts.pop('finished', None)
     warnings = warnings[:ROWS] if isinstance(warnings, list) else []
     images = facts.get('images_per_iteration')
-    charts = make_charts(scalars, images if _is_drawable(images) and images > 0 else None)
+    charts = make_charts(scalars, images if images is not None and _is_drawable(images) and images > 0 else None)
     epochs = scalars.get('epoch', [])
     state = 'Finished.' if finished is True else 'Still training when this was written.' if finished is False else ''
     sections = [

@@ -145,15 +145,6 @@ def test_a_long_run_stays_small(tmp_path):
     assert f'{len(frames)} of 39 pictures' in ' '.join(page.words)
 
 
-def test_a_failure_leaves_the_earlier_page(work_dir):
-    path = write_report(work_dir)
-    before = path.read_bytes()
-    (work_dir / f'.report.{os.getpid()}.html').mkdir()
-    with pytest.raises(OSError):
-        write_report(work_dir)
-    assert path.read_bytes() == before
-
-
 @pytest.mark.parametrize(
     'lines',
     [
