@@ -74,6 +74,7 @@ def finish(error: BaseException, command: str) -> None:
         reason = explain(error, command)
         line = re.sub(r'\s*\n\s*', ' ', f'error: {reason or name_error(error)}')
         code, expected = 1, reason is not None
+    line = printable(line)
     trace, log = ''.join(traceback.format_exception(error)), _log_file()
     if log is not None:
         with suppress(OSError), open(log, 'a') as file:
@@ -82,7 +83,7 @@ def finish(error: BaseException, command: str) -> None:
             line += f' (traceback: {short_path(log)})'
     if _is_first():
         if TRACEBACK in sys.argv or (log is None and not expected):
-            sys.stderr.write(trace)
+            sys.stderr.write(printable(trace))
         print(line, file=sys.stderr, flush=True)
     _tell_torchrun(line.splitlines()[-1])
     if getattr(sys.modules.get('torch.distributed'), 'is_initialized', bool)():

@@ -24,6 +24,8 @@ from ..engine.running import read_config
 from ..models import load_backbone, read_checkpoint
 from ..models.pretrained import get_state_dict, no_larger_than, read_config_text, read_meta, read_settings
 from ..utils.manifest import any_file, own_file
+from ..utils.reading import parse_json
+from ..utils.text import one_line
 from ..version import __version__
 from . import types
 from .outputs import add_force, check_output
@@ -143,7 +145,7 @@ def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
     meta = read_meta(checkpoint)
     text = read_config(config).pretty_text if config else meta.get('cfg') or ''
     if not text:
-        return {name: meta[name] for name in IMAGE_KEYS[:3] if name in meta} | find_loading(meta)
+        return {name: _checked(name, meta[name]) for name in IMAGE_KEYS[:3] if name in meta} | find_loading(meta)
     for name in ('train_dataloader', 'test_dataloader'):
         try:
             cfg = read_config_text(text, (name,))
@@ -156,12 +158,28 @@ def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
     return find_values(text)
 
 
+def _checked(name: str, text: object) -> str:
+    """Return what a file says of ``mean``, ``std`` or ``channel_order`` if it can be true.
+
+    Raises:
+        ValueError: If not.
+    """
+    try:
+        value = parse_json(str(text)[:10_000])
+    except ValueError:
+        value = ''
+    numbers = isinstance(value, list) and all(type(x) in (int, float) and abs(x) < 1e9 for x in value)
+    if not (value is None or (value in ('RGB', 'BGR') if name == 'channel_order' else numbers)):
+        raise ValueError(f'the checkpoint says that {name} is {one_line(text)[:100]}, which cannot be; {TRUST}')
+    return json.dumps(value)
+
+
 def find_loading(meta: dict[str, str]) -> dict[str, str]:
     """Return ``channels`` and ``value_range`` that a file says, as JSON; nothing if they cannot be true."""
     try:
-        channels, value_range = (json.loads(meta.get(name, 'null')) for name in IMAGE_KEYS[3:])
+        channels, value_range = (parse_json(meta.get(name, 'null')) for name in IMAGE_KEYS[3:])
         channels, value_range = read_channels(channels, value_range)
-    except (RecursionError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return {}
     return dict(channels=json.dumps(channels), value_range=json.dumps(value_range))
 

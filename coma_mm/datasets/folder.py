@@ -20,10 +20,9 @@ from ..registry import DATASETS
 from ..utils.manifest import MANIFEST, has_manifest
 from ..utils.reading import read_bytes
 from ..utils.text import one_line, printable
+from .image_headers import FORMATS
 from .loading import UnreadableImageError
 
-# What Pillow registers and is no picture to us: programs, films, what it has no decoder for on most machines.
-NO_IMAGES = ('EPS', 'PDF', 'WMF', 'MPEG', 'HDF5', 'GRIB', 'BUFR', 'IPTC')
 KINDS_NAMED = 8  # of files that are left out
 
 MAX_LIST = 1_000_000_000  # bytes of a list of paths
@@ -207,7 +206,7 @@ class ImageFolder(BaseDataset):
 def image_endings() -> tuple[str, ...]:
     """Return what names of images end in: all that the installed Pillow opens, but for programs and films."""
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    endings = {ending for ending in endings if Image.EXTENSION[ending] not in NO_IMAGES}
+    endings = {ending for ending in endings if Image.EXTENSION[ending] in FORMATS}
     return tuple(sorted(endings | {'.mpo', '.btf'}))  # JPEGs of two pictures, TIFFs beyond 4 GB
 
 

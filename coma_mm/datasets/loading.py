@@ -17,10 +17,12 @@ from ..arguments import require_number, require_whole
 from ..registry import TRANSFORMS
 from ..utils.reading import open_regular
 from ..utils.text import one_line
+from .image_headers import FORMATS, check_exif, check_header, check_pages, check_segments
 
 # Height times width above which an image is refused before it is decoded: 420 kB of PNG can be 144 million pixels, and
 # each takes up to 20 bytes for a moment.
 MAX_PIXELS = 100_000_000
+ROOM = 2**25  # bytes that a file may have whatever its pixels
 RAISE_LIMIT = 'if you trust it, raise max_pixels, of read_image or of the pipeline step that loads it (--max-pixels N)'
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
 
@@ -58,7 +60,7 @@ def read_image(
     for some compressions (LZW).
 
     Files of strangers are safe to read: nothing is decoded before its size is known, nothing is read of what is no
-    file (a pipe would be waited for), and EPS, a program for Ghostscript, is refused.
+    file (a pipe would be waited for), and formats that are programs, as EPS, or slow to decode are refused.
 
     Args:
         path (str | PathLike): The file. Its content decides the format, not its name.
@@ -130,6 +132,7 @@ def _opened(path: str | os.PathLike, data: bytes | None, max_pixels: int) -> Ite
     """Open an image; say of errors which file they are about."""
     try:
         with open_regular(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
+            check_header(file, max_pixels)
             yield file
     except ImportError:
         raise
@@ -173,8 +176,8 @@ def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth
     deep_colour = keep_depth and _is_deep_png(file, channels)
     with Image.open(file) as img:
         check_size(img.height, img.width, max_pixels)
-        if img.format == 'EPS':
-            raise ValueError('EPS is a program, which is not run to see its picture')
+        if img.format not in FORMATS:
+            raise ValueError(f'{img.format} is not among the formats that are read: {", ".join(FORMATS)}')
         if deep_colour:
             return _read_deep_png(file, img, channels)
         img = _upright(img)
@@ -201,11 +204,24 @@ def read_bytes(results: dict, max_bytes: int) -> bytes:
     try:
         with open_regular(results['img_path']) as file:
             size = os.fstat(file.fileno()).st_size
+            if size > ROOM:
+                max_bytes = min(max_bytes, _bytes_for_pixels(file, max_bytes))
             if size > max_bytes:
                 raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
-            return file.read()
-    except (OSError, ValueError) as error:
+            return file.read(size)
+    except Exception as error:  # decoders fed with garbage raise whatever they stumble over
         raise _unreadable(results['img_path'], error) from error
+
+
+def _bytes_for_pixels(file: BinaryIO, most: int) -> int:
+    """Return how many bytes a file may have by the pixels of its header, ``most`` at most; the position is kept."""
+    if _is_tiff(file):  # which may have many pages
+        return most
+    check_header(file, most)
+    with pillow_limit(most), Image.open(file) as img:
+        room = ROOM + (4 if img.format == 'JPEG' else 32) * img.height * img.width
+    file.seek(0)
+    return room
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
@@ -289,7 +305,9 @@ def _open_tiff(file: BinaryIO, path: str | os.PathLike) -> Any:
         from tifffile import TiffFile
     except ImportError:
         raise ImportError(f'reading {one_line(path)} takes tifffile: pip install tifffile') from None
-    return TiffFile(file)
+    check_pages(file)
+    # Some kinds of TIFF name others: none of these is opened.
+    return TiffFile(file, _multifile=False, is_ndtiff=False, is_mmstack=False)
 
 
 def _read_tiff(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int) -> _Pixels:
@@ -311,7 +329,7 @@ def _read_tiff(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixel
             _check_shape((height, width, *bands), channels)
         if source.dtype is None or source.dtype.kind not in 'buif':
             raise ValueError(f'its values are of type {source.dtype}, which is neither whole numbers nor floats')
-        values = np.atleast_3d(np.moveaxis(_decompress(source, page), [y, x], [0, 1]))
+        values = np.atleast_3d(np.moveaxis(_decompress(source, page, max_pixels), [y, x], [0, 1]))
         orientation = page.tags.get(ORIENTATION)
         values = _turn_upright(values, orientation.value if orientation else 1)
         if channels not in (1, 3):
@@ -330,9 +348,12 @@ def _find_bands(tiff: Any, channels: int) -> Any:
     return series if channels != 3 or is_colour else page
 
 
-def _decompress(source: Any, page: Any) -> np.ndarray:
+def _decompress(source: Any, page: Any, max_pixels: int) -> np.ndarray:
+    for part in getattr(source, 'pages', None) or [source]:
+        if part is not None:
+            check_segments(part, max_pixels)
     try:
-        return source.asarray()
+        return source.asarray(maxworkers=1)
     except Exception as error:
         if 'imagecodecs' not in str(error):
             raise
@@ -341,6 +362,7 @@ def _decompress(source: Any, page: Any) -> np.ndarray:
 
 
 def _orientation(img: Image.Image) -> int:
+    check_exif(img.info.get('exif'))
     try:
         return img.getexif().get(ORIENTATION, 1)
     except Exception:  # of nonsense: the pixels are none the worse for it
@@ -410,6 +432,7 @@ def _scale(values: np.ndarray, value_range: tuple[float, float] | None) -> np.nd
 
 
 def _upright(img: Image.Image) -> Image.Image:
+    check_exif(img.info.get('exif'))
     try:
         img.getexif()
     except Exception:  # of nonsense: the pixels are none the worse for it

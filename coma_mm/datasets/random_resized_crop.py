@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 
 from ..arguments import read_size, require_number, require_whole
 from ..registry import TRANSFORMS
+from .image_headers import check_exif, check_header
 from .loading import MAX_PIXELS, pillow_limit, read_bytes, read_channels, read_image
 
 # How many times larger than the result a crop of a reduced image must be. On photos the mean difference to Pillow's
@@ -126,11 +127,13 @@ def _upright_jpeg_shape(data: bytes, max_pixels: int) -> tuple[int, int] | None:
     And of those with more pixels than they may have.
     """
     try:
+        check_header(io.BytesIO(data), max_pixels)
         if not any(tag in data for tag in ORIENTED):  # several times as fast as Pillow
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             fits = colours in ('YCbCr', 'Gray') and height * width <= max_pixels
             return (height, width) if fits else None
         with pillow_limit(max_pixels), Image.open(io.BytesIO(data)) as img:  # reads the header
+            check_exif(img.info.get('exif'))
             turned = img.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
             if img.format in ('JPEG', 'MPO') and img.mode in ('RGB', 'L') and not turned:
                 return img.height, img.width

@@ -6,7 +6,6 @@ import os
 import tarfile
 from contextlib import suppress
 from functools import lru_cache
-from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,9 +13,11 @@ from mmengine.logging import print_log
 
 from ..files import whole_file
 from ..registry import DATASETS
-from ..utils.reading import open_regular
+from ..utils.reading import open_regular, read_json
 from .folder import ImageFolder
 from .loading import UnreadableImageError
+
+MAX_INDEX = 1_000_000_000  # bytes; a shard of ten million images has some 600 MB
 
 
 @DATASETS.register_module()
@@ -106,7 +107,7 @@ def _read_index(index: Path, stamp: list[int]) -> list[tuple[str, int, int]] | N
         # What is in the index has taken more room in the shard: a header of 512 bytes at least.
         if index.stat().st_size > stamp[0]:
             raise ValueError('it is larger than the shard')
-        indexed, files = json.loads(index.read_text())
+        indexed, files = read_json(index, min(stamp[0], MAX_INDEX))
         if indexed != stamp:
             return None
         if not (isinstance(files, list) and len(files) <= stamp[0] // tarfile.BLOCKSIZE):
@@ -186,6 +187,6 @@ def _check_end(path: str | os.PathLike, file: BinaryIO, end: int, count: int) ->
 
 
 @lru_cache(maxsize=256)  # of each process; below the usual limit of 1024 open files
-def _open(path: str, modified: int) -> FileIO:
+def _open(path: str, modified: int) -> BinaryIO:
     """Open a shard for reading at any place: ``pread`` moves no position, so workers may inherit the file."""
-    return open(path, 'rb', buffering=0)
+    return open_regular(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.reading import open_regular
 from .loading import MAX_PIXELS, UnreadableImageError, is_deep, read_values
 
 SAMPLED = 24  # images of each kind of file
@@ -170,7 +171,7 @@ def _is_whole_type(low: float, high: float) -> bool:
 def _read_tags(path: str) -> dict[str, Any]:
     """Return what a TIFF or PNG says of its values; nothing of what cannot be read."""
     try:
-        with open(path, 'rb') as file:
+        with open_regular(path) as file:
             start = file.read(65536)
         if start.startswith(b'\x89PNG'):
             before = start.partition(b'IDAT')[0]

@@ -4,7 +4,9 @@
 """
 
 import json
+import re
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import nn
 from ..files import whole_folder
 from ..models.dyvit import ARCHITECTURES
 from ..models.pretrained import HUB_FILE
+from ..utils.text import one_line
 
 IMAGE_KEYS = 'mean', 'std', 'channel_order', 'channels', 'value_range'  # of images, in the weights' file
 CARD = """---
@@ -93,13 +96,13 @@ def write_hub_folder(
     card = CARD.format(
         license=license,
         family=type(backbone).__name__.lower(),
-        title=f'{type(backbone).__name__}, {for_timm.get("architecture", meta["arch"])}',
+        title=f'{type(backbone).__name__}, {for_timm.get("architecture", _plain(meta["arch"]))}',
         parameters=sum(parameter.numel() for parameter in backbone.parameters()) / 1e6,
         version=meta['coma_mm'],
-        epochs=meta['epochs'],
-        config=meta['config_sha256'],
+        epochs=_plain(meta['epochs']),
+        config=_plain(meta['config_sha256']),
         channels=getattr(backbone, 'in_channels', 3),
-        order=config.get('channel_order', 'channels in the order of training'),
+        order=_plain(config.get('channel_order', 'channels in the order of training')),
         normalised=f'{values}0 to 255, less {mean}, over {std}' if mean and std else 'normalised as in training',
         maps=f'strides {list(strides)}, channels {list(channels)}' if strides and channels else 'those of the backbone',
     )
@@ -107,6 +110,12 @@ def write_hub_folder(
         write(str(unfinished / HUB_FILE))
         Path(unfinished, 'config.json').write_text(json.dumps(config | for_timm, indent=2) + '\n')
         Path(unfinished, 'README.md').write_text(card + (TIMM if for_timm else ''))
+
+
+def _plain(text: object) -> str:
+    """Return text of a file for a page of Markdown, on which it is no HTML, link, table or code."""
+    text = one_line(text)[:200].replace('`', "'")
+    return re.sub(r'([\\*_\[\]|#!])', r'\\\1', escape(text, quote=False))
 
 
 def describe_for_timm(backbone: nn.Module, config: dict) -> dict:

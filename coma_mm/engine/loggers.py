@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..registry import VISBACKENDS
 from ..utils import manifest
+from ..utils.reading import read_text
 from ..visualization.report import keep_picture
 
 # By the name of the option: the backend's type, the module it needs, and the package that has it.
@@ -93,7 +94,7 @@ class WandbBackend(WandbVisBackend):
         super().__init__(save_dir, init_kwargs=dict(init_kwargs or {}), **kwargs)
 
     def _init_env(self) -> None:
-        known = self.id_file.read_text().strip() if self.resume and self.id_file.is_file() else None
+        known = read_text(self.id_file, 1000, follow=False).strip() if self.resume and self.id_file.is_file() else None
         defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.name, allow_val_change=True)
         self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
         super()._init_env()

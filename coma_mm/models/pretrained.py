@@ -33,7 +33,7 @@ from ..checkpoints.torch_file import read_torch_file
 from ..checkpoints.unpickler import Refused
 from ..files import shipped
 from ..registry import WEIGHT_INITIALIZERS
-from ..utils.reading import open_regular
+from ..utils.reading import open_regular, parse_json
 from ..utils.text import printable
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
@@ -336,7 +336,7 @@ def read_settings(checkpoint: dict) -> dict | None:
     meta = read_meta(checkpoint)
     try:
         if 'backbone' in meta:
-            settings = json.loads(_short(meta['backbone']))
+            settings = parse_json(_short(meta['backbone']))
         else:
             settings = (read_config_text(meta.get('cfg') or '').get('model') or {}).get('backbone')
     except (AttributeError, SyntaxError, TypeError, ValueError, RecursionError):

@@ -1,6 +1,7 @@
 """What only looks like an image is named, at once and in little memory; what is odd but whole is read."""
 
 import io
+import lzma
 import os
 import resource
 import socket
@@ -74,6 +75,52 @@ def tiff(width=None, loop=False, pages=1, channels=4):
     return bytes(data)
 
 
+def bomb(channels, compression=8, **changed):
+    """A TIFF of 16 x 16 pixels whose one strip, or tile, unpacks to 64 MB."""
+    packed = {
+        8: lambda: zlib.compress(bytes(2**26)),
+        34925: lambda: lzma.compress(bytes(2**26), preset=1),
+        32773: lambda: b'\x81\0' * 200_000,
+    }[compression]()
+    tags = {256: 16, 257: 16, 258: 8, 259: compression, 262: 1, 273: 0, 277: channels, 278: 16, 279: len(packed)}
+    tags |= {int(tag): value for tag, value in changed.items()}
+    start = 8 + 2 + 12 * len(tags) + 4
+    tags[273] = start
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4) + packed
+
+
+def claiming(count=4000, length=60_000):
+    """EXIF of many tags that all have the same bytes."""
+    entries = b''.join(struct.pack('<HHII', 1000 + tag, 7, length, 8) for tag in range(count))
+    return b'II*\0' + struct.pack('<IH', 8, count) + entries + bytes(4) + bytes(65_000 - 14 - 12 * count)
+
+
+def pages(count, last=0):
+    """A TIFF of many pages, whose last leads to another place."""
+    start, size = 8 + 256, 2 + 12 * 8 + 4
+    tags = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 279: 256}
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags.items())
+    page = [
+        struct.pack('<H', 8) + entries + struct.pack('<I', start + size * (i + 1) if i < count - 1 else last)
+        for i in range(count)
+    ]
+    return b'II*\0' + struct.pack('<I', start) + bytes(256) + b''.join(page)
+
+
+def scans(count, size=(512, 512), **options):
+    """A JPEG whose last scan stands many times."""
+    data = encode('JPEG', size, 'L', **options)
+    start = data.rindex(b'\xff\xda')
+    return data[:start] + data[start:-2] * count + data[-2:]
+
+
+def after_start(piece, data):
+    """A JPEG or GIF with something more in its header."""
+    start = 2 if data[:2] == b'\xff\xd8' else 13 + 3 * (2 << (data[10] & 7)) * (data[10] >> 7)
+    return data[:start] + piece + data[start:]
+
+
 def exif(text='x'):
     tags = Image.Exif()
     tags[0x010E] = text
@@ -102,7 +149,31 @@ FILES = {
     'long EXIF in JPEG': (encode('JPEG', exif=exif(text='x' * 60000)), 3, (48, 64, 3)),
     'megabytes of profiles in JPEG': (encode('JPEG', icc_profile=bytes(10**7)), 3, (48, 64, 3)),
     'many frames': (encode('GIF', save_all=True, append_images=[Image.new('RGB', (64, 48), 5)] * 300), 3, (48, 64, 3)),
-    'program': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(ran) (w) file\n', 3, 'EPS is a'),
+    'program': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(ran) (w) file\n', 3, 'EPS is not'),
+    'TIFF whose strip unpacks to more': (bomb(4), 4, 'unpacks to more than the 1024 bytes'),
+    'TIFF whose LZMA strip unpacks to more': (bomb(4, 34925), 4, 'unpacks to more than the 1024 bytes'),
+    'TIFF whose PackBits strip unpacks to more': (bomb(4, 32773), 4, 'unpacks to more than the 1024 bytes'),
+    'TIFF of rows without end': (bomb(4, **{'278': 2**31}), 4, 'unpacks to more than'),
+    'TIFF of large tiles': (bomb(1, **{'322': 26_000, '323': 26_000}), 3, 'tiles of 26000 pixels are larger'),
+    'TIFF of tags that share their bytes': (claiming(), 3, 'tags claim more bytes than the file has'),
+    'TIFF whose pages never end': (pages(20_000, 264), 4, 'more than 10000 pages'),
+    'EXIF tags in JPEG that share their bytes': (encode('JPEG', exif=b'Exif\0\0' + claiming()), 3, 'tags claim more'),
+    'EXIF tags in PNG that share their bytes': (png((b'eXIf', claiming())), 3, 'tags claim more'),
+    'progressive JPEG of 4000 scans': (scans(4000, progressive=True), 3, 'it has 101 scans'),
+    'progressive JPEG of 20 scans': (scans(10, progressive=True), 3, (512, 512, 3)),
+    'JPEG of a million comments': (after_start(b'\xff\xfe\0\2' * 10**6, encode('JPEG')), 3, 'more than 1000 pieces'),
+    'JPEG of comments behind a thumbnail': (
+        after_start(b'\xff\xe5\0\4\xff\xda' + b'\xff\xfe\0\2' * 10**6, encode('JPEG')), 3, 'more than 1000 pieces',
+    ),
+    'PNG of a million texts': (png(*[(b'tEXt', b'a\0b')] * 10**5), 3, 'more than 1000 pieces'),
+    'GIF of long comments': (
+        after_start(b'!\xfe' + (b'\xff' + b'x' * 255) * 8000 + b'\0', encode('GIF')), 3, 'before its first picture',
+    ),
+    'DDS, decoded in Python': (
+        b'DDS ' + struct.pack('<7I', 124, 0x1007, 9999, 9999, 0, 0, 0) + bytes(44)
+        + struct.pack('<8I', 32, 64, 0, 24, 255 << 16, 255 << 8, 255, 0) + bytes(20),
+        3, 'DDS is not among',
+    ),
     'page': (b'<html>404 Not Found</html>', 3, 'cannot identify image file'),
     'script': (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 3, 'cannot identify image file'),
     'nothing': (b'', 3, 'cannot identify image file'),

@@ -1,5 +1,6 @@
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -144,14 +145,73 @@ def test_a_long_run_stays_small(tmp_path):
     assert f'{len(frames)} of 39 pictures' in ' '.join(page.words)
 
 
-def test_a_failure_leaves_the_earlier_page(work_dir):
-    path = write_report(work_dir)
-    before = path.read_bytes()
-    (work_dir / 'pictures' / 'features_20.jpg').unlink()
-    (work_dir / 'pictures' / 'features_20.jpg').mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_report(work_dir)
-    assert path.read_bytes() == before and [file.name for file in work_dir.glob('*.html')] == ['report.html']
+@pytest.mark.parametrize(
+    'lines',
+    [
+        [dict(step=2, a=1e308, b=-1e308)],
+        ['{"step":2,"a":NaN,"b":Infinity,"lr":-Infinity}'],
+        ['{"step":2,"a":' + '9' * 4000 + '}', '{"step":3,"a":' + '9' * 60_000 + '}'],
+        [dict(step=step, a=1) for step in (True, -5, 10**30, 2.5, '7', None, [])],
+        [dict(step=2, a='1', b=None, c=[1], d={}, e=True)],
+        ['{"step":2,"a":' + '[' * 30_000 + '}', '[1]', '5', '"x"'],
+        ['{"step":2,"a":1,"b":"' + 'x' * 10**6 + '"}'],
+    ],
+)
+def test_what_is_no_number_is_left_out(lines, tmp_path):
+    log(tmp_path, 'a', [line(1), *lines, line(9)])
+    assert set(read_scalars(tmp_path)) == {'lr', 'time', 'data_time', 'loss', 'epoch'}
+    write_report(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['\ud800x', 'loss_\udfff', '$\\frac{', 'loss_$x', HOSTILE, '', '\x1b[31m\0', '_x'])
+def test_names_of_curves_are_text(name, tmp_path):
+    log(tmp_path, 'a', [line(1), {'step': 2, name: 5.0}])
+    page = write_report(tmp_path).read_text()
+    assert len(Page(page).all('script')) == 1 and '\x1b' not in page and '\0' not in page
+
+
+FILES = 'pictures/run.json', 'x.py', 'b/vis_data/scalars.json', 'pictures/features_5.jpg'
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_links_and_pipes_are_left_out(file, tmp_path):
+    """Nothing of what a link in the folder leads to is shown, and no pipe or device is waited for."""
+    run, secret = tmp_path / 'run', tmp_path / 'secret'
+    log(run, 'a', [line(1), line(2)])
+    expected = write_report(run).read_text()
+    secret.write_bytes(b'\xff\xd8 {"step": 1, "secret": 1}')
+    path = run / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target in secret, '/dev/zero', 'nowhere':
+        path.symlink_to(target)
+        assert write_report(run).read_text() == expected
+        path.unlink()
+    os.mkfifo(path)
+    assert write_report(run).read_text() == expected
+
+
+@pytest.mark.parametrize(
+    'facts',
+    ['[' * 100_000, '[1]', '{"warnings":5,"finished":[1],"images_per_iteration":"x","a":{"b":[1]},"c":1e999}',
+     '{"images_per_iteration":0}', json.dumps(dict(warnings=['<b>' * 10**5] * 100, images_per_iteration=True)),
+     json.dumps({f'k{i}': 'v' * 10**4 for i in range(300)})],
+)  # fmt: skip
+def test_facts_of_any_kind(facts, work_dir):
+    (work_dir / 'pictures/run.json').write_text(facts)
+    assert len(write_report(work_dir).read_text()) < 2e6
+
+
+def test_long_logs_are_read_in_part(tmp_path):
+    """Some values, evenly, the first and the last, of as many names and charts as a page has room for."""
+    log(tmp_path, 'a', [line(step) for step in range(1, 30_001)])
+    log(tmp_path, 'b', [dict(step=30_001, **{f'm{i}': 1 for i in range(500)})])
+    scalars = read_scalars(tmp_path)
+    assert len(scalars) == 200 and scalars['loss'][0] == (1, 1.0) and scalars['loss'][-1][0] == 30_000
+    gaps = np.diff([step for step, _ in scalars['loss']])
+    assert 1000 <= len(scalars['loss']) <= 2002 and gaps.max() < 200
+    page = Page(write_report(tmp_path).read_text())
+    assert len([found for found in page.all('img') if 'svg' in found['src'][:20]]) == 14
+    assert 'more are below, as numbers.' in ' '.join(page.words)
 
 
 def test_folders_without_a_run_are_refused(tmp_path):
