@@ -127,9 +127,9 @@ def _tensor(
     metadata: Any = None,
 ) -> Tensor:
     """Return a tensor on a storage that has all of its values."""
-    dtype = getattr(storage, 'dtype', None)
     if not isinstance(storage, Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple) or metadata:
         raise Refused('a tensor of it is of a kind that checkpoints do not have')
+    dtype = storage.dtype
     _whole(offset, *size, *stride)
     if len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
         raise Refused('a tensor has other numbers of sizes and strides')
@@ -180,7 +180,7 @@ def _new_type(budget: Budget, code: Any, *flags: Any) -> np.dtype:
     if digits and not (digits.isdecimal() and len(digits) < 6 and int(digits) <= MAX_ITEM) or code[:1] not in CODES:
         raise Refused(f'an array has values of the type {shown(code)[:20]}')
     budget.take(100)
-    return np.dtype(code, False, True)  # type: ignore[call-overload]
+    return np.dtype(code, False, True)
 
 
 def _restore_type(target: np.dtype, state: Any) -> None:
@@ -209,7 +209,7 @@ def _new_array(budget: Budget, kind: Any, shape: Any, code: Any) -> np.ndarray:
 def _restore_array(target: np.ndarray, state: Any, budget: Budget) -> None:
     _, shape, kind, by_columns, data = state
     _check_array(budget, data, kind, shape)
-    target.__setstate__((1, shape, kind, by_columns is True, bytes(data)))  # type: ignore[attr-defined]
+    target.__setstate__((1, shape, kind, by_columns is True, bytes(data)))
 
 
 def _buffered_array(budget: Budget, data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
@@ -334,25 +334,19 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     HISTORY: _history,
     '_codecs.encode': _encode,
     'numpy.dtype': _new_type,
-    **{
-        f'numpy.{core}.{name}': builder
-        for core in ('core', '_core')
-        for name, builder in {
-            'multiarray._reconstruct': _new_array,
-            'multiarray.scalar': _scalar,
-            'numeric._frombuffer': _buffered_array,
-        }.items()
-    },
-    **{
-        f'{module}.{name}': builder
-        for module in ('builtins', '__builtin__')
-        for name, builder in {
-            'getattr': _statistic,
-            'bytes': _bytes,
-            'bytearray': _bytearray,
-            'complex': _complex,
-            'set': lambda budget, items: set(_members(budget, items)),
-            'frozenset': lambda budget, items: frozenset(_members(budget, items)),
-        }.items()
-    },
 }
+_ARRAYS: dict[str, Callable[..., Any]] = {
+    'multiarray._reconstruct': _new_array,
+    'multiarray.scalar': _scalar,
+    'numeric._frombuffer': _buffered_array,
+}
+_PLAIN: dict[str, Callable[..., Any]] = {
+    'getattr': _statistic,
+    'bytes': _bytes,
+    'bytearray': _bytearray,
+    'complex': _complex,
+    'set': lambda budget, items: set(_members(budget, items)),
+    'frozenset': lambda budget, items: frozenset(_members(budget, items)),
+}
+BUILDERS |= {f'numpy.{core}.{name}': builder for core in ('core', '_core') for name, builder in _ARRAYS.items()}
+BUILDERS |= {f'{module}.{name}': builder for module in ('builtins', '__builtin__') for name, builder in _PLAIN.items()}

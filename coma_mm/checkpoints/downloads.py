@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
-MOST = 32 * 2**30  # bytes of a download
+MOST = 32 * 10**9  # bytes of a download
 TIMEOUT = 30  # seconds in which a server has to send something
 PATIENCE, RATE = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
 CHUNK = 2**16

@@ -166,7 +166,7 @@ def _check_meta(meta: dict) -> None:
 
 def _check_message_hub(hub: dict) -> None:
     for name in ('log_scalars', 'runtime_info', 'resumed_keys'):
-        part = hub.get(name)
+        part: Any = hub.get(name)
         _expect(part, f'message_hub: {name}', 'a dict', isinstance(part, dict))
         for key in part:
             _expect(key, f'a name in message_hub: {name}', 'text', isinstance(key, str))
@@ -220,7 +220,8 @@ def _each_optimizer(saved: dict, check: Callable[[Any], None]) -> None:
 
 
 def _check_optimizer(saved: dict) -> None:
-    groups, state = saved['param_groups'], saved.get('state')
+    groups: Any = saved['param_groups']
+    state: Any = saved.get('state')
     _expect(state, 'optimizer: state', 'a dict', isinstance(state, dict))
     _expect(groups, 'optimizer: param_groups', 'a list', isinstance(groups, list) and bool(groups))
     for group in groups:

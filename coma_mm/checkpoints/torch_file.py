@@ -5,7 +5,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from .builders import Storage, StorageKind, build, find, restore
 from .unpickler import Budget, Refused, Unpickler
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # with which older files start
-MapLocation = torch.device | str | Callable | dict | None
+MapLocation: TypeAlias = torch.device | str | Callable | dict | None
 
 
 def read_torch_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') -> Any:
@@ -73,6 +73,12 @@ def _storage(saved: Any, parts: int) -> tuple:
     return kind.dtype, key, location, count * kind.dtype.itemsize, *more
 
 
+def _fill(values: Tensor, file: BinaryIO) -> None:
+    """Read bytes into a tensor, without a copy between."""
+    if file.readinto(values.numpy()) < len(values):  # type: ignore[attr-defined]
+        raise ValueError('it is cut short')
+
+
 # ---- since torch 1.6 ----
 
 
@@ -101,8 +107,7 @@ def _read_zip(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
         if key not in loaded:
             values = torch.empty(member.size, dtype=torch.uint8)
             file.seek(member.offset)
-            if file.readinto(values.numpy()) < member.size:
-                raise ValueError('it is cut short')
+            _fill(values, file)
             if order.decode() != sys.byteorder:
                 values.untyped_storage().byteswap(dtype)
             loaded[key] = place(values, location, map_location)
@@ -156,7 +161,6 @@ def _read_old(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
         if count * dtype.itemsize != storage.nbytes():
             raise ValueError('a storage of it has another size')
         values = torch.empty(storage.nbytes(), dtype=torch.uint8)
-        if file.readinto(values.numpy()) < storage.nbytes():
-            raise ValueError('it is cut short')
+        _fill(values, file)
         storage.copy_(values.untyped_storage())
     return result

@@ -140,6 +140,10 @@ class Unpickler:
             raise ValueError('it is cut short')
         return data
 
+    def skip(self, size: int) -> None:
+        """Pass over so many bytes."""
+        self.take(size)
+
     def unpack(self, form: str) -> Any:
         """Read a number."""
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
@@ -155,6 +159,10 @@ class Unpickler:
         items = self.stack[mark:]
         del self.stack[mark:]
         return items
+
+    def drop_mark(self) -> None:
+        """Take what lies above the last mark away."""
+        self.pop_mark()
 
     def pop(self) -> Any:
         """Take a value from the stack, not from below a mark."""
@@ -264,7 +272,7 @@ class Unpickler:
             self.budget.take(100)
         self.memo[index] = self.stack[-1]
 
-    def stop_short(self) -> None:
+    def drop(self) -> None:
         """Take the last value away."""
         self.pop()
 
@@ -281,11 +289,11 @@ def _pushes(make: Callable[[], Any], cost: int = 8) -> Callable[[Unpickler], Non
 # By their codes, see pickletools of the standard library. Texts of protocol 0, extensions, INST, OBJ, NEWOBJ_EX and
 # buffers out of band are left out: no checkpoint has them.
 _OPERATIONS: dict[bytes, Callable[[Unpickler], None]] = {
-    b'\x80': lambda machine: machine.take(1) and None,  # the protocol
-    b'\x95': lambda machine: machine.take(8) and None,  # length of a frame
+    b'\x80': lambda machine: machine.skip(1),  # the protocol
+    b'\x95': lambda machine: machine.skip(8),  # length of a frame
     b'(': Unpickler.set_mark,
-    b'0': Unpickler.stop_short,
-    b'1': lambda machine: machine.pop_mark() and None,
+    b'0': Unpickler.drop,
+    b'1': Unpickler.drop_mark,
     b'2': lambda machine: machine.push(machine.stack[-1], 8),
     b'N': _pushes(lambda: None),
     b'\x88': _pushes(lambda: True),

@@ -117,8 +117,9 @@ def _why_not(key: str, value: Any, cfg: Config, pickles: bool) -> str | None:
         if not inside:
             return 'the config has no such place'
         if isinstance(node, (list, tuple)):
-            inside = name.isdecimal() and len(name) < 6 and int(name) < len(node)
-            node = node[int(name)] if inside else None
+            if not (name.isdecimal() and len(name) < 6 and int(name) < len(node)):
+                return 'the config has no such place'
+            node = node[int(name)]
         elif isinstance(node, (dict, Config)):
             inside = name in node
             node = node[name] if inside else None
@@ -126,7 +127,8 @@ def _why_not(key: str, value: Any, cfg: Config, pickles: bool) -> str | None:
             return 'the config has no such place'
     if not inside and (texts or isinstance(value, (list, tuple))):
         return 'the config does not have it'
-    if callable(node) or isinstance(node, dict) and value is not None:
+    kept = dict if isinstance(node, dict) else (list, tuple) if isinstance(node, (list, tuple)) else object
+    if callable(node) or value is not None and not isinstance(value, kept):
         return 'the config has something else there'
     for text in texts:
         if text in _texts(node):

@@ -144,6 +144,19 @@ def test_a_resumed_config_is_not_run(kind, code, start, tmp_path):
     assert 'config' not in read_checkpoint(f'x.{kind}')['meta']
 
 
+def test_a_run_does_not_end_untrained(start, tmp_path):
+    start().train()
+    whole = torch.load('work/epoch_1.pth', weights_only=False)
+    for meta, words in [
+        (dict(iter=10**10), 'x.pth says that it has 1 epochs and 10000000000 iterations, which do not belong together'),
+        (dict(iter=-5), 'x.pth is damaged, or no run of mmengine has written it: meta: iter is -5'),
+        (dict(epoch=2, iter=6), 'x.pth says that it has 2 epochs, more than the 1 of this run'),
+    ]:
+        torch.save(dict(whole, meta=dict(whole['meta'], **meta)), 'x.pth')
+        with pytest.raises(ValueError, match=words):
+            start('x.pth').load_or_resume()
+
+
 def test_backbones_and_layers_of_the_toolboxes_are_exported(tmp_path, monkeypatch):
     for kind, settings in {
         'mmpretrain.VisionTransformer': dict(arch='deit-tiny', norm_cfg=dict(type='LN'), img_size=32),

@@ -1,0 +1,75 @@
+"""SECURITY.md lists every kind of file that is read, and what it can do."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / 'coma_mm'
+SECURITY = (PACKAGE.parent / 'SECURITY.md').read_text()
+# Calls that read a file.
+READING = {
+    *('open', 'open_regular', 'read_text', 'read_bytes', 'read_json', 'fromfile', 'load', 'pread', 'safe_open'),
+    *('ZipFile', 'get_local_path', 'copyfile', 'urlopen', 'read_checkpoint', 'read_torch_file', 'read_config'),
+}
+# Modules that read files, and the rows of the table that they are in.
+READERS = {
+    'checkpoints/downloads.py': ['checkpoint'],
+    'checkpoints/torch_file.py': ['checkpoint'],
+    'models/pretrained.py': ['checkpoint'],
+    'models/variants.py': ['checkpoint'],
+    'engine/checkpoint.py': ['checkpoint', '`checkpoints.json`'],
+    'engine/running.py': ['config'],
+    'engine/yaml_files.py': ['config'],
+    'engine/recalled_options.py': ['`options.json`'],
+    'recipe.py': ['config'],
+    'engine/work_dir.py': ['`.lock`, ids of loggers'],
+    'engine/loggers.py': ['`.lock`, ids of loggers'],
+    'pretraining.py': ['config', 'checkpoint'],
+    'visualization/report.py': ['log, pictures and config of a run'],
+    'visualization/serve.py': ['log, pictures and config of a run'],
+    'datasets/cifar.py': ['CIFAR-10'],
+    'datasets/loading.py': ['image'],
+    'datasets/random_resized_crop.py': ['image'],
+    'datasets/shards.py': ['shard and its index'],
+    'datasets/folder.py': ['list of images (`.txt`)'],
+    'datasets/image_headers.py': ['image'],
+    'datasets/value_range.py': ['image'],
+    'utils/manifest.py': ['`manifest.json`'],
+    'engine/older_runs.py': ['`manifest.json`'],
+    'utils/reading.py': [],  # lent to those above
+    'files.py': [],  # written, and synced
+    'environment.py': [],  # of the system
+    'utils/memory.py': [],
+    'engine/graph.py': [],  # what has just been written
+    'engine/trial.py': [],
+    'cli/outputs.py': [],  # whether what is to be replaced is one of ours
+    'cli/errors.py': [],  # a log that is written
+}
+
+
+def read_calls(file):
+    """Yield the names of calls in a file that read files."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, 'id', None) or getattr(node.func, 'attr', None)
+            if name in READING:
+                yield name
+
+
+def test_every_module_that_reads_is_in_the_table():
+    found = {file.relative_to(PACKAGE).as_posix(): set(read_calls(file)) for file in PACKAGE.rglob('*.py')}
+    found = {name: calls for name, calls in found.items() if calls}
+    commands = {name for name in found if name.startswith('cli/')} - {*READERS}
+    for name in commands:  # which read by what is above, and nothing else
+        assert found[name] <= {'ZipFile', 'read_checkpoint', 'read_config', 'read_bytes', 'open', 'load', 'fromfile'}, (
+            name,
+            found[name],
+        )
+    missing = {*found} - {*READERS} - commands
+    assert not missing, f'SECURITY.md and this table do not say what {missing} read'
+
+
+def test_the_table_is_in_the_document():
+    rows = [line for line in SECURITY.splitlines() if line.startswith('|')]
+    for kinds in READERS.values():
+        for kind in kinds:
+            assert any(row.startswith(f'| {kind}') for row in rows), f'SECURITY.md has no row {kind}'
