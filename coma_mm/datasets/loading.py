@@ -117,10 +117,14 @@ def is_deep(path: str | os.PathLike, data: bytes | None = None, max_pixels: int 
 
     Raises:
         UnreadableImageError: If it is no image.
+        ImportError: If it takes ``tifffile``, which is not installed.
     """
     with _opened(path, data, max_pixels) as file:
         if _is_tiff(file):
-            return not _is_plain_tiff(file)
+            if _is_plain_tiff(file):
+                return False
+            with _open_tiff(file, path) as tiff:
+                return tiff.pages.first.bitspersample > 8
         if _is_deep_png(file):
             return True
         with Image.open(file) as img:
