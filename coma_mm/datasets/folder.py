@@ -23,7 +23,7 @@ from ..utils.text import one_line, printable
 from .image_headers import FORMATS
 from .loading import UnreadableImageError
 
-KINDS_NAMED = 8  # of files that are left out
+KINDS_NAMED = 20  # of files that are left out
 
 MAX_LIST = 1_000_000_000  # bytes of a list of paths
 MARKS = (
@@ -213,10 +213,8 @@ def image_endings() -> tuple[str, ...]:
 def name_endings(endings: Counter[str]) -> str:
     """Return such as ``left out: 12 .heic, 3 .xcf``; nothing if there are none."""
     named = [f'{count} {one_line(ending)}' for ending, count in endings.most_common(KINDS_NAMED)]
-    if more := len(endings) - len(named):
-        named.append(
-            f'{endings.total() - sum(count for _, count in endings.most_common(KINDS_NAMED))} of {more} others'
-        )
+    if more := endings.total() - sum(count for _, count in endings.most_common(KINDS_NAMED)):
+        named.append(f'{more} of other kinds')
     return f'left out: {", ".join(named)}' if named else ''
 
 

@@ -359,7 +359,7 @@ def _decompress(source: Any, page: Any, max_pixels: int) -> np.ndarray:
     try:
         return source.asarray(maxworkers=1)
     except Exception as error:
-        if 'imagecodecs' not in str(error):
+        if not isinstance(error, ImportError) and 'imagecodecs' not in str(error):
             raise
         name = getattr(page.compression, 'name', page.compression)
         raise _CodecError(f'a TIFF packed in this way ({name}) takes imagecodecs: pip install imagecodecs') from None
