@@ -4,6 +4,7 @@ import io
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -40,6 +41,7 @@ from .recipe import LOOKING_SHARE, METHOD, make_config
 from .utils import ranges
 from .utils.manifest import fingerprint, own_file
 from .utils.memory import available_memory
+from .utils.text import printable
 from .visualization.report import PICTURES
 from .visualization.serve import serve_report
 
@@ -194,6 +196,9 @@ def check_arguments(**given: object) -> None:
     for name, value in [('out', given['out']), *(('data', path) for path in named)]:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value).strip():
             raise ValueError(f'{name} must name a folder, got {value!r}')
+    place = os.path.abspath(os.fspath(given['out']))  # type: ignore[call-overload]  # it is a path, see above
+    if re.search('[\ud800-\udfff]', place):  # where PyTorch writes no checkpoints
+        raise ValueError(f'{printable(place)} has a name in it that is not UTF-8: give out (--out) another folder')
     for name, example in dict(arch='tiny', method='mae').items():
         if not isinstance(given[name], str | None):
             raise ValueError(f'{name} must be a name such as {example}, got {given[name]!r}')

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
@@ -48,7 +47,7 @@ def write_images(folder, channels):
         tifffile.imwrite(folder / name, values.squeeze(), photometric=kind, planarconfig=layout)
 
 
-@pytest.fixture(params=[1, 4, 7])
+@pytest.fixture(params=[1, 4])
 def run(request, tmp_path):
     """Images and, as a run would leave them, a config and a checkpoint; returns the channels."""
     write_images(tmp_path / 'images', request.param)
@@ -121,14 +120,7 @@ def test_larger_images_have_an_option(run, begin, capfd, tmp_path):
         assert '3072 pixels are more than the limit of 3000' in said and '--max-pixels N' in said, command
 
 
-def test_what_the_images_are_is_said_before_the_first_step(begin, tmp_path):
-    write_images(tmp_path / 'images', 1)
-    for name in ('a.heic', 'b.heic', 'c.xcf'):
-        (tmp_path / 'images' / name).touch()
-    options = ['--arch', 'pico', '--size', '32', '--steps', '1', '--workers', '0', '--batch-size', '2', '--channels', 1]
-    printed = begin('pretrain', 'images', '--out', 'run', '--val', '0.3', *options)
-    assert 'Values 0 to 4095 become 0 to 255 (by 4 of the images' in printed or 'by 3 of the images' in printed
-    assert 'Left out: 2 .heic, 1 .xcf.' in printed and 'warning' not in printed
-    step = Config.fromfile('run/config.py').train_dataloader.dataset.pipeline[0]
-    assert step.value_range == [0, 4095] and step.channels == 1
-    assert json.loads(read_checkpoint('run/backbone.safetensors')['meta']['value_range']) == [0, 4095]
+def test_a_folder_that_pytorch_cannot_write_to_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r'run\\xe9 has a name in it that is not UTF-8: give out \(--out\) another'):
+        coma_mm.pretrain('images', str(tmp_path / 'run\udce9'))
+    assert not list(tmp_path.iterdir())

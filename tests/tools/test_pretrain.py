@@ -1,5 +1,6 @@
 """``coma-mm pretrain``: a folder in, weights out, as its users call it."""
 
+import json
 import math
 import re
 import subprocess
@@ -101,16 +102,23 @@ def test_what_is_missing_is_said(tmp_path):
         hand_over(tmp_path)
 
 
-def test_any_number_of_channels_and_a_report_to_look_at(tmp_path, monkeypatch):
+def test_any_number_of_channels_of_any_depth_and_a_report_to_look_at(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / 'bands'
     folder.mkdir()
     for number in range(8):
-        bands = np.random.default_rng(number).integers(256, size=(40, 48, 5), dtype=np.uint8)
+        bands = np.random.default_rng(number).integers(4096, size=(40, 48, 5), dtype=np.uint16)
         tifffile.imwrite(folder / f'{number}.tif', bands, photometric='minisblack', planarconfig='contig')
+    for name in ('a.heic', 'b.heic', 'c.xcf'):
+        (folder / name).touch()
     coma_mm.pretrain(str(folder), 'run', steps=2, channels=5, val=0.25, serve=0, **OPTIONS)
     backbone = coma_mm.load_backbone('run/backbone.safetensors')
     assert backbone(torch.zeros(1, 5, 32, 32))[-1].shape[1] == 256
+    printed = capfd.readouterr().out
+    assert 'Values 0 to 4095 become 0 to 255 (by 6 of the images). Left out: 2 .heic, 1 .xcf.' in printed
+    step = Config.fromfile('run/config.py').train_dataloader.dataset.pipeline[0]
+    assert step.value_range == [0, 4095] and step.channels == 5
+    assert json.loads(read_checkpoint('run/backbone.safetensors')['meta']['value_range']) == [0, 4095]
 
 
 def test_the_report_is_all_that_is_shown(tmp_path):
