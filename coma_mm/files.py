@@ -42,17 +42,17 @@ def whole_file(path: str | os.PathLike, mark: str | None = None) -> Iterator[Pat
         path: The file.
         mark: A number for the lent name, by which whoever gave it knows the file again; a file that has it is replaced.
     """
-    path = Path(path)
-    with naming(path):
-        unfinished = _new_file(path, mark)
+    path, unfinished = Path(path), None
     try:
         with naming(path):
+            unfinished = _new_file(path, mark)
             yield unfinished
             _sync(unfinished)
             unfinished.replace(path)
             _sync(path.parent)
     finally:
-        unfinished.unlink(missing_ok=True)
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
 
 
 def _new_file(path: Path, mark: str | None) -> Path:
@@ -71,7 +71,7 @@ def _new_file(path: Path, mark: str | None) -> Path:
 def write_whole(path: str | os.PathLike, text: str) -> None:
     """Write a text file as a whole or not at all, see :func:`whole_file`."""
     with whole_file(path) as unfinished:
-        unfinished.write_text(text)
+        unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f'{path} is there already; name a new or an empty folder')
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    unfinished.mkdir()
     try:
+        unfinished.mkdir()
         yield unfinished
         for file in unfinished.iterdir():
             _sync(file)

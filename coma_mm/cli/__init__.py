@@ -1,5 +1,6 @@
 """The commands, one module each; ``coma-mm COMMAND`` and ``tools/*.py`` start them."""
 
+import logging
 import os
 import sys
 import threading
@@ -78,6 +79,7 @@ def _start(command: str, main: Callable[[], None] | None) -> None:
 def _guard(work: Callable[[], None], command: str) -> None:
     """Do a command's work; end the process if that fails, is stopped, or has printed what could not be written."""
     is_own = protect_streams()  # rather than a test's or a notebook's
+    logging.raiseExceptions = not is_own  # a log file that cannot be written leaves no traceback
     if threading.current_thread() is threading.main_thread():
         stopping.listen()
     ended: BaseException | None = None
@@ -86,21 +88,23 @@ def _guard(work: Callable[[], None], command: str) -> None:
             work()
         except (Exception, KeyboardInterrupt, SystemExit) as raised:
             ended = raised
+        if (number := stopping.received()) and not isinstance(ended, stopping.Stopped):  # lost in another error
+            ended = stopping.Stopped(number)
         failed = output_error()
         if failed and (ended is None or (isinstance(ended, SystemExit) and not ended.code)):
             ended = SystemExit(f'error: cannot write to standard output: {failed.strerror}; name another place for it')
         if isinstance(ended, SystemExit) and not isinstance(ended.code, str):
             raise ended
         if ended is not None:
-            _finish(ended, command)
+            _finish(ended, command, is_own)
     finally:
         stopping.end_listening(is_own)
 
 
-def _finish(ended: BaseException, command: str) -> None:
+def _finish(ended: BaseException, command: str, is_own: bool) -> None:
     try:
         from .errors import finish  # here: it is not needed otherwise
     except MemoryError:
         os.write(2, b'error: there is not enough memory to start: raise the limit (ulimit -v)\n')
         os._exit(1)
-    finish(ended, command)
+    finish(ended, command, is_own)

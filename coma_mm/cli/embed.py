@@ -24,6 +24,7 @@ from ..files import MARK
 from ..models import FeatureExtractor, read_checkpoint
 from ..utils.manifest import any_file
 from ..utils.text import one_line, printable
+from ..utils.workers import end_with_unsent
 from . import types
 from .export import check_types, find_backbone, find_normalisation
 from .images import add_max_pixels, image_settings
@@ -133,6 +134,7 @@ def main() -> None:
         args.batch_size,
         num_workers=min(args.num_workers, len(paths) // args.batch_size),
         collate_fn=list,
+        worker_init_fn=end_with_unsent,
     )
     read: list[int] = []
     progress = ProgressBar(len(paths))

@@ -7,8 +7,10 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from ..files import PACKAGE
 from ..utils.paths import short_path
 from ..utils.stopping import describe_signal
 from ..utils.text import printable
+from ..utils.workers import system_number
 
 if TYPE_CHECKING:  # it is not needed to say that a command does not exist
     from mmengine.registry import Registry
@@ -43,10 +46,18 @@ LESS_MEMORY = {
     'embed': 'lower --batch-size or --num-workers',
     '': 'free some, or raise the limit (ulimit -v)',
 }
+WORKERS = {
+    'train': 'train_dataloader.num_workers',
+    'test': 'test_dataloader.num_workers',
+    'pretrain': '--workers',
+    '': '--num-workers',
+}
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 # In the texts of libraries.
 TOO_MANY, ALLOCATOR = os.strerror(errno.EMFILE), 'DefaultCPUAllocator: '
 TEMPORARY = os.environ.get('TMPDIR', '/tmp')
+CONFIG_READER = 'mmengine/config/config.py'
+HOMELESS = re.compile('determine home directory|getpwuid|No username set')
 UNMAPPED = re.compile('failed to map segment|cannot (allocate memory|map zero-fill pages)', re.I)
 # What the package raises about what it was given. All else that is raised, and not explained below, may be a bug.
 EXPECTED = ValueError, FloatingPointError, FileNotFoundError
@@ -56,12 +67,18 @@ class UsageError(Exception):
     """Arguments that a command does not take; the text has its usage above the reason."""
 
 
-def finish(error: BaseException, command: str) -> None:
+def finish(error: BaseException, command: str, is_own: bool = False) -> None:
     """End the process with what an error means, as the last line of standard error.
 
     The traceback goes to the log file of the run, if there is one by then; to the screen if ``--traceback`` asks for
     it, or if it is of what may be a bug and there is no log file. Of several processes that ``torchrun`` has started on
     a machine one prints; all leave the line to ``torchrun``, whose summary ends with it.
+
+    Args:
+        error: What was raised.
+        command: What it was raised in.
+        is_own: Whether the process serves the command alone. Stopped by a signal it then leaves out the interpreter's
+            shutdown, which takes seconds once torch is loaded.
     """
     if isinstance(error, SystemExit):
         line, code, expected = str(error.code), 1, True
@@ -86,9 +103,12 @@ def finish(error: BaseException, command: str) -> None:
             sys.stderr.write(printable(trace))
         print(line, file=sys.stderr, flush=True)
     _tell_torchrun(line.splitlines()[-1])
-    if getattr(sys.modules.get('torch.distributed'), 'is_initialized', bool)():
+    is_distributed = getattr(sys.modules.get('torch.distributed'), 'is_initialized', bool)()
+    if is_distributed or (is_own and isinstance(error, KeyboardInterrupt)):
         # Threads of the process group can abort an interpreter that is shutting down, after which the last line is
         # another one.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when loading workers end
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(code)
@@ -111,8 +131,10 @@ def explain(error: BaseException, command: str = '') -> str | None:
     if isinstance(error, RuntimeError) and text.startswith('DataLoader worker (pid'):
         return (
             'a process that loads images was killed, as the system does when memory runs out: lower '
-            'train_dataloader.num_workers, and in a container raise its shared memory (--shm-size)'
+            f'{WORKERS.get(command, WORKERS[""])}, and in a container raise its shared memory (--shm-size)'
         )
+    if HOMELESS.search(text):
+        return 'there is no home folder: name one that can be written to by the variable HOME'
     if isinstance(error, UnicodeEncodeError) and error.reason == 'surrogates not allowed':
         return f'{printable(error.object.strip())[:300]!r} has a name in it that is not UTF-8: rename it'
     if isinstance(error, ModuleNotFoundError):
@@ -178,15 +200,14 @@ def _explain_argument(error: TypeError) -> str | None:
 
 def _explain_limit(error: BaseException, text: str, command: str) -> str | None:
     """Say which limit of the system or of the shell was met: of memory, open files, processes, or shared memory."""
-    number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, RuntimeError) and (found := re.search(r'\((\d+)\)$', text)):
-        number = int(found[1])  # torch's way to say what the system said
-    if isinstance(error, RuntimeError) and '</torch_' in text and number in FULL:
-        return f'shared memory is full ({text}): lower the number of loading workers, or make /dev/shm larger'
-    if number in (errno.EMFILE, errno.ENFILE) or TOO_MANY in text:
-        return 'too many files are open at a time: raise the limit (ulimit -n 1024), or use fewer loading workers'
+    number, fewer = system_number(error), f'lower {WORKERS.get(command, WORKERS[""])}'
+    semaphore = isinstance(error, OSError) and _is_of(error, f'{os.sep}multiprocessing{os.sep}')
+    if number in FULL and (semaphore or isinstance(error, RuntimeError)):
+        return f'shared memory is full: {fewer}, or make /dev/shm larger (--shm-size of a container)'
+    if number in (errno.EMFILE, errno.ENFILE) or TOO_MANY in text or 'ancillary data' in text or 'ancdata' in text:
+        return f'too many files are open at a time: raise the limit (ulimit -n 1024), or {fewer}'
     if number == errno.EAGAIN or "can't start new thread" in text:
-        return 'no more processes can be started: raise the limit (ulimit -u), or use fewer loading workers'
+        return f'no more processes can be started: raise the limit (ulimit -u), or {fewer}'
     if isinstance(error, ImportError) and (unmapped := [line for line in _chain(error) if UNMAPPED.search(line)]):
         return f'there is not enough memory to load a library ({unmapped[-1]}): raise the limit (ulimit -v)'
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError' or ALLOCATOR in text
@@ -199,14 +220,17 @@ def _explain_limit(error: BaseException, text: str, command: str) -> str | None:
 
 def _explain_system(error: OSError, option: str | None) -> str:
     """Say what the system would not do, with which file, and what helps."""
-    place = f' {printable(os.fsdecode(error.filename))}' if isinstance(error.filename, (str, bytes)) else ''
+    name = error.filename
+    if name is None and _is_of(error, CONFIG_READER):
+        name = tempfile.gettempdir()  # mmengine copies configs to read them
+    place = f' {printable(os.fsdecode(name))}' if isinstance(name, (str, bytes)) else ''
     if 'No usable temporary directory' in str(error.strerror):
         return f'no temporary file can be written: make room in {TEMPORARY}, or name a folder with room by TMPDIR'
     if isinstance(error, FileNotFoundError) and not place and not _has_folder():
         return 'the folder that this was started in is gone: change to another one (cd), and start it again'
     if isinstance(error, FileNotFoundError):
         return f'there is no file or folder{place}'
-    if tempfile.tempdir is not None and place.startswith(f' {tempfile.tempdir}{os.sep}'):
+    if re.fullmatch(f'{re.escape(str(tempfile.tempdir))}(/tmp[a-z0-9_]{{8}}(/.*)?)?', place.strip()):
         option = 'TMPDIR'
     elsewhere = f'another place with {option}' if option else 'another place'
     if error.errno in FULL:
@@ -253,6 +277,12 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 def _builders(error: BaseException) -> Iterator[FrameType]:
     """Yield those in which mmengine's registries were building something, with what and of what."""
     return (frame for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg')
+
+
+def _is_of(error: BaseException, part: str) -> bool:
+    """Say whether an error was raised in a file with ``part`` in its path."""
+    frames = list(_frames(error))
+    return bool(frames) and part in frames[-1].f_code.co_filename
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -86,7 +86,8 @@ def main() -> None:
         from ..pretraining import pretrain
 
     try:
-        pretrain(**{**vars(args), 'data': args.data or None})
+        settings = {name: value for name, value in vars(args).items() if name != 'traceback'}
+        pretrain(**{**settings, 'data': args.data or None})
     except (KeyboardInterrupt, RunInterrupted) as end:
         stop = Stopped(end.code - 128 if isinstance(end, (RunInterrupted, Stopped)) else signal.SIGINT)
         if find_checkpoints(Path(args.out)):

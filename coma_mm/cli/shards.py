@@ -29,6 +29,7 @@ from ..datasets.loading import MAX_PIXELS, image_size, is_deep, read_bytes, read
 from ..datasets.shards import index_shard
 from ..files import naming
 from ..utils.text import printable
+from ..utils.workers import end_with_unsent
 from . import types
 from .images import add_max_pixels
 from .parser import ArgumentParser
@@ -139,8 +140,8 @@ def _write_tiff(values: np.ndarray) -> bytes:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Lend a name beside ``path`` to fill; what lies there becomes ``path`` at the end, after an error nothing does."""
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    unfinished.mkdir(parents=True)
     try:
+        unfinished.mkdir(parents=True)
         with naming(path):
             yield unfinished
             unfinished.rename(path)
@@ -157,11 +158,12 @@ def main() -> None:
         sys.exit(f'error: no images in {args.folder} and its sub-folders')
     random.Random(args.seed).shuffle(paths)
     members = Members(args.folder, paths, args.short_side, args.channels, args.max_pixels or MAX_PIXELS)
-    loader = DataLoader(members, batch_size=None, num_workers=args.num_workers)
+    loader = DataLoader(members, batch_size=None, num_workers=args.num_workers, worker_init_fn=end_with_unsent)
     limit, left_out, tar = args.shard_size * 2**20, 0, None
     shards: list[Path] = []
+    loading = iter(loader)  # starts the workers
     with whole_folder(args.out.absolute()) as folder:
-        for name, content in track(loader, 'packing', total=len(paths)):
+        for name, content in track(loading, 'packing', total=len(paths)):
             if isinstance(content, Exception):
                 left_out += 1
                 print(f'left out an unreadable image: {content}', file=sys.stderr)

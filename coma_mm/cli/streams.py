@@ -73,7 +73,7 @@ def output_error() -> OSError | None:
 
 def _protect(number: int, stream: TextIO | None) -> TextIO:
     protected = io.TextIOWrapper(
-        io.BufferedWriter(_Raw(number)),
+        io.BufferedWriter(_Raw(number)),  # type: ignore[type-var]
         encoding=stream.encoding if stream else 'utf-8',
         errors='backslashreplace',
         line_buffering=number == 2 or os.isatty(number),

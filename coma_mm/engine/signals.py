@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from ..utils import stopping
+from ..utils.workers import end_with_unsent
 
 WARNINGS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP
 ECHO = 1.0  # seconds in which torchrun may pass on a Ctrl-C that the terminal has sent to its ranks as well
@@ -78,6 +79,7 @@ def _start_worker(then: Callable | None, worker: int) -> None:
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_unsent()
     if then is not None:
         then(worker)
 

@@ -1,7 +1,9 @@
 """Single training steps, to see what they take: seconds, memory, operations."""
 
+import resource
+import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -46,7 +48,8 @@ def forget_peak(on_gpu: bool) -> int:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
+        with suppress(OSError):  # there is no /proc on macOS and in some containers
+            Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
     return peak_so_far(on_gpu)
 
 
@@ -54,5 +57,8 @@ def peak_so_far(on_gpu: bool) -> int:
     """Return the most bytes in use since :func:`forget_peak`."""
     if on_gpu:
         return torch.cuda.max_memory_allocated()
-    lines = Path('/proc/self/status').read_text().splitlines()
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+    except OSError:  # the most since the process began
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))

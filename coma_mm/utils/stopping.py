@@ -1,9 +1,11 @@
 """Signals that end a process: an exception unwinds it, so that no unfinished file stays behind."""
 
+import functools
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -11,6 +13,7 @@ from typing import Any, NoReturn
 # SIGHUP comes when a terminal is closed; Windows has none.
 STOPPING = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name))
 UNWINDING = 1.0  # seconds in which further signals do not disturb the removal of unfinished files
+AGAIN = 0.3  # seconds after which an exception is raised again that something has swallowed
 
 
 class Stopped(KeyboardInterrupt):
@@ -32,9 +35,10 @@ class Stopped(KeyboardInterrupt):
 
 class _State:
     at_once = False  # while nothing has been written that would have to be removed
-    since: float | None = None  # when the first signal came
+    number = 0  # of the first signal, 0 before there was one
+    since = 0.0  # when it came
     before: dict[int, Any] = {}  # handlers that were replaced
-    watches_forks = False
+    is_ready = False
 
 
 def describe_signal(number: int) -> str:
@@ -48,23 +52,33 @@ def listen() -> None:
     A second signal ends the process at once. One that is ignored, as by ``nohup``, stays so. Only the main thread may
     call this.
     """
-    _State.since = None
+    _State.number = 0
     for number in STOPPING:
         if (before := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler):
             _State.before[number] = before
             signal.signal(number, stop)
-    if not _State.watches_forks:
+    if not _State.is_ready:
         os.register_at_fork(after_in_child=_leave_to_parent)
-        _State.watches_forks = True
+        sys.unraisablehook = functools.partial(_pass_over, sys.unraisablehook)
+        _State.is_ready = True
+
+
+def received() -> int:
+    """Return the number of the signal that the process has to end of, 0 if there was none, and raise no more."""
+    if _State.number and hasattr(signal, 'setitimer'):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return _State.number
 
 
 def stop(number: int, frame: FrameType | None = None) -> None:
     """Handle a signal: raise :class:`Stopped`; end the process if that was done before, or nothing has begun."""
-    now = time.monotonic()
-    if _State.at_once or (_State.since is not None and now - _State.since > UNWINDING):
+    if _State.at_once or (_State.number and time.monotonic() - _State.since > UNWINDING):
         end_at_once(number)
-    if _State.since is None:
-        _State.since = now
+    if not _State.number:
+        _State.number, _State.since = number, time.monotonic()
+        if hasattr(signal, 'setitimer') and signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _stop_again):
+            signal.signal(signal.SIGALRM, _stop_again)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
         raise Stopped(number)
 
 
@@ -96,8 +110,24 @@ def end_listening(is_last: bool = True) -> None:
             signal.signal(number, signal.SIG_DFL if is_last else _State.before[number])
 
 
+def _stop_again(number: int, frame: FrameType | None) -> None:
+    """Raise once more, unless the exception is on its way: callbacks of forks and finalizers swallow it."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__context__
+    if error is None:
+        raise Stopped(_State.number)
+
+
+def _pass_over(then: Callable, event: Any) -> None:
+    """Print no traceback of an exception that was swallowed, and will be raised again."""
+    if not isinstance(event.exc_value, Stopped):
+        then(event)
+
+
 def _leave_to_parent() -> None:
-    """Have loading workers die of SIGTERM, and leave Ctrl-C, which reaches them too, to the process that they serve."""
+    """Have loading workers die of SIGTERM, and leave what reaches them, too, to the process that they serve."""
     if any(signal.getsignal(number) is stop for number in STOPPING):
         end_listening()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in set(STOPPING) - {signal.SIGTERM}:
+            signal.signal(number, signal.SIG_IGN)

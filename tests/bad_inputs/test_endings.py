@@ -19,8 +19,12 @@ class Bug(Hook):
 
 @HOOKS.register_module()
 class Keyboard(Hook):
+    def __init__(self, times):
+        self.times = times
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
 
 @HOOKS.register_module()
 class Memory(Hook):
@@ -66,11 +70,17 @@ def test_traceback_on_the_screen(train):
     assert code == 1 and 'None.nothing' in printed and last_line(printed).startswith('error: AttributeError')
 
 
-def test_ctrl_c_says_how_to_go_on(train):
+@pytest.mark.parametrize('times', [1, 2])
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(train, tmp_path, times):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new process; loggers of earlier tests change it
-    code, printed, _ = train(config="custom_hooks = [dict(type='Keyboard')]")
-    expected = 'stopped by the keyboard; the same command with --resume goes on from the last checkpoint'
-    assert (code, last_line(printed)) == (130, expected)
+    code, printed, log = train(config=f"custom_hooks = [dict(type='Keyboard', times={times})]")
+    found = [path.name for path in (tmp_path / 'run').glob('*.pth')]
+    assert code == 130 and 'Traceback' not in printed and 'press it again to stop at once' in printed
+    if times == 1:
+        assert 'SIGINT: stopped after iteration 1 of' in log and found == ['epoch_0_iter_1.pth']
+    else:
+        expected = 'stopped by the keyboard; the same command with --resume goes on from the last checkpoint'
+        assert last_line(printed) == expected and not found
 
 
 def test_memory(train):

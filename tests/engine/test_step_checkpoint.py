@@ -19,7 +19,7 @@ from mmengine.registry import HOOKS
 from coma_mm.engine import RunInterrupted, StepCheckpointHook
 from coma_mm.engine.checkpoint import find_checkpoints
 from coma_mm.engine.running import build_runner, prepare, prepare_resuming
-from coma_mm.engine.signals import WARNINGS
+from coma_mm.engine.signals import stop_listening
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 
@@ -29,8 +29,7 @@ def as_before():
     """Leave mmengine and the process as they were."""
     yield
     register_backend('local', LocalBackend, force=True, prefixes='')
-    for number in WARNINGS:
-        signal.signal(number, signal.SIG_DFL)
+    stop_listening()
 
 
 @HOOKS.register_module()
@@ -95,9 +94,12 @@ def log_of(folder):
     return ''.join(path.read_text() for path in Path(folder).glob('*/*.log'))
 
 
-@pytest.mark.parametrize(('number', 'workers'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 0)])
+@pytest.mark.parametrize(
+    ('number', 'workers'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 0), (signal.SIGINT, 1), (signal.SIGHUP, 0)]
+)
 def test_a_warned_run_saves_and_goes_on_to_the_bit(start, number, workers):
     options = {'train_dataloader.num_workers': workers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new process; loggers of earlier tests change it
     start('whole', **options).train()
     with pytest.raises(RunInterrupted) as end:
         start('warned', dict(type='SignalHook', at=4, number=int(number)), **options).train()

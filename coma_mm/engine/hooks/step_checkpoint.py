@@ -20,7 +20,7 @@ from ..common import short_path
 from ..signals import Warnings, outlive_warnings, stop_listening
 from .deferred_runtime_info import DeferredRuntimeInfoHook
 
-NOTHING, TIME = 0, 1  # why a checkpoint is saved; other numbers are those of signals
+NOTHING, TIME = 0, 1  # why a checkpoint is saved; larger numbers are those of signals, plus TIME
 
 
 class RunInterrupted(SystemExit):
@@ -107,12 +107,13 @@ class StepCheckpointHook(Hook):
         if reason == TIME:
             runner.logger.info(f'Saved {path}: {self.minutes:g} minutes have gone by')
             return
+        number = signal.Signals(reason - TIME)
         runner.logger.warning(
-            f'{signal.Signals(reason).name}: stopped after iteration {runner.iter + 1} of {runner.max_iters}, all of '
+            f'{number.name}: stopped after iteration {runner.iter + 1} of {runner.max_iters}, all of '
             f'which is in {path}; go on with the same command and --resume'
         )
         stop_listening()
-        raise RunInterrupted(128 + reason)
+        raise RunInterrupted(128 + number)
 
     def after_train(self, runner: Runner) -> None:
         """Leave no checkpoint behind that those of the schedule have overtaken."""
@@ -156,7 +157,8 @@ class StepCheckpointHook(Hook):
     def _agree(self) -> int:
         """Return why any of the ranks wanted a checkpoint, when all of them know."""
         late = self.minutes and is_main_process() and time.monotonic() - self.since > 60 * self.minutes
-        wanted = self.warnings.received or (TIME if late else NOTHING)
+        warned = self.warnings.received + TIME if self.warnings.received else NOTHING
+        wanted = warned or (TIME if late else NOTHING)
         if self.group is None:
             return wanted
         reason = NOTHING
@@ -164,7 +166,7 @@ class StepCheckpointHook(Hook):
             work, flag = self.pending
             work.wait()
             reason = int(flag)
-        flag = torch.tensor(self.warnings.received if reason else wanted)
+        flag = torch.tensor(warned if reason else wanted)
         self.pending = distributed.all_reduce(flag, distributed.ReduceOp.MAX, self.group, async_op=True), flag
         return reason
 
