@@ -58,7 +58,7 @@ RANGES = dict(
     val=ranges.FRACTION,
     channels=ranges.CHANNELS,
     max_pixels=ranges.MAX_PIXELS,
-    lr=ranges.POSITIVE,
+    lr=ranges.LEARNING_RATE,
     mask_ratio=ranges.MASK_RATIO,
     serve=ranges.PORT,
 )

@@ -31,7 +31,7 @@ def parse_args() -> Namespace:
         choices=['mae', 'coma'],
         help='masked autoencoding, or with an evaluation branch beside it, which has not been shown to pay (mae)',
     )
-    parser.add_argument('--lr', type=types.positive_number, help='peak of the learning rate (from arch and batch)')
+    parser.add_argument('--lr', type=types.learning_rate, help='peak of the learning rate (from arch and batch)')
     parser.add_argument('--mask-ratio', type=types.mask_ratio, metavar='R', help='hidden share of an image (0.6)')
     parser.add_argument('--seed', type=types.seed, help='of weights, crops and masks (0)')
     parser.add_argument('--val', type=types.fraction, help='share of the images to hold out, e.g. 0.02 (none)')

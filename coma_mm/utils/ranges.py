@@ -53,7 +53,8 @@ def whole(least: int, most: float = math.inf) -> Range:
 # The limits are those of the work that follows, see docs/reliability.md.
 ANY = Range()
 POSITIVE = Range(0, above=True)
-MAX_PIXELS = whole(1, 10**12)  # of an image
+MAX_PIXELS = whole(1, 2**31 - 1)  # of an image, which Pillow and OpenCV count in 32 bits
+LEARNING_RATE = Range(0, 1000, above=True)
 FRACTION = Range(0, 1, below=True)
 MASK_RATIO = Range(0, 1, above=True, below=True)
 PORT = whole(0, 65_535)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from mmengine.logging import MMLogger
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / 'tools'), str(TESTS.parent / 'tools/lab')]
 
 
 @pytest.fixture(autouse=True)

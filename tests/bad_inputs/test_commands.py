@@ -183,10 +183,10 @@ WRITERS = [  # and how each is told where to write
     ('extract_features.py', [TINY, 'a.pth', 'photos'], '--out', '{}/a.npz'),
     ('export.py', ['a.pth'], None, '{}/b.pth'),
     ('make_shards.py', ['photos'], None, '{}/shards'),
-    ('benchmark.py', ['step'], '--json', '{}/a.json'),
-    ('get_flops.py', [], '--json', '{}/a.json'),
-    ('plot_benchmark.py', ['results.json'], '--out', '{}'),
-    ('release.py', ['photos', 'name', '--data', 'x'], '--out', '{}/weights'),
+    ('lab/benchmark.py', ['step'], '--json', '{}/a.json'),
+    ('lab/counts.py', [], '--json', '{}/a.json'),
+    ('lab/plot_benchmark.py', ['results.json'], '--out', '{}'),
+    ('lab/release.py', ['photos', 'name', '--data', 'x'], '--out', '{}/weights'),
 ]
 
 
@@ -201,5 +201,5 @@ def test_places_that_cannot_be_written_to(fail, tool, args, option, output, plac
 
 def test_a_study_that_cannot_be_written(fail, tmp_path):
     (tmp_path / 'work_dirs').touch()
-    line = fail('study.py', 'coverage', '--size', 'smoke', cwd=tmp_path)
+    line = fail('lab/study.py', 'coverage', '--size', 'smoke', cwd=tmp_path)
     assert 'cannot use work_dirs/studies/coverage: Not a directory; change that, or name another place' in line

@@ -4,15 +4,20 @@ import json
 import resource
 from contextlib import contextmanager
 
+import benchmark
+import counts
 import numpy as np
+import plot_benchmark
 import pytest
+import release
+import study
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from processes import TINY, last_line, run
 
-from coma_mm.cli import benchmark, flops, study
+from coma_mm.cli import run as run_command
 
 LIMIT = 9000  # bytes; less than each tool wants to write, more than a config
 CLASSIFIER = """
@@ -88,10 +93,10 @@ TABLE = [
     ('export.py', ['run/epoch_1.pth', 'backbone.pth'], 'backbone.pth: File too large'),
     ('export.py', ['run/epoch_1.pth', 'backbone.safetensors'], 'backbone.safetensors: File too large'),
     ('make_shards.py', ['photos', 'shards', '--num-workers', '0'], 'shards: File too large'),
-    ('benchmark.py', ['step', '--json', 'step.json'], 'step.json: File too large'),
-    ('get_flops.py', ['--json', 'counts.json'], 'counts.json: File too large'),
-    ('plot_benchmark.py', ['results.json'], 'results-step.png: File too large'),
-    ('release.py', ['run', 'tiny', '--data', 'x'], 'tiny.safetensors: File too large'),
+    (benchmark, ['step', '--json', 'step.json'], 'step.json: File too large'),
+    (counts, ['--json', 'counts.json'], 'counts.json: File too large'),
+    (plot_benchmark, ['results.json'], 'results-step.png: File too large'),
+    (release, ['run', 'tiny', '--data', 'x'], 'tiny.safetensors: File too large'),
 ]
 
 
@@ -100,8 +105,8 @@ def test_full_disk(monkeypatch, capsys, folder, tool, args, words):
     # What these two measure and count takes minutes, and it is about how that is written.
     table = benchmark.Table('ms', {f'row {number}': [1.0, 2.0] for number in range(999)})
     monkeypatch.setitem(benchmark.SUITES, 'step', lambda args: dict(step=table))
-    counted = dict(variants=flops.make_table(['dims'], {'x' * LIMIT: ['1']}))
-    monkeypatch.setattr(flops, 'count_documented', lambda: counted)
+    counted = dict(variants=counts.make_table(['dims'], {'x' * LIMIT: ['1']}))
+    monkeypatch.setattr(counts, 'count_documented', lambda: counted)
     end(monkeypatch, capsys, folder, tool, args, words)
 
 
@@ -117,7 +122,7 @@ def test_full_disk_in_training_and_in_studies(monkeypatch, capsys, folder):
         return make_cells(*args)
 
     monkeypatch.setattr(study, 'make_cells', fill_the_disk)
-    end(monkeypatch, capsys, folder, 'study.py', ['coverage', '--size', 'smoke'], 'cell.json: File too large')
+    end(monkeypatch, capsys, folder, study, ['coverage', '--size', 'smoke'], 'cell.json: File too large')
 
 
 def end(monkeypatch, capsys, folder, tool, args, words, limit=LIMIT):
@@ -126,7 +131,12 @@ def end(monkeypatch, capsys, folder, tool, args, words, limit=LIMIT):
     monkeypatch.setenv('GIT_DIR', str(folder / 'no repository'))
     before = {path for path in folder.rglob('*') if path.is_file()}
     with full_disk(limit), pytest.raises(SystemExit) as stop:
-        run(monkeypatch, folder, tool, *args)
+        if isinstance(tool, str):
+            run(monkeypatch, folder, tool, *args)
+        else:  # of the laboratory
+            monkeypatch.chdir(folder)
+            monkeypatch.setattr('sys.argv', [tool.__name__, *args])
+            run_command(tool.__name__, tool.main)
     line = last_line(capsys.readouterr().err)
     assert stop.value.code == 1 and line.startswith('error: cannot write ') and words in line
     for path in {path for path in folder.rglob('*') if path.is_file()} - before:
