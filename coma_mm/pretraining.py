@@ -158,7 +158,10 @@ def pretrain(
             with naming(config):
                 plan_run(roots, out, **DEFAULTS | settings).dump(config)
         text = config.read_text()
-        cfg = prepare(Namespace(config=str(config), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0))
+        options = dict(
+            config=str(config), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0, way_on=''
+        )
+        cfg = prepare(Namespace(**options))
     if resume:
         cfg.resume = True
         prepare_resuming(cfg, required=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import did_you_mean, nearest
 from ..files import PACKAGE
+from ..utils.manifest import find_kind
 from ..utils.paths import short_path
 from ..utils.stopping import describe_signal
 from ..utils.text import printable
@@ -54,7 +55,8 @@ WORKERS = {
 }
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 # In the texts of libraries.
-TOO_MANY, ALLOCATOR = os.strerror(errno.EMFILE), 'DefaultCPUAllocator: '
+TOO_MANY = os.strerror(errno.EMFILE)
+UNALLOCATED = 'DefaultCPUAllocator: ', 'could not create a primitive'  # of torch, of oneDNN
 TEMPORARY = os.environ.get('TMPDIR', '/tmp')
 CONFIG_READER = 'mmengine/config/config.py'
 HOMELESS = re.compile('determine home directory|getpwuid|No username set')
@@ -86,7 +88,7 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
         line, code, expected = str(error), 2, True
     elif isinstance(error, KeyboardInterrupt):
         code, expected = getattr(error, 'code', 130), True
-        line = f'stopped by {describe_signal(code - 128)}{getattr(error, "way_on", None) or _way_on(command)}'
+        line = f'stopped by {describe_signal(code - 128)}{getattr(error, "way_on", "") or _way_on(command)}'
     else:
         reason = explain(error, command)
         line = re.sub(r'\s*\n\s*', ' ', f'error: {reason or name_error(error)}')
@@ -210,7 +212,8 @@ def _explain_limit(error: BaseException, text: str, command: str) -> str | None:
         return f'no more processes can be started: raise the limit (ulimit -u), or {fewer}'
     if isinstance(error, ImportError) and (unmapped := [line for line in _chain(error) if UNMAPPED.search(line)]):
         return f'there is not enough memory to load a library ({unmapped[-1]}): raise the limit (ulimit -v)'
-    is_memory = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError' or ALLOCATOR in text
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
+    is_memory = is_memory or any(words in text for words in UNALLOCATED)
     if not is_memory and number != errno.ENOMEM:
         return None
     found = re.search(r'Tried to allocate ([\d.]+ \w+)', text)
@@ -304,8 +307,13 @@ def _log_file() -> Path | None:
 
 
 def _way_on(command: str) -> str:
-    if command != 'train':
+    """Say how a run goes on, if it has begun."""
+    log = _log_file()
+    if command != 'train' or log is None:
         return ''
+    folder = log.parents[1]
+    if not find_kind(folder, 'checkpoint') and not any(folder.glob('*.pth')):
+        return ' before there was a checkpoint; the same command starts anew'
     again = 'the same command' if '--resume' in sys.argv else 'the same command with --resume'
     return f'; {again} goes on from the last checkpoint'
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-# SIGHUP comes when a terminal is closed; Windows has none.
-STOPPING = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name))
+# SIGHUP comes when a terminal is closed, SIGUSR1 from clusters; Windows has neither.
+STOPPING = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name))
 UNWINDING = 1.0  # seconds in which further signals do not disturb the removal of unfinished files
 AGAIN = 0.3  # seconds after which an exception is raised again that something has swallowed
 

@@ -79,7 +79,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(train, tmp_path, times):
     if times == 1:
         assert 'SIGINT: stopped after iteration 1 of' in log and found == ['epoch_0_iter_1.pth']
     else:
-        expected = 'stopped by the keyboard; the same command with --resume goes on from the last checkpoint'
+        expected = 'stopped by the keyboard before there was a checkpoint; the same command starts anew'
         assert last_line(printed) == expected and not found
 
 

@@ -50,7 +50,14 @@ def begin(cwd, *command, **kwargs):
 
 @pytest.mark.parametrize('swallow', [(), ('swallow',)])
 @pytest.mark.parametrize(
-    'numbers', [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGINT, signal.SIGTERM]]
+    'numbers',
+    [
+        [signal.SIGINT],
+        [signal.SIGTERM],
+        [signal.SIGHUP],
+        [signal.SIGUSR1],
+        [signal.SIGINT, signal.SIGINT, signal.SIGTERM],
+    ],
 )
 def test_a_signal_leaves_nothing_unfinished(tmp_path, numbers, swallow):
     process = begin(tmp_path, '-c', WRITE, *swallow, stdout=subprocess.PIPE)
@@ -146,6 +153,7 @@ def chained():
         (RuntimeError("can't start new thread"), 'ulimit -u'),
         (MemoryError(), 'lower --batch-size, --size or --workers'),
         (RuntimeError('[enforce] DefaultCPUAllocator: not enough memory'), 'lower --batch-size, --size or --workers'),
+        (RuntimeError('could not create a primitive'), 'lower --batch-size, --size or --workers'),
         (OSError(errno.ENOMEM, 'Cannot allocate memory'), 'lower --batch-size, --size or --workers'),
         (chained(), 'not enough memory to load a library (libopenblas.so: failed to map'),
         (RuntimeError('Could not determine home directory.'), 'by the variable HOME'),

@@ -1,5 +1,6 @@
 """Checkpoints between those of the schedule: at a warning or Ctrl-C, and so often that a kill costs little."""
 
+import logging
 import signal
 import time
 from pathlib import Path
@@ -45,12 +46,15 @@ class StepCheckpointHook(Hook):
 
     Args:
         minutes: Between two checkpoints, of whatever kind; 0 saves none by the clock.
+        way_on: What the user does to go on, for the line that a stopped run ends with; if empty, whoever catches
+            :class:`RunInterrupted` has to say it, and the line goes to the log file alone.
     """
 
     priority = 'VERY_LOW'  # with mmengine's, after schedules and averages have taken their step
 
-    def __init__(self, minutes: float = 0):
+    def __init__(self, minutes: float = 0, way_on: str = 'the same command and --resume'):
         self.minutes = minutes
+        self.way_on = way_on
         self.warnings = Warnings()
         self.meta: dict = {}
 
@@ -108,9 +112,10 @@ class StepCheckpointHook(Hook):
             runner.logger.info(f'Saved {path}: {self.minutes:g} minutes have gone by')
             return
         number = signal.Signals(reason - TIME)
-        runner.logger.warning(
-            f'{number.name}: stopped after iteration {runner.iter + 1} of {runner.max_iters}, all of '
-            f'which is in {path}; go on with the same command and --resume'
+        runner.logger.log(
+            logging.WARNING if self.way_on else logging.INFO,
+            f'{number.name}: stopped after iteration {runner.iter + 1} of {runner.max_iters}, all of which is in {path}'
+            + (f'; go on with {self.way_on}' if self.way_on else ''),
         )
         stop_listening()
         raise RunInterrupted(128 + number)
