@@ -39,9 +39,16 @@ run('write', main)
 """
 
 
+def heed_signals():
+    """Have a new process heed signals that this one may have been started to ignore, as by nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def begin(cwd, *command, **kwargs):
     """Start a process; it loads no torch, and takes a tenth of a second."""
     env = dict(os.environ, PYTHONPATH=str(ROOT))
+    kwargs.setdefault('preexec_fn', heed_signals)
     return subprocess.Popen([sys.executable, *command], cwd=cwd, env=env, stderr=subprocess.PIPE, text=True, **kwargs)
 
 

@@ -100,6 +100,7 @@ def log_of(folder):
 def test_a_warned_run_saves_and_goes_on_to_the_bit(start, number, workers):
     options = {'train_dataloader.num_workers': workers}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new process; loggers of earlier tests change it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
     start('whole', **options).train()
     with pytest.raises(RunInterrupted) as end:
         start('warned', dict(type='SignalHook', at=4, number=int(number)), **options).train()
