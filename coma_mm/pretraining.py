@@ -36,7 +36,7 @@ from .engine.signals import stop_listening
 from .engine.trial import forget_peak, make_step, peak_so_far
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .environment import has_fast_bf16
-from .files import naming, require_writable
+from .files import require_writable
 from .recipe import LOOKING_SHARE, METHOD, make_config
 from .utils import ranges
 from .utils.manifest import fingerprint, own_file
@@ -155,8 +155,7 @@ def pretrain(
         if config is None:
             raise FileNotFoundError(_no_run(out))
         if not resume:
-            with naming(config):
-                plan_run(roots, out, **DEFAULTS | settings).dump(config)
+            plan_run(roots, out, **DEFAULTS | settings).dump(config)
         text = config.read_text()
         options = dict(
             config=str(config), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0, way_on=''

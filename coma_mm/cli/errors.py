@@ -58,7 +58,6 @@ FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 TOO_MANY = os.strerror(errno.EMFILE)
 UNALLOCATED = 'DefaultCPUAllocator: ', 'could not create a primitive'  # of torch, of oneDNN
 TEMPORARY = os.environ.get('TMPDIR', '/tmp')
-CONFIG_READER = 'mmengine/config/config.py'
 HOMELESS = re.compile('determine home directory|getpwuid|No username set')
 UNMAPPED = re.compile('failed to map segment|cannot (allocate memory|map zero-fill pages)', re.I)
 # What the package raises about what it was given. All else that is raised, and not explained below, may be a bug.
@@ -224,7 +223,7 @@ def _explain_limit(error: BaseException, text: str, command: str) -> str | None:
 def _explain_system(error: OSError, option: str | None) -> str:
     """Say what the system would not do, with which file, and what helps."""
     name = error.filename
-    if name is None and _is_of(error, CONFIG_READER):
+    if name is None and any(frame.f_code.co_name == '_file2dict' for frame in _frames(error)):
         name = tempfile.gettempdir()  # mmengine copies configs to read them
     place = f' {printable(os.fsdecode(name))}' if isinstance(name, (str, bytes)) else ''
     if 'No usable temporary directory' in str(error.strerror):

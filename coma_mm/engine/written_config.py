@@ -6,6 +6,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.fileio import dump
 
+from ..files import naming
+
 # mmengine replaces variables ({{ fileDirname }}, {{$HOME:x}}, {{ _base_.x }}) in a config's text, before it is parsed.
 BRACES = re.compile(r'{(?={)|(?<={){')
 
@@ -35,7 +37,8 @@ class WrittenConfig(Config):
         """
         kind = Path(file or self.filename or '.py').suffix
         if kind not in ('.json', '.yaml', '.yml'):
-            return super().dump(file)
+            with naming(file or 'a config'):
+                return super().dump(file)
         text = BRACES.sub(r'\\u007b', dump(self.to_dict(), file_format='json'))
         if file is None:
             return text
