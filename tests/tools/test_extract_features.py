@@ -120,7 +120,7 @@ def test_channels_are_those_that_the_config_trains_on(folder, model, tmp_path, m
         (['tiny.pth', 'photos', '--out', 'nowhere/features.npz'], 'there is no folder nowhere'),
         (['no.pth', 'photos'], 'there is no file no.pth'),
         (['photos/dog/b.png', 'photos'], 'error: photos/dog/b.png is damaged or no checkpoint'),
-        (['tiny.pth', 'photos', '--cfg-options', 'model.backbone=None'], 'has no model.backbone'),
+        (['tiny.pth', 'photos', '--cfg-options', 'model.backbone=None'], 'model.backbone=None, but it must be a dict'),
         (
             ['tiny.pth', 'photos', '--cfg-options', 'model.backbone.arch.dims=(16,32,48,96)'],
             'error: tiny.pth does not fit the model DyViT of this config',
