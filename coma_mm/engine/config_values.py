@@ -155,7 +155,7 @@ TABLE = _rows(
     (NAME, 'AdamW', '**', 'type'),
     # ---- the run
     (FLAG, 'True', '', 'resume find_unused_parameters'),
-    (FLAG | list_of(TEXT), 'True', '', 'load_partial'),
+    (FLAG | TEXT | list_of(TEXT), 'True', '', 'load_partial'),
     (TEXT | NONE, 'None', '', 'load_from work_dir experiment_name default_scope'),
     (one_of('none', 'pytorch', 'slurm', 'mpi'), 'none', '', 'launcher'),
     (one_of('torch', 'mmcv') | NONE, 'torch', '', 'sync_bn'),
