@@ -47,8 +47,6 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
     return in_range(Range(low, high, above=above, below=below))
 
 
-positive_count = whole(1)
-positive_number = in_range(ranges.POSITIVE)
 fraction = in_range(ranges.FRACTION)
 mask_ratio = in_range(ranges.MASK_RATIO)
 learning_rate = in_range(ranges.LEARNING_RATE)

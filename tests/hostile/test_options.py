@@ -33,7 +33,7 @@ REFUSED = [
     'model.type.x=1',
     'model.backbone.arch.dims.9=1',
     'default_hooks.checkpoint.filename_tmpl=../x_{}.pth',
-    'work_dir=/tmp/elsewhere',
+    'work_dir=../elsewhere',
     'unknown=x',
     'no equals',
     'model=5',
