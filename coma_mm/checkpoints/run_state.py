@@ -6,6 +6,7 @@ the place in the file and what stands there.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -129,7 +130,7 @@ def _whole(value: Any, place: str, least: int = 0) -> None:
 def _is_number(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return value.numel() == 1 and not value.is_complex() and bool(torch.isfinite(value).all())
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)  # NumPy's are Real too: metrics come as such
 
 
 def _check_weights(weights: Any, place: str) -> None:
@@ -181,7 +182,7 @@ def _check_message_hub(hub: dict) -> None:
         elif name == 'keep_ckpt_ids':
             _expect(value, place, 'a list', isinstance(value, list))
         elif name.startswith('best_score'):
-            _expect(value, place, 'a number', value is None or isinstance(value, (int, float, torch.Tensor)))
+            _expect(value, place, 'a number', value is None or isinstance(value, (Real, torch.Tensor)))
         elif name.startswith(('best_ckpt', 'last_ckpt')):
             _expect(value, place, 'the name of a file', value is None or isinstance(value, str))
 
@@ -204,7 +205,7 @@ def _check_schedulers(schedulers: Any) -> None:
                 elif isinstance(value, list):
                     _expect(value, place, 'a list of numbers', all(map(_is_number, value)))
                 else:
-                    plain = value is None or isinstance(value, (str, dict, int, float, tuple, torch.Tensor))
+                    plain = value is None or isinstance(value, (str, dict, Real, tuple, torch.Tensor))
                     _expect(value, place, 'a number or text', plain)
 
 
@@ -234,7 +235,7 @@ def _check_optimizer(saved: dict) -> None:
     for key, moments in state.items():
         _expect(moments, f'optimizer: state: {shown(key)[:60]}', 'a dict', isinstance(moments, dict))
         for name, value in moments.items():
-            plain = value is None or isinstance(value, (torch.Tensor, int, float, list))
+            plain = value is None or isinstance(value, (torch.Tensor, Real, list))
             _expect(
                 value, f'optimizer: state: {shown(name)[:60]}', 'a tensor or a number', plain and isinstance(name, str)
             )

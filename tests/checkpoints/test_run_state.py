@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -109,6 +110,10 @@ def test_what_runs_write():
     checkpoint = sound()
     check_run_state(checkpoint, 'x.pth')
     check_run_state(checkpoint | dict(optimizer=dict(a=checkpoint['optimizer']), param_schedulers=dict(a=[])), 'x.pth')
+    # mmseg's metrics are numbers of NumPy.
+    put('message_hub', 'runtime_info', 'best_score', value=np.float32(46.5))(checkpoint)
+    put('optimizer', 'param_groups', 0, 'lr', value=np.float64(1e-3))(checkpoint)
+    check_run_state(checkpoint, 'x.pth')
     groups = [dict(params=[torch.ones(2)])]
     check_moments(checkpoint['optimizer'], groups, 'x.pth')
     for wrong in ([dict(params=[torch.ones(3)])], [dict(params=[torch.ones(2)] * 2)]):
