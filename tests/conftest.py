@@ -1,9 +1,31 @@
 """Shared by all tests: tiny models gain nothing from more threads; the device of those that can run on a GPU."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+WARM_PYTHON = Path(__file__).parent / 'tools/warm_python.py'
+
+
+def pytest_configure(config):
+    """Start what quickens processes of tools; one for all workers, which find it by the environment."""
+    if not hasattr(config, 'workerinput'):
+        place = os.environ['COMA_MM_WARM_PYTHON'] = mkdtemp() + '/socket'
+        env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+        command = [sys.executable, WARM_PYTHON, '--serve', place]
+        config.warm_python = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=env)
+
+
+def pytest_unconfigure(config):
+    """End it."""
+    if not hasattr(config, 'workerinput'):
+        config.warm_python.stdin.close()
 
 
 def pytest_addoption(parser):

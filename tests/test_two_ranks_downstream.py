@@ -115,7 +115,7 @@ def rank(number, path):
 @pytest.fixture(scope='module')
 def two_ranks(tmp_path_factory):
     path = tmp_path_factory.mktemp('ranks')
-    torch.multiprocessing.spawn(rank, (str(path),), nprocs=2)
+    torch.multiprocessing.start_processes(rank, (str(path),), nprocs=2, start_method='fork')
     return path
 
 

@@ -194,7 +194,7 @@ def test_ranks_save_at_the_same_step(tmp_path):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         (tmp_path / 'port').write_text(str(free.getsockname()[1]))
-    torch.multiprocessing.spawn(rank, (str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(rank, (str(tmp_path),), nprocs=2, start_method='fork')
     # The warning comes in step 8, the ranks tell each other in step 9, and know in step 10.
     assert [(tmp_path / f'warned/end-{number}').read_text() for number in range(2)] == ['138 10'] * 2
     assert same(tmp_path / 'whole/epoch_2.pth', tmp_path / 'warned/epoch_2.pth')

@@ -105,7 +105,7 @@ def runs(tmp_path_factory):
     args = [SHARDED, 2, '--work-dir', 'sharded', '--auto-scale-lr', '--cfg-options', *options]
     printed = call(path, 'dist_train.sh', *args, succeeds=FSDP_ON_CPU)
     if FSDP_ON_CPU:
-        torch.multiprocessing.spawn(rank, (str(path),), nprocs=2)
+        torch.multiprocessing.start_processes(rank, (str(path),), nprocs=2, start_method='fork')
     return path, printed
 
 
