@@ -1,6 +1,7 @@
 """Configs whose text is read back as what they are, whatever folders and classes are called."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from mmengine.config import Config
@@ -27,8 +28,9 @@ class WrittenConfig(Config):
 
     @property
     def pretty_text(self) -> str:
-        """The settings as Python."""
-        return BRACES.sub(r'\\x7b', super().pretty_text)  # two in a row stand in strings only
+        """The settings as Python, laid out once while they stay the same: every checkpoint has this text."""
+        plain = Config(self._cfg_dict, format_python_code=False).pretty_text
+        return BRACES.sub(r'\\x7b', _lay_out(plain))  # two in a row stand in strings only
 
     def dump(self, file: str | Path | None = None) -> str | None:
         """Write the text into a file, as its ending says, or return it.
@@ -44,3 +46,11 @@ class WrittenConfig(Config):
             return text
         Path(file).write_text(text, encoding='utf-8')
         return None
+
+
+@lru_cache(maxsize=4)
+def _lay_out(text: str) -> str:
+    """Break the lines of a config's text as PEP 8 has it, which takes a fifth of a second."""
+    from yapf.yapflib.yapf_api import FormatCode
+
+    return FormatCode(text, style_config='pep8')[0]
