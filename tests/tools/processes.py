@@ -10,16 +10,16 @@ import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 TINY = Path(__file__).resolve().parent / 'tiny_coma.py'
+WARM_PYTHON = str(Path(__file__).resolve().parent / 'warm_python.py')
 
 
 def call(cwd, tool, *args, succeeds=True):
     """Call a tool in a folder; return what it printed, standard error last."""
-    python = str(Path(__file__).with_name('warm_python.py'))
     command = [str(TOOLS / tool), *map(str, args)]
     if tool.endswith('.py'):
-        command.insert(0, python)
+        command.insert(0, WARM_PYTHON)
     # What is this small gains nothing from more threads, and on a busy machine they wait for each other.
-    env = dict(os.environ, PYTHON=python, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    env = dict(os.environ, PYTHON=WARM_PYTHON, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     process = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     printed = process.stdout + process.stderr
     assert (process.returncode == 0) == succeeds, '\n'.join(printed.splitlines()[-30:])
