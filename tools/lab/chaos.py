@@ -257,7 +257,7 @@ def fill_disk(bench: 'Bench', rng: random.Random, failures: list[str]) -> dict[s
     size = whole.stat().st_size
     heads = ('ends in one line', 'whole checkpoints only', 'steps lost', 'values that differ')
     columns: dict[str, dict] = {name: {} for name in heads}
-    for number, limit in enumerate([0, 64, 1024, 16384, size // 8, size // 4, size // 2, size - 4096, size - 1]):
+    for number, limit in enumerate([0, 64, 1024, 16384, size // 8, size // 4, size // 2, size - 8192, size - 1024]):
         folder, step = f'disk-{number}', rng.randint(1, 12)
         full = bench.train(folder, limit=(step, limit))
         names = [path.name for path in (bench.folder / folder).glob('**/*.pth')]
