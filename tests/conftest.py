@@ -1,16 +1,42 @@
 """Shared by all tests: tiny models gain nothing from more threads; the device of those that can run on a GPU."""
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
+import mmengine.config.utils
 import pytest
 import torch
+from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
 WARM_PYTHON = Path(__file__).parent / 'tools/warm_python.py'
+
+
+def remember(module, name):
+    """Let a slow function of a library, which returns the same for the same arguments, answer from memory."""
+    function, results = getattr(module, name), {}
+
+    def look_up(*args, **kwargs):
+        key = repr((args, kwargs))
+        if key not in results:
+            results[key] = function(*args, **kwargs)
+        return results[key]
+
+    setattr(module, name, look_up)
+
+
+remember(yapf_api, 'FormatCode')  # a run lays out its config four times, for up to half a second each
+remember(mmengine.config.utils, 'load')  # the index of mmdet is a hundred files, read at each config that inherits one
+
+
+def pytest_collection_finish():
+    """Exempt what imports left from the searches for garbage, which mmengine starts in each dataset."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config):

@@ -64,7 +64,7 @@ def prepare(images, tmp_path):
     """Read a config and make it small."""
 
     def read(name, **options):
-        cfg = Config.fromfile(FOLDER / f'{name}.py')
+        cfg = Config.fromfile(FOLDER / f'{name}.py', format_python_code=False)
         resize(cfg._cfg_dict)
         for loader in [
             cfg.get('train_dataloader'),
@@ -97,7 +97,7 @@ def test_all_are_listed():
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_parts_fit(path):
     """Without memory, so with the real architectures."""
-    cfg = Config.fromfile(path)
+    cfg = Config.fromfile(path, format_python_code=False)
     size, data = re.fullmatch(r'.*_dyvit-(.)_(.*)', path.stem).groups()
     assert cfg.model.backbone.arch.startswith(size)
     if 'init_cfg' in cfg.model.backbone:
