@@ -17,18 +17,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from ..arguments import did_you_mean, nearest
+from ..arguments import did_you_mean
 from ..files import PACKAGE
 from ..utils.manifest import find_kind
 from ..utils.paths import short_path
 from ..utils.stopping import describe_signal
 from ..utils.text import printable
 from ..utils.workers import system_number
-
-if TYPE_CHECKING:  # it is not needed to say that a command does not exist
-    from mmengine.registry import Registry
 
 TRACEBACK = '--traceback'
 # With what option each command is told where to write.
@@ -120,11 +116,15 @@ def explain(error: BaseException, command: str = '') -> str | None:
     """Return what was wrong with what a command was given, in one line; ``None`` if that is not known to be so."""
     text = _reason(error)
     if isinstance(error, KeyError) and 'is not in the' in text and (frames := list(_builders(error))):
-        return _explain_type(frames[-1].f_locals['obj_type'], frames[-1].f_locals['registry'])
+        from ..engine.common import explain_type  # it is not needed to say that a command does not exist
+
+        return explain_type(frames[-1].f_locals['obj_type'], frames[-1].f_locals['registry'])
     if isinstance(error, TypeError) and 'not a callable' in text:  # of an optimizer, which is looked up elsewhere
         for frame in _frames(error):
             if frame.f_locals.get('optimizer_cls', '') is None and 'registry' in frame.f_locals:
-                return _explain_type(frame.f_locals['self'].optimizer_cfg['type'], frame.f_locals['registry'])
+                from ..engine.common import explain_type
+
+                return explain_type(frame.f_locals['self'].optimizer_cfg['type'], frame.f_locals['registry'])
     if isinstance(error, TypeError) and 'argument' in text:
         return _explain_argument(error)
     if reason := _explain_limit(error, text, command):
@@ -155,25 +155,6 @@ def name_error(error: BaseException) -> str:
 
 
 # ---- what is explained ----
-
-
-def _explain_type(kind: str, asked: 'Registry') -> str:
-    """Name the type that comes near one that mmengine's registries, from the one asked up, do not have."""
-    root = asked
-    while root.parent is not None:
-        root = root.parent
-    names: dict[str, str] = {}  # as a config of this scope writes them, by what stands after the scope
-    for scope, child in root.children.items():
-        if scope == 'coma_mm':
-            child.import_from_location()
-        names |= {name: f'{scope}.{name}' for name in child.module_dict}
-    names |= {name: name for name in (*root.module_dict, *asked.module_dict)}
-    scope, _, plain = kind.rpartition('.')
-    if scope in root.children:
-        names |= {name: f'{scope}.{name}' for name in root.children[scope].module_dict}
-    found = nearest(plain, names)
-    advice = f'did you mean {names[found]!r}?' if found else 'is its package installed, its module in custom_imports?'
-    return f'there is no {root.name} of type={kind!r}; {advice}'
 
 
 def _explain_argument(error: TypeError) -> str | None:

@@ -13,11 +13,36 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..arguments import did_you_mean
 from ..datasets import ClassFolder
 from ..registry import HOOKS
 from .common import unwrap
 
 # ---- what a backbone returns, and what the parts behind it were told ----
+
+
+def check_modules(model: nn.Module, optim_wrapper: object) -> None:
+    """Refuse names of modules to autocast that the model does not have.
+
+    Args:
+        model: Without wrappers.
+        optim_wrapper: Its settings, or it itself.
+
+    Raises:
+        ValueError: With the name that comes near.
+    """
+    known = [name for name, _ in model.named_modules() if name]
+    if not isinstance(optim_wrapper, dict):
+        return
+    for place, value in dict(
+        optim_wrapper=optim_wrapper, **{f'optim_wrapper.{k}': v for k, v in optim_wrapper.items()}
+    ).items():
+        for name in (value.get('modules') or ()) if isinstance(value, dict) else ():
+            if name not in known:
+                raise ValueError(
+                    f'{place}.modules names {name!r}, which {type(model).__name__} does not have'
+                    f'{did_you_mean(name, known)}; set --cfg-options {place}.modules={known[0]},'
+                )
 
 
 def check_channels(model: nn.Module) -> None:

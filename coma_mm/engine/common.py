@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.model import is_model_wrapper
+from mmengine.registry import Registry
 from torch import nn
 
+from ..arguments import nearest
 from ..utils.paths import short_path as short_path
 
 
@@ -60,3 +62,22 @@ def read_normalisation(preprocessor: dict, pipelines: str) -> dict:
     turns = any(preprocessor.get(name) for name in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
     order = 'BGR' if reads_bgr != turns else 'RGB'
     return dict(mean=preprocessor.get('mean'), std=preprocessor.get('std'), channel_order=order)
+
+
+def explain_type(kind: str, asked: Registry) -> str:
+    """Name the type that comes near one that mmengine's registries, from the one asked up, do not have."""
+    root = asked
+    while root.parent is not None:
+        root = root.parent
+    names: dict[str, str] = {}  # as a config of this scope writes them, by what stands after the scope
+    for scope, child in root.children.items():
+        if scope == 'coma_mm':
+            child.import_from_location()
+        names |= {name: f'{scope}.{name}' for name in child.module_dict}
+    names |= {name: name for name in (*root.module_dict, *asked.module_dict)}
+    scope, _, plain = kind.rpartition('.')
+    if scope in root.children:
+        names |= {name: f'{scope}.{name}' for name in root.children[scope].module_dict}
+    found = nearest(plain, names)
+    advice = f'did you mean {names[found]!r}?' if found else 'is its package installed, its module in custom_imports?'
+    return f'there is no {root.name} of type={kind!r}; {advice}'

@@ -8,11 +8,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from mmengine import registry as registries
 from mmengine.config import Config
+from mmengine.registry import Registry
 
 from ..arguments import did_you_mean
+from ..models.dyvit import ATTENTION, read_arch, read_indices, read_windows
 from ..utils.ranges import BATCH_SIZE, FRACTION, POSITIVE, SEED, Range, whole
-from .common import kind_name
+from .common import explain_type, kind_name
 
 # ---- kinds ----
 
@@ -204,7 +207,6 @@ TABLE = _rows(
     (LIST, '', f'{LOADER}.**', 'pipeline'),
     (SETTINGS, '', f'{LOADER}.**.pipeline', '*'),
     (TEXT | exactly('') | LIST | NONE, '', f'{LOADER}.**', 'data_root'),
-    (list_of(TEXT) | NONE, 'masks,labels', f'{LOADER}.**', 'exclude', ('ImageFolder', 'ImageShards', 'ClassFolder')),
     (TEXT | exactly('') | LIST | SETTINGS | NONE, '', f'{LOADER}.**', 'ann_file'),
     (SIZE, '224', f'{LOADER}.**.pipeline.**', 'scale', CROPS),
     (SIZE, '224', f'{LOADER}.**.pipeline.**', 'crop_size', ('CenterCrop',)),
@@ -219,6 +221,7 @@ TABLE = _rows(
     (in_range(Range(0, 1, above=True, below=True)), '0.6', f'{LOADER}.**.pipeline.**', 'ratio', ('ComplementaryMask',)),
     # ---- optimizers
     (SETTINGS, '', WRAPPER, 'optimizer'),
+    (list_of(TEXT), 'backbone,', WRAPPER, 'modules', ('AutocastOptimWrapper',)),
     (NOT_NEGATIVE, '0.001', OPTIMIZER, 'lr'),
     (NOT_NEGATIVE, '0.05', OPTIMIZER, 'weight_decay'),
     (list_of(SHARE, least=2), '0.9,0.999', OPTIMIZER, 'betas'),
@@ -385,7 +388,23 @@ def _keys(place: str, node: dict) -> Iterator[str]:
             yield f'{place} takes no {name!r}, but {", ".join(known)}{did_you_mean(name, known)}'
 
 
-AGREEMENTS = _keys, _schedule, _normalisation, _optimizer, _crop
+def _dyvit(place: str, node: dict) -> Iterator[str]:
+    """Check what DyViT would refuse without saying where it stands."""
+    if kind_name(node.get('type')) != 'DyViT':
+        return
+    name = 'arch'
+    try:
+        _, depths, heads = read_arch(node.get(name, 'base'))
+        for name, count in (('out_indices', 4), ('global_blocks', sum(depths))):
+            if node.get(name) is not None:
+                read_indices(name, node[name], count)
+        name = 'windows' if node.get('windows') is not None else 'attention'
+        read_windows(node.get('attention', ATTENTION), node.get('windows'), heads)
+    except ValueError as error:
+        yield f'{place}.{name}={node.get(name)!r}: {error}'
+
+
+AGREEMENTS = _keys, _schedule, _normalisation, _optimizer, _crop, _dyvit
 
 
 def _best_checkpoint(cfg: Config) -> Iterator[str]:
@@ -403,6 +422,8 @@ def _loop(cfg: Config) -> Iterator[str]:
     loop = cfg.get('train_cfg') or {}
     if loop.get('max_epochs') is not None and loop.get('max_iters') is not None:
         yield 'train_cfg has max_epochs and max_iters: leave one of them out of the config'
+    if loop.get('type') is not None and 'by_epoch' in loop:
+        yield f'train_cfg.type={kind_name(loop["type"])} says what by_epoch would: leave one of them out of the config'
 
 
 def _strategy(cfg: Config) -> Iterator[str]:
@@ -435,6 +456,32 @@ def _channels(cfg: Config) -> Iterator[str]:
             )
 
 
+def _looked_up(cfg: Config) -> Iterator[str]:
+    """Check names that mmengine looks up by itself: one that is missing would be an error of something else.
+
+    All other types are built by a registry, which says what it does not have.
+    """
+    named: list[tuple[str, Any, Registry]] = [('runner_type', cfg.get('runner_type'), registries.RUNNERS)]
+    places = [('train_cfg', registries.LOOPS), ('model_wrapper_cfg', registries.MODEL_WRAPPERS)]
+    for part in ('train', 'val', 'test'):
+        places += [(f'{part}_dataloader.{name}', registries.FUNCTIONS) for name in ('collate_fn', 'worker_init_fn')]
+    for place, registry in places:
+        node: Any = cfg
+        for name in place.split('.'):
+            node = node.get(name) if isinstance(node, (dict, Config)) else None
+        if isinstance(node, dict):
+            if 'type' not in node and registry is registries.FUNCTIONS:
+                yield f'{place} needs a type; set --cfg-options {place}.type=NAME'
+            named.append((f'{place}.type', node.get('type'), registry))
+    for place, kind, registry in named:
+        if isinstance(kind, str) and registry.get(kind) is None:
+            with registries.DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as datasets:
+                datasets.import_from_location()  # functions are registered there
+            with registry.switch_scope_and_registry(cfg.get('default_scope')) as current:
+                if current.get(kind) is None:
+                    yield f'{place}={kind}, but {explain_type(kind, current)}'
+
+
 # ---- the check ----
 
 
@@ -453,7 +500,7 @@ def check_values(cfg: Config) -> None:
         for agreement in AGREEMENTS:
             for message in agreement(place, node):
                 raise ValueError(message)
-    for check in (_best_checkpoint, _loop, _strategy, _preprocessor, _channels):
+    for check in (_looked_up, _best_checkpoint, _loop, _strategy, _preprocessor, _channels):
         for message in check(cfg):
             raise ValueError(message)
 

@@ -32,7 +32,7 @@ from .checkpoint import (
     read_checkpoints_safely,
     write_files_whole,
 )
-from .checks import BUILDERS, check_channels
+from .checks import BUILDERS, check_channels, check_modules
 from .common import kind_name, short_path, unwrap
 from .config_checks import check_names, check_options, check_training
 from .config_values import check_values
@@ -159,6 +159,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
         check_channels(unwrap(runner.model))
+        check_modules(unwrap(runner.model), cfg.get('optim_wrapper'))
     _count_accumulated(runner)
     return runner
 

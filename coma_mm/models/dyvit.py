@@ -41,6 +41,7 @@ ARCHITECTURES = {
     'large': dict(dims=(192, 384, 768, 1536), depths=(2, 2, 16, 2), heads=(4, 8, 12, 24)),
 }
 # Per stage the windows of all heads, in tokens: 16 and 32 px in both stages at patch size 4.
+ATTENTION = 'dm_msa', 'dm_msa', 'msa', 'msa'
 WINDOWS = (((4, 8),), ((2, 4),), None, None)
 
 
@@ -197,7 +198,7 @@ class DyViT(BaseModule):
         patch_size: int = 4,
         in_channels: int = 3,
         out_indices: Sequence[int] = (3,),
-        attention: Sequence[str] = ('dm_msa', 'dm_msa', 'msa', 'msa'),
+        attention: Sequence[str] = ATTENTION,
         windows: Sequence[int | Sequence[int | Sequence[int]] | None] | None = None,
         kv_conv: str = 'depthwise',
         mlp_ratio: float = 4.0,
@@ -218,14 +219,14 @@ class DyViT(BaseModule):
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
-        dims, depths, heads = _read_arch(arch)
+        dims, depths, heads = read_arch(arch)
         require_whole(1, patch_size=patch_size, in_channels=in_channels)
         require_number('(0, inf)', mlp_ratio=mlp_ratio)
         require_number('[0, 1)', drop_path_rate=drop_path_rate)
         require_flag(qkv_bias=qkv_bias, norm_eval=norm_eval, with_cp=with_cp)
         if layer_scale is not None:
             require_number('(-inf, inf)', layer_scale=layer_scale)
-        out_indices = _read_indices('out_indices', out_indices, 4)
+        out_indices = read_indices('out_indices', out_indices, 4)
         num_stages = out_indices[-1] + 1  # stages that no output needs would have parameters without gradient
         self.patch_size = patch_size
         self.unit_size = UNIT_SIDE * patch_size
@@ -243,7 +244,7 @@ class DyViT(BaseModule):
         if global_blocks is None:
             first, depth = depths[0] + depths[1], depths[2]
             global_blocks = [first + math.ceil(quarter * depth / 4) - 1 for quarter in (1, 2, 3, 4)]
-        self.global_blocks = frozenset(_read_indices('global_blocks', global_blocks, sum(depths)))
+        self.global_blocks = frozenset(read_indices('global_blocks', global_blocks, sum(depths)))
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
@@ -252,7 +253,7 @@ class DyViT(BaseModule):
         if attn_window is not None:
             require_whole(1, attn_window=attn_window)
 
-        windows_of_heads = _read_windows(attention, windows, heads)
+        windows_of_heads = read_windows(attention, windows, heads)
         # What decides, beside weights, which function this is; a checkpoint of other settings is another function.
         self.settings = dict(
             arch=dict(dims=dims, depths=depths, heads=heads),
@@ -452,7 +453,7 @@ def check_channels(images: Tensor, expected: int) -> None:
         )
 
 
-def _read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
+def read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
     """Return dims, depths and heads, each of length 4."""
     if isinstance(arch, str):
         names = {**{name[0]: name for name in ARCHITECTURES}, **{name: name for name in ARCHITECTURES}}
@@ -477,7 +478,7 @@ def _read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(arch[key]) for key in ('dims', 'depths', 'heads'))
 
 
-def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
+def read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
     """Check indices against ``count`` and make negative ones count from the end."""
     if not isinstance(indices, Sequence):
         raise ValueError(f'{name} must be a list of numbers from 0 to {count - 1}, got {indices!r}; one is [{indices}]')
@@ -488,7 +489,7 @@ def _read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, .
     return tuple(sorted({i % count for i in indices}))
 
 
-def _read_windows(
+def read_windows(
     attention: Sequence[str], windows: Sequence | None, heads: Sequence[int]
 ) -> tuple[tuple[tuple[int, ...], ...] | None, ...]:
     """Check the options of all stages and return for each, ``None`` for plain attention, the windows of every head."""

@@ -68,6 +68,11 @@ TABLE = [
     ('train.py', overrides('model.backbone.out_indices=3'), 'out_indices must be a list of numbers from 0 to 3, got 3'),
     ('train.py', overrides('model.backbone.patch_size=0'), 'patch_size=0, but it must be a whole number >= 1'),
     ('train.py', overrides('model.backbone.arch=hugee'), "unknown arch 'hugee'; choose from pico, tiny, small"),
+    (
+        'train.py',
+        overrides('optim_wrapper.modules=backbon,'),
+        "names 'backbon', which CoMA does not have; did you mean",
+    ),
     ('train.py', overrides('model.backbone.in_channels=1'), 'the images have 3 channels, but the backbone was built'),
     ('train.py', overrides('model.backbone.depth=3'), "DyViT takes no argument 'depth'"),
     (
