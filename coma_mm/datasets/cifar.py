@@ -1,19 +1,29 @@
 """CIFAR-10, or labelled images of your own in its place, small enough to be kept in memory."""
 
+import math
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as ROOT_DATASETS
+from numpy.lib.format import read_array, read_array_header_1_0, read_magic
 from PIL import Image, ImageOps
-from simplejpeg import decode_jpeg
+from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from ..registry import DATASETS
+from ..utils.reading import open_regular
 from .folder import find_images
 from .loading import read_image
+
+# Of an .npz file.
+MAX_ARRAY = 4_000_000_000  # bytes of an array, unpacked
+MAX_PIXELS = 1_000_000_000  # of all images together
+MAX_CLASSES = 1_000_000  # where their names are not in the file
 
 
 @lru_cache(maxsize=4)
@@ -52,15 +62,42 @@ def read_images(source: str, split: str, size: int = 32) -> tuple[np.ndarray, np
 
 def _read_archive(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            data, ends, labels = (archive[key] for key in (f'{split}_bytes', f'{split}_offsets', f'y_{split}'))
-            classes = archive['classes'].tolist() if 'classes' in archive else range(labels.max() + 1)
-    except (KeyError, ValueError, OSError) as error:
+        with open_regular(path) as file, ZipFile(file) as archive:
+            data, ends, labels = (
+                _read_array(archive, key) for key in (f'{split}_bytes', f'{split}_offsets', f'y_{split}')
+            )
+            has_classes = 'classes.npy' in archive.namelist()
+            classes = _read_array(archive, 'classes').tolist() if has_classes else range(MAX_CLASSES)
+        labels = labels.astype(np.int64, casting='safe')
+        if len(labels) != len(ends) - 1 or labels.min() < 0 or labels.max() >= len(classes):
+            raise ValueError(f'it has not one label of its {len(classes)} classes for each image')
+        files = [data[start:end].tobytes() for start, end in zip(ends[:-1], ends[1:])]
+        pixels = 0
+        for content in files:  # before any of them is decoded
+            height, width, *_ = decode_jpeg_header(content)
+            pixels += height * width
+        if pixels > MAX_PIXELS:
+            raise ValueError(f'its images have {pixels} pixels in all, where at most {MAX_PIXELS} are read')
+        images = np.stack([decode_jpeg(content, 'RGB') for content in files])
+    except (KeyError, ValueError, TypeError, IndexError, OSError, BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(
             f'{path} is not an .npz file of JPEG bytes ({error}): it needs {split}_bytes, {split}_offsets and y_{split}'
         ) from None
-    images = np.stack([decode_jpeg(data[start:end].tobytes(), 'RGB') for start, end in zip(ends[:-1], ends[1:])])
-    return images, labels.astype(np.int64), tuple(map(str, classes))
+    return images, labels, tuple(map(str, classes if has_classes else range(labels.max() + 1)))
+
+
+def _read_array(archive: ZipFile, name: str) -> np.ndarray:
+    """Read an array of an ``.npz`` file, after what it takes has been compared with what there is."""
+    size = archive.getinfo(f'{name}.npy').file_size
+    if size > MAX_ARRAY:
+        raise ValueError(f'{name} unpacks to {size} bytes, where at most {MAX_ARRAY} are read')
+    with archive.open(f'{name}.npy') as file:
+        read_magic(file)
+        shape, _, dtype = read_array_header_1_0(file)  # as numpy writes all but tables of thousands of columns
+    if math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f'{name} says that it is larger than it is')
+    with archive.open(f'{name}.npy') as file:
+        return read_array(file, allow_pickle=False)
 
 
 def _read_folder(path: Path, split: str, size: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -1,18 +1,17 @@
 """Folders of runs that have no manifest, of older versions or other tools: their files are known by what is in them."""
 
 import ast
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..utils import manifest
-from ..utils.reading import open_regular, read_json, read_text
+from ..utils.reading import open_regular, parse_json, read_json, read_text
 from .checkpoint import is_checkpoint
 
 HEAD = 4096  # bytes at the beginning of a file, in which its kind shows
 POLICY = b'http-equiv="Content-Security-Policy" content="default-src \'none\''
-TEXT = 10_000_000  # bytes of a config
+TEXT = 10_000_000  # bytes of a config, or of the header of a .safetensors file
 
 
 def recognise(folder: Path, name: str) -> str | None:
@@ -93,7 +92,7 @@ def _is_facts(path: Path) -> bool:
 def _is_export(path: Path) -> bool:
     with open_regular(path, follow=False) as file:
         size = int.from_bytes(file.read(8), 'little')
-        header = json.loads(file.read(size)) if size < 10_000_000 else {}
+        header = parse_json(file.read(size).decode()) if size < TEXT else {}
     return isinstance(header, dict) and 'config_sha256' in (header.get('__metadata__') or {})
 
 

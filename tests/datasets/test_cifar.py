@@ -1,9 +1,12 @@
+import io
+from zipfile import ZipFile
+
 import numpy as np
 import pytest
 from PIL import Image
 from tiny_cifar import write_archive
 
-from coma_mm.datasets import CIFAR, read_images
+from coma_mm.datasets import CIFAR, cifar, read_images
 
 
 @pytest.fixture(scope='module')
@@ -60,3 +63,39 @@ def test_what_is_no_data_is_said(tmp_path):
     (tmp_path / 'folder/train/cat').mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match='no images in the sub-folders of'):
         read_images(str(tmp_path / 'folder'), 'train')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(y_train=np.array([10**18])), 'it has not one label'),
+        (dict(y_train=np.array([-1])), 'it has not one label'),
+        (dict(y_train=np.array([0.5])), 'Cannot cast'),
+        (dict(train_offsets=np.array([0, 5])), 'is not an .npz file of JPEG bytes'),
+        (dict(train_offsets=np.array(5)), 'is not an .npz file of JPEG bytes'),
+        (dict(train_bytes=np.array(['x'], dtype=object)), 'says that it is larger than it is|Object arrays'),
+    ],
+)
+def test_archives_of_odd_content(changes, words, archive, tmp_path):
+    whole = dict(np.load(archive[0]))
+    whole |= dict(train_offsets=whole['train_offsets'][:2], y_train=np.array([0]))
+    np.savez(tmp_path / 'x.npz', **{**{k: v for k, v in whole.items() if k != 'classes'}, **changes})
+    with pytest.raises(ValueError, match=words):
+        read_images(str(tmp_path / 'x.npz'), 'train')
+
+
+@pytest.mark.parametrize('limit', ['MAX_ARRAY', 'MAX_PIXELS'])
+def test_archives_are_bounded_before_they_are_read(limit, archive, monkeypatch):
+    monkeypatch.setattr(cifar, limit, 100)
+    with pytest.raises(ValueError, match='where at most 100 are read'):
+        read_images.__wrapped__(str(archive[0]), 'train')
+
+
+def test_an_array_that_says_it_is_larger(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, dict(descr='|u1', fortran_order=False, shape=(10**12,)))
+    with ZipFile(tmp_path / 'y.npz', 'w') as bomb:
+        for name in ('train_bytes', 'train_offsets', 'y_train'):
+            bomb.writestr(f'{name}.npy', header.getvalue())
+    with pytest.raises(ValueError, match='says that it is larger than it is'):
+        read_images(str(tmp_path / 'y.npz'), 'train')
