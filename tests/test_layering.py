@@ -13,6 +13,7 @@ FLOW = [
     'unpickler',
     'builders',
     'torch_file',
+    'bounded_building',
     'downloads',
     'run_state',
     'arguments',

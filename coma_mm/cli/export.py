@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
+from ..checkpoints.bounded_building import bounded_building
 from ..datasets.loading import read_channels
 from ..engine.checkpoint import describe_backbone
 from ..engine.common import find_steps, read_loading, read_normalisation
@@ -22,7 +23,7 @@ from ..engine.graph import write_graph
 from ..engine.hub import IMAGE_KEYS, write_hub_folder
 from ..engine.running import read_config
 from ..models import load_backbone, read_checkpoint
-from ..models.pretrained import get_state_dict, no_larger_than, read_config_text, read_meta, read_settings
+from ..models.pretrained import get_state_dict, read_config_text, read_meta, read_settings
 from ..utils.manifest import any_file, own_file
 from ..utils.reading import parse_json
 from ..utils.text import one_line
@@ -247,7 +248,9 @@ def build_backbone(arguments: dict, checkpoint: dict) -> torch.nn.Module:
         ValueError: If the arguments are not such as it takes, or describe one that is far larger than its weights.
     """
     try:
-        with no_larger_than(get_state_dict(checkpoint)):
+        with MODELS.switch_scope_and_registry(None) as registry:
+            registry.get(arguments['type'])  # which imports a toolbox, and that takes longer than building may
+        with bounded_building(get_state_dict(checkpoint), arguments):
             return MODELS.build(arguments)
     except Exception as error:  # what stands in a file can be wrong in any way
         reason = str(error).strip().split('\n')[0] or type(error).__name__

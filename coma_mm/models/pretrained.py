@@ -22,12 +22,8 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_buffer_registration_hook,
-    register_module_parameter_registration_hook,
-)
-from torch.nn.parameter import is_lazy
 
+from ..checkpoints.bounded_building import bounded_building
 from ..checkpoints.downloads import fetched
 from ..checkpoints.torch_file import read_torch_file
 from ..checkpoints.unpickler import Refused
@@ -43,7 +39,6 @@ ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_p
 # Arguments of backbones that say nothing about what they compute.
 NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
 MAX_TEXT = 2_000_000  # characters of settings, or of a config, in a file
-ROOM = 100_000_000, 2_000  # values and tensors that a backbone may have without a weight in the file
 
 
 def read_checkpoint(path: str | Path, map_location: torch.device | str | Callable = 'cpu') -> dict:
@@ -303,8 +298,9 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
     if own is None or arguments is None or str(arguments.get('type')).split('.')[-1] != kind.__name__:
         return
     try:
-        with torch.device('meta'), no_larger_than(get_state_dict(checkpoint)):
-            theirs = kind(**{name: value for name, value in arguments.items() if name not in NO_SETTINGS}).settings
+        arguments = {name: value for name, value in arguments.items() if name not in NO_SETTINGS}
+        with torch.device('meta'), bounded_building(get_state_dict(checkpoint), arguments):
+            theirs = kind(**arguments).settings
     except Exception as error:  # what stands in a file can be wrong in any way
         raise ValueError(
             f'{source} says that it was trained with settings that {kind.__name__} does not take '
@@ -359,60 +355,6 @@ def _short(text: str) -> str:
     if len(text) > MAX_TEXT:
         raise ValueError(f'a text of {len(text)} characters, where at most {MAX_TEXT} are read')
     return text
-
-
-@contextmanager
-def no_larger_than(weights: dict[str, Tensor]) -> Iterator[None]:
-    """Stop modules that a file describes from growing far beyond the weights that it has for them.
-
-    Whoever writes ``dims=(10**9, ...)`` or ``depths=(10**9, ...)`` into a file would otherwise fill the memory of who
-    opens it. Where the system can, memory of other kinds is limited as well.
-
-    Args:
-        weights: Those of the file; modules may have twice as much and :data:`ROOM` more.
-
-    Raises:
-        ValueError: Inside, as soon as they have more.
-    """
-    values, tensors = (2 * sum(value.numel() for value in weights.values()) + ROOM[0], 2 * len(weights) + ROOM[1])
-
-    def count(module: nn.Module, name: str, value: Tensor | None) -> None:
-        nonlocal values, tensors
-        if value is not None and not is_lazy(value):
-            values, tensors = values - value.numel(), tensors - 1
-            if min(values, tensors) < 0:
-                raise ValueError('they describe far more weights than the file has')
-
-    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
-    try:
-        with _little_memory(4 * values + 2**31):
-            yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and 'allocate' not in str(error):
-            raise
-        raise ValueError('they ask for far more memory than the weights in the file take') from None
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _little_memory(more: int) -> Iterator[None]:
-    """Let this process have some more bytes of memory than it has, where Linux can tell; then as before."""
-    try:
-        import resource
-
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        own = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
-    except (ImportError, OSError):
-        yield
-        return
-    limit = own + more if before[0] == resource.RLIM_INFINITY else min(own + more, before[0])
-    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def read_config_text(text: str, names: Collection[str] = ('model', 'default_scope')) -> dict:

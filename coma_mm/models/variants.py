@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.bounded_building import bounded_building
 from .dyvit import ARCHITECTURES, DyViT
-from .pretrained import NO_SETTINGS, get_state_dict, no_larger_than, read_checkpoint, read_settings
+from .pretrained import NO_SETTINGS, get_state_dict, read_checkpoint, read_settings
 from .pretrained import load_backbone as load_into
 
 
@@ -40,7 +41,7 @@ def load_backbone(path: str | Path, **options: Any) -> DyViT:
         raise ValueError(f'{path} holds a {kind}, not a DyViT')
     arguments = {name: value for name, value in settings.items() if name not in NO_SETTINGS} | options
     try:
-        with no_larger_than(get_state_dict(checkpoint)):
+        with bounded_building(get_state_dict(checkpoint), arguments):
             backbone = DyViT(**arguments)
     except Exception as error:  # what stands in a file can be wrong in any way
         raise ValueError(

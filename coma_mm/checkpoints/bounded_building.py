@@ -1,0 +1,124 @@
+"""A limit of what modules allocate while they are built by settings that stand in a file."""
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from time import thread_time
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+ROOM = 200_000_000, 5_000  # bytes and operators that nothing in the file has to justify
+TIMES = 6, 40  # bytes for each byte of the weights in float32, and operators for each weight
+SECONDS = 8, 20  # of this thread, and more for each GB of weights: plain Python that no operator shows
+NUMBER, NUMBERS = 2**15, 2**18  # the largest number in the settings, and the sum of all
+UNFORESEEN = 'aten::repeat_interleave', 'aten::bincount'  # as large as the values in a tensor say
+LARGE = 'they describe far more weights than the file has'
+
+
+@contextmanager
+def bounded_building(weights: dict[str, Tensor], settings: object) -> Iterator[None]:
+    """Stop modules that a file describes from growing far beyond the weights that it has for them.
+
+    Whoever writes ``dims=(10**9, ...)`` or ``depths=(10**9, ...)`` into a file would otherwise fill the memory of who
+    opens it. Sizes are known before anything is allocated. Other threads notice nothing, nor does what comes after.
+
+    Args:
+        weights: Those of the file.
+        settings: What the modules are built with: numbers in dicts and lists.
+
+    Raises:
+        ValueError: Before, if the settings have numbers that cannot be meant; inside, as soon as more is allocated, or
+            more operators are called, than :data:`TIMES` what the file has and :data:`ROOM`, or it takes too long.
+    """
+    numbers = [abs(value) for value in _numbers(settings)]
+    if not all(number <= NUMBER for number in numbers) or sum(numbers) > NUMBERS:  # nan, too
+        raise ValueError(f'{LARGE}: a number is more than {NUMBER}, or all add up to more than {NUMBERS}')
+    size = sum(max(4, value.element_size()) * value.numel() for value in weights.values())
+    end = thread_time() + SECONDS[0] + SECONDS[1] * size / 1e9
+
+    def watch(*event: object) -> None:
+        if thread_time() > end:
+            raise ValueError(f'{LARGE}: building takes too long')
+
+    before = sys.getprofile()
+    try:
+        with _Counter(TIMES[0] * size + ROOM[0], TIMES[1] * len(weights) + ROOM[1]):
+            sys.setprofile(watch)  # of this thread alone, at each call
+            yield
+    finally:
+        sys.setprofile(before)
+
+
+def _numbers(settings: object) -> Iterator[float]:
+    todo = [settings]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            todo.extend(value)
+        elif isinstance(value, (int, float)):
+            yield value
+
+
+class _Counter(TorchDispatchMode):
+    """Counts bytes and operators, before they are run."""
+
+    def __init__(self, size: int, operators: int) -> None:
+        super().__init__()
+        self.size, self.operators = size, operators
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.operators -= 1
+        kind = _kind(func)
+        if kind == 'none':
+            self._take(0)
+            return func(*args, **kwargs)
+        if kind == 'empty':  # the commonest by far
+            self._take(math.prod(args[0]) * (kwargs.get('dtype') or torch.get_default_dtype()).itemsize)
+            return func(*args, **kwargs)
+        try:
+            sizes = self._foresee(func, kind, args, kwargs)
+        except (NotImplementedError, RuntimeError):
+            if kind != 'dynamic':
+                raise
+            result = func(*args, **kwargs)  # no larger than what it is made of
+            self._take(_bytes(result))
+            return result
+        self._take(sizes)
+        return func(*args, **kwargs)
+
+    def _take(self, size: int) -> None:
+        self.size -= size
+        if min(self.size, self.operators) < 0:
+            raise ValueError(LARGE)
+
+    def _foresee(self, func: Any, kind: str, args: Any, kwargs: dict) -> int:
+        """Return the bytes of an operator's result, from tensors without content."""
+        args, kwargs = tree_map_only(Tensor, lambda value: value.to('meta'), (args, kwargs))
+        kwargs = {name: value for name, value in kwargs.items() if name not in ('generator', 'pin_memory')}
+        return _bytes(func(*args, **kwargs | ({'device': torch.device('meta')} if kind == 'factory' else {})))
+
+
+@cache
+def _kind(func: Any) -> str:
+    """Say how the size of an operator's result is found."""
+    name = func._schema.name
+    if func is torch.ops.aten.empty.memory_format:
+        return 'empty'
+    if func.is_view or (name.endswith('_') and name != 'aten::resize_'):  # in place
+        return 'none'
+    if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*func.tags} and name not in UNFORESEEN:
+        return 'dynamic'
+    return 'factory' if any(argument.name == 'device' for argument in func._schema.arguments) else 'other'
+
+
+def _bytes(result: Any) -> int:
+    return sum(value.numel() * value.element_size() for value in tree_leaves(result) if isinstance(value, Tensor))
