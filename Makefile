@@ -3,7 +3,7 @@
 .PHONY: help setup demo test test-originals test-all check-gpu figures docs lint format clean
 
 # On the CPU also where there is a GPU: mmcv's ops are compiled for the CPU (tools/env/setup.sh).
-PYTEST = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
+PYTEST = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_ARGS)
 SPELLED = coma_mm configs docs tests tools $(wildcard *.md *.toml *.py Makefile)
 
 help:  ## list the targets
