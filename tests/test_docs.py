@@ -40,6 +40,14 @@ def test_evidence_has_a_command_for_every_study():
         assert f'tools/lab/study.py {study.stem}' in text and f'configs/studies/{study.name}' in text, study.name
 
 
+FILES = re.compile(r'\b(?:tests|tools|coma_mm|configs)/[\w/.-]+\.(?:py|sh)\b')
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page):
+    assert not [name for name in FILES.findall(page.read_text()) if not (ROOT / name).exists()]
+
+
 def without_figures(page):
     """Return a page without what tools/lab/figures.py and tools/lab/metafiles.py write, without formulas and code."""
     text = re.sub(r'<!--=.*?<!--/-->|<!-- configs/.*?<!-- end -->', '', page.read_text(), flags=re.DOTALL)
