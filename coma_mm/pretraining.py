@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from .arguments import require_flag
 from .cli.export import main as export
 from .datasets import ImageFolder
+from .datasets.exclusion import Exclusion, find_masks
 from .datasets.folder import name_endings
 from .datasets.loading import MAX_PIXELS, read_channels
 from .datasets.value_range import ValueRange, find_value_range
@@ -30,7 +32,9 @@ from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
 from .engine.hooks import RunInterrupted
 from .engine.hooks.progress import duration
+from .engine.loggers import LOGGERS, check_loggers
 from .engine.older_runs import find_config
+from .engine.recalled_options import recall_options
 from .engine.running import build_quietly, prepare, prepare_resuming
 from .engine.signals import stop_listening
 from .engine.trial import forget_peak, make_step, peak_so_far
@@ -88,6 +92,10 @@ def pretrain(
     method: str | None = None,
     lr: float | None = None,
     mask_ratio: float | None = None,
+    exclude: Sequence[str] | None = None,
+    crop_scale: Sequence[float] | None = None,
+    no_flip: bool | None = None,
+    log: Sequence[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     serve: int | None = None,
@@ -114,6 +122,10 @@ def pretrain(
             docs/evidence.md; ``coma``: with one.
         lr: Peak of the learning rate; from ``arch`` and the images of a step if ``None``.
         mask_ratio: Share of the units of an image that are hidden; 0.6 if ``None``.
+        exclude: Patterns of paths below ``data`` of images that are left out, such as ``['*_mask.png', 'masks/*']``.
+        crop_scale: Smallest and largest share of an image's area in a random crop; 0.2 and 1 if ``None``.
+        no_flip: Whether no image is mirrored; every other one is if ``None``.
+        log: Loggers beside the log file: ``tensorboard``, ``wandb``, ``mlflow``; a run that goes on keeps them.
         resume: Go on with the run in ``out``; nothing else may be given, as all settings come from that run.
         overwrite: Replace the results of an earlier run in ``out``.
         serve: Port at which the report is shown on this machine, while this process lives.
@@ -145,9 +157,17 @@ def pretrain(
         method=method,
         lr=lr,
         mask_ratio=mask_ratio,
+        exclude=exclude,
+        crop_scale=crop_scale,
+        no_flip=no_flip,
+        log=log,
     )
     settings = {name: value for name, value in settings.items() if value is not None}
     out, roots = check_places(data, out, settings, resume, overwrite)
+    settings.pop('log', None)
+    if resume:
+        log = recall_options(out, dict(log=None), dict(log=LOGGERS)).get('log')
+        check_loggers(log or ())
     if serve is not None:
         print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)
     with TemporaryDirectory() as folder:
@@ -160,12 +180,12 @@ def pretrain(
         options = dict(
             config=str(config), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0, way_on=''
         )
-        cfg = prepare(Namespace(**options))
+        cfg = prepare(Namespace(**options, log=log, resume=resume))
     if resume:
         cfg.resume = True
         prepare_resuming(cfg, required=True)
     cfg.custom_hooks.append(dict(type='coma_mm.ProgressHook'))
-    cfg.custom_hooks.append(dict(type='coma_mm.ConfigHook', text=text))
+    cfg.custom_hooks.append(dict(type='coma_mm.ConfigHook', text=text, options=None if resume else dict(log=log)))
     results = find_results_to_replace(cfg, overwrite, '--out', HANDED_OVER)
     lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
     runner = build_quietly(cfg, logging.WARNING)
@@ -199,12 +219,30 @@ def check_arguments(**given: object) -> None:
     for name, value in [('out', given['out']), *(('data', path) for path in named)]:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value).strip():
             raise ValueError(f'{name} must name a folder, got {value!r}')
+    Exclusion(given['exclude'])
+    if given['no_flip'] is not None:
+        require_flag(no_flip=given['no_flip'])
+    check_crop_scale(given['crop_scale'])
+    check_loggers(given['log'] or ())
     place = os.path.abspath(os.fspath(given['out']))  # type: ignore[call-overload]  # it is a path, see above
     if re.search('[\ud800-\udfff]', place):  # where PyTorch writes no checkpoints
         raise ValueError(f'{printable(place)} has a name in it that is not UTF-8: give out (--out) another folder')
     for name, example in dict(arch='tiny', method='mae').items():
         if not isinstance(given[name], str | None):
             raise ValueError(f'{name} must be a name such as {example}, got {given[name]!r}')
+
+
+def check_crop_scale(scale: object) -> None:
+    """Refuse what is no range of shares.
+
+    Raises:
+        ValueError: If there are not two of them, in order.
+    """
+    if scale is None:
+        return
+    two = isinstance(scale, (list, tuple)) and len(scale) == 2 and all(share in ranges.CROP_SCALE for share in scale)
+    if not two or scale[0] > scale[1]:  # type: ignore[index]
+        raise ValueError(f'crop_scale (--crop-scale) must be LOW HIGH with 0 < LOW <= HIGH <= 1, got {scale!r}')
 
 
 def check_places(
@@ -270,6 +308,9 @@ def plan_run(
     method: str = METHOD,
     lr: float | None = None,
     mask_ratio: float | None = None,
+    exclude: Sequence[str] | None = None,
+    crop_scale: Sequence[float] | None = None,
+    no_flip: bool | None = None,
 ) -> Config:
     """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
 
@@ -281,11 +322,17 @@ def plan_run(
         raise ValueError('give one of epochs, steps and minutes')
     given: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
     given |= dict(method=method, lr=lr, mask_ratio=mask_ratio)
+    given |= dict(exclude=exclude, crop_scale=crop_scale, no_flip=no_flip)
     cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         images = len(dataset)
+        if idle := dataset.exclusion.idle:
+            raise ValueError(
+                f'no image matches {", ".join(map(repr, idle))} of --exclude; patterns are of paths below '
+                f'{", ".join(map(short_path, map(Path, data)))}, such as {names_of(dataset)[0]!r}'
+            )
         found = look_at_values(dataset, channels, value_range, max_pixels)
         if found is not None:
             given['value_range'] = found.low, found.high
@@ -305,8 +352,9 @@ def plan_run(
     if accumulate > 1:
         text += f' Memory is short: each step computes {accumulate} batches of {batch} images, one after another.'
     print(' '.join([text, *describe_files(dataset, found)]), flush=True)
-    if found is not None and (warning := found.warn()):
-        print(f'warning: {warning}', file=sys.stderr, flush=True)
+    for warning in (found.warn() if found else None, warn_of_masks(dataset)):
+        if warning:
+            print(f'warning: {warning}', file=sys.stderr, flush=True)
     return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **given, accumulate=accumulate)
 
 
@@ -320,8 +368,24 @@ def look_at_values(
 
 def describe_files(dataset: ImageFolder, found: ValueRange | None) -> list[str]:
     """Return sentences on the values of images, and on what is left out in their folders."""
-    left_out = name_endings(dataset.left_out)
-    return [*([found.describe()] if found else []), *([f'{left_out[0].upper()}{left_out[1:]}.'] if left_out else [])]
+    left_out, excluded = name_endings(dataset.left_out), dataset.exclusion.describe()
+    sentences = [found.describe()] if found else []
+    sentences += [f'{left_out[0].upper()}{left_out[1:]}.'] if left_out else []
+    return sentences + ([f'{printable(excluded)}.'] if excluded else [])
+
+
+def names_of(dataset: ImageFolder) -> list[str]:
+    """Return the paths of a data set's images below its folders."""
+    return dataset.name_images([dataset.get_data_info(i)['img_path'] for i in range(len(dataset))])
+
+
+def warn_of_masks(dataset: ImageFolder) -> str | None:
+    """Say which images look like masks of others, and what to type."""
+    count, patterns = find_masks(names_of(dataset))
+    if not patterns:
+        return None
+    options = ' '.join(map(shlex.quote, [*dataset.exclusion.tests, *patterns]))
+    return f'{count} images have names as masks of others have; to train without them: --exclude {printable(options)}'
 
 
 def try_out(cfg: Config) -> tuple[float, float, int]:

@@ -67,6 +67,9 @@ def make_config(
     method: str = METHOD,
     lr: float | None = None,
     mask_ratio: float | None = None,
+    exclude: Sequence[str] | None = None,
+    crop_scale: Sequence[float] | None = None,
+    no_flip: bool | None = None,
 ) -> Config:
     """Return the config of a run.
 
@@ -87,6 +90,9 @@ def make_config(
         method: ``mae``, without an evaluation branch, or ``coma``, with one that has the encoder's weights.
         lr: Peak of the learning rate, in place of what follows from ``arch`` and the images of a step.
         mask_ratio: Share of the units that are hidden; 0.6 if ``None``.
+        exclude: Patterns of paths below ``data`` that are left out, see :class:`.datasets.ImageFolder`.
+        crop_scale: Smallest and largest share of an image's area in a crop; 0.2 and 1 if ``None``.
+        no_flip: Whether no image is mirrored.
 
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
@@ -114,11 +120,17 @@ def make_config(
         sampler=dict(type='InfiniteSampler', shuffle=True),
     )
     loader.dataset.update(data_root=[data] if isinstance(data, (str, os.PathLike)) else list(data))
-    crop, _, mask, _ = loader.dataset.pipeline
+    crop, flip, mask, _ = loader.dataset.pipeline
     crop.scale = size
     mask.update(input_size=size, unit_size=8 * patch)
     if mask_ratio is not None:
         mask.ratio = cfg.model.mask_ratio = mask_ratio
+    if exclude:
+        loader.dataset.exclude = list(exclude)
+    if crop_scale is not None:
+        crop.crop_ratio_range = tuple(crop_scale)
+    if no_flip:
+        flip.prob = 0.0
     if value_range is not None:
         crop.value_range = list(value_range)
     if max_pixels is not None:

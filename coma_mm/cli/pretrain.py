@@ -33,6 +33,22 @@ def parse_args() -> Namespace:
     )
     parser.add_argument('--lr', type=types.learning_rate, help='peak of the learning rate (from arch and batch)')
     parser.add_argument('--mask-ratio', type=types.mask_ratio, metavar='R', help='hidden share of an image (0.6)')
+    parser.add_argument(
+        '--crop-scale',
+        type=types.crop_scale,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+        help="share of an image's area that a random crop has (0.2 1)",
+    )
+    parser.add_argument('--no-flip', action='store_true', default=None, help='mirror no image')
+    parser.add_argument(
+        '--exclude',
+        type=types.pattern,
+        nargs='+',
+        metavar='GLOB',
+        help="leave out images whose path below the folder matches, e.g. '*_mask.png' 'masks/*', in quotes",
+    )
+    parser.add_argument('--log', nargs='+', choices=types.LOGGERS, help='log there as well: curves and pictures')
     parser.add_argument('--seed', type=types.seed, help='of weights, crops and masks (0)')
     parser.add_argument('--val', type=types.fraction, help='share of the images to hold out, e.g. 0.02 (none)')
     parser.add_argument('--channels', type=types.channels, help='of the images, e.g. 1, or 4 of a TIFF (3)')

@@ -15,6 +15,7 @@ from ..utils import ranges
 from ..utils.ranges import Range
 
 ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of coma_mm.pretrain
+LOGGERS = 'tensorboard', 'wandb', 'mlflow'  # of coma_mm.engine.loggers
 PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
 HUB_FILE = 'model.safetensors'  # of a folder as the hub has
 
@@ -49,6 +50,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
 
 fraction = in_range(ranges.FRACTION)
 mask_ratio = in_range(ranges.MASK_RATIO)
+crop_scale = in_range(ranges.CROP_SCALE)
 learning_rate = in_range(ranges.LEARNING_RATE)
 port = in_range(ranges.PORT)
 seed = in_range(ranges.SEED)
@@ -93,6 +95,13 @@ def device(name: str) -> str:
         reason = str(error).partition('\n')[0]
         raise ArgumentTypeError(f'nothing can be computed on {name!r} here ({reason}); try cuda or cpu') from None
     return name
+
+
+def pattern(given: str) -> str:
+    """Read a pattern of paths, such as ``'*_mask.png'``."""
+    if not given.strip(' ./*') or '\0' in given:
+        raise ArgumentTypeError(f"give a pattern such as '*_mask.png' or 'masks/*', not {given!r}")
+    return given
 
 
 # ---- files ----

@@ -94,7 +94,12 @@ class ClassFolder(ImageFolder):
         """Return the images of each sub-folder that has some; those beside the sub-folders have no class."""
         root, own = os.path.abspath(os.path.join(self.data_roots[0], sub_folder)), self.sub_folder
         by_class: dict[str, list[str]] = {}
-        paths = self.find_images() if sub_folder == own else find_images(root, self.extensions)
+        if sub_folder == own:
+            paths = self.find_images()
+        else:
+            paths = find_images(root, self.extensions)
+            names = [os.path.relpath(path, root).replace(os.sep, '/') for path in paths] if self.exclusion.tests else []
+            paths = self.leave_out(paths, names) if names else paths
         for path in paths:
             name, *rest = os.path.relpath(path, root).split(os.sep)
             if rest:

@@ -20,6 +20,7 @@ from ..registry import DATASETS
 from ..utils.manifest import MANIFEST, has_manifest
 from ..utils.reading import read_bytes
 from ..utils.text import one_line, printable
+from .exclusion import Exclusion
 from .image_headers import FORMATS
 from .loading import UnreadableImageError
 
@@ -57,6 +58,8 @@ class ImageFolder(BaseDataset):
         data_prefix (str): Sub-folder of each folder to read, e.g. ``train``. Defaults to '', all of it.
         extensions (Sequence[str] | None): What file names end in, in upper or lower case. Defaults to None, all that
             :func:`image_endings` knows.
+        exclude (Sequence[str] | None): Patterns of paths below each folder (below a list's own folder) that are left
+            out, such as ``['*_mask.png', 'masks/*']``, see :class:`.exclusion.Exclusion`. Defaults to None.
         part (str | None): ``'train'`` or ``'val'`` of the images, see ``val``. Defaults to None, all of them.
         val (float): The share that is held out from ``'train'`` and is ``'val'``, one image at least. Names and
             ``seed`` decide which, so most of them stay when others are added. Defaults to 0.1.
@@ -65,7 +68,7 @@ class ImageFolder(BaseDataset):
         **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
 
     Raises:
-        FileNotFoundError: If the folder does not exist or has no images in it.
+        FileNotFoundError: If the folder does not exist or has no images in it, or ``exclude`` leaves none.
         ValueError: While reading, if too many images are unreadable.
     """
 
@@ -81,6 +84,7 @@ class ImageFolder(BaseDataset):
         val: float = 0.1,
         seed: int = 0,
         max_unreadable: float = 0.05,
+        exclude: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         require_number('[0, 1]', max_unreadable=max_unreadable)
@@ -91,6 +95,7 @@ class ImageFolder(BaseDataset):
         if isinstance(extensions, str) or (extensions is not None and not extensions):
             raise ValueError(f"extensions must be a list of endings such as ['.jpg', '.png'], got {extensions!r}")
         self.extensions = image_endings() if extensions is None else tuple(ending.lower() for ending in extensions)
+        self.exclusion = Exclusion(exclude)
         self.left_out: Counter[str] = Counter()  # files that are no images, by their endings
         self.part, self.val, self.seed = part, val, seed
         self.max_unreadable = max_unreadable
@@ -118,7 +123,28 @@ class ImageFolder(BaseDataset):
         if text := name_endings(self.left_out):
             roots = ', '.join(map(one_line, self.data_roots))
             _say_once(f'{roots}: {text}', MMLogger.get_current_instance().instance_name)
-        return paths
+        return self.leave_out(paths, self.name_images(paths)) if self.exclusion.tests else paths
+
+    def name_images(self, paths: list[str]) -> list[str]:
+        """Return the paths of images below the folder that they were found in, with ``/`` between folders."""
+        folders = [
+            os.path.dirname(root) if os.path.isfile(root) else os.path.join(root, self.sub_folder)
+            for root in self.data_roots
+        ]
+        heads = sorted({os.path.join(os.path.abspath(folder), '') for folder in folders}, key=len)
+        heads = [*heads, '']
+        names = [path[len(next(head for head in heads if path.startswith(head))) :] for path in paths]
+        return names if os.sep == '/' else [name.replace(os.sep, '/') for name in names]
+
+    def leave_out(self, images: list, names: list[str]) -> list:
+        """Return the images that no pattern excludes; name in the log what was left out, and patterns without any."""
+        kept = self.exclusion.keep(names)
+        text = self.exclusion.describe()
+        if idle := self.exclusion.idle:
+            text += f'; no image matches {", ".join(map(repr, idle))}'
+        level = logging.WARNING if idle else logging.INFO
+        _say_once(text, MMLogger.get_current_instance().instance_name, level)
+        return [image for image, stays in zip(images, kept) if stays]
 
     def choose(self, paths: list[str]) -> list[str]:
         """Return those of our part, in their order."""
@@ -287,8 +313,8 @@ def _log(message: str) -> None:
 
 
 @lru_cache
-def _say_once(message: str, logger: str) -> None:
-    print_log(printable(message), logger='current', level=logging.WARNING)
+def _say_once(message: str, logger: str, level: int = logging.WARNING) -> None:
+    print_log(printable(message), logger='current', level=level)
 
 
 def read_list(path: str) -> list[str]:

@@ -40,6 +40,7 @@ class ImageShards(ImageFolder):
         data_root (str): The folder.
         data_prefix (str): Sub-folder of ``data_root`` to read. Defaults to '', all of it.
         extensions (Sequence[str] | None): What the names of images end in. Defaults to those of :class:`ImageFolder`.
+        exclude (Sequence[str] | None): Patterns of names of images that are left out, as there. Defaults to None.
         max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
         **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
 
@@ -64,7 +65,7 @@ class ImageShards(ImageFolder):
                 f'no images in the {len(paths)} shards of {os.path.dirname(paths[0])} '
                 '(looked for members of all kinds that Pillow opens, or those of extensions)'
             )
-        return images
+        return self.leave_out(images, [str(image['member']) for image in images]) if self.exclusion.tests else images
 
     def get_data_info(self, idx: int) -> dict:
         """Read an image's bytes."""

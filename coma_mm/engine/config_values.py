@@ -207,6 +207,7 @@ TABLE = _rows(
     (LIST, '', f'{LOADER}.**', 'pipeline'),
     (SETTINGS, '', f'{LOADER}.**.pipeline', '*'),
     (TEXT | exactly('') | LIST | NONE, '', f'{LOADER}.**', 'data_root'),
+    (list_of(TEXT) | NONE, 'masks,labels', f'{LOADER}.**', 'exclude', ('ImageFolder', 'ImageShards', 'ClassFolder')),
     (TEXT | exactly('') | LIST | SETTINGS | NONE, '', f'{LOADER}.**', 'ann_file'),
     (SIZE, '224', f'{LOADER}.**.pipeline.**', 'scale', CROPS),
     (SIZE, '224', f'{LOADER}.**.pipeline.**', 'crop_size', ('CenterCrop',)),

@@ -9,6 +9,7 @@ import re
 import sys
 import uuid
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,24 @@ LOGGERS = {
 }
 
 
-def add_loggers(cfg: Config, args: Namespace) -> None:
-    """Add what ``--log`` names to a config of any toolbox; exit if its package is missing."""
-    names = getattr(args, 'log', None) or ()
+def check_loggers(names: Any) -> None:
+    """Exit if the package of a logger is missing.
+
+    Raises:
+        ValueError: If ``names`` is no list of loggers.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(name in [*LOGGERS] for name in names):
+        raise ValueError(f'log must be a list of {", ".join(LOGGERS)}, got {names!r}')
     for name in names:
         _, module, package = LOGGERS[name]
         if importlib.util.find_spec(module) is None:
             sys.exit(f'error: --log {name} needs a package that is not installed: pip install {package}')
+
+
+def add_loggers(cfg: Config, args: Namespace) -> None:
+    """Add what ``--log`` names to a config of any toolbox; exit if its package is missing."""
+    names = getattr(args, 'log', None) or ()
+    check_loggers(names)
     options: dict[str, dict] = dict(
         tensorboard=dict(),
         wandb=dict(id_file=os.path.join(cfg.work_dir, 'wandb_id.txt'), resume=bool(getattr(args, 'resume', None))),

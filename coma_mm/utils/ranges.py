@@ -57,6 +57,7 @@ MAX_PIXELS = whole(1, 2**31 - 1)  # of an image, which Pillow and OpenCV count i
 LEARNING_RATE = Range(0, 1000, above=True)
 FRACTION = Range(0, 1, below=True)
 MASK_RATIO = Range(0, 1, above=True, below=True)
+CROP_SCALE = Range(0, 1, above=True)  # share of an image's area
 PORT = whole(0, 65_535)
 SEED = whole(0, 2**31 - 1)  # ranks and loading workers add their number, and numpy takes 32 bits
 IMAGE_SIZE = whole(1, 16_384)  # side in pixels

@@ -13,6 +13,7 @@ import coma_mm
 from coma_mm import cli
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser, UsageError
+from coma_mm.engine.loggers import LOGGERS
 from coma_mm.pretraining import RANGES
 from coma_mm.recipe import VARIANTS
 from coma_mm.utils import ranges
@@ -97,17 +98,19 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
     tried = {name: [value for value in odd if value not in RANGES[name]] for name in RANGES}
     assert 10**12 in tried['epochs'] and 1.5 in tried['batch_size']
     texts = dict(out=['', ' ', None, 3], arch=[3, 'huge'], method=[3, 'huge'], data=['', 3, [], ['a', ''], [None]])
-    flags = dict(resume=['yes', 1, None], overwrite=['no', 0])
-    for name, values in (tried | texts | flags).items():
+    flags = dict(resume=['yes', 1, None], overwrite=['no', 0], no_flip=['yes', 1])
+    lists = dict(exclude=['*.png', [''], [1], ['/']], log=['wandb', ['csv']], crop_scale=[0.5, [0.5], [1, 0.5], [0, 1]])
+    for name, values in (tried | texts | flags | lists).items():
         for value in values:
             with pytest.raises(ValueError, match=name):
                 coma_mm.pretrain(**(dict(data='nowhere', out='run') | {name: value}))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_parser_knows_the_architectures():
+def test_the_parser_knows_the_architectures_and_loggers():
     assert types.ARCHITECTURES == tuple(VARIANTS)
     assert types.arch('b') == 'base'
+    assert types.LOGGERS == tuple(LOGGERS)
 
 
 def test_the_largest_seed_leaves_room_for_ranks_and_workers():

@@ -96,6 +96,27 @@ def test_going_on_needs_no_options(photos, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_masks_are_named_and_left_out(photos, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data/Masks').mkdir(parents=True)
+    for path in sorted(photos.iterdir())[:6]:
+        for name in (path.name, f'{path.stem}_mask.PNG', f'Masks/{path.name}'):
+            (tmp_path / 'data' / name).write_bytes(path.read_bytes())
+    options = dict(steps=2, crop_scale=(0.5, 1), no_flip=True, log=['tensorboard'], **OPTIONS)
+    coma_mm.pretrain('data', 'run', exclude=['*_mask.png'], **options)
+    out, err = capfd.readouterr()
+    assert "6 images left out by exclude (6 by '*_mask.png')." in out
+    line = (
+        "warning: 6 images have names as masks of others have; to train without them: --exclude '*_mask.png' 'Masks/*'"
+    )
+    assert err.splitlines() == [line]
+    dataset = Config.fromfile('run/config.py').train_dataloader.dataset
+    assert dataset.exclude == ['*_mask.png']
+    assert dataset.pipeline[0].crop_ratio_range == (0.5, 1) and dataset.pipeline[1].prob == 0
+    coma_mm.pretrain(None, 'run', resume=True)
+    assert len(list((tmp_path / 'run').rglob('events.out.tfevents*'))) == 2  # also of the run that goes on
+
+
 def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(ValueError, match='give data, a folder of images, or resume=True to go on with the run in'):
         coma_mm.pretrain(None, str(tmp_path))
@@ -150,6 +171,10 @@ def test_the_report_is_all_that_is_shown(tmp_path):
         (['pretrain', '--out', 'x'], 'name a folder of images'),
         (['pretrain', 'nothing', '--out', 'x'], 'there is no folder'),
         (['pretrain', 'FOLDER', '--out', 'x', '--size', '100'], 'give size 96 or 112'),
+        (['pretrain', 'FOLDER', '--out', 'x', '--crop-scale', '1', '0.5'], 'crop_scale (--crop-scale) must be'),
+        (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*_m.png', '1*'], "no image matches '*_m.png' of --exclude"),
+        (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*.png'], 'no image is left: 12 images left out by exclude'),
+        (['pretrain', '--out', 'x', '--resume', '--no-flip', '--log', 'wandb'], 'leave --no-flip, --log out'),
         (['pretrain', 'FOLDER', '--out', 'x', '--resume'], 'leave the images out'),
         (['pretrain', '--out', 'x', '--resume'], 'there is no run in x to go on with'),
         (['pretrian'], "there is no command 'pretrian'"),
