@@ -22,7 +22,6 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from .arguments import require_flag
-from .cli.export import main as export
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
 from .datasets.folder import name_endings
@@ -40,6 +39,7 @@ from .engine.signals import stop_listening
 from .engine.trial import forget_peak, make_step, peak_so_far
 from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .environment import has_fast_bf16
+from .export.weights import export
 from .files import require_writable
 from .recipe import LOOKING_SHARE, METHOD, make_config
 from .utils import ranges
@@ -469,7 +469,7 @@ def hand_over(out: Path) -> Path:
             os.link(last, unfinished)
         except OSError:  # a file system without links
             copyfile(last, unfinished)
-    export([str(last), str(backbone), '--prefix', 'backbone.', '--force'], 'weights')
+    export(str(last), str(backbone), prefix='backbone.', kind='weights')
     files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
     print(f'{short_path(out)} has {", ".join(files)}')
     return backbone

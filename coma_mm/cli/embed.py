@@ -20,13 +20,13 @@ from ..datasets.loading import fit_image
 from ..engine.common import read_normalisation
 from ..engine.running import read_config
 from ..evaluation import collect_features
+from ..export.source import check_types, find_backbone, find_normalisation
 from ..files import MARK
 from ..models import FeatureExtractor, read_checkpoint
 from ..utils.manifest import any_file
 from ..utils.text import one_line, printable
 from ..utils.workers import end_with_unsent
 from . import types
-from .export import check_types, find_backbone, find_normalisation
 from .images import add_max_pixels, image_settings
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
 from .outputs import add_force, check_output

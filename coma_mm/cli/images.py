@@ -5,8 +5,8 @@ from argparse import Namespace
 
 from ..datasets.loading import read_channels
 from ..engine.common import read_loading
+from ..export.source import find_normalisation
 from . import types
-from .export import find_normalisation
 from .parser import ArgumentParser
 
 

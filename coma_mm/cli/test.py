@@ -15,9 +15,9 @@ from ..engine.running import (
     prepare,
     require_matching_checkpoint,
 )
+from ..export.source import check_types, find_backbone
 from ..models import read_checkpoint
 from . import types
-from .export import check_types, find_backbone
 from .options import make_parser
 from .outputs import add_force, check_folder, check_output, find_roots
 

@@ -39,7 +39,9 @@ READERS = {
     'files.py': [],  # written, and synced
     'environment.py': [],  # of the system
     'utils/memory.py': [],
-    'engine/graph.py': [],  # what has just been written
+    'export/weights.py': ['checkpoint'],
+    'export/source.py': ['config'],
+    'export/graph.py': [],  # what has just been written
     'engine/trial.py': [],
     'cli/outputs.py': [],  # whether what is to be replaced is one of ours
     'cli/errors.py': [],  # a log that is written

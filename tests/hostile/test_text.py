@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from coma_mm.cli import errors
-from coma_mm.cli.export import find_normalisation
-from coma_mm.engine.hub import write_hub_folder
+from coma_mm.export.hub import write_hub_folder
+from coma_mm.export.source import find_normalisation
 from coma_mm.models.pretrained import read_settings
 
 ODD = [

@@ -197,7 +197,7 @@ def test_graph_that_differs_is_not_written(tmp_path, monkeypatch, capfd):
     if not GRAPHS:
         return  # see above
     of_a_detector(tmp_path / 'detector.pth')
-    monkeypatch.setattr('coma_mm.engine.graph.TOLERANCE', -1.0)
+    monkeypatch.setattr('coma_mm.export.graph.TOLERANCE', -1.0)
     error = refuse(monkeypatch, capfd, tmp_path, 'export.py', 'detector.pth', 'out.pt2', '--size', 64, 64)
     assert 'out.pt2 would differ from the model by' in error
     assert [path.name for path in tmp_path.iterdir()] == ['detector.pth']

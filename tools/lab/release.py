@@ -22,10 +22,10 @@ from studies.training import find_latest
 from torch import Tensor, nn
 
 from coma_mm.cli import types
-from coma_mm.cli.export import write_safetensors
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine import load_exactly
 from coma_mm.engine.checkpoint import describe_backbone
+from coma_mm.export.weights import write_safetensors
 from coma_mm.files import whole_file
 from coma_mm.models import read_checkpoint
 from coma_mm.models.coma import eval_mode

@@ -1,0 +1,117 @@
+"""Weights of a backbone as a file, and all that is exported of a checkpoint."""
+
+import json
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import init_default_scope
+
+from ..engine.checkpoint import describe_backbone
+from ..models import load_backbone, read_checkpoint
+from ..models.pretrained import read_meta
+from ..utils.manifest import any_file, own_file
+from ..version import __version__
+from .graph import ENDINGS as GRAPHS
+from .graph import write_graph
+from .hub import write_hub_folder
+from .source import build_backbone, check_types, find_backbone, find_normalisation, without_weights
+
+ENDINGS = ('.pth', '.safetensors')
+
+
+def export(
+    source: str,
+    out: str | None = None,
+    config: str | None = None,
+    prefix: str | None = None,
+    size: Sequence[int] | None = None,
+    dynamic: bool = False,
+    out_indices: Sequence[int] | None = None,
+    hub_dir: str | None = None,
+    licence: str = 'unknown',
+    kind: str | None = None,
+) -> None:
+    """Write the backbone of a checkpoint, and print what was written.
+
+    Args:
+        source: A checkpoint with a backbone.
+        out: A file, of weights (:data:`ENDINGS`) or of a graph.
+        config: The config that tells the backbone, where the checkpoint does not.
+        prefix: What stands before the backbone's names, if not ``backbone.`` or the like.
+        size: Height and width in pixels of the images of a graph; those of the backbone if ``None``.
+        dynamic: Whether a graph takes images of any size.
+        out_indices: Stages whose maps a graph returns; those of the checkpoint if ``None``.
+        hub_dir: A new folder, as repositories of the Hugging Face hub are.
+        licence: Of the weights, for the hub.
+        kind: What ``out`` is in the manifest of its folder, if that is a run's.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it does not say which backbone it has, or says what cannot be.
+    """
+    checkpoint = read_checkpoint(source)
+    arguments, scope, config_hash = find_backbone(checkpoint, config)
+    arguments = without_weights(arguments)
+    if not config:
+        check_types(arguments, scope)
+    init_default_scope(scope)
+    if out_indices:
+        arguments['out_indices'] = out_indices
+    backbone = build_backbone(arguments, checkpoint)
+    load_backbone(backbone, checkpoint, source, prefix)
+    weights = {name: value.contiguous() for name, value in backbone.state_dict().items()}
+    meta = describe(checkpoint, arguments, backbone, scope, config_hash) | find_normalisation(checkpoint, config)
+    of_what = f'{type(backbone).__name__} {meta["arch"]}, epochs {meta["epochs"]}, config {config_hash}'
+    if out:
+        if out.endswith(GRAPHS):
+            side: Any = size or getattr(backbone, 'img_size', 224)
+            sides = (side, side) if isinstance(side, int) else tuple(side)
+            difference, shapes = write_graph(backbone, out, sides, dynamic, meta)
+            what = f'as computed by the model, to {difference:.1g}, at {", ".join(shapes)}'
+        else:
+            write(out, weights, meta, kind)
+            what = f'{len(weights)} tensors, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M values'
+        print(f'{out}: {of_what}; {what}, {os.path.getsize(out) / 2**20:.1f} MB')
+    if hub_dir:
+        write_hub_folder(hub_dir, backbone, meta, licence, lambda path: write(path, weights, meta))
+        print(f'{hub_dir}: {of_what}; to upload it: hf upload USER/NAME {hub_dir}')
+
+
+def describe(
+    checkpoint: dict, arguments: dict, backbone: torch.nn.Module, scope: str, config_hash: str
+) -> dict[str, str]:
+    """Return what a file of weights says of them, but for the images that they are for."""
+    old = read_meta(checkpoint)
+    arch = arguments.get('arch', 'base' if str(arguments['type']).endswith('DyViT') else arguments['type'])
+    return dict(
+        arch=arch if isinstance(arch, str) else json.dumps(arch, sort_keys=True),
+        backbone=describe_backbone(arguments, backbone),
+        scope=scope,
+        config_sha256=config_hash,
+        epochs=str(old.get('epochs', old.get('epoch', 'unknown'))),
+        iterations=str(old.get('iterations', old.get('iter', 'unknown'))),
+        coma_mm=__version__,
+    )
+
+
+def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str], kind: str | None = None) -> None:
+    """Write the file that the name's ending asks for; as one of a run, if it is to be of a kind in its manifest."""
+    place = Path(path)
+    with own_file(place.parent, place.name, kind) if kind else any_file(path) as unfinished:
+        if path.endswith('.pth'):
+            content = BytesIO()  # torch, too, would hide what the system says of a full disk
+            torch.save(dict(state_dict=weights, meta=meta), content)
+            unfinished.write_bytes(content.getbuffer())
+        else:
+            write_safetensors(unfinished, weights, meta)
+
+
+def write_safetensors(path: Path, weights: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
+    """Write such a file; where that fails, with the system's own reason, which the library words differently."""
+    from safetensors.torch import save
+
+    path.write_bytes(save(weights, metadata=meta))
