@@ -7,30 +7,11 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
-import mmengine.config.utils
 import pytest
 import torch
-from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
 WARM_PYTHON = Path(__file__).parent / 'tools/warm_python.py'
-
-
-def remember(module, name):
-    """Let a slow function of a library, which returns the same for the same arguments, answer from memory."""
-    function, results = getattr(module, name), {}
-
-    def look_up(*args, **kwargs):
-        key = repr((args, kwargs))
-        if key not in results:
-            results[key] = function(*args, **kwargs)
-        return results[key]
-
-    setattr(module, name, look_up)
-
-
-remember(yapf_api, 'FormatCode')  # a run lays out its config four times, for up to half a second each
-remember(mmengine.config.utils, 'load')  # the index of mmdet is a hundred files, read at each config that inherits one
 
 
 def pytest_collection_finish():
