@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from time import thread_time
 from typing import Any
 
@@ -17,6 +18,7 @@ ROOM = 200_000_000, 5_000  # bytes and operators that nothing in the file has to
 TIMES = 6, 40  # bytes for each byte of the weights in float32, and operators for each weight
 SECONDS = 8, 20  # of this thread, and more for each GB of weights: plain Python that no operator shows
 NUMBER, NUMBERS = 2**15, 2**18  # the largest number in the settings, and the sum of all
+SIDE, SIDES = 2**11, ('size', 'window', 'resolution')  # of an image, and its names: plain Python lists all positions
 UNFORESEEN = 'aten::repeat_interleave', 'aten::bincount'  # as large as the values in a tensor say
 LARGE = 'they describe far more weights than the file has'
 
@@ -36,14 +38,20 @@ def bounded_building(weights: dict[str, Tensor], settings: object) -> Iterator[N
         ValueError: Before, if the settings have numbers that cannot be meant; inside, as soon as more is allocated, or
             more operators are called, than :data:`TIMES` what the file has and :data:`ROOM`, or it takes too long.
     """
-    numbers = [abs(value) for value in _numbers(settings)]
-    if not all(number <= NUMBER for number in numbers) or sum(numbers) > NUMBERS:  # nan, too
-        raise ValueError(f'{LARGE}: a number is more than {NUMBER}, or all add up to more than {NUMBERS}')
+    total = 0.0
+    for is_side, value in _numbers(settings):
+        total += abs(value)
+        if not abs(value) <= (SIDE if is_side else NUMBER):  # nan, too
+            raise ValueError(f'{LARGE}: a number is more than {NUMBER}, or a side more than {SIDE}')
+    if total > NUMBERS:
+        raise ValueError(f'{LARGE}: all numbers add up to more than {NUMBERS}')
     size = sum(max(4, value.element_size()) * value.numel() for value in weights.values())
     end = thread_time() + SECONDS[0] + SECONDS[1] * size / 1e9
 
+    events = count()
+
     def watch(*event: object) -> None:
-        if thread_time() > end:
+        if not next(events) % 256 and thread_time() > end:  # asking the system for the time is slow
             raise ValueError(f'{LARGE}: building takes too long')
 
     before = sys.getprofile()
@@ -55,16 +63,17 @@ def bounded_building(weights: dict[str, Tensor], settings: object) -> Iterator[N
         sys.setprofile(before)
 
 
-def _numbers(settings: object) -> Iterator[float]:
-    todo = [settings]
+def _numbers(settings: object) -> Iterator[tuple[bool, float]]:
+    """Yield whether a number is a side, of an image or window, and the number, at any depth."""
+    todo = [(False, settings)]
     while todo:
-        value = todo.pop()
+        is_side, value = todo.pop()
         if isinstance(value, dict):
-            todo.extend(value.values())
+            todo.extend((is_side or any(part in str(name) for part in SIDES), x) for name, x in value.items())
         elif isinstance(value, (list, tuple, set)):
-            todo.extend(value)
+            todo.extend((is_side, x) for x in value)
         elif isinstance(value, (int, float)):
-            yield value
+            yield is_side, value
 
 
 class _Counter(TorchDispatchMode):

@@ -64,6 +64,8 @@ ATTACKS = {
     'wider than memory': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[10**9] * 4)), LARGE),
     'deep': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[32] * 4, depths=[30000] * 4)), 'file has'),
     'many positions': (backbone(type='VisionTransformer', img_size=30000, patch_size=1), LARGE),
+    'all positions in a list': (backbone(type='LeViT', arch='128s', img_size=20000, patch_size=1), LARGE),
+    'not finite': (backbone(type='ResNet', depth=18, base_channels=float('inf')), LARGE),
     'unknown argument': (backbone(type='coma_mm.DyViT', run='mkdir ran'), "unexpected keyword argument 'run'"),
     'compiler': (backbone(type='coma_mm.DyViT', arch='pico', compile=dict(backend='os.system')), 'does not fit'),
     'initialiser': (backbone(type='ResNet', depth=18, init_cfg=dict(type='os.system', **RUN)), 'does not fit'),
