@@ -72,7 +72,7 @@ class ImageFolder(BaseDataset):
         ValueError: While reading, if too many images are unreadable.
     """
 
-    remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
+    remedy = 'name yours as FOLDER of coma-mm pretrain, or with --cfg-options train_dataloader.dataset.data_root=FOLDER'
     remedy_of_prefix = " train_dataloader.dataset.data_prefix=SUBFOLDER (or '')"
 
     def __init__(
@@ -224,7 +224,7 @@ class ImageFolder(BaseDataset):
             raise ValueError(
                 f'{count} of the {num_read} images read so far ({len(self)} in all) are unreadable, more than '
                 f'{self.max_unreadable:.0%}: repair or remove them (the log names them; the last is {error}), '
-                'or raise max_unreadable of the data set'
+                'leave them out (exclude of the data set; coma-mm pretrain: --exclude), or raise its max_unreadable'
             )
 
 

@@ -50,6 +50,8 @@ class ImageShards(ImageFolder):
             many images are unreadable.
     """
 
+    remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
+
     def load_data_list(self) -> list[dict]:
         """Return the place of each image, in a fixed order."""
         paths = self.find_files('shards', ('.tar', '.tar.gz', '.tgz'))

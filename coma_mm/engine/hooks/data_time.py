@@ -66,8 +66,8 @@ class DataTimeHook(Hook):
                 runner.logger.warning(
                     f'{share:.0%} of the time of the last {self.count} iterations went to waiting for data. Raise '
                     f'train_dataloader.num_workers (now {runner.train_dataloader.num_workers} for each process; this '
-                    f'machine has {os.cpu_count()} CPU cores), pack the images into shards (tools/make_shards.py, '
-                    'with --short-side if they are large), or use fewer augmentations'
+                    f'machine has {os.cpu_count()} CPU cores; coma-mm pretrain: --workers), pack the images into '
+                    'shards (tools/make_shards.py, with --short-side if they are large), or use fewer augmentations'
                 )
             self.interval *= 2
         self.waited, self.total, self.count = 0.0, 0.0, 0

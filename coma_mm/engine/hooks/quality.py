@@ -126,7 +126,8 @@ class QualityHook(PeriodicHook):
                     f'the loss on {what} images has risen {self.patience} times in a row, from '
                     f'{last[0]["loss"]:.4f} to {now["loss"]:.4f} after {now["step"]} iterations, '
                     f'while the training loss fell from {trained[0]:.4f} to {trained[-1]:.4f}: the '
-                    'model learns its training images by heart; more images, stronger crops or fewer epochs help',
+                    'model learns its training images by heart; more images, smaller crops '
+                    '(--crop-scale, or crop_ratio_range of a config) or a shorter run help',
                 )
             )
         if now['dead_channels'] > self.dead:
@@ -135,7 +136,7 @@ class QualityHook(PeriodicHook):
                     'dead channels',
                     f'{now["dead_channels"]:.0%} of the channels of the last map have the same value in all {what} '
                     f'images after {now["step"]} iterations: they are dead; half the rate (--lr, '
-                    'or optim_wrapper.optimizer.lr of a config) or a longer warm-up keeps them alive',
+                    'or optim_wrapper.optimizer.lr of a config) keeps them alive',
                 )
             )
         return problems

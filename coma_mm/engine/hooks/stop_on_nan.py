@@ -84,6 +84,6 @@ class StopOnNaNHook(Hook):
             else 'no checkpoint had been saved; start again'
         )
         raise FloatingPointError(
-            f'{what}, so training was stopped: {advice} with a lower learning rate, '
-            'a longer warm-up, or gradients clipped (optim_wrapper.clip_grad)'
+            f'{what}, so training was stopped: {advice} with a lower learning rate '
+            '(coma-mm pretrain: --lr, in a new run), a longer warm-up, or gradients clipped (optim_wrapper.clip_grad)'
         )
