@@ -22,6 +22,7 @@ def log_demo(folder):
         path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
 
+@pytest.mark.slow
 def test_tables_json_and_plots(tmp_path):
     suites = ['step', 'forward', 'data', 'profile', 'imports', 'demo']
     log_demo(tmp_path)

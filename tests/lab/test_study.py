@@ -31,6 +31,7 @@ def test_cells_run_once_and_are_reported(monkeypatch, capfd, tmp_path):
     assert 'wrote work_dirs/studies/coverage/smoke/coverage.md' in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_leaves_the_others_at_work(monkeypatch, capfd, tmp_path):
     study = tmp_path / 'mixed.py'
     study.write_text(
