@@ -539,7 +539,7 @@ def read_end(path: Path) -> dict:
     """Return what a checkpoint has that the next step would depend on: names to tensors, numbers and text."""
     checkpoint = torch.load(path, weights_only=False)  # our own, of a moment ago
     info = checkpoint['message_hub']['runtime_info']
-    # Not the hub's epoch and iter: steps set them anew, and after a warning in the last one none follows; meta has both.
+    # Not the hub's epoch and iter, which steps set anew: after a warning in the last step none follows. Meta has both.
     kept = {key: info[key] for key in ('max_epochs', 'max_iters') if key in info}
     parts = {key: checkpoint[key] for key in ('state_dict', 'optimizer', 'param_schedulers')}
     meta = {key: checkpoint['meta'][key] for key in ('epoch', 'iter', 'seed', 'position', 'batching')}
