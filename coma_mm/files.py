@@ -86,7 +86,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         raise ValueError(f'{path} is there already; name a new or an empty folder')
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        unfinished.mkdir()
+        unfinished.mkdir(parents=True)
         yield unfinished
         for file in unfinished.iterdir():
             _sync(file)

@@ -328,12 +328,14 @@ def plan_run(
         init_default_scope(cfg.default_scope)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         images = len(dataset)
+        paths = [dataset.get_data_info(i)['img_path'] for i in range(images)]
+        names = dataset.name_images(paths)
         if idle := dataset.exclusion.idle:
             raise ValueError(
                 f'no image matches {", ".join(map(repr, idle))} of --exclude; patterns are of paths below '
-                f'{", ".join(map(short_path, map(Path, data)))}, such as {names_of(dataset)[0]!r}'
+                f'{", ".join(map(short_path, map(Path, data)))}, such as {names[0]!r}'
             )
-        found = look_at_values(dataset, channels, value_range, max_pixels)
+        found = find_value_range(paths, channels, value_range, max_pixels or MAX_PIXELS)
         if found is not None:
             given['value_range'] = found.low, found.high
             cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
@@ -352,18 +354,10 @@ def plan_run(
     if accumulate > 1:
         text += f' Memory is short: each step computes {accumulate} batches of {batch} images, one after another.'
     print(' '.join([text, *describe_files(dataset, found)]), flush=True)
-    for warning in (found.warn() if found else None, warn_of_masks(dataset)):
+    for warning in (found.warn() if found else None, warn_of_masks(names, dataset.exclusion)):
         if warning:
             print(f'warning: {warning}', file=sys.stderr, flush=True)
     return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **given, accumulate=accumulate)
-
-
-def look_at_values(
-    dataset: ImageFolder, channels: int, value_range: Sequence[float] | None, max_pixels: int | None
-) -> ValueRange | None:
-    """Find the range of values of a data set's images, see :func:`.find_value_range`."""
-    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
-    return find_value_range(paths, channels, value_range, max_pixels or MAX_PIXELS)
 
 
 def describe_files(dataset: ImageFolder, found: ValueRange | None) -> list[str]:
@@ -374,17 +368,12 @@ def describe_files(dataset: ImageFolder, found: ValueRange | None) -> list[str]:
     return sentences + ([f'{printable(excluded)}.'] if excluded else [])
 
 
-def names_of(dataset: ImageFolder) -> list[str]:
-    """Return the paths of a data set's images below its folders."""
-    return dataset.name_images([dataset.get_data_info(i)['img_path'] for i in range(len(dataset))])
-
-
-def warn_of_masks(dataset: ImageFolder) -> str | None:
+def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
     """Say which images look like masks of others, and what to type."""
-    count, patterns = find_masks(names_of(dataset))
+    count, patterns = find_masks(names)
     if not patterns:
         return None
-    options = ' '.join(map(shlex.quote, [*dataset.exclusion.tests, *patterns]))
+    options = ' '.join(map(shlex.quote, [*exclusion.tests, *patterns]))
     return f'{count} images have names as masks of others have; to train without them: --exclude {printable(options)}'
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -23,7 +23,8 @@ def pytest_collection_finish():
 def pytest_configure(config):
     """Start what quickens processes of tools; one for all workers, which find it by the environment."""
     if not hasattr(config, 'workerinput'):
-        place = os.environ['COMA_MM_WARM_PYTHON'] = mkdtemp() + '/socket'
+        config.socket_folder = TemporaryDirectory()
+        place = os.environ['COMA_MM_WARM_PYTHON'] = f'{config.socket_folder.name}/socket'
         env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
         command = [sys.executable, WARM_PYTHON, '--serve', place]
         config.warm_python = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=env)
@@ -33,6 +34,7 @@ def pytest_unconfigure(config):
     """End it."""
     if not hasattr(config, 'workerinput'):
         config.warm_python.stdin.close()
+        config.socket_folder.cleanup()
 
 
 def pytest_addoption(parser):

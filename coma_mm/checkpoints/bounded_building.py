@@ -95,7 +95,7 @@ class _Counter(TorchDispatchMode):
             return func(*args, **kwargs)
         try:
             sizes = self._foresee(func, kind, args, kwargs)
-        except (NotImplementedError, RuntimeError):
+        except RuntimeError:
             if kind != 'dynamic':
                 raise
             result = func(*args, **kwargs)  # no larger than what it is made of

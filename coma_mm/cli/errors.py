@@ -115,16 +115,10 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
 def explain(error: BaseException, command: str = '') -> str | None:
     """Return what was wrong with what a command was given, in one line; ``None`` if that is not known to be so."""
     text = _reason(error)
-    if isinstance(error, KeyError) and 'is not in the' in text and (frames := list(_builders(error))):
+    if asked := _asked_type(error, text):
         from ..engine.common import explain_type  # it is not needed to say that a command does not exist
 
-        return explain_type(frames[-1].f_locals['obj_type'], frames[-1].f_locals['registry'])
-    if isinstance(error, TypeError) and 'not a callable' in text:  # of an optimizer, which is looked up elsewhere
-        for frame in _frames(error):
-            if frame.f_locals.get('optimizer_cls', '') is None and 'registry' in frame.f_locals:
-                from ..engine.common import explain_type
-
-                return explain_type(frame.f_locals['self'].optimizer_cfg['type'], frame.f_locals['registry'])
+        return explain_type(*asked)
     if isinstance(error, TypeError) and 'argument' in text:
         return _explain_argument(error)
     if reason := _explain_limit(error, text, command):
@@ -155,6 +149,17 @@ def name_error(error: BaseException) -> str:
 
 
 # ---- what is explained ----
+
+
+def _asked_type(error: BaseException, text: str) -> tuple | None:
+    """Return the type that mmengine has looked up in vain, and the registry, which it does not tell."""
+    if isinstance(error, KeyError) and 'is not in the' in text and (frames := list(_builders(error))):
+        return frames[-1].f_locals['obj_type'], frames[-1].f_locals['registry']
+    if isinstance(error, TypeError) and 'not a callable' in text:  # of an optimizer, which is looked up elsewhere
+        for names in (frame.f_locals for frame in _frames(error)):
+            if names.get('optimizer_cls', '') is None and 'registry' in names:
+                return names['self'].optimizer_cfg['type'], names['registry']
+    return None
 
 
 def _explain_argument(error: TypeError) -> str | None:

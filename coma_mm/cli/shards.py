@@ -8,13 +8,10 @@ random crops of them are then enlarged more often.
 import os
 import random
 import re
-import shutil
 import sys
 import tarfile
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -27,7 +24,7 @@ from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_images, name_endings
 from ..datasets.loading import MAX_PIXELS, image_size, is_deep, read_bytes, read_values
 from ..datasets.shards import index_shard
-from ..files import naming
+from ..files import naming, whole_folder
 from ..utils.text import printable
 from ..utils.workers import end_with_unsent
 from . import types
@@ -136,19 +133,6 @@ def _write_tiff(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Lend a name beside ``path`` to fill; what lies there becomes ``path`` at the end, after an error nothing does."""
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        unfinished.mkdir(parents=True)
-        with naming(path):
-            yield unfinished
-            unfinished.rename(path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 def main() -> None:
     """Write the shards."""
     args = parse_args()
@@ -162,7 +146,7 @@ def main() -> None:
     limit, left_out, tar = args.shard_size * 2**20, 0, None
     shards: list[Path] = []
     loading = iter(loader)  # starts the workers
-    with whole_folder(args.out.absolute()) as folder:
+    with naming(args.out), whole_folder(args.out) as folder:
         for name, content in track(loading, 'packing', total=len(paths)):
             if isinstance(content, Exception):
                 left_out += 1

@@ -21,23 +21,20 @@ from .common import unwrap
 # ---- what a backbone returns, and what the parts behind it were told ----
 
 
-def check_modules(model: nn.Module, optim_wrapper: object) -> None:
+def check_modules(model: nn.Module, optim_wrapper: dict) -> None:
     """Refuse names of modules to autocast that the model does not have.
 
     Args:
         model: Without wrappers.
-        optim_wrapper: Its settings, or it itself.
+        optim_wrapper: Settings of one, or of several by name.
 
     Raises:
         ValueError: With the name that comes near.
     """
     known = [name for name, _ in model.named_modules() if name]
-    if not isinstance(optim_wrapper, dict):
-        return
-    for place, value in dict(
-        optim_wrapper=optim_wrapper, **{f'optim_wrapper.{k}': v for k, v in optim_wrapper.items()}
-    ).items():
-        for name in (value.get('modules') or ()) if isinstance(value, dict) else ():
+    wrappers = {'optim_wrapper': optim_wrapper} | {f'optim_wrapper.{key}': x for key, x in optim_wrapper.items()}
+    for place, wrapper in wrappers.items():
+        for name in (wrapper.get('modules') or ()) if isinstance(wrapper, dict) else ():
             if name not in known:
                 raise ValueError(
                     f'{place}.modules names {name!r}, which {type(model).__name__} does not have'

@@ -159,7 +159,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
         check_channels(unwrap(runner.model))
-        check_modules(unwrap(runner.model), cfg.get('optim_wrapper'))
+        check_modules(unwrap(runner.model), cfg.get('optim_wrapper') or {})
     _count_accumulated(runner)
     return runner
 

@@ -96,7 +96,7 @@ def supervise(client: socket.socket) -> None:
 
 
 def become(argv: list[str], folder: str, environment: dict[str, str]) -> None:
-    """Run what `python` would run: a file, or a module after -m."""
+    """Run what `python` would run: a file, a module after -m, or code after -c."""
     import random
     import runpy
 
