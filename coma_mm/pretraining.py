@@ -29,7 +29,7 @@ from .datasets.loading import MAX_PIXELS, read_channels
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.checkpoint import newest_whole_checkpoint
 from .engine.common import short_path
-from .engine.hooks import RunInterrupted
+from .engine.hooks import BudgetHook, RunInterrupted
 from .engine.hooks.progress import duration
 from .engine.loggers import LOGGERS, check_loggers
 from .engine.older_runs import find_config
@@ -41,15 +41,15 @@ from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_w
 from .environment import has_fast_bf16
 from .export.weights import export
 from .files import require_writable
-from .recipe import LOOKING_SHARE, METHOD, make_config
+from .recipe import LOOKING_SHARE, METHOD, USEFUL, make_config, passes_for
 from .utils import ranges
+from .utils.clock import command_begin
 from .utils.manifest import fingerprint, own_file
 from .utils.memory import available_memory
 from .utils.text import printable
 from .visualization.report import PICTURES
 from .visualization.serve import serve_report
 
-EPOCHS = 100
 METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA')  # in the opening line
 RANGES = dict(
     epochs=ranges.EPOCHS,
@@ -107,9 +107,11 @@ def pretrain(
         out: The run's folder. At the end it has ``backbone.safetensors``, ``last.pth``, ``config.py``,
             ``reconstruction.png``, and the run's logs and newest checkpoints.
         arch: ``pico``, ``tiny``, ``small``, ``base`` or ``large``; ``tiny`` if ``None``.
-        epochs: Passes over the images; 100 if neither this, ``steps`` nor ``minutes`` is given.
+        epochs: Passes over the images; if neither this, ``steps`` nor ``minutes`` is given they follow from the number
+            of images, see :func:`.recipe.passes_for`.
         steps: Steps of the optimiser, in place of ``epochs``.
-        minutes: About so long, in place of ``epochs``: as many steps as fit by the time that the first ones take.
+        minutes: From the call, or the start of the command, to the end, in place of ``epochs``. The run ends by the
+            clock, and its schedule with it (:class:`.engine.BudgetHook`), so its results depend on the machine's speed.
         size: Side of the crops in pixels; 224 if ``None``.
         batch_size: Images of a step; if ``None`` 64 or more, in parts of 16 or more that fit the memory.
         workers: Processes that load images; from the cores there are if ``None``.
@@ -141,6 +143,7 @@ def pretrain(
         RunInterrupted: After SIGTERM, SIGHUP or SIGUSR1, once a checkpoint is saved; a ``SystemExit``.
     """
     check_arguments(**locals())
+    begin = command_begin()
     settings = dict(
         arch=arch,
         epochs=epochs,
@@ -175,7 +178,7 @@ def pretrain(
         if config is None:
             raise FileNotFoundError(_no_run(out))
         if not resume:
-            plan_run(roots, out, **DEFAULTS | settings).dump(config)
+            plan_run(roots, out, begin, **DEFAULTS | settings).dump(config)
         text = config.read_text()
         options = dict(
             config=str(config), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0, way_on=''
@@ -190,6 +193,9 @@ def pretrain(
     lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
     runner = build_quietly(cfg, logging.WARNING)
     runner.register_hook(ReplaceResultsHook(results))
+    for hook in runner.hooks:
+        if isinstance(hook, BudgetHook):
+            hook.begin = begin
     try:
         runner.train()
     except RunInterrupted as end:
@@ -293,6 +299,7 @@ def _no_run(out: Path) -> str:
 def plan_run(
     data: Sequence[str],
     out: Path,
+    begin: float,
     arch: str,
     size: int,
     seed: int,
@@ -314,6 +321,8 @@ def plan_run(
 ) -> Config:
     """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
 
+    The settings are those of :func:`pretrain`; ``begin`` is when the command began.
+
     Raises:
         FileNotFoundError: If there are no images.
         ValueError: If a setting is impossible.
@@ -324,6 +333,7 @@ def plan_run(
     given |= dict(method=method, lr=lr, mask_ratio=mask_ratio)
     given |= dict(exclude=exclude, crop_scale=crop_scale, no_flip=no_flip)
     cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
+    print(f'looking at the images in {printable(", ".join(map(short_path, map(Path, data))))} ...', flush=True)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
@@ -340,24 +350,31 @@ def plan_run(
             given['value_range'] = found.low, found.high
             cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
         held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
+    print(f'{images + held_out:,} images; trying two steps of training ...', flush=True)
+    with redirect_stdout(io.StringIO()):
         seconds, fitting, parameters = try_out(cfg)
-        seconds /= 1 - LOOKING_SHARE
+    seconds /= 1 - LOOKING_SHARE
     batch, accumulate = (batch_size, 1) if batch_size else choose_batch(images, fitting, torch.cuda.is_available())
     per_step = batch * accumulate
     per_epoch = max(1, images // per_step)
+    spent = time.monotonic() - begin
     if minutes is not None:
-        steps = max(1, int(60 * minutes / (seconds * per_step)))
+        left = 60 * minutes - 2 * spent  # starting to train takes about as long again
+        steps = max(1, int(left / (seconds * per_step)))
     elif steps is None:
-        steps = max(1, round((epochs or EPOCHS) * per_epoch))
+        steps = max(1, round((epochs or passes_for(images)) * per_epoch))
     model = f'DyViT-{arch} and its decoder, {parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[method]}'
-    text = describe(model, images, held_out, size, per_step, steps, per_epoch, seconds * per_step * steps)
+    text = describe(model, images, held_out, size, per_step, steps, per_epoch, seconds * per_step * steps, minutes)
+    if steps * per_step < USEFUL:
+        text += advise_length(steps * per_step, images, spent + seconds * USEFUL)
     if accumulate > 1:
         text += f' Memory is short: each step computes {accumulate} batches of {batch} images, one after another.'
     print(' '.join([text, *describe_files(dataset, found)]), flush=True)
     for warning in (found.warn() if found else None, warn_of_masks(names, dataset.exclusion)):
         if warning:
             print(f'warning: {warning}', file=sys.stderr, flush=True)
-    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **given, accumulate=accumulate)
+    given |= dict(accumulate=accumulate, minutes=minutes)
+    return make_config(data, str(out), arch, steps, size, batch, workers, seed, val, **given)
 
 
 def describe_files(dataset: ImageFolder, found: ValueRange | None) -> list[str]:
@@ -428,6 +445,7 @@ def describe(
     steps: int,
     per_epoch: int,
     seconds: float,
+    minutes: float | None,
 ) -> str:
     """Return the paragraph that opens a run."""
     if torch.cuda.is_available():
@@ -438,12 +456,23 @@ def describe(
     apart = f', {held_out} of them held out' if held_out else ''
     text = (
         f'{images + held_out} images found{apart}. {model}, on crops of {size} px, '
-        f'{steps} steps of {batch} images ({steps / per_epoch:.3g} passes), on {where}: about '
-        f'{duration(seconds)}, until {end}.'
+        f'{"about " if minutes else ""}{steps} steps of {batch} images ({steps / per_epoch:.3g} passes), on {where}: '
     )
+    if minutes is not None:
+        return text + f'{duration(60 * minutes)} in all, until {end}; the number of steps follows the speed.'
+    text += f'about {duration(seconds)}, until {end}.'
     if not torch.cuda.is_available() and seconds > 1800:
         text += ' Faster: a GPU, a smaller --arch or --size, or --minutes for a shorter run.'
     return text
+
+
+def advise_length(shown: int, images: int, seconds: float) -> str:
+    """Say that a run shows too few images, and what to type for one that shows enough in so many seconds."""
+    epochs = max(1, math.ceil(USEFUL / images))
+    return (
+        f' That shows {shown:,} images in all, too few for useful features, which take about {USEFUL:,}: '
+        f'--minutes {math.ceil(seconds / 60)}, or --epochs {epochs}.'
+    )
 
 
 def hand_over(out: Path) -> Path:

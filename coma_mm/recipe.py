@@ -32,6 +32,22 @@ SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
 LOOKING_SHARE = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
+FINEST = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
+
+# How long a run is if nobody says so. Peers pre-train for 1,000 passes over 1,000 photos, 400 over 10,000 and 100 to
+# 200 over 100,000 and more. This is a curve through these, between their fewest and their most; not measured by us.
+PASSES = 400  # over this many photos:
+PHOTOS = 10_000
+FALL = 0.4  # exponent of passes by photos
+FEWEST, MOST = 100, 2000  # passes
+# Images that a run has to show before its features are worth having, about. A guess, until the study of recipes
+# (docs/evidence.md) has a measured one.
+USEFUL = 100_000
+
+
+def passes_for(images: int) -> int:
+    """Return how many passes over so many images a run has that is given no length."""
+    return round(min(MOST, max(FEWEST, PASSES * (PHOTOS / images) ** FALL)))
 
 
 def patch_size_for(size: int) -> int:
@@ -70,6 +86,7 @@ def make_config(
     exclude: Sequence[str] | None = None,
     crop_scale: Sequence[float] | None = None,
     no_flip: bool | None = None,
+    minutes: float | None = None,
 ) -> Config:
     """Return the config of a run.
 
@@ -93,6 +110,7 @@ def make_config(
         exclude: Patterns of paths below ``data`` that are left out, see :class:`.datasets.ImageFolder`.
         crop_scale: Smallest and largest share of an image's area in a crop; 0.2 and 1 if ``None``.
         no_flip: Whether no image is mirrored.
+        minutes: A budget of time, by which the run ends, see :class:`.engine.BudgetHook`; ``steps`` is a guess then.
 
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
@@ -150,15 +168,8 @@ def make_config(
     if accumulate > 1:
         cfg.optim_wrapper.accumulative_counts = accumulate
     iterations = steps * accumulate
-    warm_up = round(WARM_UP * iterations)
-    if warm_up < 2:  # of one step: mmengine's would never end
-        warm_up = 0
-    cosine = dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=iterations)
-    cosine['T_max'] = max(1, iterations - warm_up)
-    linear = dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warm_up)
-    cfg.param_scheduler = [linear, cosine] if warm_up else [cosine]
+    set_schedule(cfg, iterations if minutes is None else max(iterations, FINEST * accumulate))
     interval = max(1, math.ceil(iterations / SIGHTS))
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1)
     cfg.log_processor = dict(by_epoch=False)
     cfg.default_hooks.logger.interval = max(1, min(50, iterations // 100))
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=interval, max_keep_ckpts=2)
@@ -167,8 +178,22 @@ def make_config(
             hook.interval = min(hook.interval, interval)
         elif kind_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
             hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch_size)))
+    if minutes is not None:
+        cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=minutes, planned=iterations))
     cfg.auto_scale_lr = None
     return cfg
+
+
+def set_schedule(cfg: Config, iterations: int) -> None:
+    """Have a config train for so many iterations: a tenth of them as warm-up, then a cosine."""
+    warm_up = round(WARM_UP * iterations)
+    if warm_up < 2:  # of one step: mmengine's would never end
+        warm_up = 0
+    cosine = dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=iterations)
+    cosine['T_max'] = max(1, iterations - warm_up)
+    linear = dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warm_up)
+    cfg.param_scheduler = [linear, cosine] if warm_up else [cosine]
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1)
 
 
 def hold_out(training: dict) -> dict:

@@ -163,6 +163,25 @@ def _check_meta(meta: dict) -> None:
         batch, batches, validated = position['batch'], position['batches'], position.get('validated')
         _expect(batch, 'meta: position: batch', f'at most {batches}', batch <= batches)
         _expect(validated, 'meta: position: validated', 'true or false', isinstance(validated, bool))
+    _check_budget(meta)
+
+
+def _check_budget(meta: dict) -> None:
+    """Check what a budget of time has written."""
+    course: Any = meta.get('course')
+    if course is not None:
+        names = {'iter', 'steps', 'end', 'length'}
+        _expect(course, 'meta: course', 'the course of a schedule', isinstance(course, dict) and set(course) == names)
+        for name in names:
+            _whole(course[name], f'meta: course: {name}', int(name in ('end', 'length')))
+        held = course['steps'] <= course['length'] and course['iter'] <= meta['iter'] <= course['end']
+        _expect(course['end'], 'meta: course: end', f'that of a run of {meta["iter"]} iterations', held)
+    budget: Any = meta.get('budget')
+    if budget is not None:
+        _expect(budget, 'meta: budget', 'a dict', isinstance(budget, dict))
+        used = budget.get('used')
+        _expect(used, 'meta: budget: used', 'a number of seconds', _is_number(used) and 0 <= used <= MOST)
+        _whole(budget.get('fitted'), 'meta: budget: fitted', 1)
 
 
 def _check_message_hub(hub: dict) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ..environment import end_with_launcher, prepare_cpu
-from ..utils import stopping
+from ..utils import clock, stopping
 from ..version import __version__
 from .streams import output_error, protect_streams
 
@@ -45,7 +45,11 @@ def run(command: str, main: Callable[[], None] | None = None) -> None:
         command: Its name.
         main: What it does; by default the ``main`` of the module here that is called like it.
     """
-    _guard(lambda: _start(command, main), command)
+    clock.begin_command()
+    try:
+        _guard(lambda: _start(command, main), command)
+    finally:
+        clock.end_command()
 
 
 def _show_usage(command: str) -> None:

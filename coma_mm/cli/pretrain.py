@@ -20,9 +20,11 @@ def parse_args() -> Namespace:
     parser.add_argument('--out', required=True, type=types.output_folder, help="the run's folder")
     parser.add_argument('--arch', type=types.arch, help='pico, tiny, small, base or large (tiny)')
     length = parser.add_mutually_exclusive_group()
-    length.add_argument('--epochs', type=types.epochs, help='passes over the images (100)')
+    length.add_argument(
+        '--epochs', type=types.epochs, help='passes over the images (from their number: 400 for 10,000)'
+    )
     length.add_argument('--steps', type=types.steps, help='steps of the optimiser')
-    length.add_argument('--minutes', type=types.minutes, help='about so long, by the time that the first steps take')
+    length.add_argument('--minutes', type=types.minutes, help='from the start of this command to its end')
     parser.add_argument('--size', type=types.image_size, help='side of the crops in pixels (224)')
     parser.add_argument('--batch-size', type=types.batch_size, help='images of a step (from the memory there is)')
     parser.add_argument('--workers', type=types.workers, help='processes that load images (from the cores there are)')

@@ -3,6 +3,7 @@ from .checks import CheckClassesHook, CheckDataHook
 from .failures import SpareRunHook
 from .hooks import (
     BackboneSettingsHook,
+    BudgetHook,
     ConfigHook,
     DataTimeHook,
     DeferredRuntimeInfoHook,
@@ -29,6 +30,7 @@ from .work_dir import ReplaceResultsHook
 __all__ = [
     'AutocastOptimWrapper',
     'BackboneSettingsHook',
+    'BudgetHook',
     'CheckClassesHook',
     'CheckDataHook',
     'ConfigHook',

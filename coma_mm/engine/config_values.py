@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 
 from ..arguments import did_you_mean
 from ..models.dyvit import ATTENTION, read_arch, read_indices, read_windows
-from ..utils.ranges import BATCH_SIZE, FRACTION, POSITIVE, SEED, Range, whole
+from ..utils.ranges import BATCH_SIZE, FRACTION, MINUTES, POSITIVE, SEED, Range, whole
 from .common import explain_type, kind_name
 
 # ---- kinds ----
@@ -301,6 +301,8 @@ TABLE = _rows(
     (COUNT_OR_ZERO, '0', 'custom_hooks.*', 'num_gallery num_workers begin_iter begin_epoch'),
     (SEEDED, '0', 'custom_hooks.*', 'seed'),
     (RATE, '0.0002', 'custom_hooks.*', 'momentum', ('EMAHook',)),
+    (in_range(MINUTES), '60', 'custom_hooks.*', 'minutes', ('BudgetHook',)),
+    (COUNT | NONE, '1000', 'custom_hooks.*', 'planned', ('BudgetHook',)),
     (FLAG, 'True', 'custom_hooks.*', 'by_epoch'),
     (in_range(whole(0, 100)) | PRIORITY | OBJECT, 'NORMAL', 'custom_hooks.* default_hooks.*', 'priority'),
     (SETTINGS | NONE, '', 'custom_hooks.*', 'dataset data train val', LOOKING),
@@ -425,6 +427,9 @@ def _loop(cfg: Config) -> Iterator[str]:
         yield 'train_cfg has max_epochs and max_iters: leave one of them out of the config'
     if loop.get('type') is not None and 'by_epoch' in loop:
         yield f'train_cfg.type={kind_name(loop["type"])} says what by_epoch would: leave one of them out of the config'
+    for number, hook in enumerate(cfg.get('custom_hooks') or ()):
+        if loop and loop.get('max_iters') is None and kind_name(hook.get('type')) == 'BudgetHook':
+            yield f'custom_hooks.{number} is a BudgetHook, which takes train_cfg.max_iters in place of max_epochs'
 
 
 def _strategy(cfg: Config) -> Iterator[str]:

@@ -14,7 +14,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from ..checkpoints.run_state import check_end, check_moments, check_progress
 from ..models.pretrained import read_config_text
-from .common import short_path
+from .common import kind_name, short_path
 from .run_length import settle_warm_ups
 
 SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
@@ -68,6 +68,38 @@ class Batching:
         return cls(**stored) if all(type(value) is int and 0 < value < 2**24 for value in stored.values()) else None
 
 
+@dataclass(frozen=True)
+class Course:
+    """The way of a schedule through a run whose end has been moved.
+
+    Args:
+        iter: Iterations that were done then.
+        steps: Of the schedule, that were taken by then.
+        end: Iterations of the whole run.
+        length: Steps of the whole schedule; those that are left are spread evenly over the iterations that are left.
+    """
+
+    iter: int
+    steps: int
+    end: int
+    length: int
+
+    def at(self, iteration: int) -> int:
+        """Return how many steps are taken when so many iterations are done."""
+        return self.steps + (iteration - self.iter) * (self.length - self.steps) // max(1, self.end - self.iter)
+
+    def follow(self, done: int, now: int, scale: Fraction, length: int) -> 'Course':
+        """Return the course of a run that goes on with other batches, or another schedule.
+
+        Args:
+            done: Iterations so far.
+            now: The same in iterations of now.
+            scale: How many of now one of before is worth.
+            length: Steps of the schedule of now.
+        """
+        return Course(now, self.at(done) * length // self.length, max(now, -int(-self.end * scale // 1)), length)
+
+
 def pace(runner: Runner, reference: Batching, now: Batching) -> Fraction:
     """Return how many iterations of another batching one iteration now is worth: by images, in epochs by their parts.
 
@@ -81,7 +113,7 @@ def pace(runner: Runner, reference: Batching, now: Batching) -> Fraction:
     return Fraction(reference.epoch_length, now.epoch_length)
 
 
-def follow_config(runner: Runner, checkpoint: dict) -> Batching:
+def follow_config(runner: Runner, checkpoint: dict) -> tuple[Batching, Course | None]:
     """Have a run that resumes follow its config where that differs from the checkpoint's, and say what differs.
 
     Called when the checkpoint has been read and before the runner takes anything from it: what should be otherwise is
@@ -96,7 +128,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
 
     Returns:
         The batching that numbers of iterations in the config (``max_iters``, schedules) are meant for: that of the
-        run's beginning.
+        run's beginning; and the course of the schedule, if a budget of time has moved the end of the run.
 
     Raises:
         ValueError: If the optimizer is another, or has other groups of parameters.
@@ -112,14 +144,15 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
     changes = _changes(meta, runner.cfg)
     _check_optimizer(runner, checkpoint, changes or {}, source)
     ours = _keep_step(runner, before, now, changes or {})
-    max_iters = loop.max_iters
+    max_iters, done = loop.max_iters, meta['iter']
+    meta['iter'] = _convert(meta, before, ours, loop)
+    course = _read_course(runner, meta)
+    if course is not None and (changes or before != ours or course.length != max_iters):
+        course = course.follow(done, meta['iter'], Fraction(before.images, ours.images), max_iters)
     if isinstance(loop, IterBasedTrainLoop):
-        loop._max_iters = -int(-max_iters // pace(runner, reference, ours))
-        if hasattr(runner, 'strategy'):
-            runner.strategy.dispatch_kwargs['max_iters'] = loop._max_iters
+        set_end(runner, course.end if course else -int(-max_iters // pace(runner, reference, ours)))
     else:
         max_iters = loop.max_epochs * reference.epoch_length
-    meta['iter'] = _convert(meta, before, ours, loop)
     check_end(
         *(meta['epoch'], loop.max_epochs, 'epochs') if by_epoch else (meta['iter'], loop.max_iters, 'iterations'),
         source,
@@ -129,10 +162,12 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
     has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
     built = getattr(runner, 'strategy', runner).param_schedulers
     as_then = not isinstance(built, list) or len(built) == len(runner.cfg.get('param_scheduler') or ())
+    as_then = as_then and (course is not None or 'course' not in meta)
     if not changes and before == ours == reference and has_state and as_then:
-        return reference
+        return reference, course
     rates = _rates(checkpoint.get('optimizer') or {})
-    _rebuild(runner, checkpoint, reference, ours, max_iters, scale=Fraction(ours.step, now.step))
+    done = course.at(meta['iter']) if course else int(meta['iter'] * pace(runner, reference, ours))
+    _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
     if changes:
         listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
         rate = max(_rates({name: wrapper.optimizer.state_dict() for name, wrapper in _wrappers(runner)}))
@@ -144,7 +179,23 @@ def follow_config(runner: Runner, checkpoint: dict) -> Batching:
         )
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
-    return reference
+    return reference, course
+
+
+def set_end(runner: Runner, end: int) -> None:
+    """Have a run of iterations end after ``end`` of them."""
+    runner.train_loop._max_iters = end
+    if hasattr(runner, 'strategy'):
+        runner.strategy.dispatch_kwargs['max_iters'] = end
+    for _, wrapper in _wrappers(runner):
+        if hasattr(wrapper, '_max_counts'):  # whole steps, under accumulation
+            wrapper._max_counts, wrapper._remainder_counts = end, end % wrapper._accumulative_counts
+
+
+def _read_course(runner: Runner, meta: dict) -> Course | None:
+    """Return what a checkpoint says, if the config still has a budget; without one its own length holds."""
+    has_budget = any(kind_name(type(hook)) == 'BudgetHook' for hook in runner.hooks)
+    return Course(**meta['course']) if has_budget and meta.get('course') else None
 
 
 def _read_batchings(meta: dict, now: Batching, loop: BaseLoop) -> tuple[Batching, Batching, bool]:
@@ -230,12 +281,10 @@ def _keep_step(runner: Runner, before: Batching, now: Batching, changes: dict) -
     return replace(now, accumulative_counts=counts)
 
 
-def _rebuild(
-    runner: Runner, checkpoint: dict, start: Batching, ours: Batching, max_iters: int, scale: Fraction
-) -> None:
+def _rebuild(runner: Runner, checkpoint: dict, start: Batching, max_iters: int, done: int, scale: Fraction) -> None:
     """Bring new schedulers to where the run is, and write what follows into the checkpoint.
 
-    The schedulers count iterations of the run's beginning.
+    The schedulers count iterations of the run's beginning, of which ``done`` are done.
     """
     scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None) or {}
     configs = runner.cfg.get('param_scheduler')
@@ -253,7 +302,6 @@ def _rebuild(
             config.setdefault('end', runner.max_epochs if config.get('by_epoch', True) else max_iters)
             defaults = dict(optimizer=wrapper, epoch_length=start.epoch_length)
             built[name].append(PARAM_SCHEDULERS.build(config, default_args=defaults))
-    done = int(checkpoint['meta']['iter'] * pace(runner, start, ours))
     _advance(sum(built.values(), []), done, checkpoint['meta']['epoch'], start.epoch_length)
     for name, wrapper in _wrappers(runner) if checkpoint.get('optimizer') else ():
         saved = checkpoint['optimizer'][name] if name else checkpoint['optimizer']

@@ -50,6 +50,7 @@ def drop(*places):
 
 
 NAN = float('nan')
+COURSE = dict(iter=2, steps=1, end=8, length=5)
 CASES = {
     **{
         f'{name} {value}': (put('meta', name, value=value), f'meta: {name} is ')
@@ -71,6 +72,16 @@ CASES = {
     'batch': (put('meta', 'position', 'batch', value=9), 'meta: position: batch is 9, not at most 3'),
     'batches': (put('meta', 'position', 'batches', value=0), 'meta: position: batches is 0'),
     'validated': (put('meta', 'position', 'validated', value='no'), 'validated is no'),
+    'course': (put('meta', 'course', value=dict(iter=1)), 'not the course of a schedule'),
+    'steps of a course': (put('meta', 'course', value=dict(COURSE, steps=-1)), 'meta: course: steps is -1'),
+    'course of more': (
+        put('meta', 'course', value=dict(COURSE, steps=9)),
+        'meta: course: end is 8, not that of a run of 3',
+    ),
+    'course of later': (put('meta', 'course', value=dict(COURSE, iter=4)), 'meta: course: end is 8'),
+    'budget': (put('meta', 'budget', value=[]), 'meta: budget is a list'),
+    'time': (put('meta', 'budget', value=dict(used=NAN, fitted=1)), 'meta: budget: used is nan'),
+    'intervals': (put('meta', 'budget', value=dict(used=1, fitted=0)), 'meta: budget: fitted is 0'),
     'no weights': (drop('state_dict'), 'state_dict is None'),
     'weights of numbers': (put('state_dict', 'a', value=5), 'state_dict: a is 5, not a tensor'),
     'averages': (put('ema_state_dict', value=[1]), 'ema_state_dict is a list'),

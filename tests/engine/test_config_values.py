@@ -10,6 +10,7 @@ from coma_mm.engine.config_values import TABLE, check_values
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 NUMBER, WHOLE, FLAG = 'must be a number', 'must be a whole number', 'must be True or False'
 SETTINGS, SCHEDULER, PIPELINE = 'must be a dict', 'param_scheduler.type=', 'train_dataloader.dataset.pipeline'
+BUDGET = 'custom_hooks.2.type=coma_mm.BudgetHook custom_hooks.2.'
 REFUSED = [  # what is set, in the order that the command line takes it, and words of the refusal of the last
     ('optim_wrapper.optimizer.lr=-1', NUMBER),
     ('optim_wrapper.optimizer.lr=nan', NUMBER),
@@ -107,6 +108,10 @@ REFUSED = [  # what is set, in the order that the command line takes it, and wor
     ('custom_hooks.2.priority=x', 'HIGHEST'),
     ('custom_hooks.2.out=x.xyz', 'must be a name that ends in .png'),
     ('custom_hooks.2.dataset=5', SETTINGS),
+    (BUDGET + 'minutes=0', NUMBER),
+    (BUDGET + 'minutes=x', NUMBER),
+    (BUDGET + 'minutes=5 custom_hooks.2.planned=0', WHOLE),
+    (BUDGET + 'minutes=5', 'takes train_cfg.max_iters in place of max_epochs'),
     ('model=5', SETTINGS),
     ('model.backbone=None', SETTINGS),
     ('model.init_cfg=5', SETTINGS),

@@ -23,8 +23,8 @@ import coma_mm
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import DyViT
 from coma_mm.models.pretrained import read_checkpoint
-from coma_mm.pretraining import choose_batch, hand_over
-from coma_mm.recipe import make_config, patch_size_for
+from coma_mm.pretraining import advise_length, choose_batch, hand_over
+from coma_mm.recipe import make_config, passes_for, patch_size_for
 from coma_mm.visualization.serve import serve_report
 
 OPTIONS = dict(arch='pico', size=32, batch_size=4, workers=0)
@@ -66,7 +66,9 @@ def test_from_a_folder_to_weights(photos, begin, capfd, tmp_path):
         opening + r'by masked autoencoding, on crops of 32 px, 6 steps of 4 images \(3 passes\), on the CPU',
         done.stdout,
     )
-    assert 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
+    assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying two steps')
+    assert 'That shows 24 images in all, too few for useful features' in done.stdout
+    assert 'step 1  loss ' in done.stdout and 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
     assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
     run = tmp_path / 'run'
     assert {'backbone.safetensors', 'last.pth', 'config.py', 'reconstruction.png'} <= {x.name for x in run.iterdir()}
@@ -245,3 +247,21 @@ def test_steps_in_parts_keep_rate_and_length():
     assert parts.optim_wrapper.optimizer.lr == whole.optim_wrapper.optimizer.lr
     assert parts.optim_wrapper.accumulative_counts == 4 and parts.train_cfg.max_iters == 80
     assert [schedule.end for schedule in parts.param_scheduler] == [4 * x.end for x in whole.param_scheduler]
+
+
+def test_a_budget_has_a_fine_schedule_and_intervals_of_the_plan():
+    cfg = make_config('images', 'out', 'pico', 40, batch_size=16, accumulate=4, minutes=5)
+    assert cfg.custom_hooks[-1] == dict(type='coma_mm.BudgetHook', minutes=5, planned=160)
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == 4000 and cfg.default_hooks.checkpoint.interval == 8
+    assert all(hook.type != 'coma_mm.BudgetHook' for hook in make_config('images', 'out', 'pico', 40).custom_hooks)
+
+
+@pytest.mark.parametrize(
+    'images, passes', [(1, 2000), (150, 2000), (1000, 1005), (10_000, 400), (50_000, 210), (10**6, 100)]
+)
+def test_passes_follow_from_the_images(images, passes):
+    assert passes_for(images) == passes
+
+
+def test_a_run_that_is_too_short_says_what_would_do():
+    assert advise_length(26_880, 8700, 1500.0).endswith('which take about 100,000: --minutes 25, or --epochs 12.')

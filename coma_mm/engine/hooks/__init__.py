@@ -1,5 +1,6 @@
 """Hooks of mmengine's runner, one file for each concern."""
 
+from .budget import BudgetHook
 from .checkpoints import BackboneSettingsHook, ExactCheckpointHook, RunStateHook, WholeCheckpointHook
 from .config import ConfigHook
 from .data_time import DataTimeHook
@@ -18,6 +19,7 @@ from .stop_on_nan import StopOnNaNHook
 
 __all__ = [
     'BackboneSettingsHook',
+    'BudgetHook',
     'ConfigHook',
     'DataTimeHook',
     'DeferredRuntimeInfoHook',

@@ -22,8 +22,8 @@ LINES = 30.0  # seconds between two lines where there is no terminal
 class ProgressHook(Hook):
     """Shows a bar with loss, rate, images per second, time spent waiting for data and time left (ours).
 
-    The loss is read twice a second at the most, so the device is not held up by it. Where steps take long, the log gets
-    a line every 30 seconds beside mmengine's.
+    The loss is read twice a second at the most, so the device is not held up by it. The first step shows at once. Where
+    steps take long, the log gets a line every 30 seconds beside mmengine's.
 
     Args:
         lines: Whether to print these lines, too, where the output is no terminal.
@@ -78,7 +78,8 @@ class ProgressHook(Hook):
         now = self.end = time.perf_counter()
         if self.every_n_train_iters(runner, self.log_interval) and not self.lines:
             self.printed = now  # mmengine has
-        is_due = now - self.printed > LINES or (self.lines and self.is_last_train_iter(runner))
+        is_first = runner.iter == self.first  # whose time is that of starting
+        is_due = now - self.printed > LINES or (self.lines and (is_first or self.is_last_train_iter(runner)))
         if not is_due and (now - self.looked < EVERY or not self.console.is_terminal):
             return
         loss = torch.as_tensor((outputs or {}).get('loss', float('nan'))).item()
@@ -87,14 +88,15 @@ class ProgressHook(Hook):
         rate = runner.optim_wrapper.get_lr()
         rate = next(iter(rate.values()))[0]
         rate = rate[0] if isinstance(rate, (list, tuple)) else rate
-        text = (
-            f'loss {loss:.4f}  rate {rate:.2e}  {self.done * self.images / passed:.3g} images/s  '
-            f'data {self.waited / passed:.0%}'
-        )
-        self.bar.update(self.task, completed=runner.iter + 1, description=text)
+        text = f'loss {loss:.4f}  rate {rate:.2e}'
+        if not is_first:
+            text += f'  {self.done * self.images / passed:.3g} images/s  data {self.waited / passed:.0%}'
+        self.bar.update(self.task, completed=runner.iter + 1, total=runner.max_iters, description=text)
         if is_due:
             left = (now - self.started) / (runner.iter + 1 - self.first) * (runner.max_iters - runner.iter - 1)
             line = f'step {runner.iter + 1}/{runner.max_iters}  {text}  {duration(left)} left'
+            if is_first:
+                line = f'step {runner.iter + 1}  {text}'
             runner.logger.info(line)
             if self.lines and not self.console.is_terminal:
                 self.console.print(line)

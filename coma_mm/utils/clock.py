@@ -1,0 +1,22 @@
+"""When a command began: budgets of time count from there."""
+
+import time
+
+_begin: float | None = None
+
+
+def begin_command() -> None:
+    """Note that a command begins now, before anything of it takes time."""
+    global _begin
+    _begin = time.monotonic()
+
+
+def end_command() -> None:
+    """Forget the command."""
+    global _begin
+    _begin = None
+
+
+def command_begin() -> float:
+    """Return when the command of this process began, by ``time.monotonic``; now if there is none, as in a notebook."""
+    return time.monotonic() if _begin is None else _begin
