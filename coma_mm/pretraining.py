@@ -459,7 +459,7 @@ def describe(
         f'{"about " if minutes else ""}{steps} steps of {batch} images ({steps / per_epoch:.3g} passes), on {where}: '
     )
     if minutes is not None:
-        return text + f'{duration(60 * minutes)} in all, until {end}; the number of steps follows the speed.'
+        return text + f'{minutes:g} minutes in all, until {end}; the number of steps follows the speed.'
     text += f'about {duration(seconds)}, until {end}.'
     if not torch.cuda.is_available() and seconds > 1800:
         text += ' Faster: a GPU, a smaller --arch or --size, or --minutes for a shorter run.'

@@ -87,6 +87,7 @@ class BudgetHook(Hook):
         self.looks, self.saves = deque[float](maxlen=4), deque[float](maxlen=4)  # seconds of iterations with these
         self.plain, self.count = 0.0, 0  # seconds of the other iterations, and how many these are
         self.marks: deque[tuple[float, int]] = deque()  # when so many iterations were done
+        self.last = 0.0  # when the last one was
         self.next = 0  # the iteration after which the end may move
 
     def after_train_iter(
