@@ -21,31 +21,31 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from .arguments import require_flag
+from .checkpoints.finding import newest_whole_checkpoint
+from .checkpoints.older_runs import find_config
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
 from .datasets.folder import name_endings
 from .datasets.loading import MAX_PIXELS, read_channels
 from .datasets.value_range import ValueRange, find_value_range
-from .engine.checkpoint import newest_whole_checkpoint
-from .engine.common import short_path
-from .engine.hooks import BudgetHook, RunInterrupted
+from .engine import BudgetHook, RunInterrupted
 from .engine.hooks.progress import duration
-from .engine.loggers import LOGGERS, check_loggers
-from .engine.older_runs import find_config
-from .engine.recalled_options import recall_options
-from .engine.running import build_quietly, prepare, prepare_resuming
-from .engine.signals import stop_listening
-from .engine.trial import forget_peak, make_step, peak_so_far
-from .engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
-from .environment import has_fast_bf16
+from .engine.runner.build import build_quietly, prepare, prepare_resuming
+from .engine.runner.loggers import LOGGERS, check_loggers
+from .engine.runner.recalled_options import recall_options
+from .engine.runner.signals import stop_listening
+from .engine.runner.trial import forget_peak, make_step, peak_so_far
+from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from .export.weights import export
-from .files import require_writable
 from .recipe import LOOKING_SHARE, METHOD, USEFUL, make_config, passes_for
 from .utils import ranges
+from .utils.arguments import require_flag
 from .utils.clock import command_begin
+from .utils.environment import has_fast_bf16
+from .utils.files import require_writable
 from .utils.manifest import fingerprint, own_file
 from .utils.memory import available_memory
+from .utils.paths import short_path
 from .utils.text import printable
 from .visualization.report import PICTURES
 from .visualization.serve import serve_report

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
-from .engine.common import kind_name
-from .engine.run_length import PERIODIC
-from .engine.written_config import WrittenConfig
-from .environment import count_cores, has_fast_bf16
-from .files import shipped
+from .engine.common import type_name
+from .engine.runner.run_length import PERIODIC
+from .engine.runner.written_config import WrittenConfig
+from .utils.environment import count_cores, has_fast_bf16
+from .utils.files import shipped
 
 # Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured, but for pico's rate,
 # which is that of docs/evidence.md; those of base and large are MAE's.
@@ -160,7 +160,7 @@ def make_config(
         loader.dataset.update(part='train', val=val)
         held_out = hold_out(loader.dataset)
         for hook in cfg.custom_hooks:
-            if kind_name(hook.type) in PERIODIC:
+            if type_name(hook.type) in PERIODIC:
                 hook.dataset = held_out
 
     cfg.optim_wrapper.cpu = has_fast_bf16()
@@ -176,7 +176,7 @@ def make_config(
     for hook in cfg.custom_hooks:
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
-        elif kind_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
+        elif type_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
             hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch_size)))
     if minutes is not None:
         cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=minutes, planned=iterations))

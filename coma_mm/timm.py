@@ -25,8 +25,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._features import feature_take_indices  # where all of timm's own models take it from
 from torch import Tensor, nn
 
+from .checkpoints.pretrained import find_prefix
 from .models.dyvit import ARCHITECTURES, DyViT, initialize_linear
-from .models.pretrained import find_prefix
 
 __all__ = ['TimmDyViT', 'adapt_weights']
 

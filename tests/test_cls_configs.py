@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmpretrain import FeatureExtractor, ImageClassificationInferencer
 from PIL import Image
 
-from coma_mm.engine.running import build_runner, require_matching_checkpoint
+from coma_mm.engine.runner.build import build_runner, require_matching_checkpoint
 from coma_mm.models import CoMA
 
 FOLDER = Path(__file__).parents[1] / 'configs/cls'

@@ -13,7 +13,7 @@ from narrow import narrow
 from PIL import Image
 from tiny_cifar import write_archive
 
-from coma_mm.engine.flops import count_flops
+from coma_mm.evaluation.flops import count_flops
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/pretrain').glob('*.py'))

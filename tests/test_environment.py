@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from coma_mm.environment import has_fast_bf16
+from coma_mm.utils.environment import has_fast_bf16
 
 CODE = """
 import os, sys
-from coma_mm.environment import prepare_cpu
+from coma_mm.utils.environment import prepare_cpu
 prepare_cpu()
 assert 'torch' not in sys.modules
 before = [line for line in open('/proc/self/status') if line.startswith('VmRSS')][0].split()[1]

@@ -25,4 +25,4 @@ def test_every_file_is_written_whole():
         for number, line in enumerate(file.read_text().splitlines(), 1)
         if WRITES.search(line) and 'unfinished' not in line and not any(text in line for text in ELSEWHERE)
     ]
-    assert not found, 'not through coma_mm.files.whole_file:\n' + '\n'.join(found)
+    assert not found, 'not through coma_mm.utils.files.atomic_write:\n' + '\n'.join(found)

@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 
-from ..environment import end_with_launcher, prepare_cpu
 from ..utils import clock, stopping
+from ..utils.environment import end_with_launcher, prepare_cpu
 from ..version import __version__
 from .streams import output_error, protect_streams
 

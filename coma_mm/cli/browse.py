@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..datasets import read_image
 from ..datasets.loading import to_picture
-from ..engine.checks import explain_data
+from ..engine.checks.data import explain_data
 from ..engine.common import find_steps, read_loading, read_normalisation
 from ..engine.hooks.reconstruction import draw_items, name_of
-from ..engine.running import read_config
+from ..engine.runner.build import read_config
 from ..utils.text import printable
 from ..visualization.figures import ImageGrid, shorten
 from ..visualization.reconstruction import what_branches_see

@@ -18,11 +18,11 @@ from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_named_images
 from ..datasets.loading import fit_image
 from ..engine.common import read_normalisation
-from ..engine.running import read_config
+from ..engine.runner.build import read_config
 from ..evaluation import collect_features
 from ..export.source import check_types, find_backbone, find_normalisation
-from ..files import MARK
 from ..models import FeatureExtractor, read_checkpoint
+from ..utils.files import MARK
 from ..utils.manifest import any_file
 from ..utils.text import one_line, printable
 from ..utils.workers import end_with_unsent

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from ..arguments import did_you_mean
-from ..files import PACKAGE
+from ..utils.arguments import did_you_mean
+from ..utils.files import PACKAGE
 from ..utils.manifest import find_kind
 from ..utils.paths import short_path
 from ..utils.stopping import describe_signal

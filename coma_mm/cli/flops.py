@@ -10,8 +10,8 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from ..engine.flops import count_flops
-from ..engine.running import read_config
+from ..engine.runner.build import read_config
+from ..evaluation.flops import count_flops
 from ..masking import num_hidden, unit_grid
 from ..models import CoMA, DyViT
 from ..models.dyvit import ARCHITECTURES

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from ..engine.runs import name_model
+from ..engine.runner.runs import resolve_run
 from . import types
 from .parser import ArgumentParser
 
@@ -68,7 +68,7 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
 
 def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
     """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
-    args.config, args.checkpoint, args.images = name_model(args.names, MODEL_AND_IMAGES)
+    args.config, args.checkpoint, args.images = resolve_run(args.names, MODEL_AND_IMAGES)
     if not args.images:
         parser.error(f'images are missing: {MODEL_AND_IMAGES}')
     try:

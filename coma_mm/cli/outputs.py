@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..files import MARK
+from ..utils.files import MARK
 from ..utils.manifest import is_own, read_manifest
 from ..utils.reading import open_regular
 

@@ -99,8 +99,8 @@ def main() -> None:
     print(f'coma_mm {__version__}: {what}; loading PyTorch ...', flush=True)
 
     with nothing_to_lose():
+        from ..checkpoints.finding import find_checkpoints
         from ..engine import RunInterrupted
-        from ..engine.checkpoint import find_checkpoints
         from ..pretraining import pretrain
 
     try:

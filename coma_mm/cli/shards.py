@@ -24,7 +24,7 @@ from ..datasets import UnreadableImageError, read_image
 from ..datasets.folder import find_images, name_endings
 from ..datasets.loading import MAX_PIXELS, image_size, is_deep, read_bytes, read_values
 from ..datasets.shards import index_shard
-from ..files import naming, whole_folder
+from ..utils.files import naming, whole_folder
 from ..utils.text import printable
 from ..utils.workers import end_with_unsent
 from . import types

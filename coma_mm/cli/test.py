@@ -7,14 +7,9 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
 
-from ..engine.checks import explain_data
-from ..engine.common import kind_name
-from ..engine.running import (
-    build_runner,
-    leave_distributed,
-    prepare,
-    require_matching_checkpoint,
-)
+from ..engine.checks.data import explain_data
+from ..engine.common import type_name
+from ..engine.runner.build import build_runner, leave_distributed, prepare, require_matching_checkpoint
 from ..export.source import check_types, find_backbone
 from ..models import read_checkpoint
 from . import types
@@ -98,7 +93,7 @@ def main() -> None:
         sys.exit(f'error: {args.config} has no test_dataloader, so there is nothing to evaluate')
     cfg.load_from, cfg.resume = args.checkpoint, False
     require_matching_checkpoint(cfg)
-    if kind_name((cfg.get('model') or {}).get('type')) == 'FeatureExtractor' and not any(
+    if type_name((cfg.get('model') or {}).get('type')) == 'FeatureExtractor' and not any(
         name.startswith('model.backbone') for name in args.cfg_options or ()
     ):
         take_backbone_of(cfg, args.checkpoint)

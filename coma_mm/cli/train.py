@@ -4,13 +4,10 @@ import os
 import sys
 from argparse import Namespace
 
-from ..engine.checks import explain_data
-from ..engine.common import short_path
-from ..engine.config_checks import check_batches
-from ..engine.hooks import RunInterrupted
-from ..engine.loggers import LOGGERS
-from ..engine.recalled_options import read_settings_again, recall_options
-from ..engine.running import (
+from ..engine import RunInterrupted
+from ..engine.checks.config import check_batches
+from ..engine.checks.data import explain_data
+from ..engine.runner.build import (
     build_quietly,
     default_work_dir,
     enable_mixed_precision,
@@ -19,8 +16,11 @@ from ..engine.running import (
     prepare_resuming,
     read_config,
 )
-from ..engine.signals import stop_listening
-from ..engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from ..engine.runner.loggers import LOGGERS
+from ..engine.runner.recalled_options import read_settings_again, recall_options
+from ..engine.runner.signals import stop_listening
+from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from ..utils.paths import short_path
 from . import types
 from .options import make_parser
 

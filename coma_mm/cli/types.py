@@ -9,13 +9,13 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..arguments import did_you_mean
-from ..files import require_writable
 from ..utils import ranges
+from ..utils.arguments import did_you_mean
+from ..utils.files import require_writable
 from ..utils.ranges import Range
 
 ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of coma_mm.pretrain
-LOGGERS = 'tensorboard', 'wandb', 'mlflow'  # of coma_mm.engine.loggers
+LOGGERS = 'tensorboard', 'wandb', 'mlflow'  # of coma_mm.engine.runner.loggers
 PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
 HUB_FILE = 'model.safetensors'  # of a folder as the hub has
 

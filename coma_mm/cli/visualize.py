@@ -13,8 +13,8 @@ from ..datasets.folder import find_named_images
 from ..datasets.loading import fit_image
 from ..datasets.photos import PHOTOS, photo_path
 from ..engine import load_exactly
-from ..engine.common import kind_name
-from ..engine.running import read_config
+from ..engine.common import type_name
+from ..engine.runner.build import read_config
 from ..evaluation import reconstruct_images
 from ..models import read_checkpoint
 from ..utils.text import one_line, printable
@@ -55,7 +55,7 @@ def build_mask_transform(cfg: Config) -> ComplementaryMask:
     """Build the mask transform of the training pipeline, which also knows the size of the images."""
 
     def find(node: object) -> dict | None:
-        if isinstance(node, dict) and kind_name(node.get('type')) == 'ComplementaryMask':
+        if isinstance(node, dict) and type_name(node.get('type')) == 'ComplementaryMask':
             return node
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         return next((found for found in map(find, children) if found), None)

@@ -5,9 +5,9 @@ import torch
 from mmcv.transforms import BaseTransform
 from PIL.Image import Image
 
-from ..arguments import did_you_mean, read_size, require_number, require_whole
 from ..masking import num_hidden, unit_grid
 from ..registry import TRANSFORMS
+from ..utils.arguments import did_you_mean, read_size, require_number, require_whole
 
 
 @TRANSFORMS.register_module()

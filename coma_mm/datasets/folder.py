@@ -15,8 +15,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger, print_log
 from PIL import Image
 
-from ..arguments import require_number, require_whole
 from ..registry import DATASETS
+from ..utils.arguments import require_number, require_whole
 from ..utils.manifest import MANIFEST, has_manifest
 from ..utils.reading import read_bytes
 from ..utils.text import one_line, printable

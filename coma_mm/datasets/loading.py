@@ -13,8 +13,8 @@ import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..arguments import require_number, require_whole
 from ..registry import TRANSFORMS
+from ..utils.arguments import require_number, require_whole
 from ..utils.reading import open_regular
 from ..utils.text import one_line
 from .image_headers import FORMATS, check_exif, check_header, check_pages, check_segments

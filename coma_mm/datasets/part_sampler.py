@@ -6,8 +6,8 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from ..arguments import require_whole
 from ..registry import DATA_SAMPLERS
+from ..utils.arguments import require_whole
 
 
 @DATA_SAMPLERS.register_module()

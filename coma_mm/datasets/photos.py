@@ -9,8 +9,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from PIL import Image
 
-from ..arguments import require_whole
 from ..registry import DATASETS
+from ..utils.arguments import require_whole
 from .loading import read_image
 
 

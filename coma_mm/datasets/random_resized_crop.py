@@ -11,8 +11,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from PIL import ExifTags, Image
 
-from ..arguments import read_size, require_number, require_whole
 from ..registry import TRANSFORMS
+from ..utils.arguments import read_size, require_number, require_whole
 from .image_headers import check_exif, check_header
 from .loading import MAX_PIXELS, pillow_limit, read_bytes, read_channels, read_image
 

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from mmengine.logging import print_log
 
-from ..files import whole_file
 from ..registry import DATASETS
+from ..utils.files import atomic_write
 from ..utils.reading import open_regular, read_json
 from .folder import ImageFolder
 from .loading import UnreadableImageError
@@ -97,7 +97,7 @@ def index_shard(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     if (files := _read_index(index, stamp)) is not None:
         return files
     files = _read_headers(path)
-    with suppress(OSError), whole_file(index) as unfinished:
+    with suppress(OSError), atomic_write(index) as unfinished:
         unfinished.write_text(json.dumps([stamp, files]))
     return files
 

@@ -1,31 +1,25 @@
-from .checkpoint import load_exactly
-from .checks import CheckClassesHook, CheckDataHook
-from .failures import SpareRunHook
-from .hooks import (
-    BackboneSettingsHook,
-    BudgetHook,
-    ConfigHook,
-    DataTimeHook,
-    DeferredRuntimeInfoHook,
-    EpochSeedHook,
-    ExactCheckpointHook,
-    FeaturesHook,
-    FinishedHook,
-    KNNHook,
-    ProgressHook,
-    QualityHook,
-    ReconstructionHook,
-    ReportHook,
-    RunInterrupted,
-    ScheduleHook,
-    StepCheckpointHook,
-    StopOnNaNHook,
-    WholeCheckpointHook,
-)
-from .knn_loop import KNNLoop
-from .loops import EpochLoop, IterLoop
-from .optim import AutocastOptimWrapper, LayerDecayOptimWrapperConstructor
-from .work_dir import ReplaceResultsHook
+"""Everything between a config and a run: its runner, checks, optimizers and hooks."""
+
+from ..checkpoints.loading import load_exactly
+from .checks.classes import CheckClassesHook
+from .checks.data import CheckDataHook
+from .hooks import FeaturesHook, KNNHook, ProgressHook, QualityHook, ReconstructionHook, ReportHook
+from .optimizers.autocast import AutocastOptimWrapper
+from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
+from .runner.budget import BudgetHook
+from .runner.checkpoint_hooks import BackboneSettingsHook, ExactCheckpointHook, RunStateHook, WholeCheckpointHook
+from .runner.config_hook import ConfigHook
+from .runner.data_time import DataTimeHook
+from .runner.deferred_runtime_info import DeferredRuntimeInfoHook
+from .runner.epoch_seed import EpochSeedHook
+from .runner.failures import SpareRunHook
+from .runner.finished import FinishedHook
+from .runner.knn_loop import KNNLoop
+from .runner.loops import EpochLoop, IterLoop
+from .runner.schedule_hook import ScheduleHook
+from .runner.step_checkpoint import RunInterrupted, StepCheckpointHook
+from .runner.stop_on_nan import StopOnNaNHook
+from .runner.work_dir import ReplaceResultsHook
 
 __all__ = [
     'AutocastOptimWrapper',
@@ -51,6 +45,7 @@ __all__ = [
     'ReplaceResultsHook',
     'ReportHook',
     'RunInterrupted',
+    'RunStateHook',
     'ScheduleHook',
     'SpareRunHook',
     'StepCheckpointHook',

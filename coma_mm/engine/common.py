@@ -1,14 +1,15 @@
-"""What several files here need: paths as one would type them, models without their wrappers, how images come in."""
+"""Helpers of several rooms: models and data sets without their wrappers, steps of pipelines, names of types."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.dataset import BaseDataset
 from mmengine.model import is_model_wrapper
 from mmengine.registry import Registry
 from torch import nn
+from torch.utils.data import Dataset
 
-from ..arguments import nearest
-from ..utils.paths import short_path as short_path
+from ..utils.arguments import nearest
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -16,7 +17,15 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def kind_name(kind: object) -> str:
+def leaf_datasets(dataset: Dataset | None) -> list[BaseDataset]:
+    """Return the data sets inside wrappers that repeat or join them."""
+    if isinstance(dataset, BaseDataset):
+        return [dataset] if len(dataset) else []
+    children = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    return [leaf for child in children if child is not None for leaf in leaf_datasets(child)]
+
+
+def type_name(kind: object) -> str:
     """Return the name of a class that a config gives by its name, its dotted name or itself; empty for none."""
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
@@ -26,7 +35,7 @@ LOADERS = 'LoadImage', 'LoadRandomResizedCrop'
 
 def find_steps(node: object, names: tuple[str, ...] = LOADERS) -> Iterator[Any]:
     """Yield the settings of all pipeline steps of these names inside settings."""
-    if isinstance(node, dict) and kind_name(node.get('type')) in names:
+    if isinstance(node, dict) and type_name(node.get('type')) in names:
         yield node
     children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
     for child in children:

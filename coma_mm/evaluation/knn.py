@@ -12,8 +12,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from ..arguments import require_flag, require_number, require_whole
 from ..registry import METRICS
+from ..utils.arguments import require_flag, require_number, require_whole
 
 MAX_SIMILARITIES = 2**27  # computed at once: 0.5 GB
 

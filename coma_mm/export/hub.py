@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from ..files import whole_folder
+from ..checkpoints.pretrained import HUB_FILE
 from ..models.dyvit import ARCHITECTURES
-from ..models.pretrained import HUB_FILE
+from ..utils.files import whole_folder
 from ..utils.text import one_line
 
 IMAGE_KEYS = 'mean', 'std', 'channel_order', 'channels', 'value_range'  # of images, in the weights' file

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from mmengine.registry import init_default_scope
 
-from ..engine.checkpoint import describe_backbone
+from ..checkpoints.loading import describe_backbone
+from ..checkpoints.pretrained import read_meta
 from ..models import load_backbone, read_checkpoint
-from ..models.pretrained import read_meta
 from ..utils.manifest import any_file, own_file
 from ..version import __version__
 from .graph import ENDINGS as GRAPHS

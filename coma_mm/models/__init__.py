@@ -2,13 +2,13 @@
 
 from mmengine.registry import MODELS as ROOT_MODELS
 
+from ..checkpoints.pretrained import Pretrained, load_backbone, read_checkpoint
 from .batch_norm_neck import BatchNormNeck
 from .coma import CoMA
 from .decoder import ConvNeXtDecoder, ViTDecoder
 from .dm_msa import DMMSA, MSA
 from .dyvit import ARCHITECTURES, DyViT
 from .feature_extractor import FeatureExtractor
-from .pretrained import Pretrained, load_backbone, read_checkpoint
 
 # So that a bare type='DyViT' is found under any default scope once this package is imported (custom_imports).
 if 'DyViT' not in ROOT_MODELS.module_dict:

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..arguments import require_flag, require_whole
 from ..registry import MODELS
+from ..utils.arguments import require_flag, require_whole
 
 
 @MODELS.register_module()

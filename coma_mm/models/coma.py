@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseAveragedModel, BaseModel, ExponentialMovingAverage
 from torch import Tensor, nn
 
-from ..arguments import did_you_mean, require_flag, require_number, require_whole
 from ..masking import num_hidden, unit_grid
 from ..registry import MODELS
+from ..utils.arguments import did_you_mean, require_flag, require_number, require_whole
 from .compiled import compile_blocks
 from .mask_units import Division
 from .reconstruction import PixelTarget, unit_errors

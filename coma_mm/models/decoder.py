@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..arguments import require_number, require_whole
 from ..registry import MODELS
+from ..utils.arguments import require_number, require_whole
 from .dm_msa import MSA, Keep, identity
 from .dyvit import Block, initialize_linear
 from .mask_units import sincos_positions

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import require_flag, require_whole
+from ..utils.arguments import require_flag, require_whole
 from .mask_units import plain
 
 # One entry for each run of equally large attention blocks: (blocks, tokens per block). None: one block, all tokens.

@@ -16,9 +16,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..arguments import did_you_mean, read_size, require_flag, require_number, require_whole
 from ..masking import unit_grid
 from ..registry import MODELS
+from ..utils.arguments import did_you_mean, read_size, require_flag, require_number, require_whole
 from .compiled import compile_blocks
 from .dm_msa import DMMSA, MSA, AveragedWindowConv, Blocks, Keep, identity
 from .mask_units import (

@@ -6,9 +6,9 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ..arguments import require_flag
+from ..checkpoints.pretrained import load_backbone
 from ..registry import MODELS
-from .pretrained import load_backbone
+from ..utils.arguments import require_flag
 
 
 @MODELS.register_module()

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.bounded_building import bounded_building
+from ..checkpoints.pretrained import NO_SETTINGS, get_state_dict, read_checkpoint, read_settings
+from ..checkpoints.pretrained import load_backbone as load_into
 from .dyvit import ARCHITECTURES, DyViT
-from .pretrained import NO_SETTINGS, get_state_dict, read_checkpoint, read_settings
-from .pretrained import load_backbone as load_into
 
 
 def list_archs() -> list[str]:

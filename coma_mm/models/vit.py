@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from ..arguments import require_flag, require_whole
 from ..masking import unit_grid
 from ..registry import MODELS
+from ..utils.arguments import require_flag, require_whole
 from .dyvit import check_channels
 from .mask_units import sincos_positions, split_units
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..files import naming, whole_file
+from .files import atomic_write, naming
 from .reading import open_regular, read_json
 
 try:
@@ -161,7 +161,7 @@ def _new_mark() -> str:
 def own_file(
     folder: str | os.PathLike, name: str, kind: str, known: dict | None = None, **facts: Any
 ) -> Iterator[Path]:
-    """Lend a name to write a run's own file to, which gets its true name at the end; see :func:`.files.whole_file`.
+    """Lend a name to write a run's own file to, which gets its true name at the end; see :func:`.files.atomic_write`.
 
     What has the name then and is not the run's own is moved to ``NAME.kept``.
 
@@ -175,7 +175,7 @@ def own_file(
     folder = Path(folder)
     path = folder / name
     _make_parents(folder, name)
-    with whole_file(path, (_read(folder) or {}).get('mark')) as unfinished:
+    with atomic_write(path, (_read(folder) or {}).get('mark')) as unfinished:
         yield unfinished
         entry = dict(kind=kind, **(known or fingerprint(unfinished)), **facts)
         if own := is_own(folder, name):
@@ -199,7 +199,7 @@ def any_file(path: str | os.PathLike) -> Iterator[Path]:
     """Lend a name to write ``path`` to: a run's own file if a manifest beside it lists it, any other one if not."""
     path = Path(path)
     entry = read_manifest(path.parent).get(path.name)
-    with own_file(path.parent, path.name, entry['kind']) if entry else whole_file(path) as unfinished:
+    with own_file(path.parent, path.name, entry['kind']) if entry else atomic_write(path) as unfinished:
         yield unfinished
 
 
@@ -265,7 +265,7 @@ def note(folder: str | os.PathLike, changes: Mapping[str, dict | None]) -> None:
             return
         if os.path.lexists(folder / MANIFEST) and not has_manifest(folder):
             set_aside(folder / MANIFEST)
-        with whole_file(folder / MANIFEST, content['mark']) as unfinished:
+        with atomic_write(folder / MANIFEST, content['mark']) as unfinished:
             unfinished.write_text(json.dumps(content, indent=1))
 
 

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..files import MARK
 from ..utils import manifest
+from ..utils.files import MARK
 from ..utils.text import one_line
 
 DPI = 110

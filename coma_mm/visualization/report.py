@@ -22,8 +22,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..files import MARK, is_unfinished
 from ..utils import manifest
+from ..utils.files import MARK, is_unfinished
 from ..utils.reading import open_regular, parse_json, read_bytes, read_json, read_text
 from ..utils.text import printable
 

@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 WRITE = """
 import sys, time
 from coma_mm.cli import run
-from coma_mm.files import whole_file
+from coma_mm.utils.files import atomic_write
 def main():
-    with whole_file('result.txt') as unfinished:
+    with atomic_write('result.txt') as unfinished:
         unfinished.write_text('half')
         print('ready', flush=True)
         if 'swallow' in sys.argv:

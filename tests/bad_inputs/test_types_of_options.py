@@ -13,7 +13,7 @@ import coma_mm
 from coma_mm import cli
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser, UsageError
-from coma_mm.engine.loggers import LOGGERS
+from coma_mm.engine.runner.loggers import LOGGERS
 from coma_mm.pretraining import RANGES
 from coma_mm.recipe import VARIANTS
 from coma_mm.utils import ranges

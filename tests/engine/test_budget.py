@@ -12,9 +12,9 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 
 from coma_mm.engine import BudgetHook, RunInterrupted
-from coma_mm.engine.hooks.periodic import PeriodicHook
-from coma_mm.engine.running import build_runner, prepare, prepare_resuming
-from coma_mm.engine.signals import stop_listening
+from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
+from coma_mm.engine.runner.periodic import PeriodicHook
+from coma_mm.engine.runner.signals import stop_listening
 
 PEAK = 0.1
 CONFIG = f"""

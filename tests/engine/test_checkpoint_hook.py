@@ -14,9 +14,10 @@ from mmengine.config import Config
 from mmengine.fileio import exists, get_file_backend
 from mmengine.hooks import CheckpointHook
 
-from coma_mm.engine.checkpoint import WholeFileBackend, is_whole, newest_whole_checkpoint
-from coma_mm.engine.running import build_runner, prepare, prepare_resuming
-from coma_mm.files import whole_file
+from coma_mm.checkpoints.finding import is_whole, newest_whole_checkpoint
+from coma_mm.checkpoints.writing import WholeFileBackend
+from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
+from coma_mm.utils.files import atomic_write
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 
@@ -141,7 +142,7 @@ def test_runs_write_files_whole(start):
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / 'a.json') as unfinished:
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / 'a.json') as unfinished:
         unfinished.write_text('half')
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, DefaultScope
 
-from coma_mm.engine.checks import check_channels
+from coma_mm.engine.checks.channels import check_channels
 
 MAPS = [32, 64, 128, 256]
 

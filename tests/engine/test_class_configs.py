@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 import coma_mm
 from coma_mm.engine import AutocastOptimWrapper
-from coma_mm.engine.running import build_runner, enable_mixed_precision, prepare
+from coma_mm.engine.runner.build import build_runner, enable_mixed_precision, prepare
 
 CONFIG = str(Path(__file__).with_name('class_coma.py'))
 SHARDED = {'strategy.type': 'coma_mm.FSDPStrategy', 'runner_type': 'FlexibleRunner'}

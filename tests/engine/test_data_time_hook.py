@@ -61,7 +61,7 @@ class SlowHook(Hook):
 
 @pytest.fixture
 def warnings_of(tmp_path, monkeypatch):
-    monkeypatch.setattr('coma_mm.engine.hooks.data_time.time', clock)
+    monkeypatch.setattr('coma_mm.engine.runner.data_time.time', clock)
 
     def train(seconds, first=0.0, **hook):
         runner = Runner(

@@ -11,9 +11,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.visualization import LocalVisBackend
 
+from coma_mm.checkpoints.finding import find_checkpoints, is_whole
 from coma_mm.engine import KNNHook
-from coma_mm.engine.checkpoint import find_checkpoints, is_whole
-from coma_mm.engine.running import build_runner, prepare
+from coma_mm.engine.runner.build import build_runner, prepare
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 

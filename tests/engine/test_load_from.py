@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coma_mm.engine.running import build_runner, prepare
+from coma_mm.engine.runner.build import build_runner, prepare
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from coma_mm.engine import loggers
-from coma_mm.engine.running import build_runner, prepare
+from coma_mm.engine.runner import loggers
+from coma_mm.engine.runner.build import build_runner, prepare
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 LOGGERS = ['tensorboard', 'wandb', 'mlflow']

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 
-from coma_mm.engine.running import build_runner, prepare, prepare_resuming
+from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 OPTIONS = {  # two epochs of ten steps, each of four images in all

@@ -20,7 +20,7 @@ from mmengine.runner import ValLoop
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from coma_mm.datasets.seeding import seed_samples
-from coma_mm.engine.running import build_runner, prepare, prepare_resuming
+from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 SCHEDULE = [

@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from coma_mm.engine.running import build_runner, prepare, prepare_resuming
+from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 WARM_COSINE = [

@@ -16,10 +16,10 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from coma_mm.checkpoints.finding import find_checkpoints
 from coma_mm.engine import RunInterrupted, StepCheckpointHook
-from coma_mm.engine.checkpoint import find_checkpoints
-from coma_mm.engine.running import build_runner, prepare, prepare_resuming
-from coma_mm.engine.signals import stop_listening
+from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
+from coma_mm.engine.runner.signals import stop_listening
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 

@@ -53,7 +53,7 @@ def schemes():
 @pytest.fixture
 def start(tmp_path, monkeypatch, schemes):
     """Build the tiny run with our hooks alone, as train.py does, to be trained."""
-    from coma_mm.engine.running import build_runner, prepare, prepare_resuming
+    from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 
     monkeypatch.chdir(tmp_path)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from processes import TINY, refuse
 
 from coma_mm.checkpoints import downloads
-from coma_mm.engine.checkpoint import read_checkpoints_safely
+from coma_mm.checkpoints.loading import read_checkpoints_safely
 from coma_mm.models import read_checkpoint
 
 INIT = ['model.backbone.init_cfg.checkpoint=URL']

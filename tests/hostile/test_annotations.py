@@ -23,8 +23,8 @@ from test_seg import changes, save_scenes
 from tiny_coco import write_coco
 
 from coma_mm.engine import CheckDataHook
-from coma_mm.engine.checks import explain_data
-from coma_mm.engine.running import build_runner, prepare
+from coma_mm.engine.checks.data import explain_data
+from coma_mm.engine.runner.build import build_runner, prepare
 from coma_mm.models import DyViT
 
 KNN = Path(__file__).parents[2] / 'configs/cls/knn_dyvit-b_folder.py'

@@ -8,9 +8,9 @@ import zipfile
 import pytest
 from pickles import OLDER, PICKLES, ZIPS, write
 
-from coma_mm.engine.checkpoint import is_whole
+from coma_mm.checkpoints.finding import is_whole
+from coma_mm.checkpoints.pretrained import get_state_dict
 from coma_mm.models import read_checkpoint
-from coma_mm.models.pretrained import get_state_dict
 
 ATTACKS = {
     **{f'pickle: {name}': attack for name, attack in PICKLES.items()},

@@ -10,8 +10,8 @@ from mmengine.registry import MODELS
 from processes import refuse, run
 from safetensors.torch import save_file
 
+from coma_mm.checkpoints.pretrained import check_settings, read_settings
 from coma_mm.models import DyViT, load_backbone, read_checkpoint
-from coma_mm.models.pretrained import check_settings, read_settings
 
 RUN = dict(command='mkdir ran')
 HUGE = dict(depths=[1] * 4, heads=[4] * 4)

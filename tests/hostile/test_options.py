@@ -7,8 +7,8 @@ import pytest
 from mmengine.config import Config
 from processes import TINY
 
-from coma_mm.engine.recalled_options import read_settings_again, recall_options
-from coma_mm.engine.running import read_config
+from coma_mm.engine.runner.build import read_config
+from coma_mm.engine.runner.recalled_options import read_settings_again, recall_options
 
 KEPT = dict(amp=False, save_minutes=0, log=None)
 REFUSED = [

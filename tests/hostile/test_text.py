@@ -6,10 +6,10 @@ import sys
 import pytest
 from torch import nn
 
+from coma_mm.checkpoints.pretrained import read_settings
 from coma_mm.cli import errors
 from coma_mm.export.hub import write_hub_folder
 from coma_mm.export.source import find_normalisation
-from coma_mm.models.pretrained import read_settings
 
 ODD = [
     '<script>alert(1)</script>',

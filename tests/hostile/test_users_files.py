@@ -15,17 +15,18 @@ from PIL import Image
 from processes import TINY
 from safetensors.torch import save_file
 
+from coma_mm.checkpoints.finding import find_checkpoints
+from coma_mm.checkpoints.older_runs import find_config
+from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output
 from coma_mm.datasets.folder import find_images
-from coma_mm.engine.checkpoint import WholeFileBackend, announce_checkpoint, find_checkpoints
-from coma_mm.engine.hooks.config import free_name
-from coma_mm.engine.older_runs import find_config
-from coma_mm.engine.runs import name_model
-from coma_mm.engine.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
-from coma_mm.files import whole_file
+from coma_mm.engine.runner.config_hook import free_name
+from coma_mm.engine.runner.runs import resolve_run
+from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
+from coma_mm.utils.files import atomic_write
 from coma_mm.visualization.report import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
@@ -255,7 +256,7 @@ def test_runs_that_were_moved_copied_or_shared_keep_their_proof():
 
 def test_writing_follows_no_link_and_takes_no_name(place):
     Path(f'run/.a.{os.getpid()}.txt').symlink_to(place / 'precious.txt')
-    with whole_file('run/a.txt') as unfinished:
+    with atomic_write('run/a.txt') as unfinished:
         unfinished.write_text('ours')
     assert Path(f'run/.a.{os.getpid()}.txt').is_symlink() and Path('run/a.txt').read_text() == 'ours'
     os.symlink(place, 'run/pictures')
@@ -318,7 +319,7 @@ def test_the_config_of_an_older_run_is_known_by_its_content(name, text, found):
     Path('run', name).write_text(text)
     assert (find_config(Path('run')) is not None) == found
     Path('run/backbone.safetensors').write_bytes(b'')
-    config, _, _ = name_model(['run/backbone.safetensors', 'im'], 'give')
+    config, _, _ = resolve_run(['run/backbone.safetensors', 'im'], 'give')
     assert (config is not None) == found
 
 

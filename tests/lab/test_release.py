@@ -10,7 +10,8 @@ from mmengine.registry import MODELS, init_default_scope
 from processes import TINY, refuse, run
 from safetensors import safe_open
 
-from coma_mm.models import DyViT, pretrained, read_checkpoint
+from coma_mm.checkpoints import pretrained
+from coma_mm.models import DyViT, read_checkpoint
 
 LINE = dict(study='method', size='cpu', seed=0, images=512, commit='abc')
 

@@ -15,7 +15,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
-from coma_mm.engine.checks import check_channels
+from coma_mm.engine.checks.channels import check_channels
 
 CHANNELS = (32, 64, 128, 256)  # of arch='pico'
 ONE, TWO = [(107, 160)], [(107, 160), (90, 140)]  # height and width of the images of a batch

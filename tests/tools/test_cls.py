@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from processes import TINY, TOOLS, call
 
-from coma_mm.engine.running import build_runner, require_matching_checkpoint
+from coma_mm.engine.runner.build import build_runner, require_matching_checkpoint
 
 CONFIG = """
 _base_ = {base!r}

@@ -20,9 +20,9 @@ from PIL import Image
 from processes import TOOLS
 
 import coma_mm
+from coma_mm.checkpoints.pretrained import read_checkpoint
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import DyViT
-from coma_mm.models.pretrained import read_checkpoint
 from coma_mm.pretraining import advise_length, choose_batch, hand_over
 from coma_mm.recipe import make_config, passes_for, patch_size_for
 from coma_mm.visualization.serve import serve_report

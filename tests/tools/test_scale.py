@@ -14,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 from PIL import Image
 from processes import TINY, call, refuse
 
-from coma_mm.engine.running import build_runner, prepare, require_matching_checkpoint
+from coma_mm.engine.runner.build import build_runner, prepare, require_matching_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / 'configs/pretrain'
 SHARDED, WHOLE = (str(CONFIGS / name) for name in ('coma_dyvit-l_fsdp_in1k.py', 'coma_dyvit-l_in1k.py'))

@@ -11,8 +11,8 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 from processes import TINY, refuse, run
 
-from coma_mm.engine.checkpoint import find_checkpoints, newest_whole_checkpoint
-from coma_mm.engine.work_dir import lock_work_dir
+from coma_mm.checkpoints.finding import find_checkpoints, newest_whole_checkpoint
+from coma_mm.engine.runner.work_dir import lock_work_dir
 
 FAST = ['--cfg-options', 'custom_hooks=[]', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.length=4']
 

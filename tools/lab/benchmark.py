@@ -53,11 +53,11 @@ from torch import Tensor, nn
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine import KNNHook
-from coma_mm.engine.flops import count_flops
-from coma_mm.environment import keep_memory
 from coma_mm.evaluation import NearestNeighbours
-from coma_mm.files import shipped, write_whole
+from coma_mm.evaluation.flops import count_flops
 from coma_mm.models import DyViT, ViTDecoder
+from coma_mm.utils.environment import keep_memory
+from coma_mm.utils.files import shipped, write_whole
 
 
 def parse_args() -> Namespace:

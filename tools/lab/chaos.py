@@ -43,11 +43,11 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SubprocessHandler
 
 from coma_mm import datasets, models, visualization  # noqa: F401 - likewise
+from coma_mm.checkpoints.finding import find_checkpoints, is_whole
 from coma_mm.cli import run, train, types  # noqa: F401 - likewise
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine import RunInterrupted
-from coma_mm.engine.checkpoint import find_checkpoints, is_whole
-from coma_mm.files import is_unfinished, shipped, whole_file, write_whole
+from coma_mm.utils.files import atomic_write, is_unfinished, shipped, write_whole
 
 FORK = multiprocessing.get_context('fork')
 PATIENCE = 120  # seconds that a run may take
@@ -324,7 +324,7 @@ def _draw(path: str, megabytes: np.ndarray) -> None:
     axes.set_ylabel('resident memory in MB')
     axes.legend(frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
     plt.close(figure)
 

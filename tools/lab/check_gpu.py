@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
-from coma_mm.engine.running import build_runner, prepare, require_matching_checkpoint
-from coma_mm.files import shipped, write_whole
+from coma_mm.engine.runner.build import build_runner, prepare, require_matching_checkpoint
 from coma_mm.masking import num_hidden
 from coma_mm.models import CoMA, DyViT
+from coma_mm.utils.files import shipped, write_whole
 
 CONFIGS = shipped('configs') / 'pretrain'
 SHARDED, WHOLE = 'coma_dyvit-l_fsdp_in1k.py', 'coma_dyvit-l_in1k.py'

@@ -26,9 +26,9 @@ from coma_mm.cli.flops import (
     print_table,
 )
 from coma_mm.cli.parser import ArgumentParser
-from coma_mm.files import shipped, write_whole
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.dyvit import Block
+from coma_mm.utils.files import shipped, write_whole
 
 IMAGES = 1281167  # of ImageNet-1K
 SPEED = 100e12  # operations per second of a GPU, a round number to scale by

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from safetensors import safe_open
 
 from coma_mm.cli.parser import ArgumentParser
-from coma_mm.files import whole_file
+from coma_mm.utils.files import atomic_write
 
 FOLDERS = ('pretrain', 'cls', 'det', 'seg')
 TASKS = dict(
@@ -138,7 +138,7 @@ def main() -> None:
             continue
         stale.append(name)
         if not check:
-            with whole_file(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 unfinished.write_text(text)
     if check and stale:
         sys.exit(f'error: {", ".join(stale)} differ from configs and counts; run tools/lab/metafiles.py')

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
-from coma_mm.files import require_writable, whole_file
+from coma_mm.utils.files import atomic_write, require_writable
 
 OURS, OTHERS = '#d1495b', '#8d99ae'
 UNDRAWN = ('memory', 'profile', 'operations', 'imports', 'psnr', 'knn')  # read as numbers
@@ -113,7 +113,7 @@ def main() -> None:
                 fontsize=9,
             )
             path = args.out / f'{file.stem}-{name}.png'
-            with whole_file(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 figure.savefig(unfinished, dpi=110)
             plt.close(figure)
             print(f'wrote {path}')

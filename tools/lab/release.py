@@ -21,14 +21,14 @@ from studies.grid import read_lines, read_study
 from studies.training import find_latest
 from torch import Tensor, nn
 
+from coma_mm.checkpoints.loading import describe_backbone
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine import load_exactly
-from coma_mm.engine.checkpoint import describe_backbone
 from coma_mm.export.weights import write_safetensors
-from coma_mm.files import whole_file
 from coma_mm.models import read_checkpoint
 from coma_mm.models.coma import eval_mode
+from coma_mm.utils.files import atomic_write
 from coma_mm.version import __version__
 
 LIMIT_MB = 10
@@ -113,14 +113,14 @@ def release(args: Namespace) -> None:
     )
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f'{args.name}.safetensors'
-    with whole_file(file) as unfinished:
+    with atomic_write(file) as unfinished:
         write_safetensors(unfinished, halves, meta)
         size = unfinished.stat().st_size / 1e6
         if size > LIMIT_MB:
             raise ValueError(f'{args.name} would have {size:.1f} MB, more than {LIMIT_MB}: too much for the repository')
     card = args.out / f'{args.name}.md'
     trained = results.get('trained', {})
-    with whole_file(card) as unfinished:
+    with atomic_write(card) as unfinished:
         unfinished.write_text(
             CARD.format(
                 name=args.name,
@@ -140,7 +140,7 @@ def release(args: Namespace) -> None:
             )
         )
     archive = Path(f'{args.name}.tar.gz')
-    with whole_file(archive) as unfinished, tarfile.open(unfinished, 'w:gz') as tar:
+    with atomic_write(archive) as unfinished, tarfile.open(unfinished, 'w:gz') as tar:
         for source in (file, card, config, *sorted(args.run.glob('*/vis_data/scalars.json'))):
             name = source.name if source.parent != args.run else 'config.py'
             tar.add(source, f'{args.name}/{name}')

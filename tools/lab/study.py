@@ -39,7 +39,7 @@ from studies.grid import (
 
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
-from coma_mm.environment import count_cores
+from coma_mm.utils.environment import count_cores
 
 TRAINING = 0.75  # share of a cell's time, for the progress bar
 

@@ -4,12 +4,12 @@ import torch
 from mmengine.dist import master_only
 from mmengine.runner import Runner
 
-from ...arguments import require_whole
 from ...registry import HOOKS
+from ...utils.arguments import require_whole
 from ...visualization import compute_features, draw_features, draw_neighbours
 from ..common import unwrap
-from ..loggers import log_picture
-from .periodic import PeriodicHook
+from ..runner.loggers import log_picture
+from ..runner.periodic import PeriodicHook
 from .reconstruction import draw_items, name_of
 
 

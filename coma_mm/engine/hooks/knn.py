@@ -10,13 +10,13 @@ from mmengine.structures import BaseDataElement
 from mmengine.utils import get_object_from_string
 from torch.utils.data import DataLoader, Dataset
 
-from ...arguments import require_flag, require_number, require_whole
 from ...evaluation import NearestNeighbours, collect_features
 from ...models import FeatureExtractor
 from ...registry import DATASETS, HOOKS
-from ..checks import require_same_classes
+from ...utils.arguments import require_flag, require_number, require_whole
+from ..checks.classes import require_same_classes
 from ..common import unwrap
-from ..failures import spare
+from ..runner.failures import spare
 
 
 @HOOKS.register_module()

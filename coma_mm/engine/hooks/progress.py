@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...registry import HOOKS
-from ..common import kind_name, short_path, unwrap
-from ..schedule import Batching
+from ...utils.paths import short_path
+from ..common import type_name, unwrap
+from ..runner.schedule import BatchSchedule
 
 EVERY = 0.5  # seconds between two looks at the loss, which wait for the device
 LINES = 30.0  # seconds between two lines where there is no terminal
@@ -41,7 +42,7 @@ class ProgressHook(Hook):
         self.shown = is_main_process()
         if not self.shown:
             return
-        self.images = Batching.of(runner).images
+        self.images = BatchSchedule.of(runner).images
         if self.opening:
             print(describe_run(runner, self.images), flush=True)
         self.console = Console()
@@ -118,7 +119,7 @@ def describe_run(runner: Runner, images: int) -> str:
         where = f'{get_world_size()} x {torch.cuda.get_device_name()}'
     else:
         where = f'the CPU ({get_world_size()} x {torch.get_num_threads()} threads)'
-    if kind_name(type(runner.optim_wrapper)) in ('AutocastOptimWrapper', 'AmpOptimWrapper'):
+    if type_name(type(runner.optim_wrapper)) in ('AutocastOptimWrapper', 'AmpOptimWrapper'):
         where += ', mixed precision'
     left = f', {runner.iter} of them done' if runner.iter else ''
     every = sum(p.numel() for p in parameters)

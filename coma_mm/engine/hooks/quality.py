@@ -3,12 +3,12 @@
 from mmengine.dist import master_only
 from mmengine.runner import Runner
 
-from ...arguments import require_number, require_whole
 from ...evaluation import HeldOut
 from ...models.compiled import uncompiled
 from ...registry import HOOKS
+from ...utils.arguments import require_number, require_whole
 from ..common import unwrap
-from .periodic import PeriodicHook
+from ..runner.periodic import PeriodicHook
 
 
 @HOOKS.register_module()

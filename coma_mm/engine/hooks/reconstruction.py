@@ -8,17 +8,18 @@ from mmengine.dist import master_only
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from ...arguments import require_whole
 from ...datasets.seeding import fixed_seed
 from ...evaluation import reconstruct_images
 from ...models.compiled import uncompiled
 from ...registry import DATASETS, HOOKS
 from ...utils import manifest
+from ...utils.arguments import require_whole
+from ...utils.paths import short_path
 from ...utils.text import one_line
 from ...visualization import draw_reconstructions
-from ..common import short_path, unwrap
-from ..loggers import log_picture
-from .periodic import PeriodicHook
+from ..common import unwrap
+from ..runner.loggers import log_picture
+from ..runner.periodic import PeriodicHook
 
 
 def draw_items(dataset: dict | Dataset, count: int, seed: int) -> list[dict]:

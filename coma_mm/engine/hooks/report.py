@@ -9,10 +9,10 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ...registry import HOOKS
+from ...utils.paths import short_path
 from ...visualization.report import forget_pictures, write_facts, write_report
-from ..common import short_path
-from ..failures import spare
-from .periodic import PeriodicHook
+from ..runner.failures import spare
+from ..runner.periodic import PeriodicHook
 
 SHARE = 0.05  # of the time, at most
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from coma_mm.environment import prepare_cpu
+from coma_mm.utils.environment import prepare_cpu
 
 if __name__ == '__main__':  # but not in processes that measure memory
     prepare_cpu()  # before torch is loaded
@@ -18,7 +18,7 @@ if __name__ == '__main__':  # but not in processes that measure memory
 import torch  # noqa: E402
 from benchmarks.timing import cpu_name, find_commit  # noqa: E402
 
-from coma_mm.files import whole_file  # noqa: E402
+from coma_mm.utils.files import atomic_write  # noqa: E402
 
 from .grid import Cell  # noqa: E402
 from .measures import MEASURES  # noqa: E402
@@ -42,7 +42,7 @@ def run(cell: Cell) -> dict:
         else:
             done[name] = MEASURES[name.split('_')[0]](cell, **options)
             done[name]['seconds'] = round(time.monotonic() - start, 1)
-        with whole_file(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(done))
     return make_line(cell, done)
 
@@ -80,7 +80,7 @@ def main() -> None:
     path = Path(sys.argv[1])
     cell = Cell(**json.loads(path.read_text()))
     line = run(cell)
-    with whole_file(path.with_name('result.json')) as unfinished:
+    with atomic_write(path.with_name('result.json')) as unfinished:
         unfinished.write_text(json.dumps(line))
 
 

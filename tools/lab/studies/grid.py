@@ -24,7 +24,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from coma_mm.files import shipped, whole_file
+from coma_mm.utils.files import atomic_write, shipped
 
 SIZES = ('smoke', 'cpu', 'gpu')
 
@@ -80,7 +80,7 @@ class Cell:
         """Write it into its work dir, for the process that runs it."""
         self.work_dir.mkdir(parents=True, exist_ok=True)
         path = self.work_dir / 'cell.json'
-        with whole_file(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(asdict(self), indent=1))
         return path
 
@@ -182,7 +182,7 @@ def append_result(line: dict) -> None:
     path = results_file(line['study'], line['size'])
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_text() if path.is_file() else ''
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(f'{before}{json.dumps(line)}\n')
 
 

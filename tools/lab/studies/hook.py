@@ -10,7 +10,7 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from coma_mm.engine.common import unwrap
-from coma_mm.engine.hooks.step_checkpoint import saves_after_this_step
+from coma_mm.engine.runner.step_checkpoint import saves_after_this_step
 from coma_mm.evaluation import HeldOut
 from coma_mm.registry import HOOKS
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from coma_mm.datasets import ComplementaryMask
 from coma_mm.datasets.seeding import fixed_seed
-from coma_mm.engine.flops import count_flops
-from coma_mm.engine.running import build_runner
-from coma_mm.engine.trial import forget_peak, make_step, peak_so_far
+from coma_mm.engine.runner.build import build_runner
+from coma_mm.engine.runner.trial import forget_peak, make_step, peak_so_far
 from coma_mm.evaluation import HeldOut, LinearProbe, NearestNeighbours, load_images, mean_colour_baseline
 from coma_mm.evaluation import rankme as effective_rank
+from coma_mm.evaluation.flops import count_flops
 from coma_mm.evaluation.held_out import BATCH
 from coma_mm.models.coma import eval_mode
 from coma_mm.visualization import draw_reconstructions

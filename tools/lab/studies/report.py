@@ -17,7 +17,7 @@ import matplotlib
 import numpy as np
 from mmengine.config import Config
 
-from coma_mm.files import whole_file
+from coma_mm.utils.files import atomic_write
 
 from .grid import read_results, results_file
 
@@ -66,7 +66,7 @@ def write_report(study: Config, name: str, size: str) -> list[Path]:
             paths.append(path)
     pictures = sorted(place.parent.glob(f'{name}-*-[0-9].jpg'))
     text += [f'![{picture.stem}]({picture.name})' for picture in pictures]
-    with whole_file(place.with_name(f'{stem}.md')) as unfinished:
+    with atomic_write(place.with_name(f'{stem}.md')) as unfinished:
         unfinished.write_text('\n\n'.join(text) + '\n')
     return [place.with_name(f'{stem}.md'), *paths]
 
@@ -245,7 +245,7 @@ def draw(
         panel.remove()
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
     axes[len(panels) - 1].legend(handles.values(), handles, frameon=False, fontsize=8)
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
     plt.close(figure)
     return True

@@ -14,12 +14,12 @@ from torch import nn
 
 from coma_mm.datasets.seeding import fixed_seed
 from coma_mm.engine import load_exactly
-from coma_mm.engine.flops import count_flops
-from coma_mm.engine.run_length import fit_schedule, run_length
-from coma_mm.engine.running import build_runner, prepare, prepare_resuming
-from coma_mm.engine.trial import make_step
-from coma_mm.files import whole_file, write_whole
+from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
+from coma_mm.engine.runner.run_length import fit_schedule, run_length
+from coma_mm.engine.runner.trial import make_step
+from coma_mm.evaluation.flops import count_flops
 from coma_mm.models import read_checkpoint
+from coma_mm.utils.files import atomic_write, write_whole
 
 from .grid import Cell
 from .hook import StudyHook
@@ -85,7 +85,7 @@ def _save_random_weights(cfg: Config, batch: int) -> dict:
     model.init_weights()
     folder = Path(cfg.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / 'random.pth') as unfinished:
+    with atomic_write(folder / 'random.pth') as unfinished:
         torch.save(dict(state_dict=model.state_dict()), unfinished)
     write_whole(folder / 'last_checkpoint', str(folder / 'random.pth'))
     cfg.dump(folder / 'config.py')

@@ -1,0 +1,119 @@
+"""Checkpoints of a run in its folder: which there are, and which are undamaged."""
+
+import logging
+import os
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from ..utils import manifest
+from ..utils.reading import open_regular
+from .archive import list_members
+from .pretrained import read_checkpoint
+
+# Those between the checkpoints of the schedule: epochs that are complete, and all iterations.
+STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')
+
+
+def checkpoint_folder(cfg: Config) -> Path:
+    """Return where a run keeps its checkpoints: its work dir, or a folder of that name in the hook's ``out_dir``."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    out_dir = hook.get('out_dir')
+    return Path(out_dir, Path(cfg.work_dir).name) if out_dir and out_dir != cfg.work_dir else Path(cfg.work_dir)
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder that a run can go on from, the newest last.
+
+    In a run's folder these are those of its manifest, whatever their names are. In others, such as of runs before there
+    was one, those with the names that mmengine gives and the content of a checkpoint.
+    What ``last_checkpoint`` says is not asked: it may be older than the newest file, empty, or name another folder,
+    when a run has been killed, moved or copied.
+    """
+    if not manifest.has_manifest(folder):
+        return [path for path in _named_checkpoints(folder) if is_checkpoint(path)]
+    entries = manifest.read_manifest(folder)
+    found = [name for name, entry in entries.items() if entry['kind'] == 'checkpoint']
+    sharded = [path for path in _named_checkpoints(folder) if not path.is_symlink() and manifest.has_manifest(path)]
+    return sharded + [folder / name for name in found if manifest.is_plain(folder, name)]
+
+
+def _named_checkpoints(folder: Path) -> list[Path]:
+    """Return what mmengine's names say are checkpoints, that of the most epochs or iterations last."""
+    found, kinds, listed = {}, set(), manifest.read_manifest(folder)
+    for path in folder.glob('*.pth'):
+        if match := STEP_CHECKPOINT.fullmatch(path.name):
+            found[path] = int(match[1]), int(match[2])
+        elif (match := re.fullmatch(r'(?!best_)(\w+)_(\d+)', path.stem)) and (
+            match[1] in ('epoch', 'iter') or path.name in listed
+        ):
+            found[path] = (int(match[2]), 0) if match[1] != 'iter' else (0, int(match[2]))
+            kinds.add(match[1])
+
+    def progress(path: Path) -> tuple:
+        epochs, iterations = found[path]
+        if len(kinds) > 1:  # the schedule has changed its units
+            return os.lstat(path).st_mtime_ns, epochs, iterations
+        return (iterations,) if kinds == {'iter'} else (epochs, iterations)
+
+    return sorted(found, key=progress)
+
+
+def find_best(folder: Path) -> list[Path]:
+    """Return the best checkpoints of a run in its folder, by its manifest, or by name and content as above."""
+    if manifest.has_manifest(folder):
+        return [folder / name for name in manifest.find_kind(folder, 'best checkpoint')]
+    named = [path for path in folder.glob('best_*.pth') if re.fullmatch(r'best_.+_(epoch|iter)_\d+', path.stem)]
+    return sorted(path for path in named if is_checkpoint(path))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Say whether a file is a checkpoint of mmengine's runner, by its manifest's entry or by what is in it."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name in manifest.read_manifest(path.parent):
+        return True
+    try:
+        checkpoint = read_checkpoint(path)
+    except (OSError, ValueError):
+        return False
+    meta = checkpoint.get('meta')
+    return (
+        isinstance(checkpoint.get('state_dict'), dict)
+        and isinstance(meta, dict)
+        and all(type(meta.get(name)) is int for name in ('epoch', 'iter'))
+    )
+
+
+def newest_whole_checkpoint(folder: Path) -> Path | None:
+    """Return the last of :func:`find_checkpoints` that is undamaged; name and pass over those after it."""
+    for path in reversed(find_checkpoints(folder)):
+        if is_whole(path):
+            return path
+        print_log(f'{path} is damaged or was cut short; trying the one before', 'current', level=logging.WARNING)
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a checkpoint is undamaged: by its checksum if that is known, or by those that zip files have.
+
+    A file of ``torch.save`` is a zip file, with a checksum (CRC-32) of each of its parts.
+    """
+    if path.is_dir():  # of a sharded model, a file for each rank
+        files = [file for file in path.iterdir() if file.name != manifest.MANIFEST]
+        return bool(files) and not any(map(os.path.islink, files)) and all(map(is_whole, files))
+    entry = manifest.read_manifest(path.parent).get(path.name)
+    if entry is not None and not path.is_symlink():
+        return manifest.proves(path.parent, path.name, entry)
+    try:
+        with open_regular(path) as file:
+            list_members(file)  # none is packed, so the sums below take no longer than the file is long
+            with zipfile.ZipFile(file) as archive:
+                return archive.testzip() is None
+    # NotImplementedError: what zipfile raises of a compression that it does not know, as a flipped bit may name
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return False

@@ -1,0 +1,85 @@
+"""Checkpoints and other files of mmengine, written whole or not at all, and noted in the run's manifest."""
+
+import hashlib
+from pathlib import Path
+
+from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
+from mmengine.fileio.io import backend_instances
+
+from ..utils import manifest
+
+_saving: dict | None = None  # the facts of the checkpoint that is to be written next
+
+
+def announce_checkpoint(checkpoint: dict) -> None:
+    """Have the file that is written next in the folder of a run noted as this checkpoint in the run's manifest."""
+    global _saving
+    meta = checkpoint.get('meta') or {}
+    _saving = {name: meta[name] for name in ('epoch', 'iter') if type(meta.get(name)) is int}
+
+
+class WholeFileBackend(LocalBackend):
+    """Writes files whole or not at all, in place of mmengine's backend for local files.
+
+    Checkpoints of a run, and what its manifest lists already, are noted there with their SHA-256. It is computed from
+    what was to be written, so that it also finds what a disk got wrong.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes.
+
+        Raises:
+            OSError: With the file, if that cannot be done, such as on a full disk; an older file is as it was.
+        """
+        global _saving
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _saving is None or obj[:2] != b'PK':  # what torch.save writes is a zip file
+            with manifest.any_file(path) as unfinished:
+                unfinished.write_bytes(obj)
+            return
+        facts, _saving = _saving, None
+        kind = 'best checkpoint' if path.name.startswith('best_') else 'checkpoint'
+        known = dict(bytes=len(obj), sha256=hashlib.sha256(obj).hexdigest())
+        with manifest.own_file(path.parent, path.name, kind, known, **facts) as unfinished:
+            unfinished.write_bytes(obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write text."""
+        self.put(obj.encode(encoding), filepath)
+
+    def rmtree(self, dir_path: str | Path) -> None:
+        """Remove a folder; of a link to one the link, and never what it leads to."""
+        if Path(dir_path).is_symlink():
+            Path(dir_path).unlink()
+        else:
+            super().rmtree(dir_path)
+
+
+def write_files_whole() -> None:
+    """Have mmengine write local files, checkpoints above all, whole or not at all in this process."""
+    register_backend('local', WholeFileBackend, force=True, prefixes='')
+    backend_instances.clear()  # mmengine goes on using those it made before, such as to read a file
+
+
+def remove_checkpoint(backend: BaseStorageBackend, path: str) -> bool:
+    """Remove a checkpoint that the manifest beside it proves to be the run's; not on a disk, go by the name."""
+    if isinstance(backend, LocalBackend):
+        return manifest.remove_own(Path(path).parent, Path(path).name)
+    if backend.isfile(path):
+        backend.remove(path)
+    elif backend.isdir(path):  # of sharded models
+        backend.rmtree(path)
+    else:
+        return False
+    return True
+
+
+def note_validated(path: Path) -> None:
+    """Write down that the validation after a checkpoint is done, where the manifest has it."""
+    manifest.note_fact(path.parent, path.name, validated=True)
+
+
+def was_validated(path: Path) -> bool:
+    """Say whether the validation after a checkpoint is known to be done."""
+    return manifest.read_manifest(path.parent).get(path.name, {}).get('validated') is True

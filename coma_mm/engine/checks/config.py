@@ -1,0 +1,233 @@
+"""Settings that nothing would read, or that cannot mean what they say, are errors before anything is built."""
+
+import difflib
+import inspect
+import logging
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import suppress
+from typing import Any
+
+from mmengine import registry as registries
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.registry import Registry
+from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from ..common import type_name
+
+# ---- names ----
+
+# Top-level keys that tools read: the runners take their own, and get the rest by `cfg.get`.
+KEYS = {
+    *(name for kind in (Runner, FlexibleRunner) for name in inspect.signature(kind.__init__).parameters),
+    *('runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'custom_imports'),
+    *('activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline', 'load_partial'),
+} - {'self', 'cfg'}
+VARIABLES = ('mode', 'modes', 'models')  # come near one of them
+# What is built without a `type`.
+DEFAULTS = {
+    'optim_wrapper': (OptimWrapper,),
+    'train_cfg': (EpochBasedTrainLoop, IterBasedTrainLoop),
+    **{f'{part}_dataloader': (DataLoader,) for part in ('train', 'val', 'test')},
+}
+
+
+def check_names(cfg: Config) -> None:
+    """Refuse top-level keys that are close to one that tools read, and so are probably meant to be it.
+
+    All other unknown names pass: configs are full of variables.
+
+    Raises:
+        ValueError: With the nearest known key.
+    """
+    for name in cfg.keys():
+        if name not in KEYS and name not in VARIABLES and (near := _nearest(name, KEYS)):
+            raise ValueError(
+                f'{cfg.filename} sets {name}, which nothing reads; did you mean {near}? If it is a variable, give it '
+                'another name'
+            )
+
+
+def check_options(cfg: Config, options: dict) -> None:
+    """Refuse options for keys that are not there, unless they may well be meant to be new.
+
+    Args:
+        cfg: Before the options are merged into it.
+        options: Values by dotted names, as ``--cfg-options`` takes them.
+
+    Raises:
+        ValueError: If a top-level key is neither in the config nor known, or if one deeper down is close to one beside
+            it, and not an argument of what is built there; with the name to write.
+    """
+    for option in options:
+        first, *rest = option.split('.')
+        if first not in cfg and first not in KEYS:
+            places = [place for place in _places(cfg, first) if place.split('.')[0] in KEYS]
+            near = _nearest(first, KEYS)
+            meant = [option.replace(first, near, 1)] if near else places[:3]
+            hint = f'; did you mean {" or ".join(meant)}?' if meant else ''
+            raise ValueError(
+                f'--cfg-options {option}: nothing reads {first}, and {cfg.filename} does not have it{hint}'
+            )
+        if first not in KEYS and not rest and not isinstance(cfg[first], (dict, list)):
+            print_log(
+                f'--cfg-options {option}: in {cfg.filename} this is a variable, whose value has been used already; '
+                'set what it stands for instead',
+                'current',
+                level=logging.WARNING,
+            )
+        _check_below(cfg, option)
+
+
+def _check_below(cfg: Config, option: str) -> None:
+    node: Any = cfg
+    place: list[str] = []
+    for name in option.split('.'):
+        if isinstance(node, (list, tuple)):
+            if not name.isdigit() or int(name) >= len(node):
+                return  # mmengine's own error is clear
+            node = node[int(name)]
+        elif not isinstance(node, (dict, Config)):
+            return
+        elif name in node:
+            node = node[name]
+        else:
+            near = place and name != '_delete_' and _nearest(name, list(node.keys()))
+            if near and not _takes(node, place, name, cfg.get('default_scope')):
+                meant = '.'.join([*place, near, *option.split('.')[len(place) + 1 :]])
+                raise ValueError(
+                    f'--cfg-options {option}: {".".join(place)} of {cfg.filename} has no {name}; did you mean {meant}?'
+                )
+            return
+        place.append(name)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name of which this one may be a misspelling: near in every word, or written without ``_``."""
+
+    def ratio(one: str, other: str) -> float:
+        return difflib.SequenceMatcher(None, one, other).ratio()
+
+    def is_near(other: str) -> bool:
+        words = list(zip(name.split('_'), other.split('_')))
+        if name.count('_') == other.count('_'):
+            return ratio(name, other) >= 0.8 and all(ratio(*pair) >= 0.65 for pair in words)
+        return ratio(name.replace('_', ''), other.replace('_', '')) >= 0.95
+
+    return max(filter(is_near, sorted(known)), key=lambda other: ratio(name, other), default=None)
+
+
+def _places(node: object, wanted: str, place: str = '') -> Iterator[str]:
+    """Yield the dotted names in a config that end with this one, the shortest first in each branch."""
+    pairs = node.items() if isinstance(node, (dict, Config)) else ()
+    pairs = enumerate(node) if isinstance(node, (list, tuple)) else pairs
+    for name, child in pairs:
+        path = f'{place}.{name}' if place else str(name)
+        if name == wanted:
+            yield path
+        yield from _places(child, wanted, path)
+
+
+def _takes(node: dict, place: list[str], name: str, scope: str | None) -> bool:
+    """Say whether what is built from a part of a config has an argument of this name."""
+    kind = node.get('type')
+    kinds = (
+        DEFAULTS.get('.'.join(place), ()) if kind is None else (kind,) if inspect.isclass(kind) else _find(kind, scope)
+    )
+    bases: Iterator[Any] = (base for kind in kinds for base in kind.__mro__)
+    return any(name in inspect.signature(base.__init__).parameters for base in bases)
+
+
+def _find(kind: str, scope: str | None) -> list[type]:
+    """Return the classes that are registered by a name, whatever they are."""
+    found = []
+    for registry in vars(registries).values():
+        if isinstance(registry, Registry):
+            with registry.switch_scope_and_registry(scope) as current, suppress(RuntimeError):  # there is none
+                found.append(current.get(kind))
+    return [kind for kind in found if inspect.isclass(kind)]
+
+
+# ---- values ----
+
+
+PARTS = '{0}_dataloader {0}_cfg {0}_evaluator'
+
+
+def check_training(cfg: Config) -> None:
+    """Refuse training with a part missing, and pre-training with an encoder that is told another size of images.
+
+    Raises:
+        ValueError: With the option to write.
+    """
+    for names in (
+        ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+        *(PARTS.format(x).split() for x in ('val', 'test')),
+    ):
+        given = [name for name in names if cfg.get(name) is not None]
+        missing = [name for name in names if name not in given]
+        if given and missing and cfg.get('runner_type', 'Runner') == 'Runner':
+            raise ValueError(
+                f'{", ".join(names)} go together, and there is no {", no ".join(missing)}: give all of them, or none'
+            )
+    backbone = (cfg.get('model') or {}).get('backbone')
+    if not isinstance(backbone, dict):
+        return
+    sizes = dict(_crops(cfg.get('train_dataloader'), 'train_dataloader'))
+    if 'img_size' in backbone or type_name(backbone.get('type')) in ('DyViT', 'MaskedViT'):
+        sizes['model.backbone.img_size'] = backbone.get('img_size', 224)
+    masks = {place: size for place, size in sizes.items() if place.endswith('.input_size')}
+    for place, size in masks.items():
+        pipeline = place.rpartition('.')[0].rpartition('.')[0]
+        for other, value in sizes.items():
+            beside = other.startswith(f'{pipeline}.') or other == 'model.backbone.img_size'
+            if beside and _pair(value) != _pair(size):
+                option = f'{other}={size}'.replace(' ', '')
+                raise ValueError(
+                    f'{other} is {value} and {place} {size}, but pre-training has images of one size; set '
+                    f'--cfg-options {option}, or the latter to the former'
+                )
+
+
+def _crops(node: object, place: str) -> Iterator[tuple[str, int | Sequence[int]]]:
+    """Yield where below a place of a config images get a size, and where masks expect one."""
+    if isinstance(node, (list, tuple)):
+        node = dict(enumerate(node))
+    if not isinstance(node, dict):
+        return
+    kind = type_name(node.get('type'))
+    for owner, name in (('ComplementaryMask', 'input_size'), ('RandomResizedCrop', 'scale')):
+        # A crop's pair may be (width, height).
+        if kind.endswith(owner) and name in node and (owner == 'ComplementaryMask' or isinstance(node[name], int)):
+            yield f'{place}.{name}', node[name]
+    for name, child in node.items():
+        yield from _crops(child, f'{place}.{name}')
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def check_batches(runner: Runner) -> None:
+    """Refuse a batch that is larger than the data set where incomplete ones are dropped; warn where they are not.
+
+    Raises:
+        ValueError: With the option to write.
+    """
+    loader = runner.train_dataloader
+    size, sampler = getattr(loader, 'batch_size', None), getattr(loader, 'sampler', None)
+    if not size or not isinstance(sampler, Sized) or len(sampler) >= size:
+        return
+    images = f'{len(sampler)} images' + (f' for each of {runner.world_size} processes' if runner.world_size > 1 else '')
+    if loader.drop_last and len(loader) == 0:
+        raise ValueError(
+            f'train_dataloader.batch_size={size} is more than the {images}, and drop_last leaves nothing to train on; '
+            f'set --cfg-options train_dataloader.batch_size={max(len(sampler), 1)} or train_dataloader.drop_last=False'
+        )
+    print_log(
+        f'train_dataloader.batch_size={size} is more than the {images}: each batch is an epoch of {len(sampler)}',
+        'current',
+        level=logging.WARNING,
+    )

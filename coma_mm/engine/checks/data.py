@@ -1,0 +1,208 @@
+"""Checks of data before the first step: images without annotations, classes and masks that do not fit the heads."""
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ...registry import HOOKS
+from ..common import leaf_datasets, unwrap
+
+# ---- data sets without images, images without annotations ----
+
+BUILDERS = {f'build_{name}_loop': f'{name}_dataloader' for name in ('train', 'val', 'test')}
+
+
+@contextmanager
+def explain_data(place: str | None = None) -> Iterator[None]:
+    """Say which data set cannot be read, and what to set, where the toolboxes raise what they stumbled over.
+
+    Args:
+        place: The setting with the loader of the data, where it is no loop of the runner's.
+
+    Raises:
+        FileNotFoundError: If a file or folder of a data set is missing.
+        ValueError: If a data set is empty, or its annotations are not as they should be.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = [
+            (frame.f_code.co_name, frame.f_locals.get('self')) for frame, _ in traceback.walk_tb(error.__traceback__)
+        ]
+        found = [x for name, x in frames if name == 'full_init' and isinstance(x, BaseDataset)]
+        if not found or type(found[-1]).__module__.startswith('coma_mm.'):  # ours say it themselves
+            raise
+        dataset = _describe(found[-1])
+        places = [BUILDERS[name] for name, _ in frames if name in BUILDERS]
+        settings = f'{place or (places or ["the loader"])[-1]}.dataset'
+        if isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(
+                f'there is no {error.filename or error}, which {dataset} reads: put it there, or set '
+                f'{settings}.data_root, and data_prefix or ann_file, to where it is'
+            ) from error
+        if 'need at least one array' in str(error):
+            raise ValueError(
+                f'{dataset} has no image to use: either there is none with the right ending in its folder, or none is '
+                'annotated with the classes of metainfo; see data_root, data_prefix, img_suffix, metainfo and '
+                f'filter_cfg of {settings}'
+            ) from None
+        raise ValueError(
+            f'{dataset} cannot be read ({type(error).__name__}: {error}): are its files as this kind of data set '
+            f'expects them? See {settings}'
+        ) from error
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Looks at the first, middle and last image of each data set before it is used. The tools add it to all runs.
+
+    The files have to be there. Annotations are loaded as the pipeline will, and must fit the image and the model: masks
+    of one channel, as large as the image, with no label above the model's classes. All other masks are compared when
+    they are loaded, by a step that is put into the pipeline.
+
+    Raises:
+        FileNotFoundError: With the missing file and the settings that lead to it.
+        ValueError: With the file that does not fit, and the remedy.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check training and validation data."""
+        self._check(runner, runner.train_dataloader, 'train_dataloader')
+        if runner.val_loop is not None:
+            self._check(runner, runner.val_dataloader, 'val_dataloader')
+
+    def before_test(self, runner: Runner) -> None:
+        """Check test data."""
+        self._check(runner, runner.test_dataloader, 'test_dataloader')
+
+    def _check(self, runner: Runner, loader: DataLoader, name: str) -> None:
+        model = unwrap(runner.model)
+        for dataset in leaf_datasets(getattr(loader, 'dataset', None)):
+            if name == 'train_dataloader':  # where labels of its classes are learnt
+                _check_detector(model, dataset)
+            _CheckMask.insert(model, dataset)
+            if getattr(dataset, 'backend_args', None):  # not on this machine
+                continue
+            for index in sorted({0, len(dataset) // 2, len(dataset) - 1}):
+                info = dataset.get_data_info(index)
+                for key, what in (('img_path', 'the images'), ('seg_map_path', 'their masks')):
+                    path = info.get(key)
+                    if isinstance(path, str) and '://' not in path and not os.path.exists(path):
+                        raise FileNotFoundError(
+                            f'{_describe(dataset)} lists {len(dataset)} images, but there is no {path}; set '
+                            f'{name}.dataset.data_root and data_prefix to where {what} are'
+                        )
+                _check_annotations(dataset, info)
+
+
+def _check_detector(model: nn.Module, dataset: BaseDataset) -> None:
+    """Raise if a detector of mmdet tells fewer classes apart than its data have: labels would lie outside."""
+    # COCO's sets number only those classes that the annotations know.
+    classes = getattr(dataset, 'cat_ids', None) or dataset.metainfo.get('classes')
+    box_head = 'roi_head.bbox_head' if hasattr(model, 'roi_head') else 'bbox_head'
+    for place in (box_head, 'roi_head.mask_head'):
+        head = model
+        for part in place.split('.'):
+            head = getattr(head, part, None)
+        stages = enumerate(head) if isinstance(head, nn.ModuleList) else [(None, head)]
+        for number, stage in stages:
+            count = getattr(stage, 'num_classes', None)
+            if isinstance(classes, (list, tuple)) and isinstance(count, int) and count < len(classes):
+                key = f'model.{place}' + (f'.{number}' if number is not None else '')
+                raise ValueError(
+                    f'{_describe(dataset)} has {len(classes)} classes, {key} knows {count}: set '
+                    f'{key}.num_classes={len(classes)}, or metainfo.classes of the data set'
+                )
+
+
+def _check_annotations(dataset: BaseDataset, info: dict) -> None:
+    """Load an image and its annotations as the pipeline does; masks are compared by the step that does so later."""
+    image = _find_step(dataset, 'LoadImage')
+    annotations, compare = _find_step(dataset, 'Load', 'Annotations'), _find_step(dataset, _CheckMask.__name__)
+    if image is None or annotations is None:
+        return
+    path = info.get('seg_map_path') or info.get('img_path')
+    try:
+        results = annotations(image(dict(info)))
+    except Exception as error:  # as many kinds as there are data sets
+        raise ValueError(
+            f'{_describe(dataset)}: {path} or its annotations cannot be loaded ({type(error).__name__}: {error}); is '
+            'the file whole, and is what the pipeline loads (boxes, masks) annotated?'
+        ) from error
+    if compare is not None:
+        compare(results)
+
+
+def _find_step(dataset: BaseDataset, *parts: str) -> Callable | None:
+    """Return the first step of a data set's pipeline that has a name that starts with the first part and has all."""
+    for step in getattr(dataset.pipeline, 'transforms', ()):
+        name = type(step).__name__
+        if name.startswith(parts[0]) and all(part in name for part in parts):
+            return step
+    return None
+
+
+class _CheckMask:
+    """A step behind ``LoadAnnotations`` of mmseg, since what a mask has wrong comes up far from here, without a name.
+
+    Args:
+        head: Of the segmentor.
+        dataset: Of mmseg.
+    """
+
+    def __init__(self, head: nn.Module, dataset: BaseDataset):
+        self.classes = head.num_classes
+        self.ignored = {head.ignore_index, getattr(dataset, 'ignore_index', 255)}
+        self.reduced = bool(getattr(dataset, 'reduce_zero_label', False))
+
+    @classmethod
+    def insert(cls, model: nn.Module, dataset: BaseDataset) -> None:
+        """Put the step into the pipeline of a data set of masks, once."""
+        head = getattr(model, 'decode_head', None)
+        head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade
+        loads = _find_step(dataset, 'Load', 'Annotations')
+        if loads is None or not hasattr(head, 'ignore_index') or _find_step(dataset, cls.__name__):
+            return
+        steps = dataset.pipeline.transforms
+        steps.insert(steps.index(loads) + 1, cls(head, dataset))
+
+    def __call__(self, results: dict) -> dict:
+        """Return the results as they are.
+
+        Raises:
+            ValueError: If the mask cannot belong to the image or the model.
+        """
+        path, mask = results.get('seg_map_path'), results['gt_seg_map']
+        if mask.ndim != 2:
+            raise ValueError(
+                f'the mask {path} is an image of {mask.shape[-1]} channels: a mask has one, whose pixels are numbers '
+                'of classes; convert colours to numbers'
+            )
+        height, width = results['ori_shape'][:2]
+        if mask.shape != (height, width):
+            raise ValueError(
+                f'the mask {path} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {results.get("img_path")} '
+                f'{width} x {height}: they must be of one size'
+            )
+        if mask.max() >= self.classes and (wrong := set(np.unique(mask[mask >= self.classes]).tolist()) - self.ignored):
+            more = f' and {len(wrong) - 1} more such' if len(wrong) > 1 else ''
+            reduced = 'after reduce_zero_label ' if self.reduced else ''
+            raise ValueError(
+                f'the mask {path} has the label {max(wrong)}{more}, but the model knows {self.classes} classes, '
+                f'{reduced}labels 0 to {self.classes - 1} ({min(self.ignored)} is ignored): set '
+                'num_classes of the heads and metainfo.classes of the data, or change the mask'
+            )
+        return results
+
+
+def _describe(dataset: BaseDataset) -> str:
+    place = getattr(dataset, 'ann_file', '') or (getattr(dataset, 'data_prefix', None) or {}).get('img_path')
+    return f'{type(dataset).__name__}({place or getattr(dataset, "data_root", "")})'

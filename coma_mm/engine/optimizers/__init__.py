@@ -1,0 +1,1 @@
+"""Mixed precision where it is fast, and layer decay."""

@@ -1,0 +1,122 @@
+"""Mixed precision where it is fast."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.utils import apply_to
+from torch import Tensor, nn
+
+from ...registry import OPTIM_WRAPPERS
+from ...utils.arguments import require_flag
+from ..common import unwrap
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Trains in autocast: bf16 on GPUs that have it, fp16 with a scaled loss on older ones, fp32 on all else.
+
+    mmengine's ``AmpOptimWrapper`` refuses machines without a GPU, and in bf16 GPUs without it, so a config that names
+    it runs on some machines only. It also scales the loss in any case, which bf16 with its fp32 range does not need and
+    which costs a host synchronisation per step. Checkpoints have the scale under the same name (``loss_scaler``); runs
+    in another type leave it aside.
+
+    Detectors compute boxes in what their features come in, and bf16 knows a coordinate of 1000 px to 4 px only; some
+    of mmcv's GPU kernels lack bf16 altogether. So a detector's config names the ``modules`` to autocast, its
+    backbone and neck, which then return fp32, and all the rest computes in fp32.
+
+    Args:
+        cpu: Also use bf16 on the CPU, which pays on CPUs with AMX or AVX512-BF16 only.
+        modules: Names of the only modules to autocast, such as ``('backbone', 'neck')``; none for the whole model.
+        dtype: ``'bfloat16'``, ``'float16'`` or ``'float32'``, whatever the device; chosen by the device if ``None``.
+        **kwargs: Those of ``OptimWrapper``.
+    """
+
+    def __init__(self, cpu: bool = False, modules: Sequence[str] = (), dtype: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        require_flag(cpu=cpu)
+        if isinstance(modules, str):
+            raise ValueError(f'modules must be a list of names, got {modules!r}; one is [{modules!r}]')
+        self.modules = tuple(modules)
+        self.device_type = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if dtype is None:
+            capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+            dtype = fast_dtype(capability, cpu)
+        if dtype not in ('bfloat16', 'float16', 'float32'):
+            raise ValueError(f"dtype must be 'bfloat16', 'float16' or 'float32', got {dtype!r}")
+        self.dtype = getattr(torch, dtype)
+        self.loss_scaler = make_loss_scaler(self.device_type) if dtype == 'float16' else None
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Compute gradients, in fp16 those of the scaled loss."""
+        super().backward(loss if self.loss_scaler is None else self.loss_scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """Update parameters; in fp16 not if a gradient is infinite or NaN, which lowers the scale."""
+        if self.loss_scaler is None:
+            return super().step(**kwargs)
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
+
+    def state_dict(self) -> dict:
+        """Return the optimizer's state, in fp16 with that of the loss scale."""
+        scale = {} if self.loss_scaler is None else dict(loss_scaler=self.loss_scaler.state_dict())
+        return super().state_dict() | scale
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what ``state_dict`` returned, of a run in whatever type."""
+        state_dict = dict(state_dict)
+        scale = state_dict.pop('loss_scaler', None)
+        if scale and self.loss_scaler is not None:
+            self.loss_scaler.load_state_dict(scale)
+        super().load_state_dict(state_dict)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Enclose the forward pass."""
+        enabled = self.dtype != torch.float32
+        autocast = torch.autocast(self.device_type, self.dtype if enabled else None, enabled=enabled)
+        with super().optim_context(model), ExitStack() as stack:
+            if not self.modules:
+                stack.enter_context(autocast)
+            for name in self.modules:
+                module = unwrap(model).get_submodule(name)
+                module.forward = _with_fp32_results(autocast(module.forward))
+                stack.callback(delattr, module, 'forward')  # which leaves the class's own
+            yield
+
+
+def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
+    """Return the type that a device computes matrix products fast in.
+
+    Args:
+        capability: CUDA's compute capability; ``None`` for a CPU.
+        cpu: Whether the CPU is one with fast bf16.
+    """
+    if capability is None:
+        return 'bfloat16' if cpu else 'float32'
+    # Not torch.cuda.is_bf16_supported(): recent versions count GPUs that emulate it, slower than fp32.
+    return 'bfloat16' if capability >= (8, 0) else 'float16' if capability >= (7, 0) else 'float32'
+
+
+def make_loss_scaler(device_type: str) -> 'torch.amp.GradScaler':
+    """Return torch's dynamic loss scale.
+
+    Raises:
+        ValueError: On a CPU, if torch has fp16 for GPUs only.
+    """
+    if hasattr(torch.amp, 'GradScaler'):
+        return torch.amp.GradScaler(device_type)
+    if device_type != 'cuda':
+        raise ValueError(f'dtype float16 on a CPU needs torch 2.3 or later, and this is {torch.__version__}')
+    return torch.cuda.amp.GradScaler()
+
+
+def _with_fp32_results(forward: Callable) -> Callable:
+    """Return ``forward`` with all tensors of its result in fp32."""
+    return lambda *args, **kwargs: apply_to(forward(*args, **kwargs), torch.is_tensor, Tensor.float)

@@ -1,0 +1,430 @@
+"""From a config of any toolbox to a runner: made ready for this machine, for our tools and for resuming."""
+
+import atexit
+import difflib
+import io
+import logging
+import os
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import import_module
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import CheckpointHook, ParamSchedulerHook
+from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
+from torch import nn
+
+from ...checkpoints.finding import checkpoint_folder, is_whole, newest_whole_checkpoint
+from ...checkpoints.loading import read_checkpoints_safely
+from ...checkpoints.writing import write_files_whole
+from ...utils.environment import count_cores
+from ...utils.files import require_writable, shipped
+from ...utils.manifest import MANIFEST, read_manifest
+from ...utils.paths import short_path
+from ..checks.channels import check_channels, check_modules
+from ..checks.config import check_names, check_options, check_training
+from ..checks.data import BUILDERS
+from ..checks.values import check_values
+from ..common import type_name, unwrap
+from .loggers import add_loggers
+from .run_length import fit_intervals, fit_schedule, run_length
+from .written_config import WrittenConfig
+from .yaml_files import read_yaml_safely
+
+# What a launcher's processes have in their environment, and what starts them.
+LAUNCHERS = dict(
+    pytorch=(
+        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+        'tools/dist_train.sh, dist_test.sh or torchrun',
+    ),
+    slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh or srun'),
+    mpi=(('OMPI_COMM_WORLD_LOCAL_RANK',), 'mpirun'),
+)
+# Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
+UNSHARDED_HOOKS = ('EMAHook', 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook')
+# What mmengine says about itself: for its log file.
+NOTICES = '"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'
+# Norms with statistics over all processes, as configs of names and of classes call them.
+SYNCED = ('SyncBN', 'SyncBatchNorm')
+
+
+def read_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and merge options into it; without such a file, exit with the names that come near."""
+    if not Path(path).is_file():
+        near = ' or '.join(_near_matches(path))
+        sys.exit(f'error: there is no config {path}' + (f'; did you mean {near}?' if near else ''))
+    if str(path).endswith(('.pth', '.pt', '.safetensors')):
+        raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
+    read_yaml_safely()
+    try:
+        cfg = WrittenConfig.of(Config.fromfile(path))
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileNotFoundError):
+            raise ValueError(_explain_config(path, error)) from error
+        # mmengine copies configs to read them
+        raise OSError(error.errno, error.strerror, error.filename or tempfile.gettempdir()) from error
+    except Exception as error:  # a config is code
+        raise ValueError(_explain_config(path, error)) from error
+    check_names(cfg)
+    check_options(cfg, options or {})
+    length = run_length(cfg)
+    try:
+        cfg.merge_from_dict(options or {})
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) else error
+        raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
+    check_values(cfg)
+    if not any(name.startswith('param_scheduler') for name in options or {}):
+        fit_schedule(cfg, length)
+    if not any('hooks' in name for name in options or {}):
+        fit_intervals(cfg, length)
+    return cfg
+
+
+def _explain_config(path: str, error: Exception) -> str:
+    """Say in which file and line of a config, or of one that it builds on, an error is."""
+    files, line = [path], None
+    for frame, number in walk_tb(error.__traceback__):
+        if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import'):
+            files.append(short_path(frame.f_locals['filename']))
+        elif frame.f_code.co_filename == os.path.abspath(files[-1]):
+            line = number
+    if isinstance(error, FileNotFoundError) and not Path(files[-1]).is_file():
+        return f'{files[-2]} builds on {files[-1]}, which is not there: correct its _base_'
+    if isinstance(error, SyntaxError):
+        return f'{files[-1]}, line {error.lineno}: {error.msg}'
+    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f'{files[-1]}{f", line {line}" if line else ""}: {type(error).__name__}: {reason}'
+
+
+def default_work_dir(config: str) -> str:
+    """Return where OpenMMLab's tools put the results of a config."""
+    return f'./work_dirs/{Path(config).stem}'
+
+
+def prepare(args: Namespace) -> Config:
+    """Read the config and apply what the options and the machine ask for."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
+    if _is_sharded(cfg):
+        _check_sharded(cfg)
+    _check_launcher(args.launcher)
+    require_writable(Path(cfg.work_dir))
+    _walk([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')], _suit_workers)
+    if args.launcher == 'pytorch' and not torch.cuda.is_available():
+        _distribute_on_cpu(cfg)
+    if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
+        _complete_dataloaders(cfg)
+    _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
+    _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
+    _resume_within_epochs(cfg)
+    _add_hook(cfg, 'coma_mm.RunStateHook')
+    _add_hook(cfg, 'coma_mm.CheckDataHook')
+    if not any(type_name(hook['type']) == 'CheckClassesHook' for hook in cfg.get('custom_hooks') or []):
+        kinds: list[str] = []
+        _walk([cfg.get(name) for name in BUILDERS.values()], lambda node: kinds.append(type_name(node.get('type'))))
+        if 'ClassFolder' in kinds:  # whose labels have to be those of the checkpoint
+            _add_hook(cfg, 'coma_mm.CheckClassesHook')
+    _add_hook(cfg, 'coma_mm.DataTimeHook')
+    _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
+    told = {'way_on': args.way_on} if hasattr(args, 'way_on') else {}
+    _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0), **told)
+    _add_hook(cfg, 'coma_mm.SpareRunHook')
+    add_loggers(cfg, args)
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner | FlexibleRunner:
+    """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
+    read_checkpoints_safely()
+    write_files_whole()
+    check_training(cfg)
+    if cfg.get('load_from'):
+        require_matching_checkpoint(cfg, None if cfg.get('resume') else cfg.get('load_partial', False))
+    if all(hook['type'] != 'coma_mm.ConfigHook' for hook in cfg.get('custom_hooks') or []):
+        _add_hook(cfg, 'coma_mm.ConfigHook')
+    with _without_config_files():
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
+        check_channels(unwrap(runner.model))
+        check_modules(unwrap(runner.model), cfg.get('optim_wrapper') or {})
+    _count_accumulated(runner)
+    return runner
+
+
+def build_quietly(cfg: Config, level: int = logging.INFO) -> Runner | FlexibleRunner:
+    """Build a runner whose config, hooks and pipelines go to its log file alone.
+
+    Args:
+        cfg: Ready to be run.
+        level: What the screen gets to see from then on.
+    """
+    said = io.StringIO()
+    with redirect_stdout(said):
+        with suppress(ImportError):  # what the toolboxes say while they are imported
+            import_module(f'{cfg.get("default_scope") or "mmengine"}.datasets')
+        runner = build_runner(cfg)
+    for handler in runner.logger.handlers:
+        if getattr(handler, 'stream', None) is said:
+            handler.setStream(_Screen())
+            handler.addFilter(lambda record: not record.getMessage().startswith(NOTICES))
+            if handler.level < level:  # ranks but the first are quieter anyway
+                handler.setLevel(level)
+    return runner
+
+
+class _Screen:
+    """Whatever ``sys.stdout`` is at the time: a progress bar takes its place, and prints above itself."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+@contextmanager
+def _without_config_files() -> Iterator[None]:
+    """Keep runners from writing their config while they are built; ``coma_mm.ConfigHook`` does so later."""
+    before = {kind: kind.dump_config for kind in (Runner, FlexibleRunner)}
+    try:
+        for kind in before:
+            kind.dump_config = lambda runner: None
+        yield
+    finally:
+        for kind, method in before.items():
+            kind.dump_config = method
+
+
+def leave_distributed(status: int = 0) -> None:
+    """End torch.distributed; on the CPU end the process with it, the last thing a tool does.
+
+    Threads of gloo, some of which outlive the process group, can abort an interpreter that is shutting down ("terminate
+    called without an active exception", about one run in ten). So what is registered for the exit is done, and the rest
+    of the shutdown left out.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    backend = torch.distributed.get_backend()
+    torch.distributed.destroy_process_group()
+    if backend == 'gloo':
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | None = None) -> None:
+    """Have the runner stop on a checkpoint that does not fit the model; FSDP's strategy does by itself.
+
+    Args:
+        cfg: Keeps what it was told first.
+        partial: As in ``ExactCheckpointHook``.
+    """
+    kind = 'coma_mm.ExactCheckpointHook'
+    if not _is_sharded(cfg) and all(hook['type'] != kind for hook in cfg.get('custom_hooks') or []):
+        _add_hook(cfg, kind, partial=partial)
+
+
+def enable_mixed_precision(cfg: Config) -> None:
+    """Do what ``--amp`` says, to the one wrapper of the optimizer or to each of several; exit where that cannot be."""
+    wrapper = cfg.get('optim_wrapper')
+    if not wrapper:
+        sys.exit(f'error: {cfg.filename} has no optim_wrapper, so there is nothing to train in mixed precision')
+    several = 'optimizer' not in wrapper and [part for part in wrapper.values() if 'optimizer' in (part or ())]
+    for part in several or [wrapper]:
+        kind = type_name(part.get('type', 'OptimWrapper'))
+        if kind == 'AutocastOptimWrapper':
+            part.cpu = True
+        elif kind == 'OptimWrapper' and not torch.cuda.is_available():
+            sys.exit(
+                f'error: --amp trains in fp16 with this config, which needs a GPU; {cfg.filename} trains in bf16 on '
+                'CPUs with --cfg-options optim_wrapper.type=coma_mm.AutocastOptimWrapper --amp'
+            )
+        elif kind == 'OptimWrapper':
+            part.update(type='AmpOptimWrapper', loss_scale='dynamic', **dict(use_fsdp=True) if _is_sharded(cfg) else {})
+        elif kind != 'AmpOptimWrapper':
+            sys.exit(
+                f'error: --amp knows OptimWrapper, AmpOptimWrapper and coma_mm.AutocastOptimWrapper, '
+                f'not optim_wrapper.type={kind!r}'
+            )
+
+
+def prepare_resuming(cfg: Config, required: bool = False) -> None:
+    """Find the checkpoint to go on from where none is named, and forget the weights that the run started from.
+
+    Those may be gone, and are replaced anyway.
+
+    Args:
+        cfg: Has ``resume=True``; without a checkpoint in the run's folder it starts from the beginning.
+        required: Exit if there is none.
+    """
+    if not cfg.get('load_from'):
+        folder = checkpoint_folder(cfg)
+        found = newest_whole_checkpoint(folder)
+        if found is None and required:
+            sys.exit(f'error: there is no whole checkpoint in {folder} to resume; leave --resume out to start anew')
+        cfg.resume, cfg.load_from = found is not None, found and str(found)
+    if str(cfg.load_from).endswith('.safetensors'):
+        sys.exit(
+            f'error: {cfg.load_from} holds weights alone, and no run goes on from them; start from them with '
+            f'--cfg-options load_from={cfg.load_from}, without --resume'
+        )
+    path = Path(str(cfg.load_from))
+    if cfg.resume and path.name in read_manifest(path.parent) and not is_whole(path):
+        sys.exit(
+            f'error: {short_path(path)} is damaged: it is not what was written, by its SHA-256 in {MANIFEST}; go on '
+            'from another one, or with --resume alone from the newest that is whole (a change of your own: copy it to '
+            'another folder and name that)'
+        )
+    if cfg.resume:
+        _walk(cfg.model, lambda node: node.pop('init_cfg', None))
+        cfg.model.pop('pretrained', None)
+
+
+def _put_ours(cfg: Config, name: str, theirs: type, ours: str) -> None:
+    """Put a hook of ours in the place of the default one of mmengine's."""
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get(name, dict(type=theirs))
+    if hook and hook['type'] in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}'):
+        cfg.default_hooks = ConfigDict({**hooks, name: {**hook, 'type': ours}})
+
+
+def _resume_within_epochs(cfg: Config) -> None:
+    """Put our training loops in the place of mmengine's, and have all that is drawn depend on the step alone."""
+    loop = cfg.get('train_cfg') or {}
+    kind = loop.get('type') or ('EpochBasedTrainLoop' if loop.get('by_epoch', True) else 'IterBasedTrainLoop')
+    name = kind if isinstance(kind, str) else f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
+    ours = {'EpochBasedTrainLoop': 'coma_mm.EpochLoop', 'IterBasedTrainLoop': 'coma_mm.IterLoop'}
+    if loop and name.removeprefix('mmengine.') in ours:
+        rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
+        cfg.train_cfg = ConfigDict(type=ours[name.removeprefix('mmengine.')], **rest)
+    if not any('EpochSeedHook' in str(hook.get('type')) for hook in cfg.get('custom_hooks') or []):
+        _add_hook(cfg, 'coma_mm.EpochSeedHook')
+
+
+def _near_matches(path: str) -> list[str]:
+    """Return configs with names like that of ``path``: beside it, in ./configs, and where the tools come from."""
+    wanted = Path(path)
+    roots = Path('configs'), shipped('configs')
+    candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
+    found: dict[str, str] = {}
+    for config in sorted(candidates):
+        if '_base_' not in config.parts:
+            found.setdefault(config.stem, short_path(config))
+    stem = wanted.name.removesuffix('.py')
+    return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.5)]
+
+
+def _distribute_on_cpu(cfg: Config) -> None:
+    """Start torch.distributed and wrap the model as machines without a GPU need it, where mmengine insists on one."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    ) | (cfg.get('model_wrapper_cfg') or {})
+    cfg.model_wrapper_cfg.device_ids = None
+    # Statistics over all processes exist for GPUs only.
+    _walk(cfg.model, lambda node: node.update(type='BN') if type_name(node.get('type')) in SYNCED else None)
+
+
+def _is_sharded(cfg: Config) -> bool:
+    return 'FSDP' in str((cfg.get('strategy') or {}).get('type'))
+
+
+def _check_sharded(cfg: Config) -> None:
+    """Exit where FSDP cannot work."""
+    if cfg.launcher == 'none':
+        sys.exit(f'error: FSDP shards a model over processes; start them with tools/dist_train.sh {cfg.filename} GPUS')
+    if not torch.cuda.is_available():
+        try:
+            torch.cpu.Stream(priority=0)  # FSDP makes some, in torch 2.1 in vain
+        except TypeError:
+            sys.exit(
+                f'error: torch {torch.__version__} has FSDP for GPUs only; newer ones, such as 2.13, also for CPUs'
+            )
+    kinds = [hook['type'] for hook in cfg.get('custom_hooks') or []]
+    hooks = [getattr(kind, '__name__', kind) for kind in kinds if type_name(kind) in UNSHARDED_HOOKS]
+    if hooks:
+        sys.exit(
+            f'error: {", ".join(hooks)} needs the whole model in one process, which FSDP shards; leave it out of '
+            'custom_hooks and use tools/visualize.py or the knn configs on a checkpoint'
+        )
+
+
+def _check_launcher(launcher: str) -> None:
+    """Raise where nothing has started the processes that a launcher is for, or too many of them."""
+    if launcher == 'none' or torch.distributed.is_initialized():
+        return
+    names, starter = LAUNCHERS[launcher]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f'--launcher {launcher} is for processes that are started by {starter}, and here {", ".join(missing)} of '
+            'their environment are missing: start them that way, or leave --launcher out'
+        )
+    gpus = torch.cuda.device_count()
+    if launcher == 'pytorch' and 0 < gpus <= int(os.environ['LOCAL_RANK']):
+        raise ValueError(f'this machine has {gpus} GPUs, and more processes were asked for: start {gpus} or fewer')
+
+
+def _suit_workers(node: dict) -> None:
+    """Have no more workers than cores; take options of workers from a loader that has none, as torch refuses them."""
+    if isinstance(node.get('num_workers'), int) and node['num_workers'] > count_cores():
+        node['num_workers'] = count_cores()
+    if node.get('num_workers') == 0:
+        node.pop('prefetch_factor', None)
+        node.pop('multiprocessing_context', None)
+        if node.get('persistent_workers'):
+            node['persistent_workers'] = False
+
+
+def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
+    """Have the learning rate scaled to the images of a step: mmengine counts those of one batch under accumulation."""
+    count = (runner.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None)
+    if count > 1 and scaling and scaling.get('enable'):
+        runner.logger.info(
+            f'A step accumulates {count} batches, so the learning rate is meant for '
+            f'{scaling["base_batch_size"]} / {count} images in each'
+        )
+        scaling['base_batch_size'] /= count
+
+
+def _add_hook(cfg: Config, kind: str, **arguments: Any) -> None:
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=kind, **arguments)]
+
+
+def _walk(node: object, visit: Callable[[dict], None]) -> None:
+    """Visit all dicts at and below a node of a config."""
+    if isinstance(node, dict):
+        visit(node)
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for child in node:
+        _walk(child, visit)
+
+
+def _complete_dataloaders(cfg: Config) -> None:
+    """Set what mmpretrain's configs leave to its tools: they rely on ``default_collate``."""
+    for name in BUILDERS.values():
+        if cfg.get(name):
+            defaults = ConfigDict(
+                pin_memory=torch.cuda.is_available(),
+                persistent_workers=cfg[name].get('num_workers', 0) > 0,
+                collate_fn=dict(type='default_collate'),
+            )
+            cfg[name] = ConfigDict({**defaults, **cfg[name]})

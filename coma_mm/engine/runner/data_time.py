@@ -1,0 +1,73 @@
+"""A run that mostly waits for its images says so."""
+
+import os
+import time
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
+
+from ...registry import HOOKS
+from ...utils.arguments import require_number, require_whole
+
+
+@HOOKS.register_module()
+class DataTimeHook(Hook):
+    """Warns in the log when training waits for data. ``tools/train.py`` adds it to all runs.
+
+    It measures for itself, because mmengine's ``data_time`` includes what other hooks do after a step, such as saving
+    checkpoints. The first iteration of each epoch, for which workers start, and the first after a validation do not
+    count.
+
+    Args:
+        share: of the time of the iterations since the last look, above which it warns. Defaults to 0.2.
+        interval: iterations until it looks; doubled after each warning. Defaults to 100.
+    """
+
+    priority = 'LOWEST'  # so that the wait begins when all other hooks have ended
+
+    def __init__(self, share: float = 0.2, interval: int = 100):
+        require_number('[0, 1]', share=share)
+        require_whole(1, interval=interval)
+        self.share = share
+        self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        """Start anew."""
+        self.end: float | None = None
+        self.waited, self.total, self.count = 0.0, 0.0, 0
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Leave out the first iteration."""
+        self.end = None
+
+    before_val_epoch = before_train_epoch
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+        """The data is there."""
+        self.start = time.perf_counter()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Add up; look every now and then."""
+        end, self.end = self.end, time.perf_counter()
+        if end is None:
+            return
+        self.waited += self.start - end
+        self.total += self.end - end
+        self.count += 1
+        if self.count < self.interval:
+            return
+        share = self.waited / self.total
+        if share > self.share:
+            if is_main_process():
+                runner.logger.warning(
+                    f'{share:.0%} of the time of the last {self.count} iterations went to waiting for data. Raise '
+                    f'train_dataloader.num_workers (now {runner.train_dataloader.num_workers} for each process; this '
+                    f'machine has {os.cpu_count()} CPU cores; coma-mm pretrain: --workers), pack the images into '
+                    'shards (tools/make_shards.py, with --short-side if they are large), or use fewer augmentations'
+                )
+            self.interval *= 2
+        self.waited, self.total, self.count = 0.0, 0.0, 0

@@ -1,0 +1,88 @@
+"""What only looks on, such as pictures, reports and loggers, does not stop a run when it fails."""
+
+import functools
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ...registry import HOOKS
+
+
+@contextmanager
+def spare(runner: Runner, what: str) -> Iterator[None]:
+    """Let a run go on after an error in this block: the first of its kind is named in the log, all are counted.
+
+    For what one process does alone and no later step needs. What is made ready before the first step is not for it: a
+    mistake in a config is an error as long as it has cost nothing.
+
+    Args:
+        runner: The runner.
+        what: What was to be done, as the subject of a sentence.
+    """
+    try:
+        yield
+    except Exception as error:
+        _count(runner, what, error)
+
+
+def _count(runner: Runner, what: str, error: BaseException) -> None:
+    counts = vars(runner).setdefault('failures', Counter())
+    counts[what] += 1
+    if counts[what] == 1:
+        text = ' '.join(str(error).split()) or 'no reason given'
+        runner.logger.warning(f'{what} failed ({type(error).__name__}: {text}); training goes on without')
+
+
+@HOOKS.register_module()
+class SpareRunHook(Hook):
+    """Has a run go on when a logger fails, its own log file or a visualizer's backend, and says at the end what failed.
+
+    ``tools/train.py`` adds it to all runs.
+    """
+
+    priority = 'LOWEST'
+
+    def before_run(self, runner: Runner) -> None:
+        """Watch over all that writes what others read."""
+        for name, backend in runner.visualizer._vis_backends.items():
+            for method in ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 'close'):
+                setattr(backend, method, _spared(runner, f'{name}.{method}', getattr(backend, method)))
+        for handler in runner.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                vars(handler)['handleError'] = functools.partial(_spare_line, runner, handler)  # this handler's alone
+
+    def after_run(self, runner: Runner) -> None:
+        """Count."""
+        failures = getattr(runner, 'failures', None)
+        if failures:
+            counts = ', '.join(f'{what} ({count} x)' for what, count in failures.items())
+            runner.logger.warning(f'Failed in this run, which went on without: {counts}')
+
+
+def _spared(runner: Runner, what: str, call: Callable) -> Callable:
+    @functools.wraps(call)
+    def attempt(*args: Any, **kwargs: Any) -> Any:
+        with spare(runner, what):
+            return call(*args, **kwargs)
+
+    return attempt
+
+
+def _spare_line(runner: Runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """Count a line that could not be written to the log file, within the handler of the exception."""
+    error = sys.exc_info()[1]
+    what = f'writing to {handler.baseFilename}'
+    if not isinstance(error, OSError):
+        logging.FileHandler.handleError(handler, record)  # a mistake in the call
+    elif not vars(handler).get('failing'):  # the line that says so may fail as well
+        vars(handler)['failing'] = True
+        try:
+            _count(runner, what, error)
+        finally:
+            vars(handler)['failing'] = False

@@ -1,0 +1,179 @@
+"""Loggers beside the log file, TensorBoard, Weights & Biases and MLflow, in any config: ``--log tensorboard wandb``.
+
+mmengine's own ones, with what they lack: pictures and steps that arrive as they should, runs that are continued.
+"""
+
+import importlib.util
+import os
+import re
+import sys
+import uuid
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import master_only
+from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend, MLflowVisBackend, WandbVisBackend
+from mmengine.visualization.vis_backend import force_init_env
+from torch import Tensor
+
+from ...registry import VISBACKENDS
+from ...utils import manifest
+from ...utils.reading import read_text
+from ...visualization.report import keep_picture
+
+# By the name of the option: the backend's type, the module it needs, and the package that has it.
+LOGGERS = {
+    'tensorboard': ('TensorboardVisBackend', 'tensorboard', 'tensorboard'),
+    'wandb': ('coma_mm.WandbBackend', 'wandb', 'wandb'),
+    'mlflow': ('coma_mm.MLflowBackend', 'mlflow', 'mlflow'),
+}
+
+
+def check_loggers(names: Any) -> None:
+    """Exit if the package of a logger is missing.
+
+    Raises:
+        ValueError: If ``names`` is no list of loggers.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(name in [*LOGGERS] for name in names):
+        raise ValueError(f'log must be a list of {", ".join(LOGGERS)}, got {names!r}')
+    for name in names:
+        _, module, package = LOGGERS[name]
+        if importlib.util.find_spec(module) is None:
+            sys.exit(f'error: --log {name} needs a package that is not installed: pip install {package}')
+
+
+def add_loggers(cfg: Config, args: Namespace) -> None:
+    """Add what ``--log`` names to a config of any toolbox; exit if its package is missing."""
+    names = getattr(args, 'log', None) or ()
+    check_loggers(names)
+    options: dict[str, dict] = dict(
+        tensorboard=dict(),
+        wandb=dict(id_file=os.path.join(cfg.work_dir, 'wandb_id.txt'), resume=bool(getattr(args, 'resume', None))),
+        mlflow=dict(save_dir=os.path.abspath(os.path.join(cfg.work_dir, 'mlruns'))),
+    )
+    visualizer = cfg.get('visualizer') or dict(type='mmengine.Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    backends = [*(visualizer.get('vis_backends') or [])]
+    for name in dict.fromkeys(names):
+        kind = LOGGERS[name][0]
+        known = {str(backend['type']).rpartition('.')[2].replace('Vis', '') for backend in backends}
+        if kind.rpartition('.')[2].replace('Vis', '') not in known:
+            backends.append(dict(type=kind, **options[name]))
+    if names:
+        cfg.visualizer = ConfigDict({**visualizer, 'vis_backends': backends})
+
+
+@master_only
+def log_picture(runner: Runner, name: str, picture: np.ndarray, step: int) -> None:
+    """Hand a picture (H, W, 3), uint8, RGB, to all loggers, and keep a small copy for the report.
+
+    mmengine's local files do not get it: the copy is one.
+    """
+    for backend in runner.visualizer._vis_backends.values():
+        if not isinstance(backend, LocalVisBackend):
+            backend.add_image(name, picture, step)
+    keep_picture(runner.work_dir, name, picture, step)
+    runner.message_hub.update_info('last_picture', f'{name} {step}')
+
+
+@VISBACKENDS.register_module()
+class WandbBackend(WandbVisBackend):
+    """mmengine's backend of Weights & Biases, which logs over the steps of training and goes on with a resumed run.
+
+    mmengine's drops the step, so that W&B counts calls, and uploads all Python files of the current folder, which this
+    one leaves alone.
+
+    Args:
+        save_dir: Where W&B keeps its files.
+        id_file: Keeps the run's id.
+        resume: Whether to go on with the run of that id.
+        init_kwargs: Of ``wandb.init``.
+        **kwargs: mmengine's.
+    """
+
+    def __init__(
+        self, save_dir: str, id_file: str, resume: bool = False, init_kwargs: dict | None = None, **kwargs: Any
+    ):
+        self.id_file = Path(id_file)
+        self.resume = resume
+        self.name = self.id_file.absolute().parent.name
+        kwargs.setdefault('define_metric_cfg', [dict(name='*', step_metric='step')])
+        super().__init__(save_dir, init_kwargs=dict(init_kwargs or {}), **kwargs)
+
+    def _init_env(self) -> None:
+        known = read_text(self.id_file, 1000, follow=False).strip() if self.resume and self.id_file.is_file() else None
+        defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.name, allow_val_change=True)
+        self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
+        super()._init_env()
+        manifest.write_own(self.id_file.parent, self.id_file.name, 'id', self._init_kwargs['id'])
+
+    @force_init_env
+    def add_config(self, config: Config, **kwargs: Any) -> None:
+        """Record the config."""
+        self._wandb.config.update(config.to_dict(), allow_val_change=True)
+
+    @force_init_env
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
+        """Record an image at a step of training."""
+        self._wandb.log({name: self._wandb.Image(image), 'step': step})
+
+    @force_init_env
+    def add_scalar(self, name: str, value: float | Tensor | np.ndarray, step: int = 0, **kwargs: Any) -> None:
+        """Record a number at a step of training."""
+        self.add_scalars({name: value}, step)
+
+    @force_init_env
+    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
+        """Record numbers at a step of training."""
+        self._wandb.log({**scalar_dict, 'step': step})
+
+    def close(self) -> None:
+        """Send what is left and end the run."""
+        if hasattr(self, '_wandb'):
+            self._wandb.finish()
+
+
+@VISBACKENDS.register_module()
+class MLflowBackend(MLflowVisBackend):
+    """mmengine's backend of MLflow for configs and pictures as ours are.
+
+    It logs to the server in ``MLFLOW_TRACKING_URI``, without one to files in the work dir, and leaves other files of
+    the run where they are.
+
+    Args:
+        save_dir: Where the files go.
+        tracking_uri: Instead of that of the environment.
+        **kwargs: mmengine's.
+    """
+
+    def __init__(self, save_dir: str, tracking_uri: str | None = None, **kwargs: Any):
+        tracking_uri = tracking_uri or os.environ.get('MLFLOW_TRACKING_URI')
+        if tracking_uri is None:
+            os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')  # without it MLflow 3 refuses files
+        kwargs.setdefault('artifact_suffix', '.log')
+        super().__init__(save_dir, tracking_uri=tracking_uri, **kwargs)
+
+    @force_init_env
+    def add_config(self, config: Config, **kwargs: Any) -> None:
+        """Record the config as text, and its settings as parameters, by names and lengths that MLflow accepts."""
+        self.cfg = config
+        parameters = {
+            re.sub(r'[^\w\-. /]', '_', key): str(value)[:500] for key, value in self._flatten(config.to_dict()).items()
+        }
+        self._mlflow.log_params(parameters)
+        self._mlflow.log_text(config.pretty_text, 'config.py')
+
+    @force_init_env
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
+        """Record an image as ``<name>/<step>.png``."""
+        super().add_image(f'{name}/{step:08}.png', image, step)
+
+    @force_init_env
+    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
+        """Record numbers at a step of training."""
+        super().add_scalars({key: value for key, value in scalar_dict.items() if np.isscalar(value)}, step)

@@ -1,0 +1,58 @@
+"""Looking at a model every now and then while it trains, without getting in its way."""
+
+from abc import abstractmethod
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
+
+from ...utils.arguments import require_flag, require_whole
+from .failures import spare
+
+
+class PeriodicHook(Hook):
+    """Looks at the model every few epochs (or iterations), and at the end of training, in one process.
+
+    A look that fails is named in the log and counted (:func:`..failures.spare`); the run goes on.
+
+    Args:
+        interval: Epochs (or iterations) between looks.
+        by_epoch: Whether ``interval`` counts epochs.
+    """
+
+    what = 'a look'  # the subject of a sentence
+
+    def __init__(self, interval: int = 10, by_epoch: bool = True):
+        require_whole(0, interval=interval)
+        require_flag(by_epoch=by_epoch)
+        self.interval = interval
+        self.by_epoch = by_epoch
+
+    @abstractmethod
+    def look(self, runner: Runner, step: int, last: bool) -> None:
+        """Look at the model after ``step`` iterations, ``last`` at the end of training."""
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Look every ``interval`` iterations."""
+        due = not self.by_epoch and self.every_n_train_iters(runner, self.interval)
+        if due and not self.is_last_train_iter(runner):
+            self.try_to_look(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Look every ``interval`` epochs."""
+        due = self.by_epoch and self.every_n_epochs(runner, self.interval)
+        if due and not self.is_last_train_epoch(runner):
+            self.try_to_look(runner, runner.iter)
+
+    def after_train(self, runner: Runner) -> None:
+        """Look at the end."""
+        self.try_to_look(runner, runner.iter, last=True)
+
+    @master_only
+    def try_to_look(self, runner: Runner, step: int, last: bool = False) -> None:
+        """Look; say what went wrong, if anything."""
+        with spare(runner, self.what):
+            self.look(runner, step, last)

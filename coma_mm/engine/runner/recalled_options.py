@@ -1,0 +1,158 @@
+"""Options of a run's start, read from its folder when it goes on: data of a fixed form.
+
+A folder of somebody else's may hold any ``options.json``. So it can change numbers, words and paths of the config that
+the user names, and nothing that decides which code runs.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from ...utils.reading import read_json
+from ...utils.text import printable
+
+OPTIONS = 'options.json'  # in the run's folder
+MOST = 1_000_000  # bytes of that file
+# Parts of a setting's name below which code is chosen.
+ACTING = 'type', 'custom_imports', 'imports', 'backend_args', 'file_client_args', 'collate_fn', 'worker_init_fn'
+# Settings whose text names classes, modules, weights, or places that are written to.
+NAMING = {
+    *('default_scope', 'constructor', 'runner_type', 'launcher', 'init_cfg', 'pretrained', 'checkpoint', 'load_from'),
+    *('strategy', 'filename_tmpl', 'work_dir', 'out_dir', 'save_dir', 'log_dir'),
+}
+DOTTED = re.compile(r'\s*[A-Za-z_]\w*\s*([.:]\s*[A-Za-z_]\w*\s*)+')  # a function or class, as registries import it
+RUN_WHEN_READ = '.pkl', '.pickle', '.pk', '.py'
+AGAIN = 'if it is meant, give it again on the command line; if not, remove {file}'
+
+
+def recall_options(work_dir: str | Path, kept: dict, choices: dict) -> dict:
+    """Return the options that a run in a folder was started with; none if that is not known.
+
+    Args:
+        work_dir: The run's folder.
+        kept: Options and their defaults, by whose types those in the file are judged.
+        choices: For options that are lists, what may be in them.
+
+    Returns:
+        ``cfg_options``, a list of KEY=VALUE, and those of ``kept`` that are there.
+
+    Raises:
+        ValueError: If one of them has a value of another kind.
+    """
+    path = Path(work_dir, OPTIONS)
+    try:
+        found = read_json(path, MOST, follow=False)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f'the options of the start cannot be read: {printable(error)}; {AGAIN.format(file=path)}'
+        ) from None
+    if not isinstance(found, dict):
+        raise ValueError(f'{path} holds no options; {AGAIN.format(file=path)}')
+    texts = found.get('cfg_options') or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f'{path}: cfg_options is no list of KEY=VALUE; {AGAIN.format(file=path)}')
+    for name, default in kept.items():
+        if name in found and not _is_like(found[name], default, choices.get(name, ())):
+            raise ValueError(
+                f'{path}: {name} has a value that --{name.replace("_", "-")} does not take; {AGAIN.format(file=path)}'
+            )
+    return dict(cfg_options=texts, **{name: found[name] for name in kept if name in found})
+
+
+def _is_like(value: Any, default: Any, choices: Any) -> bool:
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, (int, float)):
+        return type(value) in (int, float) and math.isfinite(value) and value >= 0
+    return value is None or isinstance(value, list) and bool(value) and all(item in choices for item in map(str, value))
+
+
+def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> dict:
+    """Return settings of KEY=VALUE from a run's folder, by dotted names, as far as they are data.
+
+    A setting has to be in the config, or its dict and a number to be its value. Text may replace text, and may not name
+    a class or a function.
+
+    Args:
+        texts: As ``--cfg-options`` takes them.
+        cfg: Of the user.
+        work_dir: The run's folder.
+
+    Raises:
+        ValueError: With the first setting that is something else.
+    """
+    file, settings = Path(work_dir, OPTIONS), {}
+    pickles = any(text.lower().endswith(RUN_WHEN_READ) for text in _texts([cfg[name] for name in cfg.keys()]))
+    for text in texts:
+        key, equals, content = text.partition('=')
+        reason = 'it is no KEY=VALUE' if not equals or len(text) > 10_000 else None
+        try:
+            value = None if reason else DictAction._parse_iterable(content)
+        except Exception:  # mmengine raises what it comes upon
+            reason = 'its value cannot be read'
+        reason = reason or _why_not(key, value, cfg, pickles)
+        if reason:
+            raise ValueError(
+                f'{file} has the option {printable(text)[:200]}, which is not taken up: {reason}; '
+                + AGAIN.format(file=file)
+            )
+        settings[key] = value
+    return settings
+
+
+def _why_not(key: str, value: Any, cfg: Config, pickles: bool) -> str | None:
+    """Return why a setting is not taken up; None if it is."""
+    names, node, inside = key.split('.'), cfg, True
+    texts = _texts(value)
+    acting = next((name for name in names if name in ACTING or name.startswith('_')), None)
+    acting = acting or (names[-1] if texts and names[-1] in NAMING else None)
+    if acting:
+        return f'{printable(acting)[:80]} can name code, weights or a place'
+    for name in names:
+        if not inside:
+            return 'the config has no such place'
+        if isinstance(node, (list, tuple)):
+            if not (name.isdecimal() and len(name) < 6 and int(name) < len(node)):
+                return 'the config has no such place'
+            node = node[int(name)]
+        elif isinstance(node, (dict, Config)):
+            inside = name in node
+            node = node[name] if inside else None
+        else:
+            return 'the config has no such place'
+    if not inside and (texts or isinstance(value, (list, tuple))):
+        return 'the config does not have it'
+    kept = dict if isinstance(node, dict) else (list, tuple) if isinstance(node, (list, tuple)) else object
+    if callable(node) or value is not None and not isinstance(value, kept):
+        return 'the config has something else there'
+    for text in texts:
+        if text in _texts(node):
+            continue
+        if DOTTED.fullmatch(text) or '{{' in text:
+            return f'{printable(text)[:80]} can name code'
+        if (
+            text.lower().endswith(RUN_WHEN_READ)
+            or pickles
+            and ('/' in text or key.endswith(('root', 'file', 'prefix')))
+        ):
+            return 'it can name a file that is run when it is read'
+    return None
+
+
+def _texts(node: Any) -> list[str]:
+    """Return all texts in a value."""
+    found, todo = [], [node]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, dict):
+            todo.extend([*value.keys(), *value.values()])
+        elif isinstance(value, (list, tuple)):
+            todo.extend(value)
+    return found

@@ -1,0 +1,150 @@
+"""Schedules that follow the length of a run: ``max_epochs`` or ``max_iters`` is all that has to be changed (ours)."""
+
+import logging
+from collections.abc import Iterator
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from ..common import type_name
+
+# Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
+PLACES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
+# Hooks that look at the model every now and then.
+PERIODIC = 'FeaturesHook', 'QualityHook', 'ReconstructionHook'
+DECAYS = 'CosineAnnealingLR', 'LinearLR', 'PolyLR'  # whose end is meant to be that of the run
+WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWarmupParamScheduler'
+
+
+def run_length(cfg: Config) -> tuple[str, int] | None:
+    """Return the name and the value of the setting that says how long a run is, if there is one."""
+    loop = cfg.get('train_cfg')
+    loop = loop if isinstance(loop, dict) else {}
+    name = 'max_epochs' if loop.get('max_epochs') else 'max_iters'
+    return (name, loop[name]) if isinstance(loop.get(name), int) and loop[name] > 0 else None
+
+
+def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
+    """Stretch the schedule of a run whose length has been changed, so that warm-up and decay keep their shares of it.
+
+    Schedules in the unit of the loop (epochs or iterations) are meant. A config that builds on another one and changes
+    nothing but its length is known by a last decay that ends elsewhere than the run. What is read epoch by epoch moves
+    to whole ones; with ``convert_to_iter_based`` it need not. The log says what has moved.
+
+    Args:
+        cfg: With all options.
+        before: :func:`run_length` of the config file alone.
+    """
+    now = run_length(cfg)
+    by_epoch = now is not None and now[0] == 'max_epochs'
+    ours = [x for x in _schedulers(cfg.get('param_scheduler')) if x.get('by_epoch', True) == by_epoch]
+    if now is None or not ours:
+        return
+    meant = before[1] if before and before[0] == now[0] else now[1]
+    last = max(ours, key=lambda x: x.get('end') or float('inf'))
+    if meant == now[1] and type_name(last['type']) in DECAYS and last.get('begin', 0) and last.get('end'):
+        meant = last['end']
+    if meant == now[1]:
+        return
+    factor = now[1] / meant
+    for scheduler in ours:
+        for key in [key for key in PLACES if isinstance(scheduler.get(key), (int, float, list, tuple))]:
+            value = scheduler[key]
+            exact = scheduler.get('convert_to_iter_based', False) and key in ('begin', 'end', 'T_max')
+            scheduler[key] = (
+                [_move(place, factor, exact) for place in value]
+                if isinstance(value, (list, tuple))
+                else _move(value, factor, exact)
+            )
+    _keep_apart(ours, now[1])
+    print_log(
+        f'train_cfg.{now[0]} is {now[1]}, and param_scheduler was made for {meant}: it is stretched to the run, now '
+        + ', '.join(f'{type_name(x["type"])} {x.get("begin", 0):g} to {x.get("end", now[1]):g}' for x in ours),
+        'current',
+    )
+
+
+def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
+    """Have a run that has been made shorter save and look as often as the whole one would have.
+
+    Args:
+        cfg: With all options.
+        before: :func:`run_length` of the config file alone.
+    """
+    now = run_length(cfg)
+    if not now or not before or now[0] != before[0] or now[1] >= before[1]:
+        return
+    hooks = [(cfg.get('default_hooks') or {}).get('checkpoint'), *(cfg.get('custom_hooks') or ())]
+    for hook in hooks:
+        looks = hook and (hook is hooks[0] or type_name(hook.get('type')) in PERIODIC)
+        counts_alike = hook and hook.get('by_epoch', True) == (now[0] == 'max_epochs')
+        if looks and counts_alike and isinstance(hook.get('interval'), int) and hook['interval'] > 0:
+            hook['interval'] = max(1, round(hook['interval'] * now[1] / before[1]))
+
+
+def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:
+    """Take warm-ups that are too short to be one out of a config, and warn of those that are too long.
+
+    One of a single step would never end: mmengine's takes the rate down at its begin, and back up in the steps after.
+
+    Args:
+        cfg: Of one optimizer's schedule; others stay as they are.
+        epoch_length: Iterations.
+        max_iters: Of the run.
+
+    Returns:
+        Whether it has changed.
+    """
+    schedulers = cfg.get('param_scheduler')
+    if not isinstance(schedulers, list):
+        return False
+    kept = list(schedulers)
+    for i, scheduler in enumerate(schedulers):
+        begin, end = scheduler.get('begin', 0), scheduler.get('end')
+        if type_name(scheduler['type']) not in WARM_UPS or not isinstance(end, (int, float)):
+            continue
+        by_epoch = scheduler.get('by_epoch', True)
+        unit = epoch_length if by_epoch and scheduler.get('convert_to_iter_based') else 1
+        if int(end * unit) - int(begin * unit) < 2:
+            kept.remove(scheduler)
+            for other in kept:
+                if other.get('by_epoch', True) == by_epoch and other.get('begin', 0) == end:
+                    other.begin = begin
+                    if 'T_max' in other:
+                        other.T_max += end - begin
+        elif not by_epoch and end > max_iters:
+            print_log(
+                f'the warm-up of {end} iterations is longer than the run, which has {max_iters}: shorten it with '
+                f'--cfg-options param_scheduler.{i}.end={max(2, max_iters // 10)}',
+                'current',
+                level=logging.WARNING,
+            )
+    cfg.param_scheduler = kept
+    return len(kept) < len(schedulers)
+
+
+def _schedulers(node: object) -> Iterator[dict]:
+    """Yield the configs of schedulers: one, several, or those of several optimizers by name."""
+    if isinstance(node, dict) and 'type' in node:
+        yield node
+    elif isinstance(node, (dict, list, tuple)):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from _schedulers(child)
+
+
+def _move(place: float, factor: float, exact: bool) -> float:
+    moved = place * factor
+    if exact and moved != round(moved):
+        return round(moved, 6)
+    return max(1, round(moved)) if place > 0 else 0
+
+
+def _keep_apart(schedulers: list[dict], length: float) -> None:
+    """Have each scheduler last: rounding may have let one end where it begins."""
+    for scheduler in schedulers:
+        end = scheduler.get('end')
+        if isinstance(end, (int, float)) and end <= scheduler.get('begin', 0):
+            scheduler['begin'] = max(0, end - 1)
+            scheduler['end'] = min(length, scheduler['begin'] + 1)
+        if 'T_max' in scheduler and isinstance(end, (int, float)):
+            scheduler['T_max'] = max(1, scheduler['T_max'])

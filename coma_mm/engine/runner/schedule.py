@@ -1,0 +1,382 @@
+"""What a resumed run becomes: the rates and schedules of its config, at the place that the images seen so far give."""
+
+import warnings
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+
+from ...checkpoints.pretrained import read_config_text
+from ...checkpoints.run_state import check_end, check_moments, check_progress
+from ...utils.paths import short_path
+from ..common import type_name
+from .run_length import settle_warm_ups
+
+SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
+
+
+@dataclass(frozen=True)
+class BatchSchedule:
+    """How a run deals out images.
+
+    Args:
+        world_size: Processes.
+        batch_size: Images that each of them has in an iteration.
+        accumulative_counts: Iterations in a step of the optimizer.
+        epoch_length: Iterations in an epoch.
+    """
+
+    world_size: int
+    batch_size: int
+    accumulative_counts: int
+    epoch_length: int
+
+    @property
+    def images(self) -> int:
+        """Images in an iteration."""
+        return self.world_size * self.batch_size
+
+    @property
+    def step(self) -> int:
+        """Images in a step of the optimizer."""
+        return self.images * self.accumulative_counts
+
+    def __str__(self) -> str:
+        counts = f', {self.accumulative_counts} iterations a step' if self.accumulative_counts > 1 else ''
+        return f'{self.world_size} x {self.batch_size} images{counts}, {self.epoch_length} iterations an epoch'
+
+    @classmethod
+    def of(cls, runner: Runner) -> 'BatchSchedule':
+        """Return that of a runner."""
+        loader, wrapper = runner.train_dataloader, runner.optim_wrapper
+        sampler = getattr(loader, 'batch_sampler', None)
+        size = getattr(loader, 'batch_size', None) or getattr(sampler, 'batch_size', None) or 1
+        counts = getattr(wrapper, '_accumulative_counts', 1)
+        return cls(runner.world_size, size, counts, len(loader))
+
+    @classmethod
+    def read(cls, stored: object) -> 'BatchSchedule | None':
+        """Return what a checkpoint says, if it is what :func:`dataclasses.asdict` wrote."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(stored, dict) or set(stored) != names:
+            return None
+        return cls(**stored) if all(type(value) is int and 0 < value < 2**24 for value in stored.values()) else None
+
+
+@dataclass(frozen=True)
+class Course:
+    """The way of a schedule through a run whose end has been moved.
+
+    Args:
+        iter: Iterations that were done then.
+        steps: Of the schedule, that were taken by then.
+        end: Iterations of the whole run.
+        length: Steps of the whole schedule; those that are left are spread evenly over the iterations that are left.
+    """
+
+    iter: int
+    steps: int
+    end: int
+    length: int
+
+    def at(self, iteration: int) -> int:
+        """Return how many steps are taken when so many iterations are done."""
+        return self.steps + (iteration - self.iter) * (self.length - self.steps) // max(1, self.end - self.iter)
+
+    def follow(self, done: int, now: int, scale: Fraction, length: int) -> 'Course':
+        """Return the course of a run that goes on with other batches, or another schedule.
+
+        Args:
+            done: Iterations so far.
+            now: The same in iterations of now.
+            scale: How many of now one of before is worth.
+            length: Steps of the schedule of now.
+        """
+        return Course(now, self.at(done) * length // self.length, max(now, -int(-self.end * scale // 1)), length)
+
+
+def iters_ratio(runner: Runner, reference: BatchSchedule, now: BatchSchedule) -> Fraction:
+    """Return how many iterations of another batching one iteration now is worth: by images, in epochs by their parts.
+
+    Args:
+        runner: Whose loop counts epochs or iterations.
+        reference: The batching that the numbers of iterations in the config are meant for.
+        now: The runner's.
+    """
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        return Fraction(now.images, reference.images)
+    return Fraction(reference.epoch_length, now.epoch_length)
+
+
+def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Course | None]:
+    """Have a run that resumes follow its config where that differs from the checkpoint's, and say what differs.
+
+    Called when the checkpoint has been read and before the runner takes anything from it: what should be otherwise is
+    written into the checkpoint. The optimizer keeps its moments. Its rates, and all else in its groups, and the states
+    of the schedulers become those of a run that had had this config from the start. With another number of processes
+    or another batch, the iterations done are counted anew in the new ones, a step keeps its images by accumulation
+    where that divides, and the schedule goes on by images seen. With the same config and batch nothing is touched.
+
+    Args:
+        runner: Has built its loop, and unless it does so by itself its optimizer.
+        checkpoint: With ``meta``; ``optimizer`` and ``param_schedulers`` may be missing.
+
+    Returns:
+        The batching that numbers of iterations in the config (``max_iters``, schedules) are meant for: that of the
+        run's beginning; and the course of the schedule, if a budget of time has moved the end of the run.
+
+    Raises:
+        ValueError: If the optimizer is another, or has other groups of parameters.
+    """
+    meta, loop = checkpoint['meta'], runner.train_loop
+    if isinstance(runner.optim_wrapper, dict):
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    now = BatchSchedule.of(runner)
+    source, by_epoch = short_path(runner._load_from or 'the checkpoint'), not isinstance(loop, IterBasedTrainLoop)
+    before, reference, is_known = _read_batchings(meta, now, loop)
+    check_progress(meta, before.epoch_length if by_epoch else None, is_known, source)
+    settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
+    changes = _changes(meta, runner.cfg)
+    _check_optimizer(runner, checkpoint, changes or {}, source)
+    ours = _keep_step(runner, before, now, changes or {})
+    max_iters, done = loop.max_iters, meta['iter']
+    meta['iter'] = _convert(meta, before, ours, loop)
+    course = _read_course(runner, meta)
+    if course is not None and (changes or before != ours or course.length != max_iters):
+        course = course.follow(done, meta['iter'], Fraction(before.images, ours.images), max_iters)
+    if isinstance(loop, IterBasedTrainLoop):
+        set_end(runner, course.end if course else -int(-max_iters // iters_ratio(runner, reference, ours)))
+    else:
+        max_iters = loop.max_epochs * reference.epoch_length
+    check_end(
+        *(meta['epoch'], loop.max_epochs, 'epochs') if by_epoch else (meta['iter'], loop.max_iters, 'iterations'),
+        source,
+    )
+    if changes is None:
+        print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
+    has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
+    built = getattr(runner, 'strategy', runner).param_schedulers
+    as_then = not isinstance(built, list) or len(built) == len(runner.cfg.get('param_scheduler') or ())
+    as_then = as_then and (course is not None or 'course' not in meta)
+    if not changes and before == ours == reference and has_state and as_then:
+        return reference, course
+    rates = _rates(checkpoint.get('optimizer') or {})
+    done = course.at(meta['iter']) if course else int(meta['iter'] * iters_ratio(runner, reference, ours))
+    _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
+    if changes:
+        listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
+        rate = max(_rates({name: wrapper.optimizer.state_dict() for name, wrapper in _wrappers(runner)}))
+        was = f', {max(rates):.4g} in the checkpoint' if rates else ''
+        print_log(
+            f'The config is not that of the checkpoint, and holds from here on: {listed}. The optimizer keeps its '
+            f'moments; the highest rate is {rate:.4g}{was}',
+            'current',
+        )
+    if before != ours:
+        _say_batching(runner, before, ours, reference, meta)
+    return reference, course
+
+
+def set_end(runner: Runner, end: int) -> None:
+    """Have a run of iterations end after ``end`` of them."""
+    runner.train_loop._max_iters = end
+    if hasattr(runner, 'strategy'):
+        runner.strategy.dispatch_kwargs['max_iters'] = end
+    for _, wrapper in _wrappers(runner):
+        if hasattr(wrapper, '_max_counts'):  # whole steps, under accumulation
+            wrapper._max_counts, wrapper._remainder_counts = end, end % wrapper._accumulative_counts
+
+
+def _read_course(runner: Runner, meta: dict) -> Course | None:
+    """Return what a checkpoint says, if the config still has a budget; without one its own length holds."""
+    has_budget = any(type_name(type(hook)) == 'BudgetHook' for hook in runner.hooks)
+    return Course(**meta['course']) if has_budget and meta.get('course') else None
+
+
+def _read_batchings(meta: dict, now: BatchSchedule, loop: BaseLoop) -> tuple[BatchSchedule, BatchSchedule, bool]:
+    """Return the batching of a checkpoint, that of the beginning of its run, and whether the checkpoint says so."""
+    stored = meta.get('batching')
+    stored = stored if isinstance(stored, dict) else {}
+    before, reference = BatchSchedule.read(stored.get('now')), BatchSchedule.read(stored.get('start'))
+    is_known = before is not None and reference is not None
+    if before is None or reference is None:  # not of our tools: epochs tell their length
+        length, rest = divmod(meta['iter'], meta['epoch'] or 1)
+        known = meta['epoch'] and length and not rest and not isinstance(loop, IterBasedTrainLoop)
+        before = reference = replace(now, epoch_length=length) if known else now
+    return before, reference, is_known
+
+
+def _convert(meta: dict, before: BatchSchedule, ours: BatchSchedule, loop: BaseLoop) -> int:
+    """Return the iteration of now that has seen as many images as a checkpoint."""
+    if isinstance(loop, IterBasedTrainLoop):
+        return meta['iter'] * before.images // ours.images
+    begun = meta['iter'] - meta['epoch'] * before.epoch_length
+    return meta['epoch'] * ours.epoch_length + round(begun * ours.epoch_length / before.epoch_length)
+
+
+def _changes(meta: dict, cfg: Config) -> dict[str, tuple] | None:
+    """Return the settings that differ, with both values; None if a config is made of more than literals."""
+    try:
+        theirs, ours = (read_config_text(text, SECTIONS) for text in (meta['cfg'], cfg.pretty_text))
+    except (KeyError, SyntaxError, TypeError, ValueError):
+        return None
+    for sections in (theirs, ours):  # of the loop, whose class and validation change no rate
+        loop = sections.get('train_cfg')
+        loop = loop if isinstance(loop, dict) else {}
+        sections['train_cfg'] = {name: loop[name] for name in ('max_epochs', 'max_iters') if name in loop}
+    return dict(_differences(theirs, ours))
+
+
+def _differences(old: object, new: object, place: str = '') -> Iterator[tuple[str, tuple]]:
+    """Yield the places below which two configs differ, as --cfg-options names them."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in old | new:
+            yield from _differences(old.get(name), new.get(name), f'{place}.{name}' if place else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and place.startswith('param_sch'):
+        for i, pair in enumerate(zip(old, new)):
+            yield from _differences(*pair, f'{place}.{i}')
+    elif old != new:
+        yield place, (old, new)
+
+
+def _wrappers(runner: Runner) -> list[tuple[str | None, OptimWrapper]]:
+    """Return the wrappers of a runner's optimizers by name, that of a single one without."""
+    wrapper = runner.optim_wrapper
+    return list(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else [(None, wrapper)]
+
+
+def _check_optimizer(runner: Runner, checkpoint: dict, changes: dict, source: str) -> None:
+    """Refuse moments of another optimizer."""
+    saved = checkpoint.get('optimizer') or {}
+    advice = 'go on with that of the checkpoint, or start anew from its weights with load_from and without --resume'
+    for name, (old, new) in changes.items():
+        if saved and name.startswith('optim_wrapper.') and name.endswith('optimizer.type'):
+            raise ValueError(
+                f'{name} is {new} here and {old} in the checkpoint, whose moments mean something else: {advice}'
+            )
+    for name, wrapper in _wrappers(runner) if saved else ():
+        theirs = (saved[name] if name else saved)['param_groups']
+        ours = wrapper.optimizer.param_groups
+        if len(theirs) != len(ours):
+            raise ValueError(
+                f'the optimizer has {len(ours)} groups of parameters here and {len(theirs)} in the checkpoint, so '
+                f'its moments cannot be told apart (optim_wrapper.paramwise_cfg?): {advice}'
+            )
+        if not hasattr(runner, 'strategy'):  # whose parameters are parts
+            check_moments(saved[name] if name else saved, ours, source)
+
+
+def _keep_step(runner: Runner, before: BatchSchedule, now: BatchSchedule, changes: dict) -> BatchSchedule:
+    """Accumulate so many batches that a step has its images as before, unless the config asks for something else."""
+    asked = any(name.startswith(('optim_wrapper.accumulative_counts', 'auto_scale_lr')) for name in changes)
+    counts, rest = divmod(before.step, now.images)
+    if asked or rest or isinstance(runner.optim_wrapper, OptimWrapperDict):
+        return now
+    runner.optim_wrapper._accumulative_counts = counts
+    return replace(now, accumulative_counts=counts)
+
+
+def _rebuild(
+    runner: Runner, checkpoint: dict, start: BatchSchedule, max_iters: int, done: int, scale: Fraction
+) -> None:
+    """Bring new schedulers to where the run is, and write what follows into the checkpoint.
+
+    The schedulers count iterations of the run's beginning, of which ``done`` are done.
+    """
+    scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None) or {}
+    configs = runner.cfg.get('param_scheduler')
+    built: dict[str | None, list] = {}
+    for name, wrapper in _wrappers(runner):
+        _reset(wrapper)
+        if scaling.get('enable'):  # the runner has scaled by the images of a step without what _keep_step did
+            for group in wrapper.optimizer.param_groups:
+                group['lr'] *= float(scale)
+        own = configs[name] if name and isinstance(configs, dict) and 'type' not in configs else configs
+        own = own or []
+        built[name] = []
+        for config in own if isinstance(own, (list, tuple)) else [own]:
+            config = deepcopy(config)
+            config.setdefault('end', runner.max_epochs if config.get('by_epoch', True) else max_iters)
+            defaults = dict(optimizer=wrapper, epoch_length=start.epoch_length)
+            built[name].append(PARAM_SCHEDULERS.build(config, default_args=defaults))
+    _advance(sum(built.values(), []), done, checkpoint['meta']['epoch'], start.epoch_length)
+    for name, wrapper in _wrappers(runner) if checkpoint.get('optimizer') else ():
+        saved = checkpoint['optimizer'][name] if name else checkpoint['optimizer']
+        groups = zip(saved['param_groups'], wrapper.optimizer.param_groups)
+        saved['param_groups'] = [{**group, 'params': theirs['params']} for theirs, group in groups]
+        if wrapper.base_param_settings is not None:  # mmengine's stand-in for a group without factors
+            saved['base_param_settings'] = wrapper.base_param_settings
+    if not configs:
+        return
+    states = {name: [scheduler.state_dict() for scheduler in schedulers] for name, schedulers in built.items()}
+    checkpoint['param_schedulers'] = states.get(None, states)
+    runner.param_schedulers = built.get(None, built)
+    if hasattr(runner, 'strategy'):
+        runner.strategy.param_schedulers = runner.param_schedulers
+
+
+def _reset(wrapper: OptimWrapper) -> None:
+    """Undo what building schedulers did to the groups of an optimizer."""
+    for group in wrapper.param_groups:
+        for key in [key for key in group if key.startswith('initial_')]:
+            group[key.removeprefix('initial_')] = group.pop(key)
+        if 'betas' in group and 'momentum' in group:  # a scheduler's stand-in for the first beta
+            group['betas'] = (group.pop('momentum'), *group['betas'][1:])
+
+
+def _advance(schedulers: list, iterations: int, epochs: int, epoch_length: int) -> None:
+    """Step schedulers as a run does: they compute each value from the one before."""
+    by_iteration = [scheduler for scheduler in schedulers if not scheduler.by_epoch]
+    by_epoch = [scheduler for scheduler in schedulers if scheduler.by_epoch]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that no optimizer has stepped
+        for step in range(1, iterations + 1) if by_iteration else ():
+            for scheduler in by_iteration:
+                scheduler.step()
+            if step % epoch_length == 0 and step <= epochs * epoch_length:
+                for scheduler in by_epoch:
+                    scheduler.step()
+        for _ in range(0 if by_iteration else epochs):
+            for scheduler in by_epoch:
+                scheduler.step()
+
+
+def _rates(optimizer: dict) -> list[float]:
+    """Return all learning rates in the state of an optimizer, or of several by name."""
+    states = [optimizer] if 'param_groups' in optimizer else optimizer.values()
+    return [float(group['lr']) for state in states if 'param_groups' in state for group in state['param_groups']]
+
+
+def _say_batching(
+    runner: Runner, before: BatchSchedule, ours: BatchSchedule, reference: BatchSchedule, meta: dict
+) -> None:
+    """Log what another number of processes, or another batch, changes."""
+    if ours.step == before.step:
+        step = f'a step keeps its {ours.step} images, with optim_wrapper.accumulative_counts={ours.accumulative_counts}'
+    else:
+        step = (
+            f'a step has {ours.step} images instead of {before.step}, at the rates of the config (another batch_size '
+            'may keep it; --auto-scale-lr scales the rates)'
+        )
+    counted = ''
+    if reference.images != ours.images and isinstance(runner.train_loop, IterBasedTrainLoop):
+        counted = (
+            f'. max_iters and schedules of the config count iterations of {reference.images} images, as at the '
+            'beginning of the run; intervals of checkpoints, validation and log those of now'
+        )
+    print_log(
+        f'The run had {before}, and has {ours}: {step}; it goes on at iteration {meta["iter"]} of '
+        f'{runner.train_loop.max_iters}, and its schedule by the images seen{counted}',
+        'current',
+    )
+
+
+def describe(start: BatchSchedule, now: BatchSchedule) -> dict:
+    """Return what :func:`follow_config` reads from ``meta['batching']``, plain data."""
+    return dict(start=asdict(start), now=asdict(now))

@@ -1,0 +1,253 @@
+"""A work dir belongs to one run at a time, and nothing in it is overwritten unasked."""
+
+import fcntl
+import os
+import re
+import socket
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
+
+from ...checkpoints.finding import STEP_CHECKPOINT, checkpoint_folder, find_best, find_checkpoints, is_whole
+from ...checkpoints.older_runs import find_config, recognise
+from ...registry import HOOKS
+from ...utils import manifest
+from ...utils.paths import short_path
+from ...visualization.report import PICTURES
+from ..common import type_name
+
+LOCK = '.lock'
+OWNER = re.compile(rb'(process \d+ on [^\n]*\n?)?')  # what stands in it
+CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
+
+
+def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> BinaryIO | None:
+    """Keep other runs out of a folder for as long as the file that this returns is open, or the process lives.
+
+    The lock is one of the kernel's on ``.lock`` in the folder, which goes with the process however that ends, and which
+    loading workers do not inherit. Ranks of one run share it: the first one has it.
+
+    Returns:
+        The file; None in other ranks, and on file systems without locks, which is said.
+    """
+    if _rank():
+        return None
+    Path(work_dir).mkdir(parents=True, exist_ok=True)
+    file = _open_lock(Path(work_dir, LOCK), option)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        owner = file.read(1000).decode(errors='replace').strip() or 'one that has not said which'
+        sys.exit(
+            f'error: another run is at work in {short_path(work_dir)} ({owner}): wait for its end, stop it, or choose '
+            f'another {option}'
+        )
+    except OSError as error:
+        print(
+            f'{short_path(work_dir)} cannot be locked ({error.strerror}): nothing keeps a second run out of it',
+            file=sys.stderr,
+        )
+        file.close()
+        return None
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
+    file.flush()
+    return file
+
+
+def _open_lock(path: Path, option: str) -> BinaryIO:
+    """Open a lock, which is made if it is not there; a link or any other file is refused, and stays as it is."""
+    file = None
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        file = os.fdopen(descriptor, 'rb+', buffering=0)
+        is_lock = stat.S_ISREG(os.fstat(descriptor).st_mode) and OWNER.fullmatch(file.read(1000))
+        file.seek(0)
+    except OSError:
+        if not os.path.lexists(path) or (path.is_file() and not path.is_symlink()):
+            raise
+        is_lock = None
+    if file is None or is_lock is None:
+        sys.exit(
+            f'error: {short_path(path)} is no lock of a run, and would be written to: move it away, or choose another '
+            f'{option}'
+        )
+    return file
+
+
+@dataclass
+class EarlierResults:
+    """What an earlier run has left in the folders of a new one.
+
+    Args:
+        checkpoints: To be removed after the first step.
+        adopted: Entries for manifests, by folder: files of runs that had none, known by their content.
+    """
+
+    checkpoints: list[Path] = field(default_factory=list)
+    adopted: dict[Path, dict[str, dict]] = field(default_factory=dict)
+
+
+def find_results_to_replace(
+    cfg: Config, overwrite: bool = False, option: str = '--work-dir', names: Sequence[str] = ()
+) -> EarlierResults:
+    """Return the checkpoints that a run would sooner or later mix up with its own; exit unless it may replace them.
+
+    A new run replaces all checkpoints in its folder, one that goes on from a checkpoint those that come after it. Runs
+    that go on from the last one in their folder replace nothing. A file that no run has written, and that has a name
+    that this one writes to, ends the command, whatever is asked for.
+
+    Args:
+        cfg: Ready to be run: with the checkpoint that it goes on from in ``load_from``.
+        overwrite: Whether they may be replaced.
+        option: What a command calls the folder.
+        names: Of more files that the command writes into the folder.
+    """
+    folder = checkpoint_folder(cfg)
+    found = find_checkpoints(folder)
+    if cfg.get('resume') and cfg.get('load_from'):
+        resumed = Path(cfg.load_from)
+        number = next((i for i, path in enumerate(found) if path.resolve() == resumed.resolve()), -1)
+        checkpoints = [path for path in found[number + 1 :] if is_whole(path)]
+        remedy = 'go on from the last with --resume alone'
+    else:
+        checkpoints = found + find_best(folder)
+        remedy = 'go on with --resume'
+    if checkpoints and not overwrite:
+        _end(
+            f'{short_path(folder)} has results of an earlier run, up to {checkpoints[-1].name}: {remedy}, '
+            f'replace them with --overwrite, or choose another {option}'
+        )
+    adopted = _adopt_or_refuse(cfg, option, names)
+    if not manifest.has_manifest(folder):
+        for path in checkpoints:
+            kind = 'best checkpoint' if path.name.startswith('best_') else 'checkpoint'
+            adopted.setdefault(folder, {})[path.name] = dict(kind=kind, **manifest.fingerprint(path))
+    return EarlierResults(checkpoints, adopted)
+
+
+def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Path, dict[str, dict]]:
+    """Return entries for what runs without a manifest have left; exit if a file of another origin is in the way."""
+    adopted: dict[Path, dict[str, dict]] = {}
+    foreign = []
+    for folder, name in _claimed(cfg, names):
+        path, listed = folder / name, manifest.read_manifest(folder)
+        if name == manifest.MANIFEST:
+            if not manifest.has_manifest(folder):
+                foreign.append((path, 'is no list of the files of a run'))
+        elif manifest.is_own(folder, name):
+            continue
+        elif name in listed:
+            # a damaged checkpoint is moved out of the way when its name is needed
+            if listed[name]['kind'] not in CHECKPOINTS or path.is_symlink() or not path.is_file():
+                foreign.append((path, 'is not what the run has written there'))
+        elif not manifest.has_manifest(folder) and (kind := recognise(folder, name)):
+            adopted.setdefault(folder, {})[name] = dict(kind=kind, **manifest.fingerprint(path))
+        else:
+            foreign.append((path, 'was not written by a run'))
+    if foreign:
+        path, what = foreign[0]
+        more = f' (and {len(foreign) - 1} more such files)' if len(foreign) > 1 else ''
+        _end(
+            f'{short_path(path)} {what}, and this one would write a file of that name{more}: move it away, or choose '
+            f'another {option}'
+        )
+    work_dir = Path(cfg.work_dir)
+    if not manifest.has_manifest(work_dir) and (config := find_config(work_dir)):
+        adopted.setdefault(work_dir, {})[config.name] = dict(kind='config', **manifest.fingerprint(config))
+    return adopted
+
+
+def _claimed(cfg: Config, names: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Yield ``(folder, name)`` of all that is there under a name that the run may write to."""
+    work_dir, folder = Path(cfg.work_dir), checkpoint_folder(cfg)
+    wanted = {manifest.MANIFEST, 'last_checkpoint', *names}
+    for hook in cfg.get('custom_hooks') or []:
+        kind = type_name(hook.get('type'))
+        if kind == 'ConfigHook':
+            wanted |= {'config.py'} if hook.get('text') else set()
+            wanted |= {'options.json'} if hook.get('options') is not None else set()
+        elif kind == 'ReportHook':
+            wanted |= {'report.html', f'{PICTURES}/run.json'}
+        elif kind == 'ReconstructionHook':
+            wanted.add(os.path.normpath(hook.get('out', 'reconstruction.png')))
+    for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
+        if backend.get('id_file') and Path(backend['id_file']).parent == work_dir:
+            wanted.add(Path(backend['id_file']).name)
+    for name in sorted(wanted):
+        if os.path.lexists(work_dir / name):
+            yield work_dir, name
+    pictures = work_dir / PICTURES
+    if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
+        yield work_dir, PICTURES
+    for path in sorted(pictures.glob('*.jpg')):
+        if re.fullmatch(r'(features|neighbours|reconstruction)_\d+\.jpg', path.name):
+            yield work_dir, f'{PICTURES}/{path.name}'
+    checkpoints = _checkpoint_names(cfg)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if checkpoints.fullmatch(path.name) and not (path.is_dir() and manifest.has_manifest(path)):
+            yield folder, path.name
+    if folder != work_dir and os.path.lexists(folder / manifest.MANIFEST):
+        yield folder, manifest.MANIFEST
+
+
+def _checkpoint_names(cfg: Config) -> re.Pattern:
+    """Return a pattern of the names of checkpoints that a run may write."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    template = hook.get('filename_tmpl') or ('epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth')
+    name = re.escape(str(template)).replace(re.escape('{}'), r'\d+')
+    best = f'|best_.*{name}' if hook.get('save_best') else ''
+    return re.compile(f'{name}{best}|{STEP_CHECKPOINT.pattern}')
+
+
+def _end(message: str) -> None:
+    """Exit with an error, which the first of several processes words.
+
+    Raises:
+        SystemExit: Always.
+    """
+    sys.exit(1 if _rank() else f'error: {message}')
+
+
+def _rank() -> int:
+    """Return the rank that a launcher has given this process, which torch may not have been told yet."""
+    names = 'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'
+    return int(next((os.environ[name] for name in names if name in os.environ), 0))
+
+
+@HOOKS.register_module()
+class ReplaceResultsHook(Hook):
+    """Removes results of an earlier run after the first step, until which most mistakes have shown themselves.
+
+    Args:
+        results: What :func:`find_results_to_replace` found.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, results: EarlierResults):
+        self.results = results
+
+    def before_train(self, runner: Runner) -> None:
+        """Write a manifest for files of runs that had none."""
+        if is_main_process():
+            for folder, entries in self.results.adopted.items():
+                manifest.note(folder, entries | manifest.read_manifest(folder))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Remove, once."""
+        paths, self.results.checkpoints = self.results.checkpoints, []
+        if paths and is_main_process():
+            removed = sum(manifest.remove_own(path.parent, path.name) for path in paths)
+            runner.logger.info(f'Removed {removed} checkpoints of an earlier run')

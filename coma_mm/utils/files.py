@@ -1,0 +1,129 @@
+"""Files that are written as a whole or not at all, and those that come with the package."""
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+MARK = 'coma_mm'  # in what commands write, so that they know it again
+
+
+def shipped(folder: str) -> Path:
+    """Return ``configs``, ``tools`` or ``weights``: of the checkout, or where setup.py installs them."""
+    places = PACKAGE.parent / folder, PACKAGE / '.mim' / folder
+    return next((place for place in places if place.is_dir()), places[1])
+
+
+@contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Have the system's errors name ``path`` where they name no file, or an unfinished one, as when a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or not (error.filename is None or is_unfinished(Path(os.fsdecode(error.filename)))):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[Path]:
+    """Lend a name beside ``path``, with the same ending, to write to; what lies there becomes ``path`` at the end.
+
+    After an error neither file is there, and an older ``path`` is as it was. After a loss of power ``path`` is the
+    older or the new one, whole: the disk has the content before the name. The lent name is that of a new, empty file:
+    nothing that was there, and nothing that a link leads to, is written to.
+
+    Args:
+        path: The file.
+        mark: A number for the lent name, by which whoever gave it knows the file again; a file that has it is replaced.
+    """
+    path, unfinished = Path(path), None
+    try:
+        with naming(path):
+            unfinished = _new_file(path, mark)
+            yield unfinished
+            _sync(unfinished)
+            unfinished.replace(path)
+            _sync(path.parent)
+    finally:
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+
+
+def _new_file(path: Path, mark: str | None) -> Path:
+    number = mark or str(os.getpid())
+    while True:
+        unfinished = path.with_name(f'.{path.stem}.{number}{path.suffix}')
+        if mark is not None and unfinished.is_file() and not unfinished.is_symlink():
+            unfinished.unlink()
+        try:
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return unfinished
+        except FileExistsError:
+            mark, number = None, f'{os.getpid()}{secrets.randbelow(10**9):09}'
+
+
+def write_whole(path: str | os.PathLike, text: str) -> None:
+    """Write a text file as a whole or not at all, see :func:`atomic_write`."""
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Lend a new folder beside ``path`` to write files to, which becomes ``path`` at the end; after an error, nothing.
+
+    Raises:
+        ValueError: If ``path`` is there already, unless as an empty folder.
+    """
+    path = Path(path).absolute()
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f'{path} is there already; name a new or an empty folder')
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        for file in unfinished.iterdir():
+            _sync(file)
+        unfinished.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise unless files can be made in a folder, or in the one that it will have to be made in.
+
+    Raises:
+        ValueError: With the folder and the reason.
+    """
+    path = folder.absolute()
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        reason = (
+            f'{existing} is a file' if existing.is_file() else f'{existing} cannot be written to ({error.strerror})'
+        )
+        raise ValueError(f'nothing can be written in {folder}: {reason}; choose another folder') from None
+
+
+def is_unfinished(path: Path) -> bool:
+    """Say whether a file is what a process that was killed has left in the middle of :func:`atomic_write`."""
+    return re.fullmatch(r'\..+\.\d+', path.stem) is not None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # of a folder, on file systems that do not know what that is
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
