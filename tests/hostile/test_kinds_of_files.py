@@ -14,15 +14,15 @@ READING = {
 READERS = {
     'checkpoints/downloads.py': ['checkpoint'],
     'checkpoints/torch_file.py': ['checkpoint'],
-    'models/pretrained.py': ['checkpoint'],
+    'checkpoints/pretrained.py': ['checkpoint'],
     'models/variants.py': ['checkpoint'],
-    'engine/checkpoint.py': ['checkpoint', '`checkpoints.json`'],
-    'engine/running.py': ['config'],
-    'engine/yaml_files.py': ['config'],
-    'engine/recalled_options.py': ['`options.json`'],
+    'checkpoints/finding.py': ['checkpoint', '`checkpoints.json`'],
+    'engine/runner/build.py': ['config'],
+    'engine/runner/yaml_files.py': ['config'],
+    'engine/runner/recalled_options.py': ['`options.json`'],
     'recipe.py': ['config'],
-    'engine/work_dir.py': ['`.lock`, ids of loggers'],
-    'engine/loggers.py': ['`.lock`, ids of loggers'],
+    'engine/runner/work_dir.py': ['`.lock`, ids of loggers'],
+    'engine/runner/loggers.py': ['`.lock`, ids of loggers'],
     'pretraining.py': ['config', 'checkpoint'],
     'visualization/report.py': ['log, pictures and config of a run'],
     'visualization/serve.py': ['log, pictures and config of a run'],
@@ -34,15 +34,15 @@ READERS = {
     'datasets/image_headers.py': ['image'],
     'datasets/value_range.py': ['image'],
     'utils/manifest.py': ['`manifest.json`'],
-    'engine/older_runs.py': ['`manifest.json`'],
+    'checkpoints/older_runs.py': ['`manifest.json`'],
     'utils/reading.py': [],  # lent to those above
-    'files.py': [],  # written, and synced
-    'environment.py': [],  # of the system
+    'utils/files.py': [],  # written, and synced
+    'utils/environment.py': [],  # of the system
     'utils/memory.py': [],
     'export/weights.py': ['checkpoint'],
     'export/source.py': ['config'],
     'export/graph.py': [],  # what has just been written
-    'engine/trial.py': [],
+    'engine/runner/trial.py': [],
     'cli/outputs.py': [],  # whether what is to be replaced is one of ours
     'cli/errors.py': [],  # a log that is written
 }
