@@ -1,8 +1,8 @@
 from .held_out import HeldOut, load_images
 from .knn import KNN, NearestNeighbours, collect_features
-from .linear_probe import LinearProbe
 from .rankme import dead_channels, rankme
 from .reconstruction import Reconstructions, mean_colour_baseline, psnr, reconstruct_images
+from .ridge import LinearProbe, draw_labelled, mean_and_spread, probe_hits
 
 __all__ = [
     'HeldOut',
@@ -12,8 +12,11 @@ __all__ = [
     'Reconstructions',
     'collect_features',
     'dead_channels',
+    'draw_labelled',
     'load_images',
+    'mean_and_spread',
     'mean_colour_baseline',
+    'probe_hits',
     'psnr',
     'rankme',
     'reconstruct_images',
