@@ -1,21 +1,45 @@
 """Shared by all tests: tiny models gain nothing from more threads; the device of those that can run on a GPU."""
 
 import gc
+import logging
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import mmengine.config.utils
 import pytest
 import torch
+from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
 WARM_PYTHON = Path(__file__).parent / 'tools/warm_python.py'
+logging.raiseExceptions = False  # of loggers that outlive the streams of a test: each record would print a traceback
+# The lists of mmdet's configs are read once in a process, and the same config is laid out once: seconds in each run.
+mmengine.config.utils._get_cfg_metainfo = cache(mmengine.config.utils._get_cfg_metainfo)
+laid_out, lay_out = {}, yapf_api.FormatCode
+
+
+def lay_out_once(text, **options):
+    key = text, repr(options)
+    if key not in laid_out:
+        laid_out[key] = lay_out(text, **options)
+    return laid_out[key]
+
+
+yapf_api.FormatCode = lay_out_once
 
 
 def pytest_collection_finish():
     """Exempt what imports left from the searches for garbage, which mmengine starts in each dataset."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_teardown(nextitem):
+    """Exempt what a test left, too."""
     gc.collect()
     gc.freeze()
 

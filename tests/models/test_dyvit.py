@@ -13,11 +13,12 @@ from coma_mm.models.mask_units import attention_blocks, sincos_axis, sincos_posi
 
 SMALL = dict(arch='pico', img_size=64, patch_size=2)
 IMAGE = torch.randn(2, 3, 32, 48)
+SHALLOW = dict(dims=(32, 64, 128, 256), depths=(1, 1, 1, 1), heads=(4, 8, 4, 8))  # where depth costs time alone
 
 
 def test_exporting_leaves_the_process_as_it_was():
     """What is made while a program is exported stands for tensors; kept in a cache it would spoil all later calls."""
-    model, image = DyViT('pico', attn_window=2).eval(), torch.randn(2, 3, 96, 160)
+    model, image = DyViT(SHALLOW, attn_window=2).eval(), torch.randn(2, 3, 96, 160)
     sincos_axis.cache_clear()
     attention_blocks.cache_clear()
     if not hasattr(torch.compiler, 'is_compiling'):  # torch 2.1 has no export for functions that remember
@@ -263,7 +264,7 @@ def test_no_image_gives_empty_maps(options):
 @pytest.mark.parametrize('options', ODD, ids=str)
 def test_tracing_and_counting_by_the_toolboxes(options):
     """mmengine's analysis, which get_flops.py of the toolboxes calls, traces a model."""
-    model = DyViT(**SMALL, **options).eval()
+    model = DyViT(**{**SMALL, 'arch': SHALLOW}, **options).eval()
     counts = get_model_complexity_info(model, (3, 50, 33), show_table=False, show_arch=False)
     assert counts['params'] == sum(parameter.numel() for parameter in model.parameters()) and counts['flops'] > 1e6
     traced, image = torch.jit.trace(model, torch.randn(1, 3, 50, 33)), torch.randn(2, 3, 50, 33)  # two of a size
