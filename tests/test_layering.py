@@ -30,6 +30,7 @@ FLOW = [
     'vit',
     'decoder',
     'reconstruction',
+    'alignment',
     'coma',
     'feature_extractor',
 ]

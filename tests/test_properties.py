@@ -166,6 +166,10 @@ EVALUATIONS = st.one_of(
         optional=dict(interval=st.sampled_from([1, 2]), momentum=st.sampled_from([0.1, 0.004])),
     ),
     st.fixed_dictionaries(dict(mode=st.sampled_from(['off', 'joint']))),
+    st.fixed_dictionaries(
+        dict(mode=st.just('align')),
+        optional=dict(interval=st.sampled_from([1, 2]), weight=st.sampled_from([0.25, 1]), both=st.booleans()),
+    ),
 )
 DECODERS = st.one_of(
     st.fixed_dictionaries(

@@ -66,14 +66,15 @@ def example_mask(shape: tuple[int, int], model: CoMA) -> Tensor:
 
 
 def count_step(model: nn.Module, shape: tuple[int, int]) -> float:
-    """Return the GMACs of one image in a step of pre-training, forward and backward."""
-    images = torch.zeros(1, 3, *shape)
-    samples = dict(mask=example_mask(shape, model)) if isinstance(model, CoMA) else [None]
+    """Return the GMACs of one image in a step of pre-training, forward and backward; two are compared by ``align``."""
+    images = torch.zeros(2, 3, *shape)
+    samples = dict(mask=example_mask(shape, model).expand(2, -1, -1)) if isinstance(model, CoMA) else [None, None]
+    model.train()  # on a line of its own: mmpretrain's models return nothing
 
     def step() -> None:
         sum(value for key, value in model.loss(images, samples).items() if 'loss' in key).backward()
 
-    return count_macs(step)
+    return count_macs(step) / 2
 
 
 def count_forward(build: Callable[[], nn.Module], shape: tuple[int, int], units: Tensor | None = None) -> list[float]:

@@ -6,6 +6,7 @@ branch), D decoder width, V pixels per unit, L values of its token in the last s
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,15 @@ from torch import Tensor, nn
 from ..masking import num_hidden, unit_grid
 from ..registry import MODELS
 from ..utils.arguments import did_you_mean, require_flag, require_number, require_whole
+from .alignment import Alignment, jitter_colours
 from .compiled import compile_blocks
+from .dm_msa import identity
 from .mask_units import Division
 from .reconstruction import PixelTarget, unit_errors
 
-EVALUATION_MODES = ('copy', 'ema', 'off', 'joint')
-EVALUATION_OPTIONS = ('mode', 'interval', 'momentum', 'assemble')
+EVALUATION_MODES = ('copy', 'ema', 'off', 'joint', 'align')
+EVALUATION_OPTIONS = ('mode', 'interval', 'momentum', 'assemble', 'weight', 'jitter', 'both')
+ALONE = ('off', 'align')  # modes in which the adaptive branch alone is decoded
 ASSEMBLIES = ('outputs', 'tokens')
 # What one branch saw: its tokens per stage, and which units they are of.
 Seen = tuple[tuple[Tensor, ...], Tensor]
@@ -68,11 +72,17 @@ class CoMA(BaseModel):
             reading of the paper's "full-image reconstruction through assembled outputs": the tokens of both branches
             are put together and decoded once, to the whole image, so that each unit's own token is among what its
             prediction is made of; default ``'outputs'``, as above.
+            ``dict(mode='align', weight=0.25, jitter=0.4)`` (ours): what the evaluation branch sees is not decoded. The
+            mean tokens of both branches are to be alike, see :class:`.alignment.Alignment`, in training only.
+            ``jitter`` changes the colours of each branch's image, so that these give nothing away. ``interval`` and
+            ``momentum`` are as above; with ``both=True`` both halves get gradient.
         norm_pix: predict pixels normalised by their unit's mean and deviation.
         fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
         latent_weight: weight of a second task of the adaptive branch (ours): beside the pixels of each hidden unit the
             decoder predicts the evaluation branch's token of it, under LayerNorm and without gradient, by smooth L1.
             With it the evaluation branch has something to say to the encoder; 0 is the paper's loss.
+        predict_visible: weight of a further task of the adaptive branch (ours): the decoder also predicts the units
+            that the branch saw. Only with the modes ``off`` and ``align``; 0 is masked autoencoding.
         compile: ``torch.compile`` each block of encoder and decoder, ``True`` or a dict of its options. The same
             results to rounding and the same checkpoints; the first step takes a minute or two.
         data_preprocessor: config or module, usually ``mmpretrain.SelfSupDataPreprocessor``.
@@ -81,7 +91,8 @@ class CoMA(BaseModel):
     Raises:
         ValueError: on an unknown evaluation mode or option, a ratio outside (0, 1), a backbone that works in windows,
             ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it, ``latent_weight`` without
-            tokens to predict or with their prediction made of themselves.
+            tokens to predict or with their prediction made of themselves, ``predict_visible`` where two branches are
+            decoded.
     """
 
     def __init__(
@@ -93,13 +104,14 @@ class CoMA(BaseModel):
         norm_pix: bool = True,
         fuse_stages: bool = False,
         latent_weight: float = 0.0,
+        predict_visible: float = 0.0,
         compile: bool | dict = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
         require_number('(0, 1)', mask_ratio=mask_ratio)
-        require_number('[0, inf)', latent_weight=latent_weight)
+        require_number('[0, inf)', latent_weight=latent_weight, predict_visible=predict_visible)
         require_flag(norm_pix=norm_pix, fuse_stages=fuse_stages)
         self.mask_ratio = mask_ratio
         if not isinstance(backbone, nn.Module):
@@ -145,16 +157,26 @@ class CoMA(BaseModel):
                 f'evaluation has the options {", ".join(EVALUATION_OPTIONS)}, not {name!r}'
                 f'{did_you_mean(name, EVALUATION_OPTIONS)}'
             )
-        self.mode, self.assemble, self.evaluation = _build_evaluation(backbone, **evaluation)
+        self.mode, self.assemble, self.evaluation, self.alignment = _build_evaluation(backbone, **evaluation)
         if self.assemble == 'tokens':
             if getattr(backbone, 'extra_tokens', 0):
                 raise ValueError("assemble='tokens' has no place for the class tokens of two branches")
             decoder.mask_token.requires_grad_(False)  # no place is left empty
-        if latent_weight and (self.mode == 'off' or self.assemble == 'tokens'):
+        if latent_weight and (self.mode in ALONE or self.assemble == 'tokens'):
             raise ValueError(
                 'latent_weight has the adaptive branch predict the tokens of an evaluation branch; '
-                + ("with evaluation mode 'off' there is none" if self.mode == 'off' else 'assembled, it sees them')
+                + (
+                    f'with evaluation mode {self.mode!r} there is none'
+                    if self.mode in ALONE
+                    else 'assembled, it sees them'
+                )
             )
+        if predict_visible and self.mode not in ALONE:
+            raise ValueError(
+                f'predict_visible goes with evaluation mode {" and ".join(ALONE)} only, where one branch is decoded, '
+                f'not with {self.mode!r}'
+            )
+        self.predict_visible = predict_visible
         self._checked: set[int] = set()
         compile_blocks(self, compile)
 
@@ -182,8 +204,8 @@ class CoMA(BaseModel):
 
         Returns:
             ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
-            evaluation off: ``loss_adaptive`` over the hidden ones), with ``latent_weight`` also ``loss_latent``; for
-            the log each branch's own mean ``mse_*``.
+            ``off`` and ``align``: ``loss_adaptive`` over the hidden ones). Beside them ``loss_latent``,
+            ``loss_visible`` and ``loss_align`` where they are asked for; for the log each branch's own mean ``mse_*``.
 
         Raises:
             ValueError: if the images do not divide into units, or masks are missing, of another shape, or hide another
@@ -192,13 +214,10 @@ class CoMA(BaseModel):
         division = self._divide(inputs, data_samples)
         if self.training and self.evaluation is not None:
             self.evaluation.update_parameters(self.backbone)
-        seen = [self._adaptive_branch(inputs, division)]
-        if self.mode != 'off':
-            seen.append(self._evaluation_branch(inputs, division))
+        if self.mode in ALONE:
+            return self._loss_of_adaptive_branch(inputs, division)
+        seen = [self._adaptive_branch(inputs, division), self._evaluation_branch(inputs, division)]
         prediction, *latent = self._decode(seen, division).split(self.predicted, -1)
-        if self.mode == 'off':
-            adaptive = unit_errors(prediction, self.target(inputs, division.evaluation)).mean()
-            return dict(loss_adaptive=adaptive, mse_adaptive=adaptive.detach())
         errors = unit_errors(prediction, self.target(inputs))
         adaptive, evaluation = (errors * division.hidden).mean(), (errors * ~division.hidden).mean()
         units = errors.shape[1]
@@ -209,6 +228,24 @@ class CoMA(BaseModel):
             mse_adaptive=adaptive.detach() * (units / division.evaluation.shape[1]),
             mse_evaluation=evaluation.detach() * (units / division.adaptive.shape[1]),
         )
+
+    def _loss_of_adaptive_branch(self, inputs: Tensor, division: Division) -> dict[str, Tensor]:
+        """Return the losses where the adaptive branch alone is decoded."""
+        alignment = self.alignment if self.training else None
+        views = [jitter_colours(inputs, alignment.jitter) for _ in range(2)] if alignment else [inputs]
+        seen = self._adaptive_branch(views[0], division)
+        prediction = self._decode([seen], division)
+        losses = {}
+        if self.predict_visible:
+            errors = unit_errors(prediction, self.target(views[0]))
+            adaptive, visible = (errors.gather(1, idx).mean() for idx in (division.evaluation, division.adaptive))
+            losses['loss_visible'] = self.predict_visible * visible
+        else:
+            adaptive = unit_errors(prediction, self.target(views[0], division.evaluation)).mean()
+        if alignment:
+            halves = [seen, self._evaluation_branch(views[1], division)]
+            losses['loss_align'] = alignment(*(self._last_tokens(half).mean(1) for half in halves))
+        return dict(loss_adaptive=adaptive, **losses, mse_adaptive=adaptive.detach())
 
     @torch.no_grad()
     def reconstruct(self, inputs: Tensor, mask: Tensor) -> Tensor:
@@ -242,8 +279,8 @@ class CoMA(BaseModel):
         return self._stages(self.backbone(inputs, division.adaptive)), division.adaptive
 
     def _evaluation_branch(self, inputs: Tensor, division: Division) -> Seen:
-        """Encode the other units, without gradient and in eval mode, but for ``joint``."""
-        if self.mode == 'joint':
+        """Encode the other units, without gradient and in eval mode, but where both halves are trained."""
+        if self.mode == 'joint' or (self.alignment is not None and self.alignment.both):
             return self._stages(self.backbone(inputs, division.evaluation)), division.evaluation
         encoder = self.evaluation or self.backbone
         # no_grad, not inference_mode: the decoder keeps these tokens for its own backward pass.
@@ -259,7 +296,7 @@ class CoMA(BaseModel):
         Returns:
             ``(B, U, V)``, with ``latent_weight`` ``(B, U, V + L)``: each unit as predicted by the branch that did not
             see it, or, assembled as tokens, from the tokens of both. Of the adaptive branch alone ``(B, n, V)``, the
-            units hidden from it.
+            units hidden from it, or with ``predict_visible`` all of them, ``(B, U, V)``.
         """
         units = division.hidden.shape[1]
         if self.assemble == 'tokens':
@@ -275,17 +312,20 @@ class CoMA(BaseModel):
 
         filled = [self.decoder.fill(tokens, idx, units) for tokens, idx in seen]
         if len(filled) == 1:
-            return self.decoder(filled[0], division.grid, keep_hidden)
+            return self.decoder(filled[0], division.grid, identity if self.predict_visible else keep_hidden)
         return self.decoder(torch.cat(filled), division.grid, assemble)
 
     def _latent_loss(self, predicted: Tensor, seen: Seen) -> Tensor:
         """Compare the tokens predicted, ``(B, U, L)``, with those that the evaluation branch has of hidden units."""
-        stages, idx = seen
-        extra = getattr(self.backbone, 'extra_tokens', 0)
         dtype = torch.promote_types(predicted.dtype, torch.float32)
-        token = stages[-1][:, extra:].detach().to(dtype).reshape(*idx.shape, -1)
+        token = self._last_tokens(seen).detach().to(dtype)
         target = F.layer_norm(token, token.shape[-1:])
-        return self.latent_weight * F.smooth_l1_loss(take_units(predicted, idx).to(dtype), target)
+        return self.latent_weight * F.smooth_l1_loss(take_units(predicted, seen[1]).to(dtype), target)
+
+    def _last_tokens(self, seen: Seen) -> Tensor:
+        """Return what a branch has of its units in the last stage, ``(B, K, L)``."""
+        stages, idx = seen
+        return stages[-1][:, getattr(self.backbone, 'extra_tokens', 0) :].reshape(*idx.shape, -1)
 
     def _divide(self, inputs: Tensor, data_samples: Sequence | dict | None) -> Division:
         """Read the masks, after checking them against the images."""
@@ -343,28 +383,44 @@ def _build_evaluation(
     interval: int = 1,
     momentum: float | None = None,
     assemble: str = 'outputs',
-) -> tuple[str, str, BaseAveragedModel | None]:
-    """Check the evaluation options; return mode, assembly, and a second model where the mode needs one."""
+    **align: Any,
+) -> tuple[str, str, BaseAveragedModel | None, Alignment | None]:
+    """Check the evaluation options; return mode, assembly, and a second model and an alignment where needed."""
     if mode not in EVALUATION_MODES:
         raise ValueError(
             f'evaluation mode must be one of {", ".join(EVALUATION_MODES)}, got {mode!r}'
             f'{did_you_mean(mode, EVALUATION_MODES)}'
         )
+    alignment = None
+    if mode == 'align':
+        alignment = _build_alignment(encoder.unit_channels[-1], **align)
+    elif align:
+        raise ValueError(f"evaluation {', '.join(align)} goes with mode='align' only, not with {mode!r}")
     require_whole(1, **{'evaluation interval': interval})
     if momentum is not None:
         require_number('(0, 1)', **{'evaluation momentum': momentum})
-    if interval > 1 and mode in ('off', 'joint'):
-        raise ValueError(f'evaluation interval {interval} goes with copy and ema only, not with {mode!r}')
-    if momentum is not None and mode != 'ema':
-        raise ValueError(f"evaluation momentum goes with mode='ema' only, got {momentum} for {mode!r}")
-    if assemble not in ASSEMBLIES or (assemble == 'tokens' and mode == 'off'):
+    both = alignment is not None and alignment.both
+    named = f'{mode!r} and both=True' if both else repr(mode)
+    if interval > 1 and (mode in ('off', 'joint') or both):
+        raise ValueError(f'evaluation interval {interval} goes with copy, ema and align only, not with {named}')
+    if momentum is not None and (mode not in ('ema', 'align') or both):
+        raise ValueError(f"evaluation momentum goes with mode='ema' or 'align' only, got {momentum} for {named}")
+    if assemble not in ASSEMBLIES or (assemble == 'tokens' and mode in ALONE):
         raise ValueError(
             f'evaluation assemble must be one of {", ".join(ASSEMBLIES)}, and outputs for off, got {assemble!r} for '
             f'{mode!r}'
         )
     second = None
-    if mode == 'ema':
+    if mode == 'ema' or momentum is not None:
         second = ExponentialMovingAverage(encoder, 0.004 if momentum is None else momentum, interval).eval()
-    elif mode == 'copy' and interval > 1:
+    elif interval > 1:
         second = PeriodicCopy(encoder, interval).eval()
-    return mode, assemble, second
+    return mode, assemble, second, alignment
+
+
+def _build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:
+    """Check the options of ``align``."""
+    require_number('(0, inf)', **{'evaluation weight': weight})
+    require_number('[0, 1]', **{'evaluation jitter': jitter})
+    require_flag(**{'evaluation both': both})
+    return Alignment(channels, weight, jitter, both)

@@ -131,7 +131,7 @@ FOREIGN = {
 @pytest.mark.parametrize(
     'options',
     [
-        {},
+        {'model.evaluation': dict(mode='align', momentum=0.1), 'model.predict_visible': 1.0},
         WORKERS | FOREIGN,
         {
             'train_dataloader.sampler': dict(_delete_=True, type='coma_mm.PartSampler', parts=2),

@@ -4,10 +4,13 @@ import copy
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmpretrain.structures import DataSample
 
 from coma_mm.masking import num_hidden
 from coma_mm.models import CoMA
+from coma_mm.models.alignment import jitter_colours, spread_loss
+from coma_mm.models.reconstruction import unit_errors
 
 DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=2, num_heads=4)
 BACKBONE = dict(type='coma_mm.DyViT', arch='pico', img_size=64, patch_size=2)
@@ -153,6 +156,10 @@ def test_copy_every_step_equals_an_explicit_copy():
         dict(evaluation=dict(mode='ema', momentum=0.1)),
         dict(evaluation=dict(mode='off')),
         dict(evaluation=dict(mode='joint')),
+        dict(evaluation=dict(mode='off'), predict_visible=1.0),
+        dict(evaluation=dict(mode='align')),
+        dict(evaluation=dict(mode='align', momentum=0.1), predict_visible=0.5),
+        dict(evaluation=dict(mode='align', both=True), fuse_stages=True),
         dict(evaluation=dict(assemble='tokens')),
         dict(evaluation=dict(mode='ema', assemble='tokens'), fuse_stages=True),
         dict(fuse_stages=True),
@@ -269,7 +276,12 @@ def test_targets_of_latent_prediction_get_no_gradient():
 
 
 @pytest.mark.parametrize(
-    'evaluation, said', [(dict(mode='off'), 'there is none'), (dict(assemble='tokens'), 'it sees them')]
+    'evaluation, said',
+    [
+        (dict(mode='off'), 'there is none'),
+        (dict(mode='align'), 'there is none'),
+        (dict(assemble='tokens'), 'it sees them'),
+    ],
 )
 def test_latent_prediction_needs_tokens_that_the_decoder_has_not_seen(evaluation, said):
     with pytest.raises(ValueError, match=said):
@@ -308,6 +320,86 @@ def test_off_is_plain_masked_autoencoding():
     losses, expected = (m(images, dict(mask=mask), mode='loss') for m in (model, full))
     assert set(losses) == {'loss_adaptive', 'mse_adaptive'}
     torch.testing.assert_close(losses['loss_adaptive'], expected['mse_adaptive'])
+
+
+def test_visible_units_are_predicted_beside_the_hidden_ones():
+    model, plain = (build(evaluation=dict(mode='off'), predict_visible=weight).double() for weight in (0.5, 0))
+    images, mask = sample()
+    (losses, expected) = (m(images.double(), dict(mask=mask), mode='loss') for m in (model, plain))
+    assert set(losses) == {'loss_adaptive', 'loss_visible', 'mse_adaptive'}  # held-out losses are of hidden units
+    torch.testing.assert_close(losses['mse_adaptive'], expected['mse_adaptive'])
+    division = model._divide(images, dict(mask=mask))
+    prediction = model._decode([model._adaptive_branch(images.double(), division)], division)
+    errors = unit_errors(prediction, model.target(images.double()))
+    torch.testing.assert_close(losses['loss_visible'], 0.5 * errors[~mask.flatten(1)].mean())
+    assert model.reconstruct(images.double(), mask).shape == images.shape
+
+
+@pytest.mark.parametrize('both', [False, True])
+def test_halves_are_aligned_by_the_encoder_and_the_projector_alone(both):
+    model, (images, mask) = build(evaluation=dict(mode='align', weight=2.0, jitter=0, both=both)), sample(batch=4)
+    decoded, seen = [], []
+    model.decoder.register_forward_pre_hook(lambda module, inputs: decoded.append(len(inputs[0])))
+    model.backbone.register_forward_hook(lambda module, inputs, output: seen.append((inputs[1], output[-1])))
+    losses = model(images, dict(mask=mask), mode='loss')
+    hidden = mask.flatten(1)
+    assert decoded == [4] and [hidden.gather(1, idx).unique().tolist() for idx, _ in seen] == [[False], [True]]
+    assert [tokens.requires_grad for _, tokens in seen] == [True, both]
+    means = [tokens.mean(1) for _, tokens in seen]
+    projected = model.alignment.projector(torch.cat(means)).chunk(2) if both else map(model.alignment.projector, means)
+    one, other = projected
+    spread = (spread_loss(one) + spread_loss(other)) / 2 if both else spread_loss(one)
+    torch.testing.assert_close(losses['loss_align'], 2 * ((one - other).square().mean() + spread))
+    losses['loss_align'].backward()
+    reached = {name.partition('.')[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert reached == {'backbone', 'alignment'}
+    alone = model.loss(images[:1], dict(mask=mask[:1]))['loss_align']  # nothing to compare with
+    assert alone == 0 and alone.requires_grad
+    assert set(model.eval().loss(images, dict(mask=mask))) == {'loss_adaptive', 'mse_adaptive'}
+
+
+def test_terms_of_alignment():
+    """Against numbers that are worked out by hand: two values, opposite in both of two images."""
+    spread = spread_loss(torch.tensor([[0.0, 0.0], [1.0, -1.0]]))
+    deviation = (0.5 + 1e-4) ** 0.5
+    torch.testing.assert_close(spread, torch.tensor(1 - deviation + 80 * 2 * 0.25 / 4))
+
+
+def test_colours_change_and_shapes_do_not():
+    images = torch.randn(64, 3, 4, 4)
+    assert jitter_colours(images, 0) is images
+    changed = jitter_colours(images, 0.4)
+    grey = (changed.std(1).amax((1, 2)) < 1e-6).float().mean()
+    assert changed.shape == images.shape and 0.02 < grey < 0.4
+    for old, new in zip(images.mean(1).flatten(1), changed.mean(1).flatten(1)):  # brightness, up to a line
+        assert torch.corrcoef(torch.stack([old, new]))[0, 1] > 0.999
+
+
+def test_weight_of_alignment_grows_over_the_first_tenth_of_a_run():
+    model, (images, mask) = build(evaluation=dict(mode='align', jitter=0)), sample()
+    hub, found = MessageHub.get_instance('ramp'), []
+    try:
+        for step in (0, 4, 9, 50):
+            hub.update_info_dict(dict(iter=step, max_iters=100))
+            found.append(model.loss(images, dict(mask=mask))['loss_align'])
+    finally:
+        MessageHub._instance_dict.pop('ramp')
+    torch.testing.assert_close(torch.stack(found) / found[-1], torch.tensor([0.1, 0.5, 1, 1]))
+
+
+def test_losses_of_all_three_tasks_fall():
+    arch = dict(dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), heads=(4, 8, 4, 4))
+    model = build(backbone={**BACKBONE, 'arch': arch}, evaluation=dict(mode='align'), predict_visible=1.0)
+    images, mask = sample(batch=8)
+    optimizer, found = torch.optim.AdamW(model.parameters(), 2e-3), []
+    for _ in range(25):
+        optimizer.zero_grad()
+        losses = model.loss(images, dict(mask=mask))
+        total(losses).backward()
+        optimizer.step()
+        found.append({name: value.item() for name, value in losses.items()})
+    for name in ('loss_adaptive', 'loss_visible', 'loss_align'):
+        assert sum(line[name] for line in found[-5:]) < 0.97 * sum(line[name] for line in found[:5]), name
 
 
 def advance(model, images, mask):
@@ -397,10 +489,19 @@ def test_layer_depth_counts_the_decoder_as_head():
     [
         (
             dict(evaluation=dict(mode='momentum')),
-            "evaluation mode must be one of copy, ema, off, joint, got 'momentum'",
+            "evaluation mode must be one of copy, ema, off, joint, align, got 'momentum'",
         ),
-        (dict(evaluation=dict(mode='off', interval=2)), 'interval .* goes with copy and ema only'),
-        (dict(evaluation=dict(mode='copy', momentum=0.1)), "momentum goes with mode='ema' only"),
+        (dict(evaluation=dict(mode='off', interval=2)), 'interval .* goes with copy, ema and align only'),
+        (dict(evaluation=dict(mode='align', both=True, interval=2)), "not with 'align' and both=True"),
+        (dict(evaluation=dict(mode='align', both=True, momentum=0.1)), "got 0.1 for 'align' and both=True"),
+        (dict(evaluation=dict(mode='align', assemble='tokens')), 'assemble must be one of outputs, tokens'),
+        (dict(evaluation=dict(mode='align', weight=0)), 'evaluation weight must be a number in'),
+        (dict(evaluation=dict(mode='align', jitter=2)), 'evaluation jitter must be a number in'),
+        (dict(evaluation=dict(mode='align', both=1)), 'evaluation both must be True or False'),
+        (dict(evaluation=dict(mode='off', weight=1.0, both=True)), "evaluation weight, both goes with mode='align'"),
+        (dict(evaluation=dict(mode='off'), predict_visible=-1), r'predict_visible must be a number in \[0, inf\)'),
+        (dict(predict_visible=1.0), "predict_visible goes with evaluation mode off and align only.* not with 'copy'"),
+        (dict(evaluation=dict(mode='copy', momentum=0.1)), "momentum goes with mode='ema' or 'align' only"),
         (dict(evaluation=dict(mode='off', assemble='tokens')), 'assemble must be one of outputs, tokens'),
         (dict(evaluation=dict(assemble='pixels')), "got 'pixels' for 'copy'"),
         (dict(backbone=Recorder(), fuse_stages=True), 'fuse_stages=True needs an encoder of several stages; Recorder'),

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 
 from coma_mm.models import CoMA
 
-EVALUATION = [dict(mode='copy'), dict(mode='ema', momentum=0.1), dict(mode='off')]
+EVALUATION = [dict(mode='copy'), dict(mode='ema', momentum=0.1), dict(mode='off'), dict(mode='align', jitter=0)]
 STEPS = 20
 
 

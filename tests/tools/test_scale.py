@@ -46,6 +46,7 @@ OPTIONS = {
     for key in ('scale', 'input_size')
     if key in step
 }
+ALIGNED = OPTIONS | {'model.evaluation.mode': 'align'}  # it compares the images of all processes
 
 
 def build(config, path, name, options, launcher='none', resume=None):
@@ -71,7 +72,7 @@ def rank(number, path):
     os.environ['LOCAL_RANK'] = str(number)
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{path}/rendezvous', rank=number, world_size=2)
-    options = OPTIONS | {'train_dataloader.dataset.data_root': f'{path}/images'}
+    options = ALIGNED | {'train_dataloader.dataset.data_root': f'{path}/images'}
     build(WHOLE, path, 'whole', options, 'pytorch').train()
     runner = build(SHARDED, path, 'resumed', options, 'pytorch', resume=f'{path}/sharded/epoch_1.pth')
     runner.train()
@@ -100,7 +101,7 @@ def runs(tmp_path_factory):
     for i in range(8):
         array = np.random.default_rng(i).integers(0, 256, (80, 100, 3), dtype=np.uint8)
         Image.fromarray(array).save(path / f'images/train/{i}.png')
-    options = [f'{key}={value}' for key, value in OPTIONS.items()]
+    options = [f'{key}={value}' for key, value in ALIGNED.items()]
     options += [f'train_dataloader.dataset.data_root={path}/images']
     args = [SHARDED, 2, '--work-dir', 'sharded', '--auto-scale-lr', '--cfg-options', *options]
     printed = call(path, 'dist_train.sh', *args, succeeds=FSDP_ON_CPU)
@@ -137,7 +138,7 @@ def test_fsdp_shards_and_its_checkpoint_is_that_of_a_whole_model(runs):
         assert not (path / 'sharded').exists()
         return
     cfg = Config.fromfile(SHARDED)
-    cfg.merge_from_dict(OPTIONS | {'model.data_preprocessor': None})
+    cfg.merge_from_dict(ALIGNED | {'model.data_preprocessor': None})
     model = MODELS.build(cfg.model)
     model.load_state_dict(load(path / 'sharded/epoch_2.pth')['state_dict'])
     with torch.no_grad():

@@ -327,9 +327,12 @@ TABLE = _rows(
     (SIZE | NONE, 'None', 'model.**.backbone', 'attn_window', OURS),
     (in_range(Range(0, 1, above=True, below=True)), '0.6', 'model', 'mask_ratio', ('CoMA',)),
     (FLAG, 'True', 'model', 'norm_pix fuse_stages', ('CoMA',)),
-    (NOT_NEGATIVE, '0', 'model', 'latent_weight', ('CoMA',)),
+    (NOT_NEGATIVE, '0', 'model', 'latent_weight predict_visible', ('CoMA',)),
     (SETTINGS | NONE, '', 'model', 'evaluation', ('CoMA',)),
     (COUNT, '1', 'model.evaluation', 'interval'),
+    (ABOVE_ZERO, '0.25', 'model.evaluation', 'weight'),
+    (UNIT, '0.4', 'model.evaluation', 'jitter'),
+    (FLAG, 'False', 'model.evaluation', 'both'),
     (COUNT, '10', 'model.**', 'num_classes'),
     (UNIT, '0.1', 'model.**', 'label_smooth_val'),
     (UNIT, '0.5', 'model.**.test_cfg.**', 'iou_threshold'),
@@ -462,6 +465,18 @@ def _channels(cfg: Config) -> Iterator[str]:
             )
 
 
+def _alignment(cfg: Config) -> Iterator[str]:
+    """Check that there are several images to compare."""
+    model, loader = (cfg.get(name) or {} for name in ('model', 'train_dataloader'))
+    mode = (model.get('evaluation') or {}).get('mode')
+    alone = cfg.get('launcher') in (None, 'none') and isinstance(loader, dict) and loader.get('batch_size') == 1
+    if mode == 'align' and alone:
+        yield (
+            "train_dataloader.batch_size=1, but evaluation mode 'align' compares the images of a batch; set "
+            '--cfg-options train_dataloader.batch_size=16, or --batch-size 16 of coma-mm pretrain'
+        )
+
+
 def _looked_up(cfg: Config) -> Iterator[str]:
     """Check names that mmengine looks up by itself: one that is missing would be an error of something else.
 
@@ -506,7 +521,7 @@ def check_values(cfg: Config) -> None:
         for agreement in AGREEMENTS:
             for message in agreement(place, node):
                 raise ValueError(message)
-    for check in (_looked_up, _best_checkpoint, _loop, _strategy, _preprocessor, _channels):
+    for check in (_looked_up, _best_checkpoint, _loop, _strategy, _preprocessor, _channels, _alignment):
         for message in check(cfg):
             raise ValueError(message)
 

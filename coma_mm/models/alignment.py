@@ -1,0 +1,124 @@
+"""The two halves of an image have the same content: what the mode ``align`` trains beside the pixels (ours).
+
+Shapes: B images of all processes, C values of a token, P values of its projection.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import MessageHub
+from torch import Tensor, distributed, nn
+
+HIDDEN, PROJECTED = 512, 64  # widths of the projector
+COVARIANCE = 80.0  # weight of the mean squared covariance, beside 1 for the distance and for the deviation
+RAMP = 0.1  # of the run, in which the weight grows from 0
+GREY = 0.2  # share of images without colour, at a jitter of 0.5 and more
+
+
+class Alignment(nn.Module):
+    """A projector, and the loss by which the mean tokens of both halves of an image become alike.
+
+    The loss is the mean squared distance of their projections. Two terms of VICReg (Bardes et al., ICLR 2022) keep
+    the projections apart from image to image: their standard deviations are to reach 1, their covariances 0.
+    Statistics are of the images of all processes. A single image has none and is left out.
+
+    Args:
+        channels: C.
+        weight: of the loss, reached after a tenth of the run.
+        jitter: of the colours, a different one for each half, see :func:`jitter_colours`.
+        both: whether both halves are trained; otherwise one follows the other, which gets no gradient.
+    """
+
+    def __init__(self, channels: int, weight: float, jitter: float, both: bool):
+        super().__init__()
+        self.weight, self.jitter, self.both = weight, jitter, both
+        widths = channels, HIDDEN, HIDDEN
+        # Statistics of each batch alone: nothing is projected outside training.
+        layers = [
+            layer
+            for width in widths[:-1]
+            for layer in (
+                nn.Linear(width, HIDDEN, bias=False),
+                nn.BatchNorm1d(HIDDEN, track_running_stats=False),
+                nn.GELU(),
+            )
+        ]
+        self.projector = nn.Sequential(*layers, nn.Linear(HIDDEN, PROJECTED))
+
+    def forward(self, adaptive: Tensor, evaluation: Tensor) -> Tensor:
+        """Return the weighted loss of the halves' mean tokens, ``(B, C)`` each, of this process."""
+        with torch.autocast(adaptive.device.type, enabled=False):
+            dtype = self.projector[0].weight.dtype
+            adaptive, evaluation = (gather_images(tokens.to(dtype)) for tokens in (adaptive, evaluation))
+            if len(adaptive) < 2:
+                return 0 * sum(part.sum() for part in (adaptive, *self.projector.parameters()))
+            if self.both:
+                halves = self.projector(torch.cat([adaptive, evaluation])).chunk(2)
+            else:
+                halves = self.projector(adaptive), self.projector(evaluation).detach()
+            halves = [half.to(torch.promote_types(dtype, torch.float32)) for half in halves]
+            spread = [spread_loss(half) for half in halves[: 1 + self.both]]
+            return self.weight * run_share(RAMP) * (F.mse_loss(*halves) + sum(spread) / len(spread))
+
+
+def spread_loss(projections: Tensor) -> Tensor:
+    """Return how far projections ``(B, P)`` are from deviations of 1 and covariances of 0."""
+    centred = projections - projections.mean(0)
+    deviation = (centred.var(0) + 1e-4).sqrt()
+    covariance = centred.T @ centred / (len(centred) - 1)
+    between = covariance - covariance.diag().diag()
+    return F.relu(1 - deviation).mean() + COVARIANCE * between.square().mean()
+
+
+def run_share(part: float) -> float:
+    """Return how far a run is in its first ``part``, from 0 to 1; 1 where no runner says so."""
+    hub = MessageHub.get_current_instance()
+    step, steps = (hub.get_info(name) for name in ('iter', 'max_iters'))
+    return 1.0 if step is None or not steps else min(1.0, (step + 1) / max(1.0, part * steps))
+
+
+def jitter_colours(images: Tensor, strength: float) -> Tensor:
+    """Change contrast, brightness, saturation and tint of each image, and leave some without colour.
+
+    Args:
+        images: normalised, ``(B, C, H, W)``.
+        strength: 0 for none. Contrast and saturation change by this share at most, brightness by as many deviations,
+            each channel by half as many.
+    """
+    if not strength:
+        return images
+
+    def draw(channels: int = 1) -> Tensor:
+        return torch.rand(len(images), channels, 1, 1, device=images.device, dtype=images.dtype)
+
+    def between(channels: int = 1) -> Tensor:
+        return strength * (draw(channels) * 2 - 1)
+
+    images = images * (1 + between()) + between()
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * (1 + between())
+    images = images + 0.5 * between(images.shape[1])
+    return torch.where(draw() < GREY * min(1, 2 * strength), images.mean(1, keepdim=True), images)
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenation over all processes; ``torch.distributed.nn`` has one, which newer versions advise against."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part) for _ in range(get_world_size())]
+        distributed.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        distributed.all_reduce(grad)
+        return grad.chunk(get_world_size())[get_rank()]
+
+
+def gather_images(part: Tensor) -> Tensor:
+    """Return what all processes have of their images, ``(B', C)`` each, as ``(B, C)``, with gradient."""
+    return _Gather.apply(part) if get_world_size() > 1 else part
