@@ -19,7 +19,7 @@ from ..visualization.reconstruction import what_branches_see
 from . import types
 from .images import add_max_pixels
 from .options import ArgumentParser, add_overrides
-from .outputs import add_force, check_output, find_roots
+from .outputs import add_force, check_output, find_files, find_roots
 
 
 def main() -> None:
@@ -34,7 +34,9 @@ def main() -> None:
     add_force(parser)
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)
-    check_output(args.out, '--out', [args.config, *find_roots(cfg.get('train_dataloader'))], args.force)
+    roots = find_roots(cfg.get('train_dataloader'))
+    files = find_files(cfg.get('train_dataloader'), ['', *roots])
+    check_output(args.out, '--out', [args.config, *roots, *files], args.force)
     if not cfg.get('train_dataloader'):
         raise ValueError(f'{args.config} has no train_dataloader, so there is nothing that training would see')
     if args.max_pixels is not None:

@@ -49,6 +49,7 @@ WORKERS = {
     'pretrain': '--workers',
     '': '--num-workers',
 }
+LONG = 1_000  # characters at each end of an error's line
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 # In the texts of libraries.
 TOO_MANY = os.strerror(errno.EMFILE)
@@ -88,7 +89,7 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
         reason = explain(error, command)
         line = re.sub(r'\s*\n\s*', ' ', f'error: {reason or name_error(error)}')
         code, expected = 1, reason is not None
-    line = printable(line)
+    line = '\n'.join(map(_shorten, printable(line).splitlines()))
     trace, log = ''.join(traceback.format_exception(error)), _log_file()
     if log is not None:
         with suppress(OSError), open(log, 'a') as file:
@@ -110,6 +111,11 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _shorten(line: str) -> str:
+    """Leave the middle of a very long line out, such as that of a value of 100,000 characters."""
+    return line if len(line) <= 2 * LONG else f'{line[:LONG]} ... {line[-LONG:]}'
 
 
 def explain(error: BaseException, command: str = '') -> str | None:

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.config import DictAction
 
 from ..engine.runner.runs import resolve_run
+from ..utils.reading import MAX_NESTING, MAX_SETTING, is_short_setting
+from ..utils.text import one_line
 from . import types
 from .parser import ArgumentParser
 
@@ -23,6 +25,11 @@ class Overrides(DictAction):
             key, equals, value = text.partition('=')
             if not key or not equals:
                 parser.error(f'{option_string} takes KEY=VALUE, but {text!r} has no {"KEY" if equals else "="}')
+            if not is_short_setting(text):
+                parser.error(
+                    f'{option_string} takes up to {MAX_SETTING} characters, and {MAX_NESTING} brackets within each '
+                    f'other, for a setting: write {one_line(key)[:100]} into the config'
+                )
             if not _is_readable(value):
                 parser.error(
                     f'{option_string} cannot read {text!r}: write lists as "{key}=[1,2]", and each key of a dict by '

@@ -5,10 +5,11 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..utils.files import MARK
-from ..utils.manifest import is_own, read_manifest
+from ..utils.manifest import find_entry, proves
 from ..utils.reading import open_regular
 
 HEAD = 1_000_000  # bytes at the beginning and at the end of a file, in which a mark is looked for
@@ -44,10 +45,10 @@ def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os
             raise ValueError(f'{place} is also read by this command, and would be replaced: name {another}')
     if not place.is_symlink() and not stat.S_ISREG(os.lstat(place).st_mode):
         raise ValueError(f'{place} is no file that could be replaced: name {another}')
-    entry = read_manifest(place.parent).get(place.name)
-    if entry is not None and entry['kind'] != KINDS.get(place.suffix.lower()):
-        raise ValueError(f'{place} is the {entry["kind"]} of a run, and would be replaced: name {another}')
-    if not force and not is_own(place.parent, place.name) and not is_marked(place):
+    listed = find_entry(place)
+    if listed and listed[2]['kind'] != KINDS.get(place.suffix.lower()):
+        raise ValueError(f'{place} is the {listed[2]["kind"]} of a run, and would be replaced: name {another}')
+    if not force and not (listed and proves(*listed)) and not is_marked(place):
         what = 'is a link' if place.is_symlink() else 'is there already, and no command like this has written it'
         raise ValueError(f'{place} {what}: name {another}, or replace it with --force')
 
@@ -83,13 +84,24 @@ def find_roots(node: object) -> list[str]:
     return [root for child in node for root in find_roots(child)] if isinstance(node, (list, tuple)) else []
 
 
+def find_files(node: object, roots: Iterable[str] = ('',)) -> list[str]:
+    """Return the files that settings name, such as annotations: as they stand, or in one of the folders there."""
+    if isinstance(node, str):
+        places = [os.path.join(root, os.path.expanduser(node)) for root in roots]
+        return [place for place in places if '\0' not in place and os.path.isfile(place)]
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    return [file for child in children for file in find_files(child, roots)]
+
+
 def is_input(place: Path, source: Path) -> bool:
-    """Say whether a file is one that a command reads: the same file, or an image in the same folder."""
-    try:
+    """Say whether a file is one that a command reads: the same file, one of a list, or an image in the same folder."""
+    with suppress(OSError, ValueError):
         if os.path.samefile(place, source):
             return True
-    except OSError:
-        pass
+        if source.suffix.lower() == '.txt' and source.is_file():
+            from ..datasets.folder import read_list  # takes time
+
+            return os.path.realpath(place) in map(os.path.realpath, read_list(str(source)))
     inside = Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(source))
     return source.is_dir() and inside and place.suffix.lower() in IMAGES
 

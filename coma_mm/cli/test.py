@@ -14,7 +14,7 @@ from ..export.source import check_types, find_backbone
 from ..models import read_checkpoint
 from . import types
 from .options import make_parser
-from .outputs import add_force, check_folder, check_output, find_roots
+from .outputs import add_force, check_folder, check_output, find_files, find_roots
 
 
 def parse_args() -> Namespace:
@@ -97,8 +97,13 @@ def main() -> None:
         name.startswith('model.backbone') for name in args.cfg_options or ()
     ):
         take_backbone_of(cfg, args.checkpoint)
+    roots = find_roots(cfg.test_dataloader)
+    if args.out:
+        check_output(
+            args.out, '--out', find_files([cfg.test_dataloader, cfg.get('test_evaluator')], ['', *roots]), args.force
+        )
     if args.show_dir:
-        check_folder(args.show_dir, '--show-dir', find_roots(cfg.test_dataloader), args.force)
+        check_folder(args.show_dir, '--show-dir', roots, args.force)
         draw_predictions(cfg, args.show_dir)
     if args.tta:
         augment(cfg)

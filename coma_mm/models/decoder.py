@@ -13,7 +13,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from ..utils.arguments import require_number, require_whole
+from ..utils.arguments import DEEPEST, require_number, require_whole
 from .dm_msa import MSA, Keep, identity
 from .dyvit import Block, initialize_linear
 from .mask_units import sincos_positions
@@ -128,7 +128,7 @@ class ViTDecoder(MaskedDecoder):
         init_cfg: dict | None = None,
     ):
         super().__init__(in_channels, out_channels, dim, extra_tokens, init_cfg)
-        require_whole(1, depth=depth)
+        require_whole(1, DEEPEST, depth=depth)
         require_number('(0, inf)', mlp_ratio=mlp_ratio)
         self.blocks = nn.ModuleList(Block(dim, MSA(dim, num_heads), mlp_ratio) for _ in range(depth))
         self.apply(initialize_linear)
@@ -183,7 +183,7 @@ class ConvNeXtDecoder(MaskedDecoder):
         init_cfg: dict | None = None,
     ):
         super().__init__(in_channels, out_channels, dim, init_cfg=init_cfg)
-        require_whole(1, depth=depth, kernel_size=kernel_size)
+        require_whole(1, DEEPEST, depth=depth, kernel_size=kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(
                 f'kernel_size must be odd, so that a unit is in the middle of what it sees, got {kernel_size}'

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..masking import unit_grid
 from ..registry import MODELS
-from ..utils.arguments import did_you_mean, read_size, require_flag, require_number, require_whole
+from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
 from .compiled import compile_blocks
 from .dm_msa import DMMSA, MSA, AveragedWindowConv, Blocks, Keep, identity
 from .mask_units import (
@@ -470,7 +470,8 @@ def read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
     ):
         raise ValueError(f'arch needs dims, depths and heads with four entries each, got {arch}')
     for key, values in arch.items():
-        require_whole(1, **{f"arch['{key}'][{i}]": value for i, value in enumerate(values)})
+        most = DEEPEST if key == 'depths' else LARGEST
+        require_whole(1, most, **{f"arch['{key}'][{i}]": value for i, value in enumerate(values)})
     if arch['dims'][0] % 4:
         raise ValueError(
             f"arch['dims'][0] must be a multiple of 4 (sines and cosines of y and x), got {arch['dims'][0]}"

@@ -1,21 +1,25 @@
 """Arguments that are checked where they come in, so that what is wrong is said there. Imports nothing of ours."""
 
 import difflib
-import math
+import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
+
+LARGEST = 2**63 - 1  # whole number: torch, Python's lists and files take no larger ones
+DEEPEST = 1_000  # blocks of a model, of which each takes time to build
 
 
-def require_whole(least: int, **values: object) -> None:
-    """Raise unless values are whole numbers, of ``least`` or more.
+def require_whole(least: int, most: int = LARGEST, /, **values: object) -> None:
+    """Raise unless values are whole numbers from ``least`` to ``most``.
 
     Raises:
         ValueError: With the name of the argument.
     """
     for name, value in values.items():
-        if not _is_whole(value) or value < least:
-            raise ValueError(f'{name} must be a whole number >= {least}, got {value!r}')
+        if not _is_whole(value) or not least <= value <= most:
+            wanted = f'from {least} to {most}' if most < LARGEST else f'>= {least}'
+            raise ValueError(f'{name} must be a whole number {wanted}, got {value!r}')
 
 
 def require_number(interval: str, **values: object) -> None:
@@ -29,7 +33,7 @@ def require_number(interval: str, **values: object) -> None:
         inside = (
             isinstance(value, Real)
             and not isinstance(value, bool)
-            and math.isfinite(value)
+            and abs(cast(Any, value)) <= sys.float_info.max
             and (low <= float(value) if interval[0] == '[' else low < float(value))
             and (float(value) <= high if interval[-1] == ']' else float(value) < high)
         )

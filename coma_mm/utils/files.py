@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -81,12 +81,14 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
         ValueError: If ``path`` is there already, unless as an empty folder.
     """
-    path = Path(path).absolute()
+    path = Path(os.path.realpath(path))
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f'{path} is there already; name a new or an empty folder')
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
+    missing = [parent for parent in path.parents if not parent.exists()]  # the innermost first
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}')
+    unfinished.mkdir()
     try:
-        unfinished.mkdir(parents=True)
         yield unfinished
         for file in unfinished.iterdir():
             _sync(file)
@@ -94,6 +96,9 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # there is something in it: all went well
+                parent.rmdir()
 
 
 def require_writable(folder: Path) -> None:
@@ -103,13 +108,12 @@ def require_writable(folder: Path) -> None:
         ValueError: With the folder and the reason.
     """
     path = folder.absolute()
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
     try:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
-        reason = (
-            f'{existing} is a file' if existing.is_file() else f'{existing} cannot be written to ({error.strerror})'
-        )
+        kind = 'file' if existing.is_file() else 'link to nothing' if not existing.exists() else ''
+        reason = f'{existing} is a {kind}' if kind else f'{existing} cannot be written to ({error.strerror})'
         raise ValueError(f'nothing can be written in {folder}: {reason}; choose another folder') from None
 
 

@@ -194,12 +194,21 @@ def write_own(folder: str | os.PathLike, name: str, kind: str, text: str, **fact
     return Path(folder, name)
 
 
+def find_entry(path: str | os.PathLike) -> tuple[Path, str, dict] | None:
+    """Return the folder of the run that lists a file, its name there and its entry; ``None`` if no run does."""
+    path = Path(os.path.abspath(path))
+    for folder in list(path.parents)[:2]:  # a run's files lie in its folder, or in one in that
+        name = path.relative_to(folder).as_posix()
+        if entry := read_manifest(folder).get(name):
+            return folder, name, entry
+    return None
+
+
 @contextmanager
 def any_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Lend a name to write ``path`` to: a run's own file if a manifest beside it lists it, any other one if not."""
-    path = Path(path)
-    entry = read_manifest(path.parent).get(path.name)
-    with own_file(path.parent, path.name, entry['kind']) if entry else atomic_write(path) as unfinished:
+    """Lend a name to write ``path`` to: a run's own file if its manifest lists it, any other one if not."""
+    found = find_entry(path)
+    with own_file(*found[:2], found[2]['kind']) if found else atomic_write(path) as unfinished:
         yield unfinished
 
 

@@ -2,14 +2,17 @@
 
 import math
 import os
+import sys
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from .arguments import LARGEST
+
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers between two bounds.
+    """Finite numbers between two bounds; whole ones go up to 2^63.
 
     Args:
         low: The smallest one.
@@ -29,7 +32,8 @@ class Range:
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
         number: Any = value  # mypy: real numbers do not compare
-        if not isinstance(number, Integral) and not math.isfinite(number):
+        largest = LARGEST if self.whole else sys.float_info.max
+        if not -largest <= number <= largest:
             return False
         over = self.low < number if self.above else self.low <= number
         return over and (number < self.high if self.below else number <= self.high)

@@ -6,7 +6,8 @@ import stat
 from typing import Any, BinaryIO
 
 MAX_TEXT = 64_000_000  # bytes of a text or JSON file
-MAX_NESTING = 64  # brackets within each other, in JSON
+MAX_NESTING = 64  # brackets within each other, in JSON and settings
+MAX_SETTING = 10_000  # characters of KEY=VALUE
 
 
 def open_regular(path: str | os.PathLike, *, follow: bool = True) -> BinaryIO:
@@ -60,6 +61,17 @@ def read_text(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = 
 def read_json(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = True) -> Any:
     """Read a JSON file, see :func:`read_bytes` and :func:`parse_json`."""
     return parse_json(read_text(path, limit, follow=follow))
+
+
+def is_short_setting(text: str) -> bool:
+    """Say whether a KEY=VALUE is within bounds: mmengine's time for one grows with its length, cubed."""
+    if len(text) > MAX_SETTING:
+        return False
+    depth = deepest = 0
+    for character in text:
+        depth += (character in '[(') - (character in ')]')
+        deepest = max(depth, deepest)
+    return deepest <= MAX_NESTING
 
 
 def parse_json(text: str, max_nesting: int = MAX_NESTING) -> Any:

@@ -46,7 +46,7 @@ TABLE = [
     (MODELS, PICO, dict(attn_window=7, global_blocks=6), 'global_blocks must be a list of numbers'),
     (MODELS, PICO, dict(frozen_stages=9), 'frozen_stages must be -1 (none) to 4 (all), got 9'),
     (MODELS, dict(type='coma_mm.MaskedViT', arch='deit-tiny'), dict(patch_size=0), 'patch_size must be a whole'),
-    (MODELS, DECODER | VALUES, dict(depth=0), 'depth must be a whole number >= 1, got 0'),
+    (MODELS, DECODER | VALUES, dict(depth=0), 'depth must be a whole number from 1 to 1000, got 0'),
     (MODELS, DECODER | VALUES, dict(dim=30, num_heads=2), 'dim must be a multiple of 4'),
     (MODELS, DECODER | VALUES, dict(num_heads=5), '5 attention heads do not divide 32 channels evenly'),
     (MODELS, DECODER | VALUES, dict(in_channels=[64, 0]), 'in_channels[1] must be a whole number >= 1, got 0'),

@@ -98,7 +98,7 @@ TABLE = [
         'param_scheduler.end=-1, but it must be a number > 0',
     ),
     ('train.py', overrides('model.decoder.in_channels=9'), 'decoder.in_channels=(9,) does not fit the backbone DyViT'),
-    ('train.py', overrides('model.decoder.depth=0'), 'depth must be a whole number >= 1, got 0'),
+    ('train.py', overrides('model.decoder.depth=0'), 'depth must be a whole number from 1 to 1000, got 0'),
     (
         'train.py',
         overrides('train_dataloader.dataset.pipeline.1.input_size=40'),
@@ -129,7 +129,13 @@ TABLE = [
         )
         for text in ('a=dict(b=1)', 'a=dict(b=1,c=2)', 'a={b: 1}', 'a=[dict(b=1),2]', 'a=[1', 'a=[1,2', 'a=(1,2]')
     ),
+    *(
+        ('train.py', overrides(f'a={text}'), '--cfg-options takes up to 10000 characters, and 64 brackets within each')
+        for text in ('[' * 50_000 + ']' * 50_000, '([' * 40, '1,' * 20_000)
+    ),
     ('train.py', overrides('train_cfg.max_epochs.x=1'), '--cfg-options do not fit'),
+    ('train.py', overrides('model.decoder.depth=1000000'), 'depth must be a whole number from 1 to 1000'),
+    ('train.py', overrides('model.backbone.arch.depths=[1,1,9999999,1]'), '1000, got 9999999'),
     ('train.py', [TINY, '--work-dir', 'file'], 'nothing can be written in file: '),
     ('train.py', [TINY, '--work-dir', 'file/run'], '/file is a file; choose another folder'),
     ('train.py', [TINY, '--work-dir', '/proc/run'], '/proc cannot be written to'),

@@ -126,6 +126,8 @@ FILES = [
     (types.output_path(), 'a/', 'is a folder'),
     (types.output_path(), 'file/a', 'is a file; choose another folder'),
     (types.output_folder, '/proc/a', '/proc cannot be written to'),
+    (types.output_folder, 'dangling', 'dangling is a link to nothing; choose another folder'),
+    (types.output_folder, 'dangling/a', 'dangling is a link to nothing; choose another folder'),
     (types.folder, 'file', 'there is no folder file'),
     (types.file, 'nowhere', 'there is no file nowhere'),
     (types.checkpoint_file, 'nowhere.pth', 'there is no file nowhere.pth'),
@@ -139,6 +141,7 @@ def test_files_and_names(read, name, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'folder.npz').mkdir()
     (tmp_path / 'file').touch()
+    (tmp_path / 'dangling').symlink_to('nothing')
     with pytest.raises(argparse.ArgumentTypeError, match=words):
         read(name)
 

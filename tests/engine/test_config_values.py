@@ -10,6 +10,7 @@ from coma_mm.engine.checks.values import TABLE, check_values
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 NUMBER, WHOLE, FLAG = 'must be a number', 'must be a whole number', 'must be True or False'
 SETTINGS, SCHEDULER, PIPELINE = 'must be a dict', 'param_scheduler.type=', 'train_dataloader.dataset.pipeline'
+TEMPLATE, OUT = 'must be the name of a file with one {}', 'must be a name in the work dir that ends in .png'
 BUDGET = 'custom_hooks.2.type=coma_mm.BudgetHook custom_hooks.2.'
 REFUSED = [  # what is set, in the order that the command line takes it, and words of the refusal of the last
     ('optim_wrapper.optimizer.lr=-1', NUMBER),
@@ -99,14 +100,23 @@ REFUSED = [  # what is set, in the order that the command line takes it, and wor
     ('default_hooks.checkpoint=5', SETTINGS),
     ('default_hooks.checkpoint.interval=0', WHOLE),
     ('default_hooks.checkpoint.max_keep_ckpts=x', WHOLE),
-    ('default_hooks.checkpoint.filename_tmpl=x', 'must be a text with one {}'),
+    ('default_hooks.checkpoint.max_keep_ckpts=' + '9' * 30, WHOLE),
+    ('train_cfg.max_epochs=' + '9' * 400, WHOLE),
+    ('optim_wrapper.optimizer.lr=' + '9' * 400, NUMBER),
+    ('default_hooks.checkpoint.filename_tmpl=x', TEMPLATE),
+    ('default_hooks.checkpoint.filename_tmpl=../x_{}.pth', TEMPLATE),
+    ('default_hooks.checkpoint.filename_tmpl=/x_{}.pth', TEMPLATE),
+    ('default_hooks.checkpoint.filename_tmpl={}/x.pth', TEMPLATE),
     ('default_hooks.checkpoint.save_best=acc', 'needs a validation'),
     ('default_hooks.logger.interval=0', WHOLE),
     ('custom_hooks=5', 'must be a list'),
     ('custom_hooks.2.num_images=0', WHOLE),
     ('custom_hooks.2.interval=x', WHOLE),
     ('custom_hooks.2.priority=x', 'HIGHEST'),
-    ('custom_hooks.2.out=x.xyz', 'must be a name that ends in .png'),
+    ('custom_hooks.2.out=x.xyz', OUT),
+    ('custom_hooks.2.out=../x.png', OUT),
+    ('custom_hooks.2.out=a/../../x.png', OUT),
+    ('custom_hooks.2.out=/x.png', OUT),
     ('custom_hooks.2.dataset=5', SETTINGS),
     (BUDGET + 'minutes=0', NUMBER),
     (BUDGET + 'minutes=x', NUMBER),

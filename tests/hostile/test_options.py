@@ -40,6 +40,7 @@ REFUSED = [
     '-h',
     'model.backbone.arch.dims=[[[',
     'a' * 20_000 + '=1',
+    'model.backbone.arch.dims=' + '[' * 65 + ']' * 65,
 ]
 TAKEN = dict(
     [
@@ -74,7 +75,12 @@ def test_options_that_are_data(tmp_path):
         *(json.dumps({name: value}) for name, value in [('cfg_options', 5), ('cfg_options', [5]), ('amp', 'x')]),
         *(
             json.dumps({name: value})
-            for name, value in [('save_minutes', -1), ('save_minutes', float('inf')), ('log', ['evil'])]
+            for name, value in [
+                ('save_minutes', -1),
+                ('save_minutes', float('inf')),
+                ('save_minutes', 10**400),
+                ('log', ['evil']),
+            ]
         ),
     ],
 )

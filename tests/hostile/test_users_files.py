@@ -19,14 +19,14 @@ from coma_mm.checkpoints.finding import find_checkpoints
 from coma_mm.checkpoints.older_runs import find_config
 from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
 from coma_mm.cli import main
-from coma_mm.cli.outputs import check_folder, check_output
+from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
 from coma_mm.datasets.folder import find_images
 from coma_mm.engine.runner.config_hook import free_name
 from coma_mm.engine.runner.runs import resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
-from coma_mm.utils.files import atomic_write
+from coma_mm.utils.files import atomic_write, whole_folder
 from coma_mm.visualization.report import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
@@ -395,6 +395,8 @@ def test_an_edited_config_of_a_run_has_to_be_named():
         ('im/a.jpg', ['im'], True),
         ('im/sub/b.JPG', ['im'], True),
         ('also/a.jpg', ['im'], True),
+        ('also/a.jpg', ['list.txt'], True),
+        ('run/pictures/features_5.jpg', [], True),
         ('im/a.jpg', ['im/a.jpg'], True),
         ('run/epoch_6.pth', ['run'], True),
         ('folder', [], True),
@@ -416,7 +418,9 @@ def test_outputs_replace_no_input_and_nothing_unknown(output, inputs, always, fo
     os.symlink('a.pth', 'soft.pth')
     os.mkdir('folder')
     os.mkfifo('pipe')
+    Path('list.txt').write_text('# mine\nim/a.jpg\n')
     own('epoch_6.pth')
+    own('pictures/features_5.jpg', 'picture')
     np.savez('old.npz', a=1)
     Path('old.json').write_text('{}')
     save_file({'a': torch.zeros(1)}, 'bare.safetensors')
@@ -449,6 +453,31 @@ def test_folders_for_pictures(folder, force, refused):
     with pytest.raises(ValueError, match='--show-dir'):
         check_folder(folder, '--show-dir', ['im'], force)
     check_folder('new', '--show-dir', ['im'], False)
+
+
+def test_files_that_a_config_names_are_inputs():
+    os.mkdir('im')
+    checkpoint('im/a.pkl')
+    Path('list.txt').write_text('im/a.jpg\n')
+    settings = dict(dataset=dict(data_root='im', ann_file='a.pkl', parts=[dict(data_root=['list.txt', 'no'])]), n=1)
+    assert find_files(settings, ['', *find_roots(settings)]) == ['im/a.pkl', 'list.txt']
+
+
+@pytest.mark.parametrize('name', ['new', 'empty', 'link', 'a/b/new'])
+def test_a_folder_is_made_whole_or_not_at_all(name):
+    os.mkdir('empty')
+    os.symlink('empty', 'link')
+    with whole_folder(name) as unfinished:
+        (unfinished / 'x').touch()
+    assert os.listdir(name) == ['x']
+    Path(f'.mine.{os.getpid()}').mkdir()  # whatever number the process has
+    before = sorted(Path('.').rglob('*'))
+    with pytest.raises(KeyboardInterrupt), whole_folder(f'{name}/mine') as unfinished:
+        (unfinished / 'x').touch()
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), whole_folder('c/d/mine'):
+        raise KeyboardInterrupt
+    assert sorted(Path('.').rglob('*')) == before
 
 
 @pytest.mark.parametrize(

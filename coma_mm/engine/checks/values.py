@@ -4,6 +4,7 @@
 checks of several at once. Settings that neither names pass: they are for the classes to check that take them.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -83,7 +84,10 @@ SHARE = in_range(FRACTION)
 RATE = in_range(Range(0, 1, above=True))
 COUNT = in_range(whole(1))
 WHOLE = Kind(
-    COUNT.wanted, lambda value: COUNT.accepts(value) or (isinstance(value, float) and value.is_integer() and value > 0)
+    COUNT.wanted,
+    lambda value: (
+        COUNT.accepts(value) or (isinstance(value, float) and value.is_integer() and COUNT.accepts(int(value)))
+    ),
 )
 COUNT_OR_ZERO = in_range(whole(0))
 COUNT_OR_NEVER = COUNT | Kind('-1', lambda value: value == -1 and not isinstance(value, bool))
@@ -107,8 +111,12 @@ LOOKING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
 PRIORITIES = 'HIGHEST VERY_HIGH HIGH ABOVE_NORMAL NORMAL BELOW_NORMAL LOW VERY_LOW LOWEST'.split()
 PRIORITY = Kind(', '.join(PRIORITIES), lambda value: isinstance(value, str) and value.upper() in PRIORITIES)
 PICTURE = Kind(
-    'a name that ends in .png, .jpg, .webp, .tif, .pdf or .svg',
-    lambda value: isinstance(value, str) and re.search(r'.[.](png|jpe?g|webp|tiff?|pdf|svg)$', value, re.I) is not None,
+    'a name in the work dir that ends in .png, .jpg, .webp, .tif, .pdf or .svg',
+    lambda value: (
+        isinstance(value, str)
+        and re.search(r'.[.](png|jpe?g|webp|tiff?|pdf|svg)$', value, re.I) is not None
+        and not os.path.normpath(value).startswith(('/', '..'))
+    ),
 )
 # All that a part can have: a misspelt one would be an error deep in torch or mmengine.
 KNOWN = dict(
@@ -286,7 +294,10 @@ TABLE = _rows(
     (TEXT | NONE, 'None', 'default_hooks.checkpoint', 'out_dir'),
     (TEXT | list_of(TEXT) | NONE, 'None', 'default_hooks.checkpoint', 'published_keys greater_keys less_keys'),
     (
-        Kind('a text with one {}', lambda value: isinstance(value, str) and re.findall('[{].*?[}]', value) == ['{}'])
+        Kind(
+            'the name of a file with one {}',
+            lambda value: isinstance(value, str) and re.fullmatch('[^/\0{}]*[{][}][^/\0{}]*', value) is not None,
+        )
         | NONE,
         'epoch_{}.pth',
         'default_hooks.checkpoint',

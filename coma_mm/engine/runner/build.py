@@ -318,6 +318,7 @@ def _near_matches(path: str) -> list[str]:
     wanted = Path(path)
     roots = Path('configs'), shipped('configs')
     candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
+    candidates = [config for config in candidates if config.is_file()]
     found: dict[str, str] = {}
     for config in sorted(candidates):
         if '_base_' not in config.parts:

@@ -4,14 +4,14 @@ A folder of somebody else's may hold any ``options.json``. So it can change numb
 the user names, and nothing that decides which code runs.
 """
 
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from ...utils.reading import read_json
+from ...utils.ranges import Range
+from ...utils.reading import is_short_setting, read_json
 from ...utils.text import printable
 
 OPTIONS = 'options.json'  # in the run's folder
@@ -68,7 +68,7 @@ def _is_like(value: Any, default: Any, choices: Any) -> bool:
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(default, (int, float)):
-        return type(value) in (int, float) and math.isfinite(value) and value >= 0
+        return type(value) in (int, float) and value in Range(0)
     return value is None or isinstance(value, list) and bool(value) and all(item in choices for item in map(str, value))
 
 
@@ -90,7 +90,7 @@ def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> 
     pickles = any(text.lower().endswith(RUN_WHEN_READ) for text in _texts([cfg[name] for name in cfg.keys()]))
     for text in texts:
         key, equals, content = text.partition('=')
-        reason = 'it is no KEY=VALUE' if not equals or len(text) > 10_000 else None
+        reason = None if equals and is_short_setting(text) else 'it is no KEY=VALUE, or a huge one'
         try:
             value = None if reason else DictAction._parse_iterable(content)
         except Exception:  # mmengine raises what it comes upon
