@@ -9,8 +9,12 @@ top-1 after fine-tuning)
 
 _base_ = 'coma_dyvit-b_in1k.py'
 model = dict(backbone=dict(_delete_=True, type='coma_mm.MaskedViT', arch='base', img_size=224, patch_size=16))
-train_pipeline = _base_.train_pipeline
-train_pipeline[2]['unit_size'] = 16
+train_pipeline = [
+    dict(type='coma_mm.LoadRandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='coma_mm.ComplementaryMask', input_size=224, unit_size=16, ratio=0.6),
+    dict(type='coma_mm.PackMaskedImage'),
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=40, convert_to_iter_based=True),

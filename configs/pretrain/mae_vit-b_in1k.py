@@ -9,6 +9,10 @@ fine-tuning, from 1600 epochs)
 
 _base_ = 'coma_vit-b_in1k.py'
 model = dict(backbone=dict(decode_cls_token=True), mask_ratio=0.75, evaluation=dict(mode='off'))
-train_pipeline = _base_.train_pipeline
-train_pipeline[2]['ratio'] = 0.75
+train_pipeline = [
+    dict(type='coma_mm.LoadRandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='coma_mm.ComplementaryMask', input_size=224, unit_size=16, ratio=0.75),
+    dict(type='coma_mm.PackMaskedImage'),
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

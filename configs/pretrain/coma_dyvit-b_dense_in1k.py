@@ -1,9 +1,0 @@
-"""Ablation of DM-MSA: ordinary convolutions on keys and values, sums that start at random.
-
-    tools/dist_train.sh configs/pretrain/coma_dyvit-b_dense_in1k.py 8
-
-Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
-"""
-
-_base_ = 'coma_dyvit-b_in1k.py'
-model = dict(backbone=dict(kv_conv='dense'))
