@@ -50,7 +50,8 @@ from .utils.text import printable
 from .visualization.report import PICTURES
 from .visualization.serve import serve_report
 
-METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA')  # in the opening line
+# In the opening line.
+METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 RANGES = dict(
     epochs=ranges.EPOCHS,
     steps=ranges.STEPS,
@@ -120,8 +121,8 @@ def pretrain(
         channels: Of the images: 3 for colour, 1 for grey, or what the files have; 3 if ``None``.
         value_range: Values of more than 8 bits that become black and white; found in the files if ``None``.
         max_pixels: Height times width beyond which an image is refused; 100 million if ``None``.
-        method: ``mae`` if ``None``: masked autoencoding without an evaluation branch, whose features were better in
-            docs/evidence.md; ``coma``: with one.
+        method: ``mae``: masked autoencoding without an evaluation branch; ``coma``: with one, that of the paper;
+            ``align``: with one whose half of an image is to be like the other. :data:`.recipe.METHOD` if ``None``.
         lr: Peak of the learning rate; from ``arch`` and the images of a step if ``None``.
         mask_ratio: Share of the units of an image that are hidden; 0.6 if ``None``.
         exclude: Patterns of paths below ``data`` of images that are left out, such as ``['*_mask.png', 'masks/*']``.

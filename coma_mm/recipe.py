@@ -25,8 +25,12 @@ VARIANTS = {
     'base': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
     'large': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
 }
-# The evaluation branch of each method. In docs/evidence.md features of `off` fine-tune better than those of `copy`.
-METHODS = dict(mae=dict(mode='off'), coma=dict(mode='copy'))
+# What each method sets of the model. In docs/evidence.md features of `off` fine-tune better than those of `copy`.
+METHODS: dict[str, dict] = dict(
+    mae=dict(evaluation=dict(mode='off')),
+    coma=dict(evaluation=dict(mode='copy')),
+    align=dict(evaluation=dict(mode='align', weight=0.25), predict_visible=1.0),
+)
 METHOD = 'mae'
 SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
@@ -104,7 +108,8 @@ def make_config(
         value_range: Values of more than 8 bits that become 0 and 255; those of the type if ``None``.
         max_pixels: Of an image; the limit of :class:`.datasets.LoadImage` if ``None``.
         accumulate: How many batches make a step. The rate follows from the images of a step by the square root.
-        method: ``mae``, without an evaluation branch, or ``coma``, with one that has the encoder's weights.
+        method: ``mae``, without an evaluation branch; ``coma``, with one that has the encoder's weights; ``align``,
+            with one whose half of an image is to be like the other, and visible units predicted, too.
         lr: Peak of the learning rate, in place of what follows from ``arch`` and the images of a step.
         mask_ratio: Share of the units that are hidden; 0.6 if ``None``.
         exclude: Patterns of paths below ``data`` that are left out, see :class:`.datasets.ImageFolder`.
@@ -127,7 +132,7 @@ def make_config(
     cfg.randomness = dict(seed=seed, diff_rank_seed=True)
     cfg.model.backbone.update(arch=arch, img_size=size, patch_size=patch)
     cfg.model.decoder.update(decoder)
-    cfg.model.evaluation = METHODS[method]
+    cfg.model.update(METHODS[method])
 
     loader = cfg.train_dataloader
     workers = count_workers() if workers is None else workers

@@ -30,8 +30,8 @@ def parse_args() -> Namespace:
     parser.add_argument('--workers', type=types.workers, help='processes that load images (from the cores there are)')
     parser.add_argument(
         '--method',
-        choices=['mae', 'coma'],
-        help='masked autoencoding, or with an evaluation branch beside it, which has not been shown to pay (mae)',
+        choices=types.METHODS,
+        help='masked autoencoding, CoMA, or both halves of a photo aligned; docs/pretraining.md has the default',
     )
     parser.add_argument('--lr', type=types.learning_rate, help='peak of the learning rate (from arch and batch)')
     parser.add_argument('--mask-ratio', type=types.mask_ratio, metavar='R', help='hidden share of an image (0.6)')

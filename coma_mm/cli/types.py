@@ -15,6 +15,7 @@ from ..utils.files import require_writable
 from ..utils.ranges import Range
 
 ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of coma_mm.pretrain
+METHODS = 'mae', 'coma', 'align'  # of coma_mm.recipe
 LOGGERS = 'tensorboard', 'wandb', 'mlflow'  # of coma_mm.engine.runner.loggers
 PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
 HUB_FILE = 'model.safetensors'  # of a folder as the hub has

@@ -21,10 +21,10 @@ from processes import TOOLS
 
 import coma_mm
 from coma_mm.checkpoints.pretrained import read_checkpoint
-from coma_mm.cli import COMMANDS, main
-from coma_mm.models import DyViT
-from coma_mm.pretraining import advise_length, choose_batch, hand_over
-from coma_mm.recipe import make_config, passes_for, patch_size_for
+from coma_mm.cli import COMMANDS, main, types
+from coma_mm.models import CoMA, DyViT
+from coma_mm.pretraining import METHOD_NAMES, advise_length, choose_batch, hand_over
+from coma_mm.recipe import METHOD, METHODS, make_config, passes_for, patch_size_for
 from coma_mm.visualization.serve import serve_report
 
 OPTIONS = dict(arch='pico', size=32, batch_size=4, workers=0)
@@ -207,6 +207,16 @@ def test_all_follows_from_the_length(steps):
     assert 1 <= cfg.default_hooks.checkpoint.interval <= max(1, steps / 10)
     (interval,) = {hook.interval for hook in looks}
     assert interval * 64 >= 750 and (interval <= steps / 10 or steps < 200)  # looks take a fifth of a run at most
+
+
+def test_every_method_has_a_name_and_a_model():
+    assert types.METHODS == tuple(METHODS) == tuple(METHOD_NAMES) and METHOD in METHODS
+    found = {}
+    for name, settings in METHODS.items():
+        cfg = make_config('images', 'out', 'pico', size=32, method=name).model
+        model = CoMA(cfg.backbone, cfg.decoder, **{key: cfg[key] for key in settings})
+        found[name] = model.mode, model.predict_visible
+    assert found == dict(mae=('off', 0), coma=('copy', 0), align=('align', 1))
 
 
 @pytest.mark.parametrize(('size', 'patch'), [(224, 4), (96, 2), (64, 2), (32, 1), (512, 4)])
