@@ -16,11 +16,12 @@ from ..engine import load_exactly
 from ..engine.common import type_name
 from ..engine.runner.build import read_config
 from ..evaluation import reconstruct_images
+from ..export.extractor import image_settings
 from ..models import read_checkpoint
 from ..utils.text import one_line, printable
 from ..visualization import draw_reconstructions
 from . import types
-from .images import add_max_pixels, image_settings
+from .images import add_max_pixels
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
 from .outputs import add_force, check_output
 
@@ -78,7 +79,7 @@ def main() -> None:
     height, width = transform.input_size
     # The largest part of the shape of training in the middle of the image, scaled to that size.
     checkpoint = read_checkpoint(args.checkpoint)
-    settings = image_settings(cfg, checkpoint, args)
+    settings = image_settings(cfg, checkpoint, args.max_pixels)
     images = torch.stack([fit_image(read_image(path, **settings), height, width) for path in paths])
     np.random.seed(args.seed)
     mask = torch.stack([torch.from_numpy(transform({})['mask']) for _ in paths])

@@ -1,3 +1,4 @@
+from .features import ImageFiles, extract_features
 from .held_out import HeldOut, load_images
 from .knn import KNN, NearestNeighbours, collect_features
 from .rankme import dead_channels, rankme
@@ -6,6 +7,7 @@ from .ridge import LinearProbe, draw_labelled, mean_and_spread, probe_hits
 
 __all__ = [
     'HeldOut',
+    'ImageFiles',
     'KNN',
     'LinearProbe',
     'NearestNeighbours',
@@ -13,6 +15,7 @@ __all__ = [
     'collect_features',
     'dead_channels',
     'draw_labelled',
+    'extract_features',
     'load_images',
     'mean_and_spread',
     'mean_colour_baseline',

@@ -1,0 +1,92 @@
+"""Features of image files, by one or several extractors at once, in bounded memory."""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from mmengine.utils import ProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..datasets import UnreadableImageError, read_image
+from ..datasets.loading import fit_image
+from ..models import FeatureExtractor
+from ..utils.text import printable
+from ..utils.workers import end_with_unsent
+
+
+class ImageFiles(Dataset):
+    """Image files as tensors ``(C, height, width)``: the largest part of their shape in the middle, scaled.
+
+    Items are ``(number, tensor)``, with ``None`` for a file that cannot be read, which standard error names.
+
+    Args:
+        paths: Of the files.
+        height: Of the tensors, in pixels.
+        width: Of the tensors, in pixels.
+        settings: Of :func:`.datasets.read_image`.
+    """
+
+    def __init__(self, paths: Sequence[str], height: int, width: int, settings: dict):
+        self.paths = paths
+        self.size = height, width
+        self.settings = settings
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | None]:
+        try:
+            image = read_image(self.paths[index], **self.settings)
+        except UnreadableImageError as error:
+            print(printable(f'skipped {error}'), file=sys.stderr, flush=True)
+            return index, None
+        return index, fit_image(image, *self.size)
+
+
+@torch.no_grad()
+def extract_features(
+    extractors: Sequence[FeatureExtractor], images: ImageFiles, batch_size: int, workers: int
+) -> tuple[list[Tensor], list[int]]:
+    """Compute features of all images that can be read; each file is read once.
+
+    Args:
+        extractors: In the mode and on the device that they are to compute in.
+        images: The files.
+        batch_size: Images that are computed at once.
+        workers: Processes that read images, at most.
+
+    Returns:
+        For each extractor features (N, C), float32, on the CPU, and the numbers of the N images.
+
+    Raises:
+        ValueError: If no image can be read.
+    """
+    loader = DataLoader(
+        images,
+        batch_size,
+        num_workers=min(workers, len(images) // batch_size),
+        collate_fn=list,
+        worker_init_fn=end_with_unsent,
+    )
+    features: list[Tensor] = []
+    read: list[int] = []
+    progress = ProgressBar(len(images))
+    for items in loader:
+        kept = [item for item in items if item[1] is not None]
+        if kept:
+            batch = torch.stack([image for _, image in kept])
+            found = [_compute(extractor, batch) for extractor in extractors]
+            features = features or [torch.empty(len(images), part.shape[1]) for part in found]
+            for whole, part in zip(features, found):
+                whole[len(read) : len(read) + len(kept)] = part
+            read += [index for index, _ in kept]
+        progress.update(len(items))
+    print()
+    if not read:
+        raise ValueError('there are no images to take features of')
+    return [whole[: len(read)] for whole in features], read
+
+
+def _compute(extractor: FeatureExtractor, images: Tensor) -> Tensor:
+    return extractor(extractor.data_preprocessor(dict(inputs=images, data_samples=None))['inputs'])

@@ -1,0 +1,154 @@
+"""From any weights to features: the backbone, and how its images are read."""
+
+import json
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..checkpoints.pretrained import get_state_dict, load_weights, read_checkpoint
+from ..datasets.loading import read_channels
+from ..engine.common import read_loading, read_normalisation
+from ..engine.runner.build import read_config
+from ..models import FeatureExtractor
+from .source import check_types, find_backbone, find_normalisation, without_weights
+
+TIMM = 'timm://'
+
+
+@dataclass
+class Weights:
+    """A backbone with its weights, and how its images are read.
+
+    Args:
+        extractor: Computes features, in the mode for that.
+        size: Height and width of its images in pixels.
+        settings: Of :func:`.datasets.read_image`.
+        cfg: Config with its ``model.backbone``; ``None`` for models of timm.
+    """
+
+    extractor: FeatureExtractor
+    size: tuple[int, int]
+    settings: dict
+    cfg: Config | None = None
+
+    def draw_random(self, seed: int) -> FeatureExtractor:
+        """Return the same backbone with random weights."""
+        assert self.cfg is not None
+        cfg = Config(dict(model=dict(backbone=without_weights(self.cfg.model.backbone.to_dict()))))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            extractor = FeatureExtractor(cfg.model.backbone, self.extractor.pool, self.extractor.data_preprocessor)
+            if hasattr(extractor.backbone, 'init_weights'):
+                extractor.backbone.init_weights()
+        return extractor.eval()
+
+
+def open_weights(
+    config: str | None,
+    checkpoint: str,
+    overrides: dict | None = None,
+    pool: bool = True,
+    size: int | None = None,
+    max_pixels: int | None = None,
+) -> Weights:
+    """Build the backbone that weights are for, and load them.
+
+    Args:
+        config: A config with ``model.backbone``; if ``None`` the file says itself what it holds.
+        checkpoint: A file or an address, or ``timm://NAME@FILE``, a model of timm and its weights.
+        overrides: Of settings of the config.
+        pool: See :class:`.models.FeatureExtractor`.
+        size: Side of the images in pixels; the backbone's ``img_size`` if ``None``, or 224.
+        max_pixels: Height times width beyond which an image is refused.
+
+    Raises:
+        FileNotFoundError: If there are no such weights.
+        ValueError: If they do not say what they are for, or do not fit.
+    """
+    if checkpoint.startswith(TIMM):
+        return _open_timm(checkpoint, size, max_pixels)
+    read = read_checkpoint(checkpoint)
+    cfg = read_config(config, overrides) if config else describe(read, checkpoint)
+    extractor = build_extractor(cfg, pool)
+    extractor.load_backbone(read, checkpoint)
+    side = size or cfg.model.backbone.get('img_size', 224)
+    height, width = (side, side) if isinstance(side, int) else side
+    return Weights(extractor.eval(), (height, width), image_settings(cfg, read, max_pixels), cfg)
+
+
+def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:
+    """Build the backbone with the normalisation that the config trains it with."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if not (cfg.get('model') or {}).get('backbone'):
+        raise ValueError(f'{cfg.filename} has no model.backbone')
+    settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    normalisation = read_normalisation(settings, str(cfg.get('train_dataloader') or cfg.get('test_dataloader')))
+    preprocessor = dict(
+        type='mmengine.ImgDataPreprocessor',
+        mean=normalisation['mean'],
+        std=normalisation['std'],
+        rgb_to_bgr=normalisation['channel_order'] == 'BGR',  # images come in RGB here
+    )
+    return FeatureExtractor(cfg.model.backbone, pool, preprocessor)
+
+
+def describe(read: dict, checkpoint: str) -> Config:
+    """Return what a checkpoint itself says of its backbone, and of how its images come in."""
+    try:
+        backbone, scope, _ = find_backbone(read, None)
+        check_types(backbone, scope)
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}, before the checkpoint') from None
+    known = {name: json.loads(value) for name, value in find_normalisation(read, None).items()}
+    preprocessor = dict(mean=known.get('mean'), std=known.get('std'))
+    return Config(dict(default_scope=scope, model=dict(backbone=backbone, data_preprocessor=preprocessor)))
+
+
+def image_settings(cfg: dict, checkpoint: dict, max_pixels: int | None) -> dict:
+    """Return ``channels``, ``value_range`` and ``max_pixels`` as :func:`.read_image` takes them.
+
+    Args:
+        cfg: The config; its pipeline decides, or else the channels that its backbone takes.
+        checkpoint: What it says of ``value_range`` holds if the config says nothing.
+        max_pixels: Height times width beyond which an image is refused.
+
+    Raises:
+        ValueError: If they are not such as images can be read by.
+    """
+    settings = read_loading(cfg)
+    known = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
+    if settings.get('value_range') is None and known.get('channels') == settings['channels']:
+        settings['value_range'] = known.get('value_range')
+    if max_pixels is not None:
+        settings['max_pixels'] = max_pixels
+    settings['channels'], settings['value_range'] = read_channels(settings['channels'], settings.get('value_range'))
+    return settings
+
+
+def _open_timm(address: str, size: int | None, max_pixels: int | None) -> Weights:
+    """Build a model of timm and load its weights from a file; nothing is downloaded."""
+    name, at, file = address.removeprefix(TIMM).partition('@')
+    if not at or not name or not file:
+        raise ValueError(f'{address} names no file of weights: write timm://NAME@FILE')
+    try:
+        import timm
+    except ImportError:
+        raise ValueError(f'reading {address} takes timm: pip install timm') from None
+    if not timm.is_model(name):
+        raise ValueError(f'timm has no model {name!r}; timm.list_models() has the names')
+    model = timm.create_model(name, num_classes=0)
+    data = model.pretrained_cfg
+    heads = data.get('classifier') or ()
+    heads = tuple(f'{head}.' for head in ((heads,) if isinstance(heads, str) else heads))
+    weights = get_state_dict(read_checkpoint(file))
+    load_weights(model, weights, file, lambda key: key.startswith(heads))
+    preprocessor = dict(
+        type='mmengine.ImgDataPreprocessor',
+        mean=[255 * value for value in data['mean']],
+        std=[255 * value for value in data['std']],
+    )
+    channels, height, width = data['input_size']
+    settings = dict(channels=channels, value_range=None, **({} if max_pixels is None else dict(max_pixels=max_pixels)))
+    return Weights(FeatureExtractor(model, True, preprocessor).eval(), (size or height, size or width), settings)
