@@ -46,6 +46,7 @@ docs/pretraining
 docs/classification
 docs/detection
 docs/segmentation
+docs/compare
 docs/your-config
 docs/export
 ```

@@ -22,6 +22,7 @@ COMMANDS = {
     'browse': 'draw what training gets to see of its images',
     'visualize': 'draw what a pre-trained model makes of images',
     'embed': 'write the features of images',
+    'compare': 'measure what weights are worth on labelled images',
     'export': "write a checkpoint's backbone for use elsewhere",
     'flops': 'count parameters and operations',
     'shards': 'pack a folder of images into tar files',

@@ -33,14 +33,16 @@ OUTPUTS = dict(
     test='--work-dir, --out and --show-dir',
     benchmark='--json',
     flops='--json',
-    **dict.fromkeys(('browse', 'embed', 'plot_benchmark', 'pretrain', 'release', 'report', 'visualize'), '--out'),
+    **dict.fromkeys(
+        ('browse', 'compare', 'embed', 'plot_benchmark', 'pretrain', 'release', 'report', 'visualize'), '--out'
+    ),
 )
 # What takes less memory.
 LESS_MEMORY = {
     'train': 'lower the batch size (train_dataloader.batch_size, with optim_wrapper.accumulative_counts raised as '
     'much), or recompute activations (model.backbone.with_cp=True), or train in mixed precision (--amp)',
     'pretrain': 'lower --batch-size, --size or --workers, or choose a smaller --arch',
-    'embed': 'lower --batch-size or --num-workers',
+    **dict.fromkeys(('compare', 'embed'), 'lower --batch-size or --num-workers'),
     '': 'free some, or raise the limit (ulimit -v)',
 }
 WORKERS = {

@@ -14,7 +14,13 @@ from ..utils.reading import open_regular
 
 HEAD = 1_000_000  # bytes at the beginning and at the end of a file, in which a mark is looked for
 IMAGES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-KINDS = {'.html': 'report', '.png': 'picture', '.pth': 'weights', '.safetensors': 'weights'}  # in manifests
+KINDS = {
+    '.html': 'report',
+    '.png': 'picture',
+    '.json': 'comparison',
+    '.pth': 'weights',
+    '.safetensors': 'weights',
+}  # in manifests
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +143,7 @@ MARKS: dict[str, Callable[[bytes, bytes, Path], bool]] = {
     '.png': lambda head, tail, place: f'Software\0{MARK}'.encode() in head[:1000],
     '.svg': lambda head, tail, place: f'<title>{MARK}</title>'.encode() in head,
     '.pdf': lambda head, tail, place: f'/Creator ({MARK})'.encode() in head + tail,
+    '.json': lambda head, tail, place: f'"kind": "comparison of {MARK}"'.encode() in head[:1000],
     '.npz': lambda head, tail, place: tail.endswith(MARK.encode()),
     '.html': lambda head, tail, place: any(words in head[:2000] for words in PAGES),
     '.pth': lambda head, tail, place: b'config_sha256' in head,

@@ -143,6 +143,12 @@ def checkpoint_file(name: str) -> str:
     return name
 
 
+def weights(name: str) -> str:
+    """Read the path or address of weights: a run's folder, a checkpoint, or the config of the one that follows."""
+    name = path(name)
+    return name if Path(name).is_dir() or (name.endswith('.py') and Path(name).is_file()) else checkpoint_file(name)
+
+
 def checkpoint_or_auto(name: str) -> str:
     """Read the path or address of a checkpoint, or ``auto``."""
     return name if name == 'auto' else checkpoint_file(name)

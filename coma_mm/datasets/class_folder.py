@@ -25,7 +25,7 @@ class ClassFolder(ImageFolder):
 
     Args:
         data_root (str): The folder.
-        part (str): ``'train'`` or ``'val'``.
+        part (str | None): ``'train'`` or ``'val'``, or None for all images of a folder that has no such parts.
         **kwargs: Of :class:`ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
 
     Raises:
@@ -37,7 +37,7 @@ class ClassFolder(ImageFolder):
     remedy = "give yours as data_root of both data sets by --cfg-options, see the config's first lines"
     remedy_of_prefix = ''
 
-    def __init__(self, data_root: str, part: str = 'train', **kwargs: Any) -> None:
+    def __init__(self, data_root: str, part: str | None = 'train', **kwargs: Any) -> None:
         root = os.path.expanduser(data_root or '')
         there = [name for name in ('train', 'val') if os.path.isdir(os.path.join(root, name))]
         self.is_divided = len(there) == 2
@@ -47,7 +47,7 @@ class ClassFolder(ImageFolder):
                 f'{root} has a folder {there[0]}, but none for the other part: put the images of both into train and '
                 'val, or all of them into one folder with a sub-folder for each class, and set data_root to that'
             )
-        kwargs.setdefault('data_prefix', part if self.is_divided else '')
+        kwargs.setdefault('data_prefix', part or '' if self.is_divided else '')
         super().__init__(data_root, part=part, **kwargs)
 
     def load_data_list(self) -> list[dict]:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets import UnreadableImageError, read_image
 from ..datasets.loading import fit_image
 from ..models import FeatureExtractor
+from ..utils.environment import count_cores
 from ..utils.text import printable
 from ..utils.workers import end_with_unsent
 
@@ -54,7 +55,7 @@ def extract_features(
         extractors: In the mode and on the device that they are to compute in.
         images: The files.
         batch_size: Images that are computed at once.
-        workers: Processes that read images, at most.
+        workers: Processes that read images, at most, and no more than there are cores.
 
     Returns:
         For each extractor features (N, C), float32, on the CPU, and the numbers of the N images.
@@ -65,7 +66,7 @@ def extract_features(
     loader = DataLoader(
         images,
         batch_size,
-        num_workers=min(workers, len(images) // batch_size),
+        num_workers=min(workers, count_cores(), len(images) // batch_size),
         collate_fn=list,
         worker_init_fn=end_with_unsent,
     )

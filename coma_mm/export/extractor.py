@@ -100,7 +100,8 @@ def describe(read: dict, checkpoint: str) -> Config:
         backbone, scope, _ = find_backbone(read, None)
         check_types(backbone, scope)
     except ValueError as error:
-        raise ValueError(f'{checkpoint}: {error}, before the checkpoint') from None
+        reason = str(error).replace('with --config CONFIG', f'before it: CONFIG {checkpoint}')
+        raise ValueError(f'{checkpoint}: {reason}') from None
     known = {name: json.loads(value) for name, value in find_normalisation(read, None).items()}
     preprocessor = dict(mean=known.get('mean'), std=known.get('std'))
     return Config(dict(default_scope=scope, model=dict(backbone=backbone, data_preprocessor=preprocessor)))

@@ -90,15 +90,20 @@ class ImageGrid:
         Returns:
             ``(H, W, 3)``, uint8, RGB, as loggers take it.
         """
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'Glyph')  # of names in scripts that the font lacks: boxes will do
-            self.figure.canvas.draw()
-            if path is not None:
-                path = Path(path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with manifest.any_file(path) as unfinished:
-                    self.figure.savefig(unfinished, metadata=MARKS.get(path.suffix.lower()))
-        return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()
+        return save(self.figure, path)
+
+
+def save(figure: Figure, path: str | os.PathLike | None) -> np.ndarray:
+    """Draw a figure of the Agg canvas, and write it to a file if one is named; see :meth:`ImageGrid.finish`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph')  # of names in scripts that the font lacks: boxes will do
+        figure.canvas.draw()
+        if path is not None:
+            path = Path(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with manifest.any_file(path) as unfinished:
+                figure.savefig(unfinished, metadata=MARKS.get(path.suffix.lower()))
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def shorten(name: str, length: int = 20) -> str:

@@ -385,7 +385,11 @@ def _page(
     ]
     if 'reconstruction' in pictures:
         sections += ['<h2>Reconstructions</h2>', _player(pictures['reconstruction'], epochs)]
-    for kind, title in (('features', 'Features and attention of each stage'), ('neighbours', 'Nearest neighbours')):
+    for kind, title in (
+        ('comparison', 'On labelled images'),
+        ('features', 'Features and attention of each stage'),
+        ('neighbours', 'Nearest neighbours'),
+    ):
         if kind in pictures:
             sections += [f'<h2>{title}</h2>', _picture(title, *pictures[kind][-1], epochs)]
     if 'neighbours' in pictures:

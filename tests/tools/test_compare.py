@@ -1,0 +1,155 @@
+"""``coma-mm compare``, as its users call it."""
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from PIL import Image
+
+from coma_mm.checkpoints.pretrained import read_checkpoint
+from coma_mm.cli import main
+from coma_mm.datasets.labelled import find_labelled
+from coma_mm.export.extractor import open_weights
+from coma_mm.utils import manifest
+
+WEIGHTS = 'coma_mm://dyvit-p_cifar10'
+
+
+def save(path, level, rng):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((level + rng.integers(60, size=(32, 40, 3))).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp('labelled'), np.random.default_rng(0)
+    for number in range(6):
+        save(folder / f'dark/{number}.png', 20, rng)
+        save(folder / f'light/{number}.png', 120, rng)
+    save(folder / 'lonely/0.png', 60, rng)
+    save(folder / 'beside.png', 60, rng)
+    (folder / 'dark/broken.png').write_bytes((folder / 'dark/0.png').read_bytes()[:200])
+    return folder
+
+
+@pytest.fixture
+def compare(monkeypatch, tmp_path, capfd):
+    """Call the command in this process, in a folder of its own; return what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args, succeeds=True):
+        MMLogger._instance_dict.clear()
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', 'compare', *map(str, args)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        MMLogger._instance_dict.clear()
+        printed = ''.join(capfd.readouterr())
+        assert (not code) == succeeds, printed
+        return printed
+
+    return call
+
+
+def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
+    run = tmp_path / 'run'
+    shutil.copytree(photos, tmp_path / 'images')
+    with manifest.own_file(run, 'backbone.pth', 'weights') as unfinished:
+        torch.save(read_checkpoint(WEIGHTS), unfinished)
+    printed = compare('run/backbone.pth', 'images', '--against', WEIGHTS, '--seeds', 2, '--num-workers', 0)
+    assert '12 images of 3 classes to learn from, 2 to classify' in printed
+    for words in ('without a class: 1', 'without an image to classify: 1', 'skipped ', 'left out: 1', ' kNN '):
+        assert words in printed
+    assert 'with all labels: ' in printed and f'against {WEIGHTS}: no clear difference (' in printed
+    found = json.loads((run / 'compare.json').read_text())
+    assert [row['name'] for row in found['rows']] == ['run/backbone.pth', 'random weights', 'raw pixels', WEIGHTS]
+    assert found['rows'][0]['accuracy'] == found['rows'][3]['accuracy'] and found['rows'][0]['size'] == [32, 32]
+    assert found['rows'][2]['accuracy']['all labels']['mean'] == 100 and len(found['unreadable']) == 1
+    assert Image.open(run / 'compare.png').size[0] > 500
+    owned = {'backbone.pth', 'compare.json', 'compare.png', 'pictures/comparison_0.jpg'}
+    assert set(manifest.read_manifest(run)) == owned
+    before = (run / 'compare.json').read_text()
+    compare('run/backbone.pth', 'images', '--seeds', 1, '--num-workers', 0)  # replaces its own
+    assert (run / 'compare.json').read_text() != before
+    assert set(os.listdir(run)) == {name.split('/')[0] for name in owned} | {manifest.MANIFEST}
+
+
+@pytest.mark.parametrize(
+    'args, reason',
+    [
+        ((WEIGHTS,), 'give two names'),
+        ((WEIGHTS, 'photos', 'photos'), 'give two names'),
+        ((WEIGHTS, 'nowhere'), 'there is no folder nowhere'),
+        (('nothing.pth', 'photos'), 'there is no file nothing.pth'),
+        (('empty', 'photos'), 'empty has no config'),
+        (('bare.pth', 'photos'), 'does not say which backbone it has; name its config before it: CONFIG bare.pth'),
+        ((WEIGHTS, 'photos', '--val', 'nowhere'), 'there is no folder nowhere'),
+        ((WEIGHTS, 'photos', '--val', 'photos'), 'to classify are also learnt from'),
+        ((WEIGHTS, 'photos', '--out', 'photos/out'), 'lies in photos, which is read'),
+        (
+            (WEIGHTS, 'photos', '--out', 'mine'),
+            'compare.json is there already, and no command like this has written it',
+        ),
+        ((WEIGHTS, 'photos', '--seeds', '0'), 'must be a whole number'),
+        ((WEIGHTS, 'photos', '--exclude', '*'), 'such as'),
+        ((WEIGHTS, 'photos', '--against', 'nothing.pth'), 'there is no file nothing.pth'),
+        ((WEIGHTS, 'photos', '--against', WEIGHTS, WEIGHTS), 'is named twice'),
+        ((WEIGHTS, 'photos', '--against', 'timm://resnet10t'), 'write timm://NAME@FILE'),
+        ((WEIGHTS, 'photos', '--against', 'timm://resnet10@bare.pth'), "timm has no model 'resnet10'"),
+        ((WEIGHTS, 'photos', '--against', 'timm://resnet10t@bare.pth'), 'bare.pth does not fit'),
+        ((WEIGHTS, 'photos/dark'), 'no sub-folders with images'),
+        ((WEIGHTS, 'empty'), 'no images in'),
+        ((WEIGHTS, 'one'), 'has one class, dark'),
+        ((WEIGHTS, 'lonely'), 'no class in lonely has two images'),
+        ((WEIGHTS, 'photos', '--val', 'others'), 'has images of other'),
+    ],
+)
+def test_what_cannot_be_compared_ends_in_a_line(args, reason, photos, compare, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ('one/dark/0', 'one/dark/1', 'lonely/a/0', 'lonely/b/0', 'others/dark/0', 'others/other/0'):
+        save(tmp_path / f'{name}.png', 50, rng)
+    (tmp_path / 'photos').symlink_to(photos)
+    for name in ('empty', 'mine'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'mine/compare.json').write_text('{}')
+    torch.save(dict(weight=torch.zeros(1)), tmp_path / 'bare.pth')
+    before = sorted(tmp_path.rglob('*'))
+    printed = compare(*args, succeeds=False)
+    last = printed.splitlines()[-1]
+    assert last.startswith('error: ') or ' error: ' in last, printed
+    assert reason in last and 'Traceback' not in printed
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_parts_of_a_labelled_folder(photos, tmp_path):
+    divided = find_labelled(photos)
+    assert [len(divided.learn), len(divided.test)] == [12, 2] and divided.classes == ('dark', 'light', 'lonely')
+    assert find_labelled(photos).test == divided.test and not {*divided.learn} & {*divided.test}
+    shutil.copytree(photos / 'light', tmp_path / 'val/light')
+    apart = find_labelled(photos, tmp_path / 'val')
+    assert len(apart.learn) == 14 and {label for _, label in apart.test} == {1} and len(apart.test) == 6
+    shutil.copytree(photos, tmp_path / 'train')
+    assert len(find_labelled(tmp_path).learn) == 14 and len(find_labelled(tmp_path).test) == 6
+    for number in range(3):
+        save(tmp_path / f'train/dark/{number}_mask.png', 0, np.random.default_rng(0))
+    assert "masks of others have: 3; to leave them out: --exclude '*_mask.*'" in find_labelled(tmp_path).left_out[0]
+    assert len(find_labelled(tmp_path, exclude=['*_mask.png', 'lonely']).learn) == 13
+
+
+def test_models_of_timm_are_read_from_a_file(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model('test_vit')
+    torch.save(model.state_dict(), tmp_path / 'vit.pth')
+    weights = open_weights(None, f'timm://test_vit@{tmp_path}/vit.pth')
+    images = torch.rand(2, 3, *weights.size)
+    expected = model.eval().forward_head(model.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(weights.extractor(images), expected)
