@@ -26,6 +26,7 @@ from .checkpoints.older_runs import find_config
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
 from .datasets.folder import name_endings
+from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS, read_channels
 from .datasets.value_range import ValueRange, find_value_range
 from .engine import BudgetHook, RunInterrupted
@@ -97,6 +98,7 @@ def pretrain(
     crop_scale: Sequence[float] | None = None,
     no_flip: bool | None = None,
     log: Sequence[str] | None = None,
+    labels: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     serve: int | None = None,
@@ -129,6 +131,8 @@ def pretrain(
         crop_scale: Smallest and largest share of an image's area in a random crop; 0.2 and 1 if ``None``.
         no_flip: Whether no image is mirrored; every other one is if ``None``.
         log: Loggers beside the log file: ``tensorboard``, ``wandb``, ``mlflow``; a run that goes on keeps them.
+        labels: Folder of labelled images, a sub-folder for each class: a linear probe with five labels a class is
+            measured at each look; the images are not trained on unless they are among ``data``.
         resume: Go on with the run in ``out``; nothing else may be given, as all settings come from that run.
         overwrite: Replace the results of an earlier run in ``out``.
         serve: Port at which the report is shown on this machine, while this process lives.
@@ -164,6 +168,7 @@ def pretrain(
         exclude=exclude,
         crop_scale=crop_scale,
         no_flip=no_flip,
+        labels=labels,
         log=log,
     )
     settings = {name: value for name, value in settings.items() if value is not None}
@@ -223,7 +228,8 @@ def check_arguments(**given: object) -> None:
     named = [data] if isinstance(data, (str, os.PathLike)) else [] if data is None else data
     if not isinstance(named, Sequence) or (data is not None and not named):
         raise ValueError(f'data must be a folder of images, or a list of them, got {data!r}')
-    for name, value in [('out', given['out']), *(('data', path) for path in named)]:
+    labels = '.' if given['labels'] is None else given['labels']
+    for name, value in [('out', given['out']), *(('data', path) for path in named), ('labels', labels)]:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value).strip():
             raise ValueError(f'{name} must name a folder, got {value!r}')
     Exclusion(given['exclude'])
@@ -319,6 +325,7 @@ def plan_run(
     exclude: Sequence[str] | None = None,
     crop_scale: Sequence[float] | None = None,
     no_flip: bool | None = None,
+    labels: str | Path | None = None,
 ) -> Config:
     """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
 
@@ -330,8 +337,10 @@ def plan_run(
     """
     if sum(length is not None for length in (epochs, steps, minutes)) > 1:
         raise ValueError('give one of epochs, steps and minutes')
+    if labels is not None:
+        labels = os.path.abspath(os.path.expanduser(labels))
     given: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
-    given |= dict(method=method, lr=lr, mask_ratio=mask_ratio)
+    given |= dict(method=method, lr=lr, mask_ratio=mask_ratio, labels=labels)
     given |= dict(exclude=exclude, crop_scale=crop_scale, no_flip=no_flip)
     cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
     print(f'looking at the images in {printable(", ".join(map(short_path, map(Path, data))))} ...', flush=True)
@@ -350,6 +359,7 @@ def plan_run(
         if found is not None:
             given['value_range'] = found.low, found.high
             cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
+        labelled = None if labels is None else find_labelled(labels)  # before anything takes time
         held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if val else 0
     print(f'{images + held_out:,} images; trying two steps of training ...', flush=True)
     with redirect_stdout(io.StringIO()):
@@ -370,7 +380,7 @@ def plan_run(
         text += advise_length(steps * per_step, images, spent + seconds * USEFUL)
     if accumulate > 1:
         text += f' Memory is short: each step computes {accumulate} batches of {batch} images, one after another.'
-    print(' '.join([text, *describe_files(dataset, found)]), flush=True)
+    print(' '.join([text, *describe_files(dataset, found), *describe_labelled(labelled)]), flush=True)
     for warning in (found.warn() if found else None, warn_of_masks(names, dataset.exclusion)):
         if warning:
             print(f'warning: {warning}', file=sys.stderr, flush=True)
@@ -384,6 +394,17 @@ def describe_files(dataset: ImageFolder, found: ValueRange | None) -> list[str]:
     sentences = [found.describe()] if found else []
     sentences += [f'{left_out[0].upper()}{left_out[1:]}.'] if left_out else []
     return sentences + ([f'{printable(excluded)}.'] if excluded else [])
+
+
+def describe_labelled(labelled: Labelled | None) -> list[str]:
+    """Return sentences on the images of ``--labels``."""
+    if labelled is None:
+        return []
+    count = len(labelled.learn) + len(labelled.test)
+    sentences = [
+        f'Of {count:,} labelled images, {len(labelled.classes)} classes, a linear probe is measured meanwhile.'
+    ]
+    return sentences + [printable(f'Labelled {sentence}.') for sentence in labelled.left_out]
 
 
 def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:

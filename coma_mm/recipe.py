@@ -34,6 +34,7 @@ METHODS: dict[str, dict] = dict(
 METHOD = 'mae'
 SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
+LOOK_LABELS = 450  # the same of a probe with few labels
 LOOKING_SHARE = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
 FINEST = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
@@ -91,6 +92,7 @@ def make_config(
     crop_scale: Sequence[float] | None = None,
     no_flip: bool | None = None,
     minutes: float | None = None,
+    labels: str | None = None,
 ) -> Config:
     """Return the config of a run.
 
@@ -116,6 +118,7 @@ def make_config(
         crop_scale: Smallest and largest share of an image's area in a crop; 0.2 and 1 if ``None``.
         no_flip: Whether no image is mirrored.
         minutes: A budget of time, by which the run ends, see :class:`.engine.BudgetHook`; ``steps`` is a guess then.
+        labels: Folder of labelled images, whose probe is measured at each look; none if ``None``.
 
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
@@ -183,6 +186,9 @@ def make_config(
             hook.interval = min(hook.interval, interval)
         elif type_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
             hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch_size)))
+        if labels is not None and type_name(hook.type) == 'QualityHook':
+            least = math.ceil((LOOK + LOOK_LABELS) / LOOKING_SHARE / batch_size)
+            hook.update(labels=str(labels), interval=max(interval, least))
     if minutes is not None:
         cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=minutes, planned=iterations))
     cfg.auto_scale_lr = None

@@ -50,6 +50,11 @@ def parse_args() -> Namespace:
         metavar='GLOB',
         help="leave out images whose path below the folder matches, e.g. '*_mask.png' 'masks/*', in quotes",
     )
+    parser.add_argument(
+        '--labels',
+        type=types.folder,
+        help='folder with a sub-folder for each class: a linear probe at each look (none)',
+    )
     parser.add_argument('--log', nargs='+', choices=types.LOGGERS, help='log there as well: curves and pictures')
     parser.add_argument('--seed', type=types.seed, help='of weights, crops and masks (0)')
     parser.add_argument('--val', type=types.fraction, help='share of the images to hold out, e.g. 0.02 (none)')

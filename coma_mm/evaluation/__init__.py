@@ -1,4 +1,5 @@
 from .features import ImageFiles, extract_features
+from .few_labels import FewLabels
 from .held_out import HeldOut, load_images
 from .knn import KNN, NearestNeighbours, collect_features
 from .rankme import dead_channels, rankme
@@ -6,6 +7,7 @@ from .reconstruction import Reconstructions, mean_colour_baseline, psnr, reconst
 from .ridge import LinearProbe, draw_labelled, mean_and_spread, probe_hits
 
 __all__ = [
+    'FewLabels',
     'HeldOut',
     'ImageFiles',
     'KNN',

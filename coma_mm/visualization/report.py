@@ -257,6 +257,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
         take('Reconstruction', r'psnr\w*|quality/psnr\w*', 'dB'),
         take('Effective rank of the features (RankMe)', 'quality/rankme'),
         take('Share of dead channels', 'quality/dead_channels'),
+        take('Linear probe with 5 labels a class', 'quality/probe', '%'),
         take('kNN accuracy', r'knn/\w+', '%'),
         take('Learning rate', r'(base_)?lr'),
     ]

@@ -97,7 +97,13 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
     odd = (True, '1', 'x', [1], math.nan, math.inf, -1, 10**12, 1.5)
     tried = {name: [value for value in odd if value not in RANGES[name]] for name in RANGES}
     assert 10**12 in tried['epochs'] and 1.5 in tried['batch_size']
-    texts = dict(out=['', ' ', None, 3], arch=[3, 'huge'], method=[3, 'huge'], data=['', 3, [], ['a', ''], [None]])
+    texts = dict(
+        out=['', ' ', None, 3],
+        arch=[3, 'huge'],
+        method=[3, 'huge'],
+        data=['', 3, [], ['a', ''], [None]],
+        labels=['', 3],
+    )
     flags = dict(resume=['yes', 1, None], overwrite=['no', 0], no_flip=['yes', 1])
     lists = dict(exclude=['*.png', [''], [1], ['/']], log=['wandb', ['csv']], crop_scale=[0.5, [0.5], [1, 0.5], [0, 1]])
     for name, values in (tried | texts | flags | lists).items():

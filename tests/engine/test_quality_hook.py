@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from PIL import Image
 
 from coma_mm.engine import QualityHook
 from coma_mm.evaluation import dead_channels, rankme
@@ -52,15 +53,24 @@ def run(tmp_path):
     return train
 
 
-def test_measures_before_meanwhile_and_after(run):
-    hook = dict(type='coma_mm.QualityHook', dataset=PHOTOS, interval=2, by_epoch=False)
+def test_measures_before_meanwhile_and_after(run, tmp_path):
+    for number in range(12):
+        path = tmp_path / f'labelled/{number % 2}/{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (50, 60), (250 * (number % 2), 10 * number, 100)).save(path)
+    labels = str(tmp_path / 'labelled')
+    hook = dict(type='coma_mm.QualityHook', dataset=PHOTOS, interval=2, by_epoch=False, labels=labels)
     folder, measured, log = run('run', [hook])
     assert [line['step'] for line in measured] == [0, 2, 4, 6]
     assert set(measured[0]) == {
         'step',
-        *(f'quality/{key}' for key in ('loss', 'loss_evaluation', 'psnr', 'psnr_assembled', 'rankme', 'dead_channels')),
+        *(
+            f'quality/{key}'
+            for key in ('loss', 'loss_evaluation', 'psnr', 'psnr_assembled', 'rankme', 'dead_channels', 'probe')
+        ),
     }
     assert measured[-1]['quality/loss'] < measured[0]['quality/loss'] and 1 <= measured[0]['quality/rankme'] <= 4
+    assert 'probe with 5 labels a class 100.0 %' in log and measured[0]['quality/probe'] >= 50
     assert '4 held-out images: loss ' in log and 'WARNING - the ' not in log
 
     # A resumed run goes on, does not measure its half-trained weights as those at the start, and ends at the same.

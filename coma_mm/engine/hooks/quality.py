@@ -3,11 +3,11 @@
 from mmengine.dist import master_only
 from mmengine.runner import Runner
 
-from ...evaluation import HeldOut
+from ...evaluation import FewLabels, HeldOut
 from ...models.compiled import uncompiled
 from ...registry import HOOKS
 from ...utils.arguments import require_number, require_whole
-from ..common import unwrap
+from ..common import read_loading, unwrap
 from ..runner.periodic import PeriodicHook
 
 
@@ -17,8 +17,9 @@ class QualityHook(PeriodicHook):
 
     Logged are ``quality/loss`` of the adaptive branch and ``quality/loss_evaluation`` of the evaluation branch (they
     compare with ``mse_adaptive`` and ``mse_evaluation``), ``quality/psnr`` and ``quality/psnr_assembled`` in dB,
-    ``quality/rankme`` and ``quality/dead_channels`` (:class:`coma_mm.evaluation.HeldOut`). What was measured travels
-    with checkpoints. A warning comes once each, if
+    ``quality/rankme`` and ``quality/dead_channels`` (:class:`coma_mm.evaluation.HeldOut`), and with ``labels``
+    ``quality/probe`` in percent (:class:`coma_mm.evaluation.FewLabels`). What was measured travels with checkpoints.
+    A warning comes once each, if
 
     - RankMe falls below ``collapse`` of the most it has been: features collapse onto few directions;
     - the loss rises in ``patience`` measurements in a row while the training loss falls;
@@ -35,6 +36,7 @@ class QualityHook(PeriodicHook):
         collapse: Share of the highest RankMe.
         patience: Rises of the loss in a row.
         dead: Share of the channels.
+        labels: Folder of labelled images for a linear probe with five labels a class; none if ``None``.
     """
 
     what = 'measuring the quality'
@@ -50,6 +52,7 @@ class QualityHook(PeriodicHook):
         collapse: float = 0.25,
         patience: int = 3,
         dead: float = 0.1,
+        labels: str | None = None,
     ):
         super().__init__(interval, by_epoch)
         require_whole(1, num_images=num_images, patience=patience)
@@ -64,6 +67,7 @@ class QualityHook(PeriodicHook):
         self.collapse = collapse
         self.patience = patience
         self.dead = dead
+        self.labels = labels
 
     @master_only
     def before_train(self, runner: Runner) -> None:
@@ -75,6 +79,7 @@ class QualityHook(PeriodicHook):
             self.seed,
             self.batch_size or runner.train_dataloader.batch_size,
         )
+        self.few_labels = self.labels and self._load_labels(runner, self.labels)
         self.state = runner.message_hub.get_info('quality') or dict(measured=[], warnings=[])
         runner.message_hub.update_info('quality', self.state)
         if not self.state['measured']:
@@ -89,12 +94,15 @@ class QualityHook(PeriodicHook):
                 **self.held_out.measure_psnr(model),
                 **self.held_out.measure_features(model),
             }
+            if self.few_labels:
+                values['probe'] = self.few_labels.measure(model)
         runner.visualizer.add_scalars({f'quality/{key}': value for key, value in values.items()}, step)
         count, channels = len(self.held_out.images), model.backbone.out_channels[-1]
         what = 'held-out' if self.dataset else 'training'
         runner.logger.info(
             f'{count} {what} images: loss {values["loss"]:.4f}, PSNR {values["psnr_assembled"]:.1f} dB, RankMe '
             f'{values["rankme"]:.1f} of {min(count, channels)}, dead channels {values["dead_channels"]:.1%}'
+            + (f', probe with 5 labels a class {values["probe"]:.1f} %' if 'probe' in values else '')
         )
         measured = self.state['measured']
         values |= dict(step=step, train_loss=_train_loss(runner, step - (measured[-1]['step'] if measured else 0)))
@@ -103,6 +111,12 @@ class QualityHook(PeriodicHook):
             if kind not in [known for known, _ in self.state['warnings']]:
                 self.state['warnings'].append((kind, sentence))
                 runner.logger.warning(sentence)
+
+    def _load_labels(self, runner: Runner, folder: str) -> FewLabels:
+        settings = read_loading(runner.cfg)
+        settings['value_range'] = settings.get('value_range')
+        height, width = self.held_out.images.shape[2:]
+        return FewLabels(folder, (height, width), settings, self.held_out.batch)
 
     def _problems(self, what: str) -> list[tuple[str, str]]:
         measured, problems = self.state['measured'], []
