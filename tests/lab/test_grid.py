@@ -1,10 +1,12 @@
 import json
+import os
 
 import pytest
 from studies.grid import (
     append_result,
     finished_elsewhere,
     is_finished,
+    link_folder,
     locked,
     make_cells,
     read_results,
@@ -59,6 +61,22 @@ def test_what_a_size_and_a_cell_say_is_merged(study, tmp_path):
     assert after.start == 'work_dirs/studies/tiny/cpu/late-1' and after.measures == dict(validation={})
     (smoke,) = make_cells(study, 'smoke')
     assert smoke.measures == dict(features={}, finetune_1=dict(percent=1, epochs=2))
+
+
+def test_cells_are_run_on_each_folder(study, tmp_path):
+    study.folders = ['train.data_root', 'held_out.data_root']
+    assert make_cells(study, 'smoke') == []
+    for name in ('b', 'a', 'b'):
+        (tmp_path / f'photos {name}').mkdir(exist_ok=True)
+        link_folder('tiny', f'{name}={tmp_path}/photos {name}')
+    cells = make_cells(study, 'cpu')
+    assert [cell.title for cell in cells[:4]] == ['long@a-0', 'long@b-0', 'long@a-1', 'long@b-1']
+    roots = dict.fromkeys(study.folders, 'work_dirs/studies/tiny/folders/a')
+    assert cells[0].options == {'model.depth': 3, 'model.width': 7, **roots}
+    assert os.path.samefile('work_dirs/studies/tiny/folders/b', 'photos b')
+    for wrong in ('photos a', '=photos a', '../c=photos a', 'c=none', 'a-b=photos a', 'c='):
+        with pytest.raises(ValueError, match='give NAME=PATH'):
+            link_folder('tiny', wrong)
 
 
 def line_of(cell, **more):

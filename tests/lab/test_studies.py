@@ -9,7 +9,16 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from studies import cell as cell_module
-from studies.grid import Cell, append_result, is_finished, make_cells, read_results, read_study, studies_folder
+from studies.grid import (
+    Cell,
+    append_result,
+    is_finished,
+    link_folder,
+    make_cells,
+    read_results,
+    read_study,
+    studies_folder,
+)
 from studies.hook import StudyHook
 from studies.measures import memory
 from studies.report import write_report
@@ -27,10 +36,12 @@ QUICK = dict(
     evaluation_weights=['copy_100'],
     memory=[],
     method=['copy', 'random'],
+    recipe=['align@toy'],
     texture=['units_16_fused'],
     transfer=[],
 )
 ALL = [(name, cell.name) for name in STUDIES for cell in make_cells(read_study(name), 'smoke')]
+ALL += [('recipe', f'{cell}@toy') for cell in ('random', 'align')]
 
 
 @pytest.fixture(scope='module')
@@ -50,6 +61,10 @@ def place(tmp_path_factory):
             folder / f'camvid11/images/{part}/0.jpg'
         )
         Image.fromarray(rng.integers(0, 11, (260, 280), dtype=np.uint8)).save(folder / f'camvid11/labels/{part}/0.png')
+    for number in range(12):
+        path = folder / f'classes/{"abc"[number % 3]}/{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(path)
     (folder / 'coco_mini').mkdir()
     write_coco(folder / 'coco_mini', ('train', 'val'))
     return folder
@@ -60,6 +75,7 @@ def here(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv('COMA_MM_CIFAR10', str(place / 'cifar.npz'))
     monkeypatch.setenv('COMA_MM_PHOTOS', str(place))
+    link_folder('recipe', f'toy={place}/classes')
     return place
 
 
@@ -107,7 +123,7 @@ def test_larger_sizes_are_sound(here):
     distinct = {
         json.dumps(cell.settings): cell
         for cell in cells
-        if 'photos128' in str(cell.config) or 'cifar' in str(cell.config)
+        if any(name in str(cell.config) for name in ('photos128', 'folder64', 'cifar'))
     }
     assert len(distinct) > 40
     for cell in distinct.values():

@@ -29,6 +29,7 @@ from studies.grid import (
     append_result,
     finished_elsewhere,
     is_finished,
+    link_folder,
     locked,
     make_cells,
     read_results,
@@ -55,6 +56,14 @@ def parse_args() -> Namespace:
     parser.add_argument('--size', choices=SIZES, default='cpu', help='smoke: minutes, to try; cpu; gpu (%(default)s)')
     parser.add_argument(
         '--data', type=types.path, metavar='FILE_OR_FOLDER', help="the study's images; its file says what they are"
+    )
+    parser.add_argument(
+        '--folder',
+        action='append',
+        default=[],
+        type=types.text,
+        metavar='NAME=PATH',
+        help='images to run all cells on, with a sub-folder for each class; several by repeating it (recipe)',
     )
     parser.add_argument(
         '--only', nargs='+', type=types.text, metavar='CELL', help='cells by name, or by name and seed: copy, copy-0'
@@ -88,7 +97,13 @@ def main() -> None:
         for path in write_report(study, name, args.size):
             print(f'wrote {path}')
         return
+    if args.folder and 'folders' not in study:
+        raise ValueError(f'{name} has data of its own kind: leave --folder out, see --data')
+    for folder in args.folder:
+        link_folder(name, folder)
     cells = choose(make_cells(study, args.size, extra_measures(study, args.extra)), args.only)
+    if not cells:
+        raise ValueError(f'{name} is run on labelled photos: name them by --folder NAME=PATH')
     results = read_results(name, args.size)
     if args.list:
         for cell in cells:
@@ -113,11 +128,15 @@ def choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:
     """
     if only is None:
         return cells
-    unknown = set(only) - {name for cell in cells for name in (cell.name, cell.title)}
+    unknown = set(only) - {name for cell in cells for name in _names(cell)}
     if unknown:
         names = ', '.join(dict.fromkeys(cell.name for cell in cells))
         raise ValueError(f'there is no cell {", ".join(sorted(unknown))}; there are {names}')
-    return [cell for cell in cells if {cell.name, cell.title} & set(only)]
+    return [cell for cell in cells if _names(cell) & set(only)]
+
+
+def _names(cell: Cell) -> set[str]:
+    return {cell.name, cell.title, cell.name.partition('@')[0]}
 
 
 def extra_measures(study: Config, names: list[str] | None) -> dict:

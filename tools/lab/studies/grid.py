@@ -12,14 +12,17 @@ A study is a Python file with
   ``measures``, and ``cells``, the names of those to run;
 - ``first``: cells to run with all seeds before the others come to their turn;
 - ``data``: the environment variable by which the configs find their data, which ``--data`` sets;
+- ``folders``: options that name a data set. Each cell is then run on each folder that ``--folder`` has named, as the
+  cell ``CELL@NAME``;
 - ``report``: what :mod:`.report` shows.
 """
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mmengine.config import Config
@@ -121,7 +124,34 @@ def make_cells(study: Config, size: str, extra: dict | None = None) -> list[Cell
             for name in group:
                 if seed in study.cells[name].get('seeds', declared['seeds']):
                     cells.append(_make_cell(study, path, size, name, seed, declared, extra or {}))
-    return cells
+    if 'folders' not in study:
+        return cells
+    # The links and not what they stand for: results are the same wherever the data lie.
+    return [
+        replace(cell, name=f'{cell.name}@{link.name}', options=cell.options | dict.fromkeys(study.folders, str(link)))
+        for cell in cells
+        for link in sorted(folder_links(path.stem).glob('*'))
+    ]
+
+
+def folder_links(study: str) -> Path:
+    """Return where a study keeps the folders that it is run on, as links by their names."""
+    return Path('work_dirs/studies', study, 'folders')
+
+
+def link_folder(study: str, text: str) -> None:
+    """Remember a folder ``NAME=PATH``.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    name, _, path = text.partition('=')
+    if not re.fullmatch('[A-Za-z0-9_]+', name) or not os.path.isdir(os.path.expanduser(path)):
+        raise ValueError(f'--folder {text}: give NAME=PATH, a name of letters, digits and _ and a folder that is there')
+    link = folder_links(study) / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.abspath(os.path.expanduser(path)))
 
 
 def _make_cell(study: Config, path: Path, size: str, name: str, seed: int, declared: dict, extra: dict) -> Cell:
@@ -138,10 +168,16 @@ def _make_cell(study: Config, path: Path, size: str, name: str, seed: int, decla
         seed=seed,
         config=config and str((path.parent / config).resolve()),
         options={**by_size.get('options', {}), **own.get('options', {}), **own.get(size, {})},
-        epochs=own['length'] and max(2, round(epochs * own['length'])) if epochs and 'length' in own else epochs,
+        epochs=_stretch(epochs, own.get('length', 1)),
         start=start and str(work_dir(path.stem, size) / f'{start}-{seed}'),
         measures={key: {**value, **declared.get('measures', {}).get(key, {})} for key, value in measures.items()},
     )
+
+
+def _stretch(epochs: int | None, length: float) -> int | None:
+    if not length:
+        return 0
+    return epochs if length == 1 or not epochs else max(2, round(epochs * length))
 
 
 # ---- results ----

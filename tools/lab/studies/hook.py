@@ -83,7 +83,8 @@ class StudyHook(Hook):
     def _measure(self, runner: Runner, step: int) -> None:
         if self.held_out is None:
             return
-        values = self.held_out.measure(unwrap(runner.model))
+        model = unwrap(runner.model)
+        values = self.held_out.measure(model) | dict(rankme=self.held_out.measure_features(model)['rankme'])
         images = step * self.batch_size
         self.state['curve'].append(dict(images=images, seconds=round(self.state['seconds'], 1), **values))
         runner.logger.info(f'held-out images after {images}: {values}')

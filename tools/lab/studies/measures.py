@@ -22,7 +22,15 @@ from coma_mm.datasets import ComplementaryMask
 from coma_mm.datasets.seeding import fixed_seed
 from coma_mm.engine.runner.build import build_runner
 from coma_mm.engine.runner.trial import forget_peak, make_step, peak_so_far
-from coma_mm.evaluation import HeldOut, LinearProbe, NearestNeighbours, load_images, mean_colour_baseline
+from coma_mm.evaluation import (
+    HeldOut,
+    LinearProbe,
+    NearestNeighbours,
+    load_images,
+    mean_and_spread,
+    mean_colour_baseline,
+    probe_hits,
+)
 from coma_mm.evaluation import rankme as effective_rank
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.evaluation.held_out import BATCH
@@ -76,6 +84,32 @@ def features(cell: Cell, labels: int | None = None, queries: int | None = None) 
         probe_positions=accuracy(LinearProbe(bank.flatten(1), classes).predict(maps.flatten(1))),
         rankme=round(effective_rank(average), 2),
     )
+
+
+def few(
+    cell: Cell, per_class: int = 15, labels: int = 2400, queries: int = 2000, draws: int = 3, pixels: int = 0
+) -> dict:
+    """Probe of the last map's average with few labels of each class, the mean of several draws; its rank.
+
+    With ``pixels`` also a probe of images of so many pixels a side, what features have to beat. Labels are drawn from
+    ``labels`` of the images, and tried on ``queries`` others.
+    """
+    cfg, model = load_trained(cell)
+    (images, classes), (others, truth) = (
+        load_images(dataset.to_dict(), count) for dataset, count in ((cfg.labelled, labels), (cfg.held_out, queries))
+    )
+
+    def probe(bank: Tensor, tried: Tensor) -> tuple[float, float]:
+        return mean_and_spread(probe_hits(bank, classes, tried, truth, per_class, range(draws)))
+
+    features = [extract(model, part).mean((2, 3)) for part in (images, others)]
+    accuracy, deviation = probe(*features)
+    found = dict(few=accuracy, few_deviation=deviation, rankme=effective_rank(features[1]))
+    if pixels:
+        found['few_pixels'], _ = probe(
+            *(F.adaptive_avg_pool2d(part.float(), pixels).flatten(1) for part in (images, others))
+        )
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def finetune(cell: Cell, config: str, percent: float, epochs: int, options: dict | None = None) -> dict:
@@ -295,5 +329,5 @@ def benchmark(cell: Cell, suite: str, arguments: list[str], models: dict | None 
 # By the name that studies use, or its part before the first underscore.
 MEASURES = {
     function.__name__: function
-    for function in (reconstruction, features, finetune, validation, bands, coverage, speed, memory, benchmark)
+    for function in (reconstruction, features, few, finetune, validation, bands, coverage, speed, memory, benchmark)
 }

@@ -53,8 +53,13 @@ def write_report(study: Config, name: str, size: str) -> list[Path]:
         )
     stem = f'{name}-gpu' if size == 'gpu' else name
     spec = study.get('report', {})
-    order = [cell for cell in study.cells if any(line['cell'] == cell for line in lines)]
-    lines.sort(key=lambda line: (order.index(line['cell']) if line['cell'] in order else len(order), line['seed']))
+    order = list(study.cells)
+
+    def place_of(line: dict) -> tuple:
+        cell, _, folder = line['cell'].partition('@')
+        return folder, order.index(cell) if cell in order else len(order), line['seed']
+
+    lines.sort(key=place_of)
     text = [f'# {name}', describe(name, size, lines), table(expand_rows(lines), spec.get('qualities', {}))]
     if spec.get('reach'):  # a study that inherits another's sets it to None
         text.append(reach_table(lines, size, **spec['reach']))

@@ -70,7 +70,7 @@ def train_cell(cell: Cell) -> dict:
         load=state['load'],
         shared=state['load'] > torch.get_num_threads() + 0.5,
         curve=state['curve'],
-        qualities=describe_losses(state['losses']),
+        qualities=describe_losses(state['losses']) | describe_ranks(state['curve']),
     )
 
 
@@ -110,6 +110,12 @@ def describe_losses(losses: list[float], window: int = 50) -> dict:
         found['spikes'] = int((excess > 6 * deviation).sum())
         found['largest_spike'] = round((excess / middle).max().item(), 4)
     return found
+
+
+def describe_ranks(curve: list[dict]) -> dict:
+    """Return RankMe before the first step, and the least of all measurements on the way."""
+    ranks = [point['rankme'] for point in curve if 'rankme' in point]
+    return dict(rankme_start=round(ranks[0], 2), rankme_least=round(min(ranks), 2)) if ranks else {}
 
 
 def count_step(cfg: Config) -> float:

@@ -1,0 +1,72 @@
+"""Which recipe should `coma-mm pretrain` have? Methods and settings, one at a time, on folders of labelled photos.
+
+    tools/lab/study.py recipe --folder NAME=FOLDER --folder NAME=FOLDER --jobs 2
+
+Each cell is run on each folder: align@NAME is one of them. Later calls know the folders. Measured are probes with few
+labels, RankMe and loss on held-out photos from the first step to the last; `random` adds a probe of 8 x 8 pixels.
+Data: FOLDER/CLASS/**, or FOLDER/{train,val}/CLASS/**. Hardware: 2 CPU cores, a quarter of an hour a cell
+"""
+
+config = '_base_/mae_dyvit-p_folder64.py'
+folders = ('train_dataloader.dataset.data_root', 'held_out.data_root', 'labelled.data_root')
+rate = 'optim_wrapper.optimizer.lr'
+align = {'model.evaluation': dict(mode='align', weight=0.25), 'model.predict_visible': 1.0}
+cells = dict(
+    random=dict(length=0, measures=dict(few=dict(pixels=8))),
+    mae=dict(),
+    align=dict(options=align),
+    visible=dict(options={'model.predict_visible': 1.0}),
+    coma=dict(options={'model.evaluation.mode': 'copy'}),
+    visible_half=dict(options={'model.predict_visible': 0.5}),
+    align_weight_1=dict(options={**align, 'model.evaluation': dict(mode='align', weight=1.0)}),
+    align_both=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25, both=True)}),
+    align_hidden=dict(options={**align, 'model.predict_visible': 0.0}),
+    lr_quarter=dict(options={rate: 2.5e-4}),
+    lr_4=dict(options={rate: 4e-3}),
+    warm_up_2=dict(options={'param_scheduler.0.end': 8, 'param_scheduler.1': dict(begin=8, T_max=412)}),
+    warm_up_40=dict(options={'param_scheduler.0.end': 168, 'param_scheduler.1': dict(begin=168, T_max=252)}),
+    # as many images, and the rate by the root of the batch
+    batch_16=dict(options={'train_dataloader.batch_size': 16, 'train_cfg.max_iters': 1680, rate: 5e-4}),
+    batch_256=dict(options={'train_dataloader.batch_size': 256, 'train_cfg.max_iters': 105, rate: 2e-3}),
+    patch_1=dict(options={'model.backbone.patch_size': 1, 'train_dataloader.dataset.pipeline.2.unit_size': 8}),
+    patch_4=dict(options={'model.backbone.patch_size': 4, 'train_dataloader.dataset.pipeline.2.unit_size': 32}),
+    crop_half=dict(options={'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.5, 1.0)}),
+    mae_2000=dict(options={'train_cfg.max_iters': 2000}),
+    align_2000=dict(options={**align, 'train_cfg.max_iters': 2000}),
+)
+first = ('random', 'mae', 'align')
+measures = dict(reconstruction=dict(images=1000), few=dict())
+sizes = dict(
+    smoke=dict(
+        seeds=[0],
+        cells=['random', 'align'],
+        options={
+            'model.backbone.arch': dict(_delete_=True, dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), heads=(4, 8, 4, 4)),
+            'model.decoder': dict(dim=32, depth=1),
+            'train_dataloader.batch_size': 4,
+            'train_cfg.max_iters': 6,
+        },
+        measures=dict(few=dict(per_class=2, labels=40)),
+    ),
+    cpu=dict(seeds=[0, 1, 2]),
+    gpu=dict(
+        seeds=[0, 1, 2],
+        options={
+            'model.backbone.arch': 'tiny',
+            'model.compile': True,
+            'train_dataloader': dict(num_workers=8, persistent_workers=True),
+        },
+    ),
+)
+report = dict(
+    qualities=dict(
+        few='probe, few labels (%)',
+        few_deviation='deviation over labels',
+        few_pixels='probe of 8 x 8 pixels (%)',
+        rankme='RankMe',
+        rankme_start='at the start',
+        rankme_least='at the least',
+        loss='loss',
+    ),
+    plots=[dict(x='images', y=['loss', 'rankme'])],
+)
