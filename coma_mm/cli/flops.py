@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from ..engine.common import read_mask_ratio
 from ..engine.runner.build import read_config
 from ..evaluation.flops import count_flops
 from ..masking import num_hidden, unit_grid
@@ -58,17 +59,17 @@ def visible_units(shape: tuple[int, int], unit_size: int, ratio: float) -> tuple
     return torch.arange(units - num_hidden(units, ratio))[None], units
 
 
-def example_mask(shape: tuple[int, int], model: CoMA) -> Tensor:
+def example_mask(shape: tuple[int, int], model: CoMA, ratio: float) -> Tensor:
     """Return the mask of one image."""
-    visible, units = visible_units(shape, model.unit_size, model.mask_ratio)
+    visible, units = visible_units(shape, model.unit_size, ratio)
     mask = torch.ones(units, dtype=torch.bool).scatter(0, visible[0], False)
     return mask.view(1, *unit_grid(shape, model.unit_size))
 
 
-def count_step(model: nn.Module, shape: tuple[int, int]) -> float:
+def count_step(model: nn.Module, shape: tuple[int, int], ratio: float = 0.6) -> float:
     """Return the GMACs of one image in a step of pre-training, forward and backward; two are compared by ``align``."""
     images = torch.zeros(2, 3, *shape)
-    samples = dict(mask=example_mask(shape, model).expand(2, -1, -1)) if isinstance(model, CoMA) else [None, None]
+    samples = dict(mask=example_mask(shape, model, ratio).expand(2, -1, -1)) if isinstance(model, CoMA) else [None] * 2
     model.train()  # on a line of its own: mmpretrain's models return nothing
 
     def step() -> None:
@@ -129,12 +130,13 @@ def print_config(args: Namespace) -> None:
     print(f'    {dense:.2f} GMACs at {height} x {width}')
     if not isinstance(model, CoMA):
         return
-    visible, units = visible_units(args.shape, model.unit_size, model.mask_ratio)
+    ratio = read_mask_ratio(cfg)
+    visible, units = visible_units(args.shape, model.unit_size, ratio)
     with torch.no_grad():
         masked = count_macs(model.backbone, images, visible)
     print(f'    {masked:.2f} GMACs with {visible.numel()} of {units} units')
     print(f'{type(model).__name__}: {count_parameters(model):.2f} M parameters')
-    print(f'    {count_step(model, args.shape):.2f} GMACs per image and step, forward and backward')
+    print(f'    {count_step(model, args.shape, ratio):.2f} GMACs per image and step, forward and backward')
 
 
 def main() -> None:

@@ -42,6 +42,12 @@ def find_steps(node: object, names: tuple[str, ...] = LOADERS) -> Iterator[Any]:
         yield from find_steps(child, names)
 
 
+def read_mask_ratio(cfg: dict) -> float:
+    """Return the share of units that the masks of a config's training data hide; 0.6 if nothing says it."""
+    steps = find_steps(cfg.get('train_dataloader'), ('ComplementaryMask',))
+    return next((step['ratio'] for step in steps if 'ratio' in step), 0.6)
+
+
 def read_loading(cfg: dict) -> dict:
     """Return how images are read, by the first pipeline of a config that loads them with one of our steps.
 

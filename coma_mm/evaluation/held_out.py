@@ -1,8 +1,5 @@
 """How well a model does on images that it has not seen, with the same masks each time."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -72,7 +69,7 @@ class HeldOut:
         """
         sums: dict[str, float] = {}
         masks = self.masks(model.unit_size)
-        with torch.no_grad(), eval_mode(model), self._ratio_of(model):
+        with torch.no_grad(), eval_mode(model):
             for images, mask in zip(self.images.split(self.batch), masks.split(self.batch)):
                 inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
                 losses = model.loss(inputs, dict(mask=mask.to(inputs.device)))
@@ -85,7 +82,7 @@ class HeldOut:
     def reconstruct(self, model: nn.Module) -> Reconstructions:
         """Return the assembled reconstructions of all images."""
         masks, parts = self.masks(model.unit_size), []
-        with torch.no_grad(), eval_mode(model), self._ratio_of(model):
+        with torch.no_grad(), eval_mode(model):
             for images, mask in zip(self.images.split(self.batch), masks.split(self.batch)):
                 parts.append(reconstruct_images(model, images, mask))
         return Reconstructions(
@@ -124,12 +121,3 @@ class HeldOut:
             rankme=round(rankme(maps.mean(2)), 3),
             dead_channels=round(dead_channels(maps.transpose(1, 2).flatten(0, 1)), 5),
         )
-
-    @contextmanager
-    def _ratio_of(self, model: nn.Module) -> Iterator[None]:
-        """Have a model accept our masks."""
-        ratio, model.mask_ratio = model.mask_ratio, self.ratio
-        try:
-            yield
-        finally:
-            model.mask_ratio = ratio

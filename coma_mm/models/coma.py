@@ -4,22 +4,23 @@ Shapes: B images, C channels, U = Hu * Wu units, n of them hidden from the adapt
 branch), D decoder width, V pixels per unit, L values of its token in the last stage.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseAveragedModel, BaseModel, ExponentialMovingAverage
 from torch import Tensor, nn
 
-from ..masking import num_hidden, unit_grid
 from ..registry import MODELS
 from ..utils.arguments import did_you_mean, require_flag, require_number, require_whole
 from .alignment import Alignment, jitter_colours
 from .compiled import compile_blocks
 from .dm_msa import identity
-from .mask_units import Division
+from .mask_units import MaskedUnits, read_masked_units
 from .reconstruction import PixelTarget, unit_errors
 
 EVALUATION_MODES = ('copy', 'ema', 'off', 'joint', 'align')
@@ -56,13 +57,12 @@ class CoMA(BaseModel):
     The interface is that of mmpretrain's self-supervised algorithms; only torch and mmengine are needed.
 
     Args:
-        backbone: config or module of an encoder: ``forward(images, idx_visible)`` returns per stage the
+        backbone: config or module of an encoder: ``forward(images, ids_keep)`` returns per stage the
             ``(B, K * t * t, C)`` tokens of the visible units; ``unit_size`` is the unit's side in pixels,
             ``unit_channels`` the values ``t * t * C`` per unit of each stage, ``in_channels`` the image's channels (3
             if it does not say), ``extra_tokens`` how many tokens of no unit come before the others (0).
         decoder: config or module, :class:`.decoder.ViTDecoder` or like it. ``in_channels``, ``out_channels`` and
             ``extra_tokens`` follow from the backbone and need not be given.
-        mask_ratio: share of units hidden from the adaptive branch, the same as in the ``ComplementaryMask`` transform.
         evaluation: the evaluation branch's weights. ``dict(mode='copy')`` (paper): the current encoder's at every step,
             which needs no second set of weights. ``dict(mode='copy', interval=k)``: a second model, renewed every k
             iterations. ``dict(mode='ema', momentum=0.004)``: a moving average, ``momentum`` being the share of the new
@@ -87,9 +87,10 @@ class CoMA(BaseModel):
             results to rounding and the same checkpoints; the first step takes a minute or two.
         data_preprocessor: config or module, usually ``mmpretrain.SelfSupDataPreprocessor``.
         init_cfg: mmengine's initialisation config.
+        mask_ratio: of configs from before; not read.
 
     Raises:
-        ValueError: on an unknown evaluation mode or option, a ratio outside (0, 1), a backbone that works in windows,
+        ValueError: on an unknown evaluation mode or option, a backbone that works in windows,
             ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it, ``latent_weight`` without
             tokens to predict or with their prediction made of themselves, ``predict_visible`` where two branches are
             decoded.
@@ -99,7 +100,6 @@ class CoMA(BaseModel):
         self,
         backbone: dict | nn.Module,
         decoder: dict | nn.Module,
-        mask_ratio: float = 0.6,
         evaluation: dict | None = None,
         norm_pix: bool = True,
         fuse_stages: bool = False,
@@ -108,12 +108,13 @@ class CoMA(BaseModel):
         compile: bool | dict = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
+        mask_ratio: float | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
-        require_number('(0, 1)', mask_ratio=mask_ratio)
         require_number('[0, inf)', latent_weight=latent_weight, predict_visible=predict_visible)
         require_flag(norm_pix=norm_pix, fuse_stages=fuse_stages)
-        self.mask_ratio = mask_ratio
+        if mask_ratio is not None:
+            print_log('mask_ratio of the model is not read: the masks of the data say it', 'current', logging.WARNING)
         if not isinstance(backbone, nn.Module):
             if fuse_stages:
                 backbone = {**backbone, 'out_indices': (0, 1, 2, 3)}
@@ -177,7 +178,6 @@ class CoMA(BaseModel):
                 f'not with {self.mode!r}'
             )
         self.predict_visible = predict_visible
-        self._checked: set[int] = set()
         compile_blocks(self, compile)
 
     def forward(
@@ -199,8 +199,7 @@ class CoMA(BaseModel):
 
         Args:
             inputs: normalised images ``(B, C, H, W)``.
-            data_samples: a data sample with ``mask`` (bool, ``(Hu, Wu)``, True = hidden from the adaptive branch) for
-                each image, or a dict with ``mask`` ``(B, Hu, Wu)``.
+            data_samples: which units are masked, see :func:`.mask_units.read_masked_units`.
 
         Returns:
             ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
@@ -208,42 +207,42 @@ class CoMA(BaseModel):
             ``loss_visible`` and ``loss_align`` where they are asked for; for the log each branch's own mean ``mse_*``.
 
         Raises:
-            ValueError: if the images do not divide into units, or masks are missing, of another shape, or hide another
-                number of units than ``mask_ratio`` says.
+            ValueError: if masks are missing or do not fit the images.
         """
-        division = self._divide(inputs, data_samples)
+        masked = read_masked_units(inputs, data_samples, self.unit_size)
         if self.training and self.evaluation is not None:
             self.evaluation.update_parameters(self.backbone)
         if self.mode in ALONE:
-            return self._loss_of_adaptive_branch(inputs, division)
-        seen = [self._adaptive_branch(inputs, division), self._evaluation_branch(inputs, division)]
-        prediction, *latent = self._decode(seen, division).split(self.predicted, -1)
+            return self._loss_of_adaptive_branch(inputs, masked)
+        seen = [self._adaptive_branch(inputs, masked), self._evaluation_branch(inputs, masked)]
+        prediction, *latent = self._decode(seen, masked).split(self.predicted, -1)
         errors = unit_errors(prediction, self.target(inputs))
-        adaptive, evaluation = (errors * division.hidden).mean(), (errors * ~division.hidden).mean()
+        hidden = masked.hidden
+        adaptive, evaluation = (errors * hidden).mean(), (errors * ~hidden).mean()
         units = errors.shape[1]
         return dict(
             loss_adaptive=adaptive,
             loss_evaluation=evaluation,
             **(dict(loss_latent=self._latent_loss(latent[0], seen[1])) if latent else {}),
-            mse_adaptive=adaptive.detach() * (units / division.evaluation.shape[1]),
-            mse_evaluation=evaluation.detach() * (units / division.adaptive.shape[1]),
+            mse_adaptive=adaptive.detach() * (units / masked.ids_mask.shape[1]),
+            mse_evaluation=evaluation.detach() * (units / masked.ids_keep.shape[1]),
         )
 
-    def _loss_of_adaptive_branch(self, inputs: Tensor, division: Division) -> dict[str, Tensor]:
+    def _loss_of_adaptive_branch(self, inputs: Tensor, masked: MaskedUnits) -> dict[str, Tensor]:
         """Return the losses where the adaptive branch alone is decoded."""
         alignment = self.alignment if self.training else None
         views = [jitter_colours(inputs, alignment.jitter) for _ in range(2)] if alignment else [inputs]
-        seen = self._adaptive_branch(views[0], division)
-        prediction = self._decode([seen], division)
+        seen = self._adaptive_branch(views[0], masked)
+        prediction = self._decode([seen], masked)
         losses = {}
         if self.predict_visible:
             errors = unit_errors(prediction, self.target(views[0]))
-            adaptive, visible = (errors.gather(1, idx).mean() for idx in (division.evaluation, division.adaptive))
+            adaptive, visible = (errors.gather(1, idx).mean() for idx in (masked.ids_mask, masked.ids_keep))
             losses['loss_visible'] = self.predict_visible * visible
         else:
-            adaptive = unit_errors(prediction, self.target(views[0], division.evaluation)).mean()
+            adaptive = unit_errors(prediction, self.target(views[0], masked.ids_mask)).mean()
         if alignment:
-            halves = [seen, self._evaluation_branch(views[1], division)]
+            halves = [seen, self._evaluation_branch(views[1], masked)]
             losses['loss_align'] = alignment(*(self._last_tokens(half).mean(1) for half in halves))
         return dict(loss_adaptive=adaptive, **losses, mse_adaptive=adaptive.detach())
 
@@ -258,10 +257,10 @@ class CoMA(BaseModel):
         Returns:
             Normalised images ``(B, C, H, W)``; under ``norm_pix`` with each unit's true mean and deviation.
         """
-        division = self._divide(inputs, dict(mask=mask))
+        masked = read_masked_units(inputs, dict(mask=mask), self.unit_size)
         with eval_mode(self):  # both branches, also where training has one only
-            seen = [self._adaptive_branch(inputs, division), self._evaluation_branch(inputs, division)]
-            return self.target.to_image(self._decode(seen, division).split(self.predicted, -1)[0], inputs)
+            seen = [self._adaptive_branch(inputs, masked), self._evaluation_branch(inputs, masked)]
+            return self.target.to_image(self._decode(seen, masked).split(self.predicted, -1)[0], inputs)
 
     def train(self, mode: bool = True) -> 'CoMA':
         """Set the mode; a second model of the evaluation branch stays in eval mode."""
@@ -274,23 +273,23 @@ class CoMA(BaseModel):
         """Place a parameter for layer-wise learning-rate decay, see the backbone's method."""
         return self.backbone.get_layer_depth(param_name, 'backbone.')
 
-    def _adaptive_branch(self, inputs: Tensor, division: Division) -> Seen:
+    def _adaptive_branch(self, inputs: Tensor, masked: MaskedUnits) -> Seen:
         """Encode the units visible to the adaptive branch."""
-        return self._stages(self.backbone(inputs, division.adaptive)), division.adaptive
+        return self._stages(self.backbone(inputs, masked.ids_keep)), masked.ids_keep
 
-    def _evaluation_branch(self, inputs: Tensor, division: Division) -> Seen:
+    def _evaluation_branch(self, inputs: Tensor, masked: MaskedUnits) -> Seen:
         """Encode the other units, without gradient and in eval mode, but where both halves are trained."""
         if self.mode == 'joint' or (self.alignment is not None and self.alignment.both):
-            return self._stages(self.backbone(inputs, division.evaluation)), division.evaluation
+            return self._stages(self.backbone(inputs, masked.ids_mask)), masked.ids_mask
         encoder = self.evaluation or self.backbone
         # no_grad, not inference_mode: the decoder keeps these tokens for its own backward pass.
         with eval_mode(encoder), torch.no_grad():
-            return self._stages(encoder(inputs, division.evaluation)), division.evaluation
+            return self._stages(encoder(inputs, masked.ids_mask)), masked.ids_mask
 
     def _stages(self, tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tokens if self.fuse_stages else tokens[-1:]
 
-    def _decode(self, seen: list[Seen], division: Division) -> Tensor:
+    def _decode(self, seen: list[Seen], masked: MaskedUnits) -> Tensor:
         """Decode, in one call, what the branches saw.
 
         Returns:
@@ -298,22 +297,22 @@ class CoMA(BaseModel):
             see it, or, assembled as tokens, from the tokens of both. Of the adaptive branch alone ``(B, n, V)``, the
             units hidden from it, or with ``predict_visible`` all of them, ``(B, U, V)``.
         """
-        units = division.hidden.shape[1]
+        units = masked.grid[0] * masked.grid[1]
         if self.assemble == 'tokens':
             tokens, idx = zip(*seen)
             stages = [torch.cat(stage, 1) for stage in zip(*tokens)]
-            return self.decoder(self.decoder.fill(stages, torch.cat(idx, 1), units), division.grid)
+            return self.decoder(self.decoder.fill(stages, torch.cat(idx, 1), units), masked.grid)
 
         def keep_hidden(x: Tensor) -> Tensor:
-            return take_units(x, division.evaluation)
+            return take_units(x, masked.ids_mask)
 
         def assemble(x: Tensor) -> Tensor:
-            return torch.where(division.hidden[..., None], *x.chunk(2))
+            return torch.where(masked.hidden[..., None], *x.chunk(2))
 
         filled = [self.decoder.fill(tokens, idx, units) for tokens, idx in seen]
         if len(filled) == 1:
-            return self.decoder(filled[0], division.grid, identity if self.predict_visible else keep_hidden)
-        return self.decoder(torch.cat(filled), division.grid, assemble)
+            return self.decoder(filled[0], masked.grid, identity if self.predict_visible else keep_hidden)
+        return self.decoder(torch.cat(filled), masked.grid, assemble)
 
     def _latent_loss(self, predicted: Tensor, seen: Seen) -> Tensor:
         """Compare the tokens predicted, ``(B, U, L)``, with those that the evaluation branch has of hidden units."""
@@ -326,38 +325,6 @@ class CoMA(BaseModel):
         """Return what a branch has of its units in the last stage, ``(B, K, L)``."""
         stages, idx = seen
         return stages[-1][:, getattr(self.backbone, 'extra_tokens', 0) :].reshape(*idx.shape, -1)
-
-    def _divide(self, inputs: Tensor, data_samples: Sequence | dict | None) -> Division:
-        """Read the masks, after checking them against the images."""
-        grid = unit_grid(inputs.shape[-2:], self.unit_size)
-        if isinstance(data_samples, dict):
-            mask = data_samples.get('mask')
-        else:
-            masks = [sample.mask for sample in data_samples or () if 'mask' in sample]
-            mask = torch.stack(masks) if masks else None
-        if mask is None:
-            raise ValueError(
-                "the samples carry no mask; add dict(type='coma_mm.ComplementaryMask', ...) to the pipeline"
-            )
-        if mask.shape != (len(inputs), *grid):
-            raise ValueError(
-                f'masks of shape {tuple(mask.shape)} do not fit {len(inputs)} images of {inputs.shape[2]} x '
-                f'{inputs.shape[3]} px, which have {grid[0]} x {grid[1]} units of {self.unit_size} px; set input_size '
-                'and unit_size of ComplementaryMask to those of the images and the model'
-            )
-        mask = mask.to(inputs.device, torch.bool)
-        units = grid[0] * grid[1]
-        expected = num_hidden(units, self.mask_ratio)
-        # Counting waits for the device: free on the CPU, elsewhere done only once per shape.
-        if mask.device.type == 'cpu' or units not in self._checked:
-            self._checked.add(units)
-            counts = mask.flatten(1).sum(1).unique().tolist()
-            if counts != [expected]:
-                raise ValueError(
-                    f'masks hide {counts} of {units} units, but mask_ratio={self.mask_ratio} of the model '
-                    f'means {expected}; give ComplementaryMask the same ratio'
-                )
-        return Division.of(mask, expected)
 
 
 def take_units(x: Tensor, idx: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ def initialize_linear(module: nn.Module) -> None:
 class DyViT(BaseModule):
     """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention (paper; widths and depths are ours).
 
-    ``forward(images)`` returns feature maps for detectors, segmentors and classifiers; ``forward(images, idx_visible)``
+    ``forward(images)`` returns feature maps for detectors, segmentors and classifiers; ``forward(images, ids_keep)``
     encodes only the units named, for masked pre-training. Weights are drawn in the constructor, so ``init_weights()``
     does nothing but what ``init_cfg`` asks for and never overwrites loaded weights.
 
@@ -297,32 +297,32 @@ class DyViT(BaseModule):
         self._freeze_stages()
         compile_blocks(self, compile)
 
-    def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode whole images, or the visible units of each.
 
         Args:
             x: images ``(B, in_channels, H, W)``, B may be 0. Whole images of any size are padded with zeros at the
-                bottom and the right to full units; with ``idx_visible`` the sides must be multiples of the unit.
-            idx_visible: ``(B, K)`` the units to encode, row-major numbers, in any order.
+                bottom and the right to full units; with ``ids_keep`` the sides must be multiples of the unit.
+            ids_keep: ``(B, K)`` the units to encode, row-major numbers, in any order.
 
         Returns:
             One tensor for each of ``out_indices``: maps ``(B, C, ceil(H / stride), ceil(W / stride))``, or with
-            ``idx_visible`` tokens ``(B, K * t * t, C)``, unit after unit in the order given, Z-order inside.
+            ``ids_keep`` tokens ``(B, K * t * t, C)``, unit after unit in the order given, Z-order inside.
 
         Raises:
-            ValueError: if ``idx_visible`` is given and the sides are not multiples of the unit, or if the images have
+            ValueError: if ``ids_keep`` is given and the sides are not multiples of the unit, or if the images have
                 other channels.
         """
-        return self._encode(x, idx_visible, self.out_indices)
+        return self._encode(x, ids_keep, self.out_indices)
 
-    def _encode(self, x: Tensor, idx_visible: Tensor | None, out_indices: tuple[int, ...]) -> tuple[Tensor, ...]:
+    def _encode(self, x: Tensor, ids_keep: Tensor | None, out_indices: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Do what :meth:`forward` says, for any stages; those after the last of them are not computed."""
         H, W = map_size(x)
         check_channels(x, self.in_channels)
-        if idx_visible is None:
+        if ids_keep is None:
             x = F.pad(x, (0, -W % self.unit_size, 0, -H % self.unit_size))
         grid = unit_grid(map_size(x), self.unit_size)
-        idx, blocks, inverse = idx_visible, None, None
+        idx, blocks, inverse = ids_keep, None, None
         if idx is None and self.attn_window and max(grid) > self.attn_window:
             idx, inverse, blocks = attention_blocks(grid, self.attn_window, x.device)
 
@@ -346,7 +346,7 @@ class DyViT(BaseModule):
                 number += 1
             if i in out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                if idx_visible is None:
+                if ids_keep is None:
                     if inverse is not None:
                         out = out.unflatten(1, (-1, side**2))[:, inverse].flatten(1, 2)
                     stride = self.patch_size << i

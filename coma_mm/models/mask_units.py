@@ -8,7 +8,7 @@ block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling
 stride is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay (design: ours).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
@@ -20,27 +20,71 @@ from ..masking import unit_grid
 UNIT_SIDE = 8  # stage-1 tokens along the side of a unit
 
 
-class Division(NamedTuple):
+class MaskedUnits(NamedTuple):
     """Which units of a batch of images each branch sees; n of the U are hidden from the adaptive one.
 
     Args:
         grid: ``(Hu, Wu)``.
-        hidden: bool ``(B, U)``, True = hidden from the adaptive branch, seen by the evaluation branch.
-        adaptive: ``(B, U - n)``, the units that the adaptive branch sees.
-        evaluation: ``(B, n)``, those that the evaluation branch sees.
+        ids_keep: ``(B, U - n)``, the units that the adaptive branch sees.
+        ids_mask: ``(B, n)``, those that are hidden from it, and that the evaluation branch sees.
     """
 
     grid: tuple[int, int]
-    hidden: Tensor
-    adaptive: Tensor
-    evaluation: Tensor
+    ids_keep: Tensor
+    ids_mask: Tensor
 
-    @classmethod
-    def of(cls, mask: Tensor, count: int) -> 'Division':
-        """Divide by masks ``(B, Hu, Wu)`` that hide ``count`` units each."""
-        hidden = mask.flatten(1)
-        visible_first = hidden.byte().argsort(dim=1, stable=True)
-        return cls(tuple(mask.shape[1:]), hidden, *visible_first.split((hidden.shape[1] - count, count), 1))
+    @property
+    def hidden(self) -> Tensor:
+        """Bool ``(B, U)``, True = hidden from the adaptive branch."""
+        units = self.grid[0] * self.grid[1]
+        blank = torch.zeros(len(self.ids_mask), units, dtype=torch.bool, device=self.ids_mask.device)
+        return blank.scatter(1, self.ids_mask, True)
+
+
+def read_masked_units(images: Tensor, data_samples: Sequence | dict | None, unit_size: int) -> MaskedUnits:
+    """Return which units are masked. The lengths of the lists are the mask ratio.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        data_samples: a dict of ``ids_keep`` ``(B, U - n)`` and ``ids_mask`` ``(B, n)``, from ``PackMaskedImage``,
+            or of ``mask`` (bool, ``(B, Hu, Wu)``); or a data sample with ``mask`` ``(Hu, Wu)`` for each image. Masks
+            are counted, which waits for the GPU.
+        unit_size: side of a unit in pixels.
+
+    Raises:
+        ValueError: if the images do not divide into units, or masks are missing, do not fit them, hide different
+            numbers of units or leave a branch without one.
+    """
+    grid = unit_grid(map_size(images), unit_size)
+    if not isinstance(data_samples, dict):
+        masks = [sample.mask for sample in data_samples or () if 'mask' in sample]
+        data_samples = dict(mask=torch.stack(masks)) if masks else {}
+    if 'ids_keep' in data_samples and 'ids_mask' in data_samples:
+        ids = data_samples['ids_keep'], data_samples['ids_mask']
+        batch, units = len(ids[0]), ids[0].shape[1] + ids[1].shape[1]
+        if batch != len(images) or units != grid[0] * grid[1]:
+            raise ValueError(_misfit(f'masks of {units} units for {batch} images', images, grid, unit_size))
+        return MaskedUnits(grid, *(part.to(images.device) for part in ids))
+    mask = data_samples.get('mask')
+    if mask is None:
+        raise ValueError("the samples carry no mask; add dict(type='coma_mm.ComplementaryMask', ...) to the pipeline")
+    if mask.shape != (len(images), *grid):
+        raise ValueError(_misfit(f'masks of shape {tuple(mask.shape)}', images, grid, unit_size))
+    hidden = mask.to(images.device, torch.bool).flatten(1)
+    counts, units = hidden.sum(1).unique().tolist(), hidden.shape[1]
+    if len(counts) > 1 or counts and not 0 < counts[0] < units:
+        raise ValueError(f'masks hide {counts} of {units} units: hide as many of each image, one at least and not all')
+    count = counts[0] if counts else 1  # of no image
+    visible_first = hidden.byte().argsort(dim=1, stable=True)
+    return MaskedUnits(grid, *visible_first.split((units - count, count), 1))
+
+
+def _misfit(what: str, images: Tensor, grid: tuple[int, int], unit_size: int) -> str:
+    return (
+        f'{what} do not fit {len(images)} images of {images.shape[2]} x {images.shape[3]} px, which have {grid[0]} x '
+        f'{grid[1]} units of {unit_size} px; set input_size and unit_size of ComplementaryMask to those of the images '
+        'and the model'
+    )
 
 
 def plain(size: int) -> int:

@@ -84,26 +84,26 @@ class MaskedViT(VisionTransformer):
             return super()._format_output(x, hw)
         return x[:, self.num_extra_tokens :].unflatten(1, tuple(hw)).permute(0, 3, 1, 2)
 
-    def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode whole images as mmpretrain does, or the visible patches of each.
 
         Args:
             x: ``(B, 3, H, W)``.
-            idx_visible: ``(B, K)`` row-major numbers of the patches to encode.
+            ids_keep: ``(B, K)`` row-major numbers of the patches to encode.
 
         Returns:
-            What ``out_type`` says, or with ``idx_visible`` one tensor ``(B, K, C)`` in a tuple, with
+            What ``out_type`` says, or with ``ids_keep`` one tensor ``(B, K, C)`` in a tuple, with
             ``decode_cls_token`` ``(B, 1 + K, C)``.
         """
-        if idx_visible is None:
+        if ids_keep is None:
             return super().forward(x)
         unit_grid(x.shape[-2:], self.unit_size)
         check_channels(x, self.in_channels)
         projection = self.patch_embed.projection
-        patches = split_units(x, self.unit_size, idx_visible).flatten(2)
+        patches = split_units(x, self.unit_size, ids_keep).flatten(2)
         patches = F.linear(patches, projection.weight.flatten(1), projection.bias)
         extra = self.num_extra_tokens
-        tokens = patches + self.pos_embed[0, extra:][idx_visible]
+        tokens = patches + self.pos_embed[0, extra:][ids_keep]
         if extra:
             tokens = torch.cat([(self.cls_token + self.pos_embed[:, :extra]).expand(len(x), -1, -1), tokens], 1)
         tokens = self.pre_norm(self.drop_after_pos(tokens))

@@ -8,7 +8,7 @@ fine-tuning, from 1600 epochs)
 """
 
 _base_ = 'coma_vit-b_in1k.py'
-model = dict(backbone=dict(decode_cls_token=True), mask_ratio=0.75, evaluation=dict(mode='off'))
+model = dict(backbone=dict(decode_cls_token=True), evaluation=dict(mode='off'))
 train_pipeline = [
     dict(type='coma_mm.LoadRandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0)),
     dict(type='RandomFlip', prob=0.5),

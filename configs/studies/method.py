@@ -20,7 +20,6 @@ cells = dict(
     mae75=dict(
         options={
             'model.evaluation.mode': 'off',
-            'model.mask_ratio': 0.75,
             'train_dataloader.dataset.pipeline.2.ratio': 0.75,
         }
     ),

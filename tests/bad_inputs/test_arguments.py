@@ -56,8 +56,6 @@ TABLE = [
     *(
         (MODELS, dict(type='coma_mm.CoMA', backbone=PICO, decoder=DECODER), arguments, words)
         for arguments, words in [
-            (dict(mask_ratio=1.0), 'mask_ratio must be a number in (0, 1), got 1.0'),
-            (dict(mask_ratio='0.6'), "mask_ratio must be a number in (0, 1), got '0.6'"),
             (dict(norm_pix='False'), "norm_pix must be True or False, got 'False'"),
             (dict(evaluation=dict(mode='copie')), "got 'copie'; did you mean 'copy'?"),
             (dict(evaluation=dict(intervall=2)), "not 'intervall'; did you mean 'interval'?"),

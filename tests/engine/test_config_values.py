@@ -125,7 +125,6 @@ REFUSED = [  # what is set, in the order that the command line takes it, and wor
     ('model=5', SETTINGS),
     ('model.backbone=None', SETTINGS),
     ('model.init_cfg=5', SETTINGS),
-    ('model.mask_ratio=2', NUMBER),
     ('model.predict_visible=-1', NUMBER),
     ('model.evaluation.weight=0', NUMBER),
     ('model.evaluation.jitter=2', NUMBER),

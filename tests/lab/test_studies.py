@@ -133,7 +133,6 @@ def test_larger_sizes_are_sound(here):
             assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin
         init_default_scope(cfg.default_scope)
         model = MODELS.build(cfg.model)
-        assert model.mask_ratio == cfg.train_dataloader.dataset.pipeline[2].ratio
         assert model.unit_size == cfg.train_dataloader.dataset.pipeline[2].unit_size
 
 

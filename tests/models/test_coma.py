@@ -1,15 +1,17 @@
 """The algorithm: who sees what, who predicts what, who learns from what."""
 
 import copy
+from unittest import TestCase
 
 import pytest
 import torch
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
 
 from coma_mm.masking import num_hidden
 from coma_mm.models import CoMA
 from coma_mm.models.alignment import jitter_colours, spread_loss
+from coma_mm.models.mask_units import read_masked_units
 from coma_mm.models.reconstruction import unit_errors
 
 DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=2, num_heads=4)
@@ -44,10 +46,8 @@ def gradients(model, images, mask):
 
 def predict(model, images, mask):
     """Return the prediction of every unit, (B, U, V)."""
-    division = model._divide(images, dict(mask=mask))
-    return model._decode(
-        [model._adaptive_branch(images, division), model._evaluation_branch(images, division)], division
-    )
+    masked = read_masked_units(images, dict(mask=mask), model.unit_size)
+    return model._decode([model._adaptive_branch(images, masked), model._evaluation_branch(images, masked)], masked)
 
 
 class Recorder(torch.nn.Module):
@@ -60,17 +60,17 @@ class Recorder(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.ones(3))
         self.seen = []
 
-    def forward(self, images, idx_visible):
-        self.seen.append((idx_visible, torch.is_grad_enabled(), self.training))
+    def forward(self, images, ids_keep):
+        self.seen.append((ids_keep, torch.is_grad_enabled(), self.training))
         means = torch.nn.functional.avg_pool2d(images, 16).flatten(2).transpose(1, 2)
-        return (means[torch.arange(len(images))[:, None], idx_visible] * self.scale,)
+        return (means[torch.arange(len(images))[:, None], ids_keep] * self.scale,)
 
 
 @pytest.mark.parametrize('grid', [(2, 2), (3, 5), (7, 7)])
 @pytest.mark.parametrize('ratio', [0.25, 0.5, 0.6, 0.75])
 def test_branches_partition_the_image(grid, ratio):
     encoder = Recorder()
-    model = build(backbone=encoder, mask_ratio=ratio)
+    model = build(backbone=encoder)
     images, mask = sample(grid, ratio=ratio, batch=3)
     model(images, dict(mask=mask), mode='loss')
     (adaptive, with_gradient, training), (evaluation, frozen_gradient, frozen_training) = encoder.seen
@@ -203,7 +203,7 @@ def test_what_the_encoder_learns_is_what_plain_masked_autoencoding_teaches_it(ra
     images, mask = sample(ratio=ratio)
     encoders, decoders = [], []
     for mode in ('copy', 'off'):
-        model = build(evaluation=dict(mode=mode), mask_ratio=ratio).double()
+        model = build(evaluation=dict(mode=mode)).double()
         _, found = gradients(model, images.double(), mask)
         encoders.append({name: grad for name, grad in found.items() if name.startswith('backbone')})
         decoders.append(found['decoder.blocks.0.mlp.0.weight'])
@@ -232,8 +232,8 @@ def test_assembled_tokens_are_decoded_once_to_the_whole_image():
     assert tokens.shape == (2, 16, 256)
     # through the adaptive branch alone: changing a unit that it does not see leaves the encoder's gradient path as is
     adaptive, frozen = (model._adaptive_branch, model._evaluation_branch)
-    division = model._divide(images, dict(mask=mask))
-    assert adaptive(images, division)[0][0].requires_grad and not frozen(images, division)[0][0].requires_grad
+    masked = read_masked_units(images, dict(mask=mask), model.unit_size)
+    assert adaptive(images, masked)[0][0].requires_grad and not frozen(images, masked)[0][0].requires_grad
 
 
 @pytest.mark.parametrize('mode', ['copy', 'ema', 'joint'])
@@ -265,8 +265,8 @@ def test_tokens_of_hidden_units_are_predicted_beside_the_pixels(mode):
 
 def test_targets_of_latent_prediction_get_no_gradient():
     model, (images, mask) = build(evaluation=dict(mode='joint'), latent_weight=1.0), sample()
-    division = model._divide(images, dict(mask=mask))
-    seen = model._evaluation_branch(images, division)
+    masked = read_masked_units(images, dict(mask=mask), model.unit_size)
+    seen = model._evaluation_branch(images, masked)
     predicted = torch.zeros(2, 16, 256, requires_grad=True)
     loss = model._latent_loss(predicted, seen)
     assert seen[0][0].requires_grad
@@ -328,8 +328,8 @@ def test_visible_units_are_predicted_beside_the_hidden_ones():
     (losses, expected) = (m(images.double(), dict(mask=mask), mode='loss') for m in (model, plain))
     assert set(losses) == {'loss_adaptive', 'loss_visible', 'mse_adaptive'}  # held-out losses are of hidden units
     torch.testing.assert_close(losses['mse_adaptive'], expected['mse_adaptive'])
-    division = model._divide(images, dict(mask=mask))
-    prediction = model._decode([model._adaptive_branch(images.double(), division)], division)
+    masked = read_masked_units(images, dict(mask=mask), model.unit_size)
+    prediction = model._decode([model._adaptive_branch(images.double(), masked)], masked)
     errors = unit_errors(prediction, model.target(images.double()))
     torch.testing.assert_close(losses['loss_visible'], 0.5 * errors[~mask.flatten(1)].mean())
     assert model.reconstruct(images.double(), mask).shape == images.shape
@@ -505,7 +505,6 @@ def test_layer_depth_counts_the_decoder_as_head():
         (dict(evaluation=dict(mode='off', assemble='tokens')), 'assemble must be one of outputs, tokens'),
         (dict(evaluation=dict(assemble='pixels')), "got 'pixels' for 'copy'"),
         (dict(backbone=Recorder(), fuse_stages=True), 'fuse_stages=True needs an encoder of several stages; Recorder'),
-        (dict(mask_ratio=1.0), r'mask_ratio must be a number in \(0, 1\), got 1.0'),
         (dict(backbone={**BACKBONE, 'attn_window': 7}), 'attn_window'),
     ],
 )
@@ -521,12 +520,26 @@ def test_wrong_masks_are_named():
         model(images, [DataSample(), DataSample()], mode='loss')
     with pytest.raises(ValueError, match=r'masks of shape \(2, 3, 4\) do not fit 2 images of 64 x 64 px'):
         model(images, dict(mask=mask[:, :3]), mode='loss')
-    with pytest.raises(ValueError, match=r'masks hide \[0, 16\] of 16 units, but mask_ratio=0.6 .* means 10'):
+    with pytest.raises(ValueError, match=r'masks hide \[0, 16\] of 16 units: hide as many of each'):
         model(images, dict(mask=torch.arange(2).view(2, 1, 1).expand(2, 4, 4) > 0), mode='loss')
+    units = read_masked_units(images, dict(mask=mask), 16)
+    with pytest.raises(ValueError, match='masks of 15 units for 2 images do not fit 2 images'):
+        model(images, dict(ids_keep=units.ids_keep[:, 1:], ids_mask=units.ids_mask), mode='loss')
     with pytest.raises(ValueError, match='16 px units: use'):
         model(images[..., :60], dict(mask=mask), mode='loss')
-    with pytest.raises(ValueError, match='leaves a branch without units'):
+    with pytest.raises(ValueError, match=r'masks hide \[0, 1\] of 1 units'):
         model(images[..., :16, :16], dict(mask=mask[:, :1, :1]), mode='loss')
+
+
+def test_lists_of_units_are_masks():
+    images, mask = sample(ratio=0.3)
+    with TestCase().assertLogs(MMLogger.get_current_instance()) as logged:
+        model = build(mask_ratio=0.6)  # of a config from before
+    assert 'mask_ratio of the model is not read' in logged.output[0]
+    units = read_masked_units(images, dict(mask=mask), 16)
+    assert torch.equal(units.hidden.view_as(mask), mask)
+    lists = dict(ids_keep=units.ids_keep, ids_mask=units.ids_mask)
+    assert model(images, lists, mode='loss') == model(images, dict(mask=mask), mode='loss')
 
 
 def test_compiled_blocks_compute_the_same_and_keep_their_names():

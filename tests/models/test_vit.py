@@ -84,7 +84,6 @@ def test_mae_proper_is_that_of_mmpretrain():
     ours = CoMA(
         dict(type='coma_mm.MaskedViT', arch=ARCH, img_size=32, patch_size=8, decode_cls_token=True),
         dict(type='coma_mm.ViTDecoder', dim=32, depth=2, num_heads=4),
-        mask_ratio=0.75,
         evaluation=dict(mode='off'),
     )
     for module in (stock, ours):

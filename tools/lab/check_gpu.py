@@ -65,9 +65,10 @@ def make_batch(device: str, side: int = 64, unit: int = 16, count: int = 4) -> d
     generator = torch.Generator().manual_seed(1)
     units = (side // unit) ** 2
     order = torch.rand(count, units, generator=generator).argsort(1)
-    mask = torch.zeros(count, units, dtype=torch.bool).scatter(1, order[:, : num_hidden(units, 0.6)], True)
+    hidden = num_hidden(units, 0.6)
+    mask, keep = order.split((hidden, units - hidden), 1)
     images = torch.randn(count, 3, side, side, generator=generator).to(device)
-    return dict(inputs=images, data_samples=dict(mask=mask.view(count, side // unit, side // unit).to(device)))
+    return dict(inputs=images, data_samples=dict(ids_keep=keep.to(device), ids_mask=mask.to(device)))
 
 
 def make_wrapper(model: nn.Module, kind: str = 'coma_mm.AutocastOptimWrapper', **settings: Any) -> OptimWrapper:
@@ -240,8 +241,8 @@ def _work_in_rank(number: int, ranks: int, device: str, scratch: Path) -> None:
 def _compare_with_joined_batch(number: int, ranks: int, device: str) -> None:
     """Demand of DDP the steps of one process on all images, of SyncBN their common statistics."""
     whole = make_batch(device)
-    mask = whole['data_samples']['mask'].chunk(ranks)[number]
-    part = dict(inputs=whole['inputs'].chunk(ranks)[number], data_samples=dict(mask=mask))
+    samples = {name: ids.chunk(ranks)[number] for name, ids in whole['data_samples'].items()}
+    part = dict(inputs=whole['inputs'].chunk(ranks)[number], data_samples=samples)
     one = build().to(device)
     many = MMDistributedDataParallel(build().to(device), device_ids=None if device == 'cpu' else [number])
     for model, batch in ((one, whole), (many, part)):

@@ -336,7 +336,6 @@ TABLE = _rows(
     (in_range(whole(-1, 4)), '-1', 'model.**.backbone', 'frozen_stages', ('DyViT',)),
     (FLAG, 'False', 'model.**.backbone', 'with_cp norm_eval'),
     (SIZE | NONE, 'None', 'model.**.backbone', 'attn_window', OURS),
-    (in_range(Range(0, 1, above=True, below=True)), '0.6', 'model', 'mask_ratio', ('CoMA',)),
     (FLAG, 'True', 'model', 'norm_pix fuse_stages', ('CoMA',)),
     (NOT_NEGATIVE, '0', 'model', 'latent_weight predict_visible', ('CoMA',)),
     (SETTINGS | NONE, '', 'model', 'evaluation', ('CoMA',)),

@@ -7,7 +7,7 @@ from ...evaluation import FewLabels, HeldOut
 from ...models.compiled import uncompiled
 from ...registry import HOOKS
 from ...utils.arguments import require_number, require_whole
-from ..common import read_loading, unwrap
+from ..common import read_loading, read_mask_ratio, unwrap
 from ..runner.periodic import PeriodicHook
 
 
@@ -75,7 +75,7 @@ class QualityHook(PeriodicHook):
         self.held_out = HeldOut(
             self.dataset or runner.train_dataloader.dataset,
             self.num_images,
-            unwrap(runner.model).mask_ratio,
+            read_mask_ratio(runner.cfg),
             self.seed,
             self.batch_size or runner.train_dataloader.batch_size,
         )

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from mmengine.dist import master_only
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from ...datasets.seeding import fixed_seed
 from ...evaluation import reconstruct_images
 from ...models.compiled import uncompiled
+from ...models.mask_units import read_masked_units
 from ...registry import DATASETS, HOOKS
 from ...utils import manifest
 from ...utils.arguments import require_whole
@@ -80,7 +81,10 @@ class ReconstructionHook(PeriodicHook):
         """Take the images and masks."""
         items = draw_items(self.dataset or runner.train_dataloader.dataset, self.num_images, self.seed)
         self.images = torch.stack([item['inputs'] for item in items])
-        self.mask = torch.stack([torch.as_tensor(item['data_samples'].get('mask')) for item in items])
+        samples = [item['data_samples'] for item in items]
+        batch = default_collate(samples) if isinstance(samples[0], dict) else samples
+        masked = read_masked_units(self.images, batch, unwrap(runner.model).unit_size)
+        self.mask = masked.hidden.view(-1, *masked.grid)
         self.names = [name_of(item, i) for i, item in enumerate(items, 1)]
 
     def look(self, runner: Runner, step: int, last: bool) -> None:

@@ -7,7 +7,6 @@ model = dict(
     ),
     backbone=dict(type='coma_mm.DyViT', arch='base', img_size=224),
     decoder=dict(type='coma_mm.ViTDecoder', dim=512, depth=8, num_heads=16),
-    mask_ratio=0.6,  # the same in the pipeline's ComplementaryMask
     evaluation=dict(mode='copy'),
     norm_pix=True,
 )

@@ -34,7 +34,6 @@ model = dict(
         drop_path_rate=0.2,
     ),
     decoder=dict(type='coma_mm.ViTDecoder', dim=64, depth=1, num_heads=4),
-    mask_ratio=0.5,
     evaluation=dict(mode='ema', momentum=0.1),
     data_preprocessor=dict(
         type='mmpretrain.SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]

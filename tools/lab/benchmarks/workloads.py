@@ -23,6 +23,7 @@ from coma_mm.datasets import ComplementaryMask
 from coma_mm.datasets.photos import PHOTOS, photo_path
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.compiled import compile_blocks
+from coma_mm.models.mask_units import read_masked_units
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 LOADED = 64  # images of one measurement of loading
@@ -146,9 +147,10 @@ def make_step(build: Callable[[], tuple[nn.Module, dict]], args: Namespace) -> C
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     samples: list[None] | dict[str, Tensor] = [None] * args.batch
     if isinstance(model, CoMA):
-        transform = ComplementaryMask(input_size=args.size, unit_size=model.unit_size, ratio=model.mask_ratio)
+        transform = ComplementaryMask(input_size=args.size, unit_size=model.unit_size, ratio=0.6)
         masks = [torch.from_numpy(transform({})['mask']) for _ in range(args.batch)]
-        samples = dict(mask=torch.stack(masks).to(args.device))
+        ids_keep, ids_mask = read_masked_units(images, dict(mask=torch.stack(masks)), model.unit_size)[1:]
+        samples = dict(ids_keep=ids_keep, ids_mask=ids_mask)
     optimizer = build_optim_wrapper(model, settings).optimizer
     loss = compile_if_asked(model, model.loss, args)
 

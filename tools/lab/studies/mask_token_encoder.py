@@ -45,22 +45,22 @@ class MaskTokenEncoder(BaseModule):
         self._visible: Tensor | None = None  # (B, 1, Hu, Wu) while units are hidden
         self.backbone.get_submodule(embedding).register_forward_hook(self._hide)
 
-    def forward(self, x: Tensor, idx_visible: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode whole images ``(B, 3, H, W)``, or the visible units ``(B, K)`` of each.
 
         Returns:
-            The backbone's maps, or with ``idx_visible`` one tensor ``(B, K, C)`` in a tuple.
+            The backbone's maps, or with ``ids_keep`` one tensor ``(B, K, C)`` in a tuple.
         """
-        if idx_visible is None:
+        if ids_keep is None:
             return self.backbone(x)
         grid = unit_grid(x.shape[-2:], self.unit_size)
         visible = torch.zeros(len(x), grid[0] * grid[1], dtype=torch.bool, device=x.device)
-        self._visible = visible.scatter(1, idx_visible, True).view(-1, 1, *grid)
+        self._visible = visible.scatter(1, ids_keep, True).view(-1, 1, *grid)
         try:
             tokens = self.backbone(x)[-1].flatten(2).transpose(1, 2)
         finally:
             self._visible = None
-        return (tokens.gather(1, idx_visible[..., None].expand(-1, -1, tokens.shape[-1])),)
+        return (tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[-1])),)
 
     def train(self, mode: bool = True) -> 'MaskTokenEncoder':
         """Set the mode and return the encoder, which mmpretrain's backbones forget."""
