@@ -29,7 +29,7 @@ VARIANTS = {
 METHODS: dict[str, dict] = dict(
     mae=dict(evaluation=dict(mode='off')),
     coma=dict(evaluation=dict(mode='copy')),
-    align=dict(evaluation=dict(mode='align', weight=0.25), predict_visible=1.0),
+    align=dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0),
 )
 METHOD = 'mae'
 SIGHTS = 20  # pictures and checkpoints in a run, about
@@ -150,7 +150,7 @@ def make_config(
     crop.scale = size
     mask.update(input_size=size, unit_size=8 * patch)
     if mask_ratio is not None:
-        mask.ratio = cfg.model.mask_ratio = mask_ratio
+        mask.ratio = mask_ratio
     if exclude:
         loader.dataset.exclude = list(exclude)
     if crop_scale is not None:
