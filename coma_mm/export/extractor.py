@@ -1,6 +1,7 @@
 """From any weights to features: the backbone, and how its images are read."""
 
 import json
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from ..datasets.loading import read_channels
 from ..engine.common import read_loading, read_normalisation
 from ..engine.runner.build import read_config
 from ..models import FeatureExtractor
+from ..utils.text import printable
 from .source import check_types, find_backbone, find_normalisation, without_weights
 
 TIMM = 'timm://'
@@ -103,6 +105,9 @@ def describe(read: dict, checkpoint: str) -> Config:
         reason = str(error).replace('with --config CONFIG', f'before it: CONFIG {checkpoint}')
         raise ValueError(f'{checkpoint}: {reason}') from None
     known = {name: json.loads(value) for name, value in find_normalisation(read, None).items()}
+    if not known.get('mean'):
+        warning = f'{checkpoint} does not say mean and deviation of its images: they go in as they are, 0 to 255'
+        print(printable(f'warning: {warning}; name its config before it if it has one'), file=sys.stderr, flush=True)
     preprocessor = dict(mean=known.get('mean'), std=known.get('std'))
     return Config(dict(default_scope=scope, model=dict(backbone=backbone, data_preprocessor=preprocessor)))
 

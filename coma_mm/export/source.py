@@ -60,7 +60,8 @@ def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
     meta = read_meta(checkpoint)
     text = read_config(config).pretty_text if config else meta.get('cfg') or ''
     if not text:
-        return {name: _checked(name, meta[name]) for name in IMAGE_KEYS[:3] if name in meta} | find_loading(meta)
+        known = {name: meta[name] for name in IMAGE_KEYS[:3] if name in meta} or _values_of_model(meta)
+        return {name: _checked(name, value) for name, value in known.items()} | find_loading(meta)
     for name in ('train_dataloader', 'test_dataloader'):
         try:
             cfg = read_config_text(text, (name,))
@@ -71,6 +72,15 @@ def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
                 text
             )
     return find_values(text)
+
+
+def _values_of_model(meta: dict) -> dict[str, str]:
+    """Return ``mean`` and ``std`` of released weights, whose file has the settings of the whole model."""
+    try:
+        settings = parse_json(str(meta['model'])[:100_000])['data_preprocessor']
+        return {name: json.dumps(settings[name]) for name in IMAGE_KEYS[:2]}
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def _checked(name: str, text: object) -> str:

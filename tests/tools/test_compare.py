@@ -143,6 +143,17 @@ def test_parts_of_a_labelled_folder(photos, tmp_path):
     assert len(find_labelled(tmp_path, exclude=['*_mask.png', 'lonely']).learn) == 13
 
 
+def test_weights_are_fed_with_images_as_their_file_says(tmp_path, capfd):
+    preprocessor = open_weights(None, WEIGHTS).extractor.data_preprocessor
+    assert preprocessor.mean.flatten().tolist() == pytest.approx([125.3, 123.0, 113.9])
+    assert 'warning' not in capfd.readouterr().err
+    bare = read_checkpoint(WEIGHTS)
+    bare['meta'].pop('model')
+    torch.save(bare, tmp_path / 'bare.pth')
+    open_weights(None, str(tmp_path / 'bare.pth'))
+    assert 'bare.pth does not say mean and deviation of its images' in capfd.readouterr().err
+
+
 def test_models_of_timm_are_read_from_a_file(tmp_path):
     import timm
 
