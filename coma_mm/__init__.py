@@ -10,7 +10,7 @@ from .version import __version__
 _LAZY = {
     'CoMA': 'coma_mm.models',
     'DyViT': 'coma_mm.models',
-    'MaskedViT': 'coma_mm.models.vit',
+    'MaskedViT': 'coma_mm.models.masked_vit',
     'Pretrained': 'coma_mm.models',
     'dyvit_base': 'coma_mm.models.variants',
     'dyvit_large': 'coma_mm.models.variants',

@@ -24,18 +24,19 @@ FLOW = [
     'pretrained',
     'compiled',
     'mask_units',
-    'dm_msa',
+    'attention',
+    'layers',
     'dyvit',
     'variants',
-    'vit',
-    'decoder',
+    'masked_vit',
+    'decoders',
     'reconstruction',
     'alignment',
     'coma',
     'feature_extractor',
 ]
-# Imported when it is asked for: a whole file (vit), or inside a function.
-ON_DEMAND = {'vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
+# Imported when it is asked for: a whole file (masked_vit), or inside a function.
+ON_DEMAND = {'masked_vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
 # Each room imports from its own floor and those above it in this list; root modules are rooms, too.
 FLOORS = [
     ['utils', 'masking', 'registry', 'version'],

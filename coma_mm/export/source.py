@@ -22,7 +22,11 @@ from .hub import IMAGE_KEYS
 
 # What may be built of what a checkpoint says, without asking: classes that only compute, by where they are defined.
 SCOPES = ('coma_mm', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')
-BACKBONES = *(f'{scope}.models.backbones.' for scope in SCOPES[1:4]), 'coma_mm.models.dyvit', 'coma_mm.models.vit'
+BACKBONES = (
+    *(f'{scope}.models.backbones.' for scope in SCOPES[1:4]),
+    'coma_mm.models.dyvit',
+    'coma_mm.models.masked_vit',
+)
 LAYERS = (
     *BACKBONES,
     *(f'{scope}.models.{part}.' for scope in SCOPES[1:4] for part in ('layers', 'utils')),

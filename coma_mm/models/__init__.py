@@ -3,10 +3,10 @@
 from mmengine.registry import MODELS as ROOT_MODELS
 
 from ..checkpoints.pretrained import Pretrained, load_backbone, read_checkpoint
+from .attention import DMMSA, MSA
 from .batch_norm_neck import BatchNormNeck
 from .coma import CoMA
-from .decoder import ConvNeXtDecoder, ViTDecoder
-from .dm_msa import DMMSA, MSA
+from .decoders import ConvNeXtDecoder, ViTDecoder
 from .dyvit import ARCHITECTURES, DyViT
 from .feature_extractor import FeatureExtractor
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from ..utils.arguments import did_you_mean, require_flag, require_number, require_whole
 from .alignment import Alignment, jitter_colours
+from .attention import identity
 from .compiled import compile_blocks
-from .dm_msa import identity
 from .mask_units import MaskedUnits, read_masked_units
 from .reconstruction import PixelTarget, unit_errors
 

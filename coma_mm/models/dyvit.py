@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
+from .attention import DMMSA, MSA
 from .compiled import compile_blocks
-from .dm_msa import DMMSA, MSA, AveragedWindowConv, Blocks, Keep, identity
+from .layers import Block, initialize_linear
 from .mask_units import (
     UNIT_SIDE,
     attention_blocks,
@@ -45,76 +46,6 @@ ATTENTION = 'dm_msa', 'dm_msa', 'msa', 'msa'
 WINDOWS = (((4, 8),), ((2, 4),), None, None)
 
 
-class DropPath(nn.Module):
-    """Stochastic depth: drop a residual branch for whole samples, keep the expectation."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.active = rate > 0
-        # A tensor, since torch.compile would make code of its own for each block's number.
-        self.register_buffer('kept', torch.tensor(1 - rate), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop, ``(B, N, C)`` to the same; the identity in eval mode or at rate 0."""
-        if not self.training or not self.active:
-            return x
-        return x * (torch.bernoulli(self.kept.expand(x.shape[0], 1, 1)) / self.kept).to(x.dtype)
-
-
-class LayerScale(nn.Module):
-    """A learned factor per channel on a residual branch."""
-
-    def __init__(self, dim: int, init: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((dim,), float(init)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale."""
-        return x * self.weight
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block: LN, attention, LN, MLP, each with a residual.
-
-    Args:
-        dim: C.
-        attn: attention module, ``forward(x, blocks)``.
-        mlp_ratio: hidden width of the MLP over ``dim``.
-        drop_path: rate of stochastic depth.
-        layer_scale: initial value of the residual branches' learned scale; ``None`` for none.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        attn: nn.Module,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.0,
-        layer_scale: float | None = None,
-    ):
-        super().__init__()
-        hidden = int(dim * mlp_ratio)
-        require_whole(1, **{'mlp_ratio times the channels': hidden})
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = attn
-        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
-        """Transform, ``(B, N, C)`` to ``(B, N, C)``.
-
-        Args:
-            x: tokens.
-            blocks: restricts attention, see :func:`.dm_msa.attend`.
-            keep: chooses the tokens worth going on with, once all have been attended to.
-        """
-        x = keep(x) + self.drop_path(self.scale1(self.attn(self.norm1(x), blocks, keep)))
-        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
-
-
 class Downsample(nn.Module):
     """LN, then a 2 x 2 convolution with stride 2: four neighbours in memory become one token."""
 
@@ -136,14 +67,6 @@ class Stage(nn.Module):
         super().__init__()
         self.downsample = downsample
         self.blocks = nn.ModuleList(blocks)
-
-
-def initialize_linear(module: nn.Module) -> None:
-    """Draw a linear layer's weights as MAE does (Xavier uniform, zero bias); for ``module.apply``."""
-    if isinstance(module, nn.Linear) and not isinstance(module, AveragedWindowConv):  # which has done so, per position
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 @MODELS.register_module()

@@ -2,7 +2,8 @@
 
     tools/dist_train.sh configs/pretrain/mae_vit-b_in1k.py 8
 
-Loss and gradients are those of mmpretrain's MAE on the same weights, images and masks (tests/models/test_vit.py).
+Loss and gradients are those of mmpretrain's MAE on the same weights, images and masks.
+Test: tests/models/test_masked_vit.py.
 Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet (MAE's authors: 83.6 % top-1 after
 fine-tuning, from 1600 epochs)
 """

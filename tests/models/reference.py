@@ -6,7 +6,7 @@ It shares the weights with the model under test and none of its geometry.
 import torch
 import torch.nn.functional as F
 
-from coma_mm.models.dm_msa import DMMSA, AveragedWindowConv, DepthwiseWindowConv
+from coma_mm.models.attention import DMMSA, AveragedWindowConv, DepthwiseWindowConv
 
 
 def z_order(side):

@@ -8,7 +8,7 @@ from mmengine.analysis import get_model_complexity_info
 from mmengine.runner import save_checkpoint
 
 from coma_mm.models import ARCHITECTURES, DyViT
-from coma_mm.models.dyvit import DropPath
+from coma_mm.models.layers import DropPath
 from coma_mm.models.mask_units import attention_blocks, sincos_axis, sincos_positions
 
 SMALL = dict(arch='pico', img_size=64, patch_size=2)

@@ -27,7 +27,7 @@ from coma_mm.cli.flops import (
 )
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.models import CoMA, DyViT
-from coma_mm.models.dyvit import Block
+from coma_mm.models.layers import Block
 from coma_mm.utils.files import shipped, write_whole
 
 IMAGES = 1281167  # of ImageNet-1K

@@ -4,7 +4,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models import VisionTransformer
 
 from coma_mm.models import CoMA
-from coma_mm.models.vit import MaskedViT
+from coma_mm.models.masked_vit import MaskedViT
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 

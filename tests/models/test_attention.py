@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from coma_mm.models import DyViT
-from coma_mm.models.dm_msa import DMMSA, MSA, WindowConv, attend
+from coma_mm.models.attention import DMMSA, MSA, WindowConv, attend
 
 
 def softmax_attention(q, k, v):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils.arguments import DEEPEST, require_number, require_whole
-from .dm_msa import MSA, Keep, identity
-from .dyvit import Block, initialize_linear
+from .attention import MSA, Keep, identity
+from .layers import Block, initialize_linear
 from .mask_units import sincos_positions
 
 
