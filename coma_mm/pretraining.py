@@ -33,7 +33,7 @@ from .engine import BudgetHook, RunInterrupted
 from .engine.hooks.progress import duration
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
 from .engine.runner.loggers import LOGGERS, check_loggers
-from .engine.runner.recalled_options import recall_options
+from .engine.runner.recalled_options import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
 from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
@@ -175,7 +175,7 @@ def pretrain(
     out, roots = check_places(data, out, settings, resume, overwrite)
     settings.pop('log', None)
     if resume:
-        log = recall_options(out, dict(log=None), dict(log=LOGGERS)).get('log')
+        log = recall_options(out, dict(log=None), dict(log=LOGGERS), REMOVE).get('log')
         check_loggers(log or ())
     if serve is not None:
         print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)

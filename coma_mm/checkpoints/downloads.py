@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
@@ -17,6 +19,8 @@ MOST = 32 * 10**9  # bytes of a download
 TIMEOUT = 30  # seconds in which a server has to send something
 PATIENCE, RATE = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
 CHUNK = 2**16
+STOP = -1
+LOOK = 1.0  # seconds between two looks at what has come
 
 
 def cache_folder() -> Path:
@@ -68,11 +72,36 @@ def fetched(address: str) -> Iterator[Path]:
 def download(address: str, path: Path) -> str:
     """Write what a server sends to a file; return its SHA-256.
 
+    A thread of its own reads: a server that sends a byte now and then, of its headers even, cannot hold up this one.
+
     Raises:
         OSError: If it cannot be fetched, stalls, or ends early.
         ValueError: If it is larger than :data:`MOST`, or than the room on the disk.
     """
-    digest, size, begun = hashlib.sha256(), 0, time.monotonic()
+    sizes, ended, begun = [0], Queue(), time.monotonic()  # type: ignore[var-annotated]
+
+    def fetch() -> None:
+        try:
+            ended.put(_fetch(address, path, sizes))
+        except Exception as error:
+            ended.put(error)
+
+    Thread(target=fetch, daemon=True).start()
+    while True:
+        with suppress(Empty):
+            result = ended.get(timeout=LOOK)
+            if isinstance(result, Exception):
+                raise result
+            return result
+        seconds, size = time.monotonic() - begun, sizes[-1]
+        if seconds > PATIENCE and size < RATE * (seconds - PATIENCE):
+            sizes.append(STOP)
+            raise OSError(f'the server has sent {size} bytes in {seconds:.0f} seconds')
+
+
+def _fetch(address: str, path: Path, sizes: list[int]) -> str:
+    """Do what :func:`download` does; ``sizes`` ends in the bytes so far, or in :data:`STOP` once nobody waits."""
+    digest, size = hashlib.sha256(), 0
     try:
         request = Request(address, headers={'User-Agent': 'coma_mm'})
         with urlopen(request, timeout=TIMEOUT) as answer, path.open('wb') as file:
@@ -82,8 +111,9 @@ def download(address: str, path: Path) -> str:
                 size += len(chunk)
                 if max(size, length or 0) > most:
                     raise ValueError(f'{address} has {max(size, length or 0)} bytes, and there is room for {most}')
-                if (seconds := time.monotonic() - begun) > PATIENCE and size < RATE * (seconds - PATIENCE):
-                    raise OSError(f'the server has sent {size} bytes in {seconds:.0f} seconds')
+                if sizes[-1] == STOP:
+                    break
+                sizes[0] = size
                 digest.update(chunk)
                 file.write(chunk)
     except HTTPException as error:

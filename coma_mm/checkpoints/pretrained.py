@@ -10,6 +10,7 @@ weights compute, all defaults filled in.
 
 import ast
 import json
+import logging
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -153,6 +154,7 @@ def _download_from_hub(name: str) -> str:
         raise ValueError(f'reading hf://{name} takes huggingface_hub: pip install huggingface_hub') from None
     try:
         # The endpoint as it is now: huggingface_hub reads the variable once, and whoever imports timm has imported it.
+        logging.getLogger('huggingface_hub').setLevel(logging.ERROR)  # or each of its tries prints lines
         return hf_hub_download(repository, HUB_FILE, revision=revision or None, endpoint=os.environ.get('HF_ENDPOINT'))
     except Exception as error:  # of several libraries: no such repository or file, no right to it, no network
         raise FileNotFoundError(

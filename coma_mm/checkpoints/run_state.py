@@ -243,7 +243,7 @@ def _check_optimizer(saved: dict) -> None:
     groups: Any = saved['param_groups']
     state: Any = saved.get('state')
     _expect(state, 'optimizer: state', 'a dict', isinstance(state, dict))
-    _expect(groups, 'optimizer: param_groups', 'a list', isinstance(groups, list) and bool(groups))
+    _expect(groups, 'optimizer: param_groups', 'a list of groups', isinstance(groups, list) and bool(groups))
     for group in groups:
         _expect(group, 'a group of the optimizer', 'a dict', isinstance(group, dict))
         keys = group.get('params')

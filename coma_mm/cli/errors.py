@@ -45,6 +45,12 @@ LESS_MEMORY = {
     **dict.fromkeys(('compare', 'embed'), 'lower --batch-size or --num-workers'),
     '': 'free some, or raise the limit (ulimit -v)',
 }
+# What the commands without --cfg-options say where an error has advice with them.
+OVERRIDING = dict(
+    pretrain='--cfg-options: of coma-mm train CONFIG, with config.py of the run as its CONFIG',
+    export='--cfg-options: of coma-mm train; here correct the config itself',
+    **dict.fromkeys(('compare', 'report', 'shards'), '--cfg-options: of coma-mm train'),
+)
 WORKERS = {
     'train': 'train_dataloader.num_workers',
     'test': 'test_dataloader.num_workers',
@@ -91,6 +97,7 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
         reason = explain(error, command)
         line = re.sub(r'\s*\n\s*', ' ', f'error: {reason or name_error(error)}')
         code, expected = 1, reason is not None
+    line = _say_whose(line, command)
     line = '\n'.join(map(_shorten, printable(line).splitlines()))
     trace, log = ''.join(traceback.format_exception(error)), _log_file()
     if log is not None:
@@ -98,6 +105,9 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
             file.write(trace)
         if not expected:
             line += f' (traceback: {short_path(log)})'
+    work_dirs = sys.modules.get('coma_mm.engine.runner.work_dir')  # without, no run has been about to begin
+    if expected and work_dirs:
+        work_dirs.forget_start(log)
     if _is_first():
         if TRACEBACK in sys.argv or (log is None and not expected):
             sys.stderr.write(printable(trace))
@@ -113,6 +123,12 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _say_whose(line: str, command: str) -> str:
+    """Say which command has ``--cfg-options``, where an error of what several commands share names them."""
+    whose = OVERRIDING.get(command)
+    return f'{line} ({whose})' if whose and '--cfg-options' in line.rpartition('\n')[2] else line
 
 
 def _shorten(line: str) -> str:

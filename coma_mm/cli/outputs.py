@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Callable, Iterable
@@ -138,13 +139,15 @@ PAGES = (
     f'<meta name="generator" content="{MARK}">'.encode(),
     b'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:',
 )
+# The end of a zip file whose comment is the mark.
+ARCHIVE = rb'PK\x05\x06.{16}' + len(MARK).to_bytes(2, 'little') + MARK.encode() + rb'\Z'
 # What tells a file of ours, by its ending: from its beginning, its end, and the file.
 MARKS: dict[str, Callable[[bytes, bytes, Path], bool]] = {
     '.png': lambda head, tail, place: f'Software\0{MARK}'.encode() in head[:1000],
     '.svg': lambda head, tail, place: f'<title>{MARK}</title>'.encode() in head,
     '.pdf': lambda head, tail, place: f'/Creator ({MARK})'.encode() in head + tail,
     '.json': lambda head, tail, place: f'"kind": "comparison of {MARK}"'.encode() in head[:1000],
-    '.npz': lambda head, tail, place: tail.endswith(MARK.encode()),
+    '.npz': lambda head, tail, place: re.search(ARCHIVE, tail, re.S) is not None,
     '.html': lambda head, tail, place: any(words in head[:2000] for words in PAGES),
     '.pth': lambda head, tail, place: b'config_sha256' in head,
     '.safetensors': lambda head, tail, place: b'"config_sha256"' in head,

@@ -11,7 +11,7 @@ import pytest
 
 import coma_mm
 from coma_mm import cli
-from coma_mm.cli import types
+from coma_mm.cli import errors, types
 from coma_mm.cli.parser import ArgumentParser, UsageError
 from coma_mm.engine.runner.loggers import LOGGERS
 from coma_mm.pretraining import RANGES
@@ -81,6 +81,14 @@ def test_every_option_has_a_type_of_the_table(command, monkeypatch):
                 assert 'required' in line, line  # of the others: this one was read
             assert text in ('0', '1.5', str(10**12), '0x10')
             assert math.isfinite(action.type(text)) and 0 <= action.type(text) < 2**31
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_advice_is_of_options_that_a_command_has(command, monkeypatch):
+    has_overrides = '--cfg-options' in parser_of(command, monkeypatch)._option_string_actions
+    assert has_overrides != (command in errors.OVERRIDING)
+    said = errors._say_whose('error: x; set --cfg-options a=1', command)
+    assert said.endswith('a=1' if has_overrides else ')')
 
 
 @pytest.mark.parametrize('command', COMMANDS)

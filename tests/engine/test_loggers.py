@@ -52,6 +52,12 @@ def work_dir(tmp_path_factory):
         yield folder
 
 
+def test_a_logger_that_cannot_begin_says_what_to_type():
+    with pytest.raises(ValueError, match='--log x cannot begin: no key; log in, or leave it out of --log'):
+        with loggers._naming('x', 'log in'):
+            raise RuntimeError('no key\nmore')
+
+
 def test_tensorboard(work_dir):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -41,6 +41,7 @@ READERS = {
     'utils/memory.py': [],
     'export/weights.py': ['checkpoint'],
     'export/source.py': ['config'],
+    'export/extractor.py': ['checkpoint', 'config'],
     'export/graph.py': [],  # what has just been written
     'engine/runner/trial.py': [],
     'cli/outputs.py': [],  # whether what is to be replaced is one of ours

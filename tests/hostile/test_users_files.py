@@ -23,7 +23,7 @@ from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roo
 from coma_mm.datasets.folder import find_images
 from coma_mm.engine.runner.config_hook import free_name
 from coma_mm.engine.runner.runs import resolve_run
-from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, forget_start, lock_work_dir
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
 from coma_mm.utils.files import atomic_write, whole_folder
@@ -152,6 +152,26 @@ def test_a_lock_of_a_killed_run_is_taken():
         Path('run/.lock').write_text(text)
         lock_work_dir('run').close()
         assert Path('run/.lock').read_text().startswith(f'process {os.getpid()} on ')
+
+
+@pytest.mark.parametrize('begun', [False, True])
+def test_a_run_that_did_not_begin_leaves_nothing_and_takes_nothing(begun):
+    Path('there').mkdir()
+    Path('there/mine.log').write_bytes(PRECIOUS)
+    for folder in ('new/run', 'there', 'run'):
+        lock_work_dir(folder).close()
+        log = Path(folder, '2026', '2026.log').absolute()
+        (log.parent / 'vis_data').mkdir(parents=True)
+        for path in (log, log.parent / 'vis_data' / 'config.py'):
+            path.write_text('ours')
+        if begun:
+            own('config.py', 'config', folder=folder)
+        before = sorted(Path(folder).rglob('*'))
+        forget_start(log)
+        if begun:
+            assert sorted(Path(folder).rglob('*')) == before
+    if not begun:
+        assert not Path('new').exists() and os.listdir('there') == ['mine.log'] and os.listdir('run') == []
 
 
 # ---- what a run removes and replaces ----
@@ -403,6 +423,7 @@ def test_an_edited_config_of_a_run_has_to_be_named():
         ('pipe', [], True),
         ('/dev/null', [], True),
         ('old.npz', [], False),
+        ('marked.npz', [], False),
         ('old.json', [], False),
         ('bare.safetensors', [], False),
     ],
@@ -422,6 +443,7 @@ def test_outputs_replace_no_input_and_nothing_unknown(output, inputs, always, fo
     own('epoch_6.pth')
     own('pictures/features_5.jpg', 'picture')
     np.savez('old.npz', a=1)
+    Path('marked.npz').write_bytes(Path('old.npz').read_bytes() + b'coma_mm')
     Path('old.json').write_text('{}')
     save_file({'a': torch.zeros(1)}, 'bare.safetensors')
     if force and not always:

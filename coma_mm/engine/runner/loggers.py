@@ -9,7 +9,8 @@ import re
 import sys
 import uuid
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
         cfg.visualizer = ConfigDict({**visualizer, 'vis_backends': backends})
 
 
+@contextmanager
+def _naming(name: str, remedy: str) -> Iterator[None]:
+    """Have errors of a logger that cannot begin say which it is, and what to type."""
+    try:
+        yield
+    except Exception as error:  # of any kind
+        reason = str(error).strip().partition('\n')[0][:300] or type(error).__name__
+        raise ValueError(f'--log {name} cannot begin: {reason}; {remedy}, or leave it out of --log') from error
+
+
 @master_only
 def log_picture(runner: Runner, name: str, picture: np.ndarray, step: int) -> None:
     """Hand a picture (H, W, 3), uint8, RGB, to all loggers, and keep a small copy for the report.
@@ -109,7 +120,8 @@ class WandbBackend(WandbVisBackend):
         known = read_text(self.id_file, 1000, follow=False).strip() if self.resume and self.id_file.is_file() else None
         defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.name, allow_val_change=True)
         self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
-        super()._init_env()
+        with _naming('wandb', 'wandb login, or WANDB_MODE=offline'):
+            super()._init_env()
         manifest.write_own(self.id_file.parent, self.id_file.name, 'id', self._init_kwargs['id'])
 
     @force_init_env
@@ -155,8 +167,14 @@ class MLflowBackend(MLflowVisBackend):
         tracking_uri = tracking_uri or os.environ.get('MLFLOW_TRACKING_URI')
         if tracking_uri is None:
             os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')  # without it MLflow 3 refuses files
+        for name, most in dict(MAX_RETRIES='2', TIMEOUT='20').items():  # or a server that is gone holds the run up
+            os.environ.setdefault(f'MLFLOW_HTTP_REQUEST_{name}', most)
         kwargs.setdefault('artifact_suffix', '.log')
         super().__init__(save_dir, tracking_uri=tracking_uri, **kwargs)
+
+    def _init_env(self) -> None:
+        with _naming('mlflow', 'correct MLFLOW_TRACKING_URI, or unset it for files in the work dir'):
+            super()._init_env()
 
     @force_init_env
     def add_config(self, config: Config, **kwargs: Any) -> None:

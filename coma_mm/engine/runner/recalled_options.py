@@ -26,15 +26,17 @@ NAMING = {
 DOTTED = re.compile(r'\s*[A-Za-z_]\w*\s*([.:]\s*[A-Za-z_]\w*\s*)+')  # a function or class, as registries import it
 RUN_WHEN_READ = '.pkl', '.pickle', '.pk', '.py'
 AGAIN = 'if it is meant, give it again on the command line; if not, remove {file}'
+REMOVE = 'remove {file}'  # of a command that takes no options with --resume
 
 
-def recall_options(work_dir: str | Path, kept: dict, choices: dict) -> dict:
+def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str = AGAIN) -> dict:
     """Return the options that a run in a folder was started with; none if that is not known.
 
     Args:
         work_dir: The run's folder.
         kept: Options and their defaults, by whose types those in the file are judged.
         choices: For options that are lists, what may be in them.
+        advice: What to do about a file that cannot be taken up.
 
     Returns:
         ``cfg_options``, a list of KEY=VALUE, and those of ``kept`` that are there.
@@ -49,17 +51,17 @@ def recall_options(work_dir: str | Path, kept: dict, choices: dict) -> dict:
         return {}
     except (OSError, ValueError) as error:
         raise ValueError(
-            f'the options of the start cannot be read: {printable(error)}; {AGAIN.format(file=path)}'
+            f'the options of the start cannot be read: {printable(error)}; {advice.format(file=path)}'
         ) from None
     if not isinstance(found, dict):
-        raise ValueError(f'{path} holds no options; {AGAIN.format(file=path)}')
+        raise ValueError(f'{path} holds no options; {advice.format(file=path)}')
     texts = found.get('cfg_options') or []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f'{path}: cfg_options is no list of KEY=VALUE; {AGAIN.format(file=path)}')
+        raise ValueError(f'{path}: cfg_options is no list of KEY=VALUE; {advice.format(file=path)}')
     for name, default in kept.items():
         if name in found and not _is_like(found[name], default, choices.get(name, ())):
             raise ValueError(
-                f'{path}: {name} has a value that --{name.replace("_", "-")} does not take; {AGAIN.format(file=path)}'
+                f'{path}: {name} has a value that --{name.replace("_", "-")} does not take; {advice.format(file=path)}'
             )
     return dict(cfg_options=texts, **{name: found[name] for name in kept if name in found})
 

@@ -7,6 +7,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +28,7 @@ from ..common import type_name
 
 LOCK = '.lock'
 OWNER = re.compile(rb'(process \d+ on [^\n]*\n?)?')  # what stands in it
+_begun: list[tuple[Path, list[Path]]] = []  # folders that this process has locked, and what it made for them
 CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
 
 
@@ -41,7 +43,9 @@ def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> Bi
     """
     if _rank():
         return None
-    Path(work_dir).mkdir(parents=True, exist_ok=True)
+    folder = Path(work_dir).absolute()
+    _begun.append((folder, [place for place in (folder, *folder.parents) if not place.exists()]))
+    folder.mkdir(parents=True, exist_ok=True)
     file = _open_lock(Path(work_dir, LOCK), option)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,6 +66,30 @@ def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> Bi
     file.write(f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
     file.flush()
     return file
+
+
+def forget_start(log: Path | None) -> None:
+    """Remove what a run that ended before it began has left: its lock, its log, and folders that it made for these.
+
+    Args:
+        log: Its log file, if there is one.
+    """
+    while _begun:
+        folder, made = _begun.pop()
+        if manifest.has_manifest(folder):
+            continue
+        files = [folder / LOCK]
+        if log is not None and log.parent.parent == folder:
+            own = log.parent / 'vis_data'
+            files += [log, own / 'config.py', own / 'scalars.json', own / f'{log.stem}.json']
+            made = [own, log.parent, *made]
+        for file in files:
+            with suppress(OSError):
+                if stat.S_ISREG(file.lstat().st_mode):
+                    file.unlink()
+        for place in made:
+            with suppress(OSError):  # something of others is in it
+                place.rmdir()
 
 
 def _open_lock(path: Path, option: str) -> BinaryIO:
