@@ -1,16 +1,18 @@
 """Evaluate a checkpoint: any config of mmpretrain, mmdetection or mmsegmentation, this package's included."""
 
+import json
 import sys
 from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS
 
 from ..engine.checks.data import explain_data
-from ..engine.common import type_name
+from ..engine.common import find_steps, type_name
 from ..engine.runner.build import build_runner, leave_distributed, prepare, require_matching_checkpoint
-from ..export.source import check_types, find_backbone
+from ..export.source import check_types, find_backbone, find_normalisation
 from ..models import read_checkpoint
 from . import types
 from .options import make_parser
@@ -53,8 +55,14 @@ def draw_predictions(cfg: Config, folder: str) -> None:
         cfg.visualizer.save_dir = folder
 
 
-def take_backbone_of(cfg: Config, checkpoint: str) -> None:
-    """Have features extracted by the backbone that the checkpoint was trained with, whatever the config has."""
+def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) -> None:
+    """Have features extracted by the backbone that the checkpoint was trained with, of images as it was trained on.
+
+    Args:
+        cfg: A config of ``coma_mm.FeatureExtractor``.
+        checkpoint: Its backbone, image size and normalisation replace those of the config, as far as it says them.
+        options: Names of settings that stay as they are, and what is in them.
+    """
     try:
         read = read_checkpoint(checkpoint)
         backbone, scope, _ = find_backbone(read, None)
@@ -72,6 +80,30 @@ def take_backbone_of(cfg: Config, checkpoint: str) -> None:
             f'the backbone is that of {checkpoint}: {", ".join(f"{k}={v}" for k, v in different.items())}', flush=True
         )
     cfg.model.backbone = ConfigDict({**backbone, '_scope_': scope})
+    if not any('pipeline' in name for name in options):
+        fit_pipelines(cfg, read, ours.get('img_size', 224), backbone.get('img_size', 224))
+    if not any('data_preprocessor' in name for name in options):
+        known = {name: json.loads(value) for name, value in find_normalisation(read, None).items()}
+        if known.get('mean') and cfg.model.get('data_preprocessor'):
+            cfg.model.data_preprocessor.update(mean=known['mean'], std=known['std'])
+
+
+def fit_pipelines(cfg: Config, checkpoint: dict, before: int | Sequence[int], size: int | Sequence[int]) -> None:
+    """Have the pipelines for tests load images as a checkpoint says, and scale them to its size if that is a square."""
+    loading = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
+    loading = {name: loading[name] for name in ('channels', 'value_range') if loading.get(name) is not None}
+    (old, _), (new, width) = (2 * (one,) if isinstance(one, int) else tuple(one) for one in (before, size))
+    steps = find_steps([cfg.test_dataloader, cfg.get('test_cfg')], ('LoadImage', 'ResizeEdge', 'CenterCrop'))
+    for step in {id(step): step for step in steps}.values():
+        kind = type_name(step['type'])
+        if kind == 'LoadImage':
+            step.update(loading)
+        elif new != width:
+            continue
+        elif kind == 'ResizeEdge':
+            step['scale'] = round(step['scale'] * new / old)
+        elif step['crop_size'] == old:
+            step['crop_size'] = new
 
 
 def augment(cfg: Config) -> None:
@@ -96,7 +128,7 @@ def main() -> None:
     if type_name((cfg.get('model') or {}).get('type')) == 'FeatureExtractor' and not any(
         name.startswith('model.backbone') for name in args.cfg_options or ()
     ):
-        take_backbone_of(cfg, args.checkpoint)
+        take_backbone_of(cfg, args.checkpoint, args.cfg_options or ())
     roots = find_roots(cfg.test_dataloader)
     if args.out:
         check_output(

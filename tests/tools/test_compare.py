@@ -8,11 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from PIL import Image
+from processes import TOOLS
 
 from coma_mm.checkpoints.pretrained import read_checkpoint
 from coma_mm.cli import main
+from coma_mm.cli.test import take_backbone_of
 from coma_mm.datasets.labelled import find_labelled
 from coma_mm.export.extractor import open_weights
 from coma_mm.utils import manifest
@@ -164,3 +167,16 @@ def test_models_of_timm_are_read_from_a_file(tmp_path):
     images = torch.rand(2, 3, *weights.size)
     expected = model.eval().forward_head(model.forward_features(images), pre_logits=True)
     torch.testing.assert_close(weights.extractor(images), expected)
+
+
+def test_knn_configs_take_size_and_normalisation_from_the_weights(capfd):
+    def adapt(*options):
+        cfg = Config.fromfile(TOOLS.parent / 'configs/cls/knn_dyvit-b_folder.py')
+        take_backbone_of(cfg, WEIGHTS, options)
+        steps = cfg.test_dataloader.dataset.pipeline, cfg.test_cfg.bank.dataset.pipeline
+        return cfg.model.data_preprocessor.mean, [(resize.scale, crop.crop_size) for _, resize, crop, _ in steps]
+
+    assert adapt() == ([125.3, 123.0, 113.9], [(37, 32)] * 2)
+    kept = adapt('model.data_preprocessor.mean', 'test_dataloader.dataset.pipeline.1.scale')
+    assert kept == ([123.675, 116.28, 103.53], [(256, 224)] * 2)
+    assert 'patch_size=1' in capfd.readouterr().out
