@@ -44,11 +44,12 @@ docs:  ## make the site, build/docs/index.html, in its own .venv-docs: half a mi
 	@.venv-docs/bin/python -m sphinx -qEW --keep-going -c docs . build/docs
 	@echo '==> build/docs/index.html'
 
-lint:  ## check format, code, types and spelling
+lint:  ## check format, code, types, prose and spelling
 	@tools/env/setup.sh onedl lint
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m mypy
+	.venv/bin/python tools/lab/prose.py
 	.venv/bin/python -m codespell_lib $(SPELLED)
 
 format:  ## format the code, and correct what can be corrected safely

@@ -1,4 +1,4 @@
-"""What the tools set before torch is loaded, in fresh interpreters."""
+"""Settings of the tools before torch is loaded, in fresh interpreters."""
 
 import os
 import subprocess

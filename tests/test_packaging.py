@@ -1,4 +1,4 @@
-"""What `pip install` delivers: the wheel's contents and requirements, and that importing the package costs nothing.
+"""Deliveries of `pip install`: the wheel's contents and requirements, and that importing the package costs nothing.
 
 What stands beside the package about its version.
 """

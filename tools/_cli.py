@@ -1,4 +1,4 @@
-"""What the tools beside this file have in common: each starts a command of coma_mm.cli."""
+"""The common part of the tools beside this file: each starts a command of coma_mm.cli."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a pickle in a checkpoint may build: tensors, arrays, log histories and plain containers.
+"""Constructors that a pickle in a checkpoint may call: tensors, arrays, log histories and plain containers.
 
 Each function checks its arguments, whose types the file chooses, before it makes anything of them.
 """

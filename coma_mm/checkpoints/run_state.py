@@ -1,4 +1,4 @@
-"""What a run that goes on trusts of its checkpoint, checked once before any of it is used.
+"""The schema of a checkpoint that a run goes on from, checked once before any of it is used.
 
 Loops, schedulers, hooks and the optimizer take numbers, names and tensors from the file as they are. Each check names
 the place in the file and what stands there.
@@ -114,7 +114,7 @@ def check_moments(saved: dict, own: list[dict], source: str) -> None:
 
 
 class _Wrong(Exception):
-    """What stands somewhere in a file is of another kind."""
+    """A value in a file of another kind than expected."""
 
 
 def _expect(value: Any, place: str, wanted: str, holds: bool) -> None:

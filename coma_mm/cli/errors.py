@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: with one line that says what was wrong, where, and what to do."""
+"""Errors of commands, in one line: what was wrong, where, and what to do."""
 
 import atexit
 import errno

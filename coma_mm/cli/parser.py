@@ -1,4 +1,4 @@
-"""How commands read their arguments; imports nothing that takes time."""
+"""The parser of command lines. Imports nothing that takes time."""
 
 import argparse
 from typing import Any, NoReturn

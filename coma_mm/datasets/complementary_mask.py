@@ -81,8 +81,8 @@ class ComplementaryMask(BaseTransform):
     def _stratified(self) -> np.ndarray:
         """Systematic sampling along the units listed neighbourhood by neighbourhood.
 
-        Spreading h ones over n places as evenly as integers allow, from a random start (a Bresenham line), puts the
-        floor or the ceiling of its share into every run of places, hence into every neighbourhood, and h in total.
+        Spreading h ones over n places as evenly as integers allow, from a random start (a Bresenham line), gives every
+        run of places the floor or the ceiling of its share. So does it every neighbourhood.
         Shuffling the neighbourhoods and the units in each makes their places random.
         """
         shuffled = np.random.permutation(self.neighbourhood[-1] + 1)[self.neighbourhood]

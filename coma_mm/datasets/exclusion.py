@@ -1,4 +1,4 @@
-"""Which images of a folder are left out, by patterns of their paths; which look as if they should be."""
+"""Images to leave out of a folder, by patterns of their paths; a warning of masks beside photos."""
 
 import fnmatch
 import os

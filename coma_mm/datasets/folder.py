@@ -207,7 +207,7 @@ class ImageFolder(BaseDataset):
 
     @property
     def num_unreadable(self) -> int:
-        """How many images have proved to be unreadable so far."""
+        """The number of images found unreadable so far."""
         return 0 if self.state is None else int((self.state == UNREADABLE).sum())
 
     def _skip(self, idx: int, error: UnreadableImageError) -> None:

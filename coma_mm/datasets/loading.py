@@ -59,8 +59,8 @@ def read_image(
     TIFFs of 8 bits in one channel or three are read by Pillow, all others by ``tifffile``, which needs ``imagecodecs``
     for some compressions (LZW).
 
-    Files of strangers are safe to read: nothing is decoded before its size is known, nothing is read of what is no
-    file (a pipe would be waited for), and formats that are programs, as EPS, or slow to decode are refused.
+    Files of strangers are safe to read: nothing is decoded before its size is known, and nothing is read of what is
+    no file (a pipe would be waited for). Formats that are programs, as EPS, or slow to decode are refused.
 
     Args:
         path (str | PathLike): The file. Its content decides the format, not its name.
@@ -145,7 +145,7 @@ def _opened(path: str | os.PathLike, data: bytes | None, max_pixels: int) -> Ite
 
 
 class _Pixels(NamedTuple):
-    """What a file has: values of any type, ``(H, W, bands)``, upright."""
+    """The pixels of a file: values of any type, ``(H, W, bands)``, upright."""
 
     values: np.ndarray
     alpha: np.ndarray | None = None  # (H, W), of the same type

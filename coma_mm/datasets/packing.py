@@ -1,4 +1,4 @@
-"""What a data-loading worker hands over: the image, its mask, and nothing else."""
+"""The last step of a pipeline: the image and its masked units as tensors, and nothing else."""
 
 import numpy as np
 import torch

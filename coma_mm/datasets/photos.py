@@ -15,7 +15,7 @@ from .loading import read_image
 
 
 class Photo(NamedTuple):
-    """Where a photo is found, and on what terms."""
+    """The place of a photo, and its licence."""
 
     file: str  # below site-packages
     licence: str

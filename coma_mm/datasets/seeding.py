@@ -51,8 +51,8 @@ class SeededBatches(Sampler):
     """A data loader's batch sampler, whose indices know their places, and which can start in the middle.
 
     The seed of a sample belongs to the run's seed, the epoch and the sample's place in the order of all ranks. So it
-    depends neither on what was loaded before, nor on the number of loading workers, nor, with samplers that deal the
-    samples out in turn as mmengine's do, on the number of ranks.
+    depends neither on what was loaded before, nor on the number of loading workers. With samplers that deal the
+    samples out in turn, as mmengine's do, it does not depend on the number of ranks either.
 
     Args:
         batches: The batch sampler to take the batches of indices from.

@@ -28,10 +28,10 @@ class ImageShards(ImageFolder):
     members that are no images are ignored. Each image can be reached by its number, so samplers, seeds, resuming and
     ``max_unreadable`` are as with :class:`ImageFolder`; it is read by one system call from a file that stays open.
 
-    The places of the images in a shard are kept in ``<shard>.index.json`` beside it if the folder can be written to,
-    and found anew, from the headers in the shard, when its size or its time of modification has changed, or when it
-    names places that the shard does not have. Names of members are names and nothing else: no file is written or opened
-    by them.
+    The places of the images in a shard are kept in ``<shard>.index.json`` beside it if the folder can be written to.
+    They are found anew, from the headers in the shard, when its size or time has changed, or when the index names
+    places that the shard does not have. Names of members are names and nothing else: no file is written or opened by
+    them.
 
     Each item is a dict of ``img_path`` (``tar://<shard>/<member>``) and ``img_bytes``, which
     :class:`LoadRandomResizedCrop` and :class:`LoadImage` take.

@@ -1,4 +1,4 @@
-"""Which values of images of more than 8 bits are black and white: one range for all images of a folder."""
+"""The values that are black and white in images of more than 8 bits: one range for a folder."""
 
 import os
 import re
@@ -20,7 +20,7 @@ EIGHT_BITS = ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.webp', '.gif', '.bmp',
 
 @dataclass
 class ValueRange:
-    """What the images of a folder make black and white.
+    """The values that the images of a folder make black and white.
 
     Args:
         low: The value that becomes 0.

@@ -1,4 +1,4 @@
-"""What weights are worth on labelled images: kNN and linear probes, compared with other features.
+"""Comparison of weights on labelled images: kNN and linear probes, beside other features.
 
 Shapes: N images to learn from, Q images to classify, C features of each, S draws of labels.
 """
@@ -19,7 +19,7 @@ CLEAR = 2.0  # standard errors that a difference has to have
 
 @dataclass
 class Accuracy:
-    """How many images are classified correctly.
+    """The share of images classified correctly.
 
     Args:
         hits: (S, Q), bool: which ones, by draw of the labels.
@@ -29,12 +29,12 @@ class Accuracy:
 
     @property
     def draws(self) -> list[float]:
-        """Of each draw, in percent."""
+        """Accuracy of each draw, in percent."""
         return (100 * self.hits.double().mean(1)).tolist()
 
     @property
     def mean(self) -> float:
-        """Of all draws, in percent."""
+        """Mean of all draws, in percent."""
         return 100 * self.hits.double().mean().item()
 
     @property

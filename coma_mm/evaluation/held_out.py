@@ -1,4 +1,4 @@
-"""How well a model does on images that it has not seen, with the same masks each time."""
+"""Measurements on images that a model has not seen, with the same masks each time."""
 
 import numpy as np
 import torch

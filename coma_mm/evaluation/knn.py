@@ -1,4 +1,4 @@
-"""What frozen features are worth, without training anything on them: a k-nearest-neighbour classifier.
+"""k-nearest-neighbour classification by frozen features: nothing is trained.
 
 Shapes: N labelled images to compare with, Q images to classify, C features of each.
 """

@@ -1,4 +1,4 @@
-"""How good a reconstruction is, in decibels, and the trivial guess it has to beat.
+"""PSNR of a reconstruction, and of the trivial guess it has to beat.
 
 Shapes: images (B, C, H, W) in [0, 1], of any number of channels C; mask (B, H / unit, W / unit), bool, True = hidden
 from the adaptive branch.
@@ -23,7 +23,7 @@ def mean_colour_baseline(images: Tensor, mask: Tensor, unit_size: int) -> Tensor
     """Fill each unit with the mean colour of its visible neighbours: what a branch can say without having learnt.
 
     A unit belongs to the branch that did not see it, so its visible neighbours are those of the eight around it with
-    the other value in ``mask``, which are the ones that branch saw. Where there are none, it gets the mean of all units
+    the other value in ``mask``. Where there are none, it gets the mean of all units
     that branch saw.
     """
     colour = F.avg_pool2d(images, unit_size)
@@ -63,7 +63,7 @@ class Reconstructions:
 
     @cached_property
     def psnr(self) -> Tensor:
-        """Of the reconstruction, in dB: (B,)."""
+        """PSNR of the reconstruction in dB, ``(B,)``."""
         return psnr(self.originals, self.assembled)
 
     @cached_property

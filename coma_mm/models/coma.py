@@ -44,7 +44,7 @@ class CoMA(BaseModel):
     """Self-supervised pre-training by complementary masking (paper; details marked so below are ours).
 
     What the encoder learns from: gradients reach it through the adaptive branch only, the decoder through both (ours).
-    So where the evaluation branch has the encoder's own weights (``copy`` every step, the paper's setting), the
+    The evaluation branch may have the encoder's own weights (``copy`` every step, the paper's setting). Then the
     encoder's gradient is that of plain masked autoencoding (``off``) times the share of hidden units, n / U; the
     evaluation branch acts on the encoder through the decoder that it trains. "Each pixel is supervised at every step"
     is true of the decoder.

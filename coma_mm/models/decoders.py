@@ -20,7 +20,7 @@ from .mask_units import sincos_positions
 
 
 class MaskedDecoder(BaseModule):
-    """What both decoders share: embed the encoded units, fill the gaps with mask tokens, mix, predict.
+    """The common part of both decoders: embed the encoded units, fill the gaps with mask tokens, mix, predict.
 
     Embedding a stage is a convolution with kernel = stride = the unit's side there (one matrix product). With several
     stages the results are summed (fusion of stages: Hiera's idea, ours here).

@@ -1,4 +1,4 @@
-"""Where every pixel and token lives: the one home of image <-> unit geometry.
+"""Geometry of units: where every pixel and token lies.
 
 Shapes: B images, H x W pixels, p patch size, s = 8 p unit size in pixels, U = Hu * Wu units of the image (row-major),
 K <= U units that are encoded, t tokens along a unit's side in some stage (8, 4, 2, 1), C channels.
@@ -21,7 +21,7 @@ UNIT_SIDE = 8  # stage-1 tokens along the side of a unit
 
 
 class MaskedUnits(NamedTuple):
-    """Which units of a batch of images each branch sees; n of the U are hidden from the adaptive one.
+    """The units that each branch sees of a batch of images; n of the U are hidden from the adaptive one.
 
     Args:
         grid: ``(Hu, Wu)``.

@@ -1,4 +1,4 @@
-"""What is predicted of each unit, how far off it is, and back to an image.
+"""The target of each unit, the error of its prediction, and the way back to an image.
 
 Shapes: B images of C x H x W pixels, U units of s x s pixels, V = C * s * s pixels per unit in the order (C, s, s).
 """

@@ -1,4 +1,4 @@
-"""When a command began: budgets of time count from there."""
+"""The moment at which a command began. Budgets of time count from it."""
 
 import time
 

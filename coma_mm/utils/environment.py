@@ -1,4 +1,4 @@
-"""What wants set before torch is loaded; this file therefore imports nothing of it.
+"""Settings to apply before importing torch. This file therefore imports nothing of it.
 
 What the settings for CPUs bring: docs/benchmarks.md, "Settings of a CPU".
 """

@@ -1,4 +1,4 @@
-"""What the features of each stage tell apart, where they look, and which images they find alike.
+"""Pictures of features: main components, attention, and the images found alike.
 
 Shapes: B images, H x W pixels, N tokens of a stage (h x w as a map, unit after unit and Z-order inside as tokens), C
 channels, g heads of d channels.

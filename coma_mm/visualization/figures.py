@@ -1,4 +1,4 @@
-"""What our pictures have in common: a grid of images, as a file and as an array.
+"""Grids of images, as a file and as an array.
 
 Figures and canvases are made by hand: pyplot would keep global state and choose a backend for the whole process.
 """

@@ -1,4 +1,4 @@
-"""What all our runs share: mmpretrain's scope (our own types carry the prefix coma_mm), logging, checkpoints."""
+"""The runtime of all recipes: mmpretrain's scope (our own types carry the prefix coma_mm), logging, checkpoints."""
 
 default_scope = 'mmpretrain'
 default_hooks = dict(

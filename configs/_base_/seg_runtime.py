@@ -1,4 +1,4 @@
-"""What segmentation runs share: mmseg's scope, logging and checkpoints by iterations, pictures, flips and scales."""
+"""The runtime of segmentation: mmseg's scope, logging and checkpoints by iterations, pictures, flips and scales."""
 
 _base_ = 'default_runtime.py'
 

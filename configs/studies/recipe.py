@@ -1,4 +1,4 @@
-"""Which recipe should `coma-mm pretrain` have? Methods and settings, one at a time, on folders of labelled photos.
+"""The recipe of `coma-mm pretrain`: methods and settings, one at a time, on folders of labelled photos.
 
     tools/lab/study.py recipe --folder NAME=FOLDER --folder NAME=FOLDER --jobs 2
 

@@ -12,5 +12,5 @@ sys.path[:0] = [str(TESTS / 'tools'), str(TESTS.parent / 'tools/lab')]
 
 @pytest.fixture(autouse=True)
 def forget_loggers():
-    """Those of runs before, in this process, write to what pytest took for their screen."""
+    """Forget loggers of earlier runs in this process: they write to what pytest took for their screen."""
     MMLogger._instance_dict.clear()

@@ -1,4 +1,4 @@
-"""What constructors refuse, before anything is computed: each row is what is built, and the words of the error."""
+"""Constructors refuse wrong arguments before anything is computed: rows of calls and words of the errors."""
 
 import re
 

@@ -17,7 +17,7 @@ CONFIGS = TOOLS.parent / 'configs'
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Where commands are called: a checkpoint, two photos, results, and things that are none."""
+    """The folder in which commands are called: a checkpoint, two photos, results, and things that are none."""
     folder = tmp_path_factory.mktemp('commands')
     cfg = Config.fromfile(TINY)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -204,7 +204,7 @@ WRITERS = [  # and how each is told where to write
 @pytest.mark.parametrize('place', ['file', '/proc'])
 @pytest.mark.parametrize(('tool', 'args', 'option', 'output'), WRITERS)
 def test_places_that_cannot_be_written_to(fail, tool, args, option, output, place):
-    """As root, to whom no folder is read-only: a file in the place of a folder, and /proc, where nobody can write."""
+    """No folder is read-only to root: take a file in the place of a folder, and /proc."""
     line = fail(tool, *args, *([option] if option else []), output.format(place))
     assert line.startswith('error: ') and place in line
     assert 'cannot be written to' in line or 'is a file' in line or 'there is no folder' in line

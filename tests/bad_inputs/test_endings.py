@@ -1,4 +1,4 @@
-"""How a run ends that breaks off: the reason is the last line, where it comes from is in the log."""
+"""Runs that break off: the reason is the last line, its place is in the log."""
 
 import signal
 import sys
@@ -118,7 +118,7 @@ def test_too_many_unreadable_images_are_the_last_line(train, tmp_path):
 
 
 def test_no_workers_with_options_of_workers(monkeypatch, tmp_path):
-    """What one sets to debug works, whatever the config says of workers."""
+    """Settings for debugging work, whatever the config says of workers."""
     options = ['train_dataloader.persistent_workers=True', 'train_dataloader.prefetch_factor=2', 'custom_hooks=[]']
     options += ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'experiment_name=noworkers']
     run(monkeypatch, tmp_path, 'train.py', TINY, '--work-dir', 'run', '--cfg-options', *options)

@@ -1,4 +1,4 @@
-"""What a run goes on from is what a run has written, or one line says what is not."""
+"""A run goes on from what a run has written, or one line says what is wrong."""
 
 from copy import deepcopy
 

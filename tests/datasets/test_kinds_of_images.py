@@ -1,4 +1,4 @@
-"""What people have on their disks: deep, grey, many bands, odd endings and names; one table for all of it."""
+"""Images that people have on their disks: deep, grey, many bands, odd endings and names; one table for all of it."""
 
 import io
 import os

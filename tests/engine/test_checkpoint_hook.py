@@ -42,7 +42,7 @@ def start(tmp_path, monkeypatch):
 
 
 class Killed(BaseException):
-    """What stands for the end of the process."""
+    """The end of the process."""
 
 
 def names(folder):

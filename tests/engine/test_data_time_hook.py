@@ -51,7 +51,7 @@ class Model(BaseModel):
 
 
 class SlowHook(Hook):
-    """What saving a checkpoint is like."""
+    """A hook as slow as saving a checkpoint."""
 
     priority = 'VERY_LOW'
 

@@ -1,4 +1,4 @@
-"""What only looks on does not stop a run when it fails; what saves its results does."""
+"""A failing picture or report stops no run; a checkpoint that cannot be saved does."""
 
 import resource
 import signal

@@ -21,7 +21,7 @@ SEED, NAN, PICTURE, KNN, FINISHED = range(5)  # of the config's custom hooks
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """What is this small gains nothing from more, and on a busy machine they wait for each other."""
+    """Take one thread: models this small gain nothing from more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -53,7 +53,7 @@ def run(tmp_path):
 
 @HOOKS.register_module()
 class BreakWeightsHook(Hook):
-    """What an overflow in the optimiser's step does."""
+    """An overflow in the optimiser's step."""
 
     priority = 'VERY_HIGH'
 

@@ -1,4 +1,4 @@
-"""What arrives at other loggers, read back by their own means."""
+"""Entries of other loggers, read back by their own means."""
 
 import struct
 import sys

@@ -102,7 +102,7 @@ def test_each_scheduler_moves_as_it_counts(scheduler, epochs, moved):
 
 
 def test_steps_that_end_before_the_run_are_meant(capfd):
-    """As in some of mmdet's configs; only a decay is known to be meant for the whole run."""
+    """Some of mmdet's configs have them; only a decay is known to be meant for the whole run."""
     steps = dict(type='MultiStepLR', begin=1, milestones=[8], end=12)
     cfg = Config(dict(train_cfg=dict(max_epochs=24), param_scheduler=[steps]))
     fit_schedule(cfg, run_length(cfg))

@@ -1,4 +1,4 @@
-"""What a resumed run becomes: rates and schedules of its config, at the place that the images seen give it."""
+"""Resumed runs have the rates and schedules of their config, at the place that the images seen give."""
 
 import os
 import uuid
@@ -53,7 +53,7 @@ class RatesHook(Hook):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Where all runs of this file are."""
+    """The folder of all runs of this file."""
     return tmp_path_factory.mktemp('schedule')
 
 

@@ -34,7 +34,7 @@ def as_before():
 
 @HOOKS.register_module()
 class SignalHook(Hook):
-    """What a cluster does in a step, loading workers included."""
+    """A signal as a cluster sends it in a step, to loading workers, too."""
 
     def __init__(self, at, number):
         self.at, self.number = at, number

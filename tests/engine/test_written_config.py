@@ -1,4 +1,4 @@
-"""What a config says is read back as it was, whatever folders and classes are called."""
+"""A config is read back as it was, whatever folders and classes are called."""
 
 import os
 

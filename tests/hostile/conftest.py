@@ -27,7 +27,7 @@ class Code:
 
 @pytest.fixture
 def code(tmp_path):
-    """What runs when a file is opened carelessly; at the end of the test it must not have."""
+    """Code that runs when a file is opened carelessly; by the end of the test it must not have."""
     yield Code(tmp_path / 'ran')
     assert not (tmp_path / 'ran').exists()
 

@@ -1,4 +1,4 @@
-"""What only looks like an image is named, at once and in little memory; what is odd but whole is read."""
+"""Files that only look like images are named, at once and in little memory; odd but whole ones are read."""
 
 import io
 import lzma

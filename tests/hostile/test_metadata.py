@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself builds a backbone for its weights, or is refused by name; nothing of it runs."""
+"""A checkpoint's words on itself build a backbone for its weights, or are refused by name; nothing runs."""
 
 import json
 import resource

@@ -13,7 +13,7 @@ BEST = dict(save_best='loss', rule='less')
 
 @pytest.fixture
 def precious(tmp_path):
-    """What lies outside of the work dir, under names that a run would use."""
+    """Files outside of the work dir, under names that a run would use."""
     for folder in ('precious/epoch_7.pth', 'precious/epoch_8.pth'):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / 'rank0.pth').write_text('of another run')

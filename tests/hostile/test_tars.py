@@ -202,7 +202,7 @@ def test_index_of_nonsense(content, shard):
 
 
 def test_no_files(shard, tmp_path):
-    """What is no file blocks nothing: neither as a shard nor as an index."""
+    """A pipe blocks nothing: neither as a shard nor as an index."""
     os.mkfifo(tmp_path / 'fifo.tar')
     os.symlink('/dev/zero', tmp_path / 'zero.tar')
     os.mkfifo(tmp_path / 'a.tar.index.json')

@@ -1,4 +1,4 @@
-"""What files say of themselves goes nowhere raw: no escape sequence to a terminal, no HTML or Markdown into a page."""
+"""Text of files goes nowhere raw: no escape sequence to a terminal, no HTML or Markdown into a page."""
 
 import json
 import sys

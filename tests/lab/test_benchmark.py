@@ -11,7 +11,7 @@ from processes import call, refuse
 
 
 def log_demo(folder):
-    """What the demo's two runs leave of their log."""
+    """The part of the demo's two logs that is read."""
     for name, lines in dict(
         photos=[dict(psnr=15.0, psnr_baseline=14.0), dict(loss=1.0), dict(psnr=19.5, psnr_baseline=14.0)],
         digits=[{'knn/top1_k20': 92.0}, dict(loss=1.0), {'knn/top1_k20': 96.0}],

@@ -1,4 +1,4 @@
-"""What `make check-gpu` does, on the CPU: so that it works on the day it is needed. ``--device cuda`` for the day."""
+"""`make check-gpu` on the CPU, so that it works on the day it is needed. ``--device cuda`` for the day."""
 
 import json
 import sys

@@ -17,7 +17,7 @@ SHALLOW = dict(dims=(32, 64, 128, 256), depths=(1, 1, 1, 1), heads=(4, 8, 4, 8))
 
 
 def test_exporting_leaves_the_process_as_it_was():
-    """What is made while a program is exported stands for tensors; kept in a cache it would spoil all later calls."""
+    """Tensors made during an export stand for others; kept in a cache they would spoil all later calls."""
     model, image = DyViT(SHALLOW, attn_window=2).eval(), torch.randn(2, 3, 96, 160)
     sincos_axis.cache_clear()
     attention_blocks.cache_clear()
@@ -248,7 +248,7 @@ ODD = [
 
 @pytest.mark.parametrize('options', ODD, ids=str)
 def test_no_image_gives_empty_maps(options):
-    """As a detector's second stage, or the last process of several, may have none."""
+    """A detector's second stage, or the last process of several, may have no image."""
     model = DyViT(**SMALL, **options).train()
     outs = model(torch.zeros(0, 3, 50, 33))
     for stride, channels, out in zip(model.strides, model.out_channels, outs, strict=True):

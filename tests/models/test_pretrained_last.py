@@ -1,4 +1,4 @@
-"""What was loaded is what a backbone has after ``init_weights()``, of whatever class it is and wherever it sits."""
+"""Loaded weights stay through ``init_weights()``, in backbones of any class and at any place."""
 
 import copy
 

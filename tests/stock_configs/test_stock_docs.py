@@ -1,4 +1,4 @@
-"""What docs, error messages and ``paramwise_cfg`` promise to users of the toolboxes' own configs."""
+"""Promises of docs, error messages and ``paramwise_cfg`` to users of the toolboxes' own configs."""
 
 import re
 import shlex

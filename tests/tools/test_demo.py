@@ -1,4 +1,4 @@
-"""What `make demo` runs, shortened to seconds."""
+"""The runs of `make demo`, shortened to seconds."""
 
 import re
 

@@ -5,7 +5,7 @@ from processes import refuse, run
 
 
 def test_report_of_a_work_dir(monkeypatch, capsys, tmp_path):
-    """Of any toolbox: scalars are enough."""
+    """A work dir of any toolbox: scalars are enough."""
     scalars = tmp_path / 'work/20260101_000000/vis_data/scalars.json'
     scalars.parent.mkdir(parents=True)
     lines = [dict(lr=0.1, loss_bbox=1 / i, time=0.2, step=i) for i in (1, 2)] + [{'coco/bbox_mAP': 0.4, 'step': 1}]

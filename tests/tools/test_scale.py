@@ -174,7 +174,7 @@ def test_what_cannot_be_sharded(monkeypatch, capfd, tmp_path, options, error):
 
 
 def test_accumulated_batches_are_one_step_on_all_of_them():
-    """Of two batches each, and in the end of the one that is left."""
+    """Steps are of two batches each, the last one of the one that is left."""
     cfg = Config.fromfile(WHOLE)
     cfg.merge_from_dict(OPTIONS | {'model.data_preprocessor': None, 'model.backbone.drop_path_rate': 0})
     images = torch.randn(6, 3, 64, 64, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""How much memory can still be had, as Linux tells it."""
+"""Memory that can still be had, as Linux tells it."""
 
 import pytest
 

@@ -24,7 +24,7 @@ HOSTILE = '<script>alert(1)</script>"\'&'
 
 
 class Page(HTMLParser):
-    """What a browser would make of it."""
+    """A page as a browser would take it."""
 
     def __init__(self, text):
         super().__init__()
@@ -223,7 +223,7 @@ def test_folders_without_a_run_are_refused(tmp_path):
 
 
 def test_in_a_browser(work_dir, tmp_path):
-    """Where there is one: its own view of the page, and that nothing in it runs but the slider."""
+    """In a browser, where there is one, nothing of the page runs but the slider."""
     chromium = shutil.which('chromium')
     if chromium is None:  # parsed in the tests above
         return

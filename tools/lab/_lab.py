@@ -1,4 +1,4 @@
-"""What the tools beside this file have in common: the checkout's own code, settings of the CPU, errors in one line."""
+"""The common part of the tools beside this file: the checkout's own code, settings of the CPU, errors in one line."""
 
 import sys
 from pathlib import Path

@@ -112,7 +112,7 @@ def main() -> None:
 
 
 class Kill(NamedTuple):
-    """Who is killed, when, and how.
+    """A kill: process, moment and signal.
 
     Attributes:
         kind: One of ``KINDS``.
@@ -333,7 +333,7 @@ def _draw(path: str, megabytes: np.ndarray) -> None:
 
 
 class Ended(NamedTuple):
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
         status: Of its process.
@@ -353,7 +353,7 @@ class Ended(NamedTuple):
 
 
 class Bench:
-    """Where runs are, and those that were left alone.
+    """The folder of all runs, with those that were left alone.
 
     Args:
         folder: For work dirs.
@@ -483,7 +483,7 @@ def _torchrun(ranks: int, start: Callable[[], None]) -> None:
 
 
 class _Forked:
-    """What torchrun takes for a ``subprocess.Popen``."""
+    """A process that torchrun takes for a ``subprocess.Popen``."""
 
     def __init__(self, env: dict[str, str], start: Callable[[], None]):
         def become_rank() -> None:

@@ -129,8 +129,8 @@ def count_pretraining() -> dict:
 def count_gathered(model: nn.Module) -> float:
     """Return the millions of parameters that FSDP gathers in a step of CoMA.
 
-    An encoder block's are gathered for the adaptive branch, the evaluation branch and the backward pass, a decoder
-    block's for the forward and the backward pass, what is in no block once.
+    An encoder block's are gathered for the adaptive branch, the evaluation branch and the backward pass. A decoder
+    block's are gathered for the forward and the backward pass, others once.
     """
     encoder, decoder = (
         count_parameters(*(module for module in part.modules() if isinstance(module, Block)))

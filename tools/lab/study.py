@@ -212,7 +212,7 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
 
 
 class Work:
-    """What the threads share that run cells, and the one bar with the progress of all.
+    """The queue of cells that threads share, and the one bar with the progress of all.
 
     Args:
         cells: What is to be run.

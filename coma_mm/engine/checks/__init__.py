@@ -1,1 +1,1 @@
-"""What is refused before the first step: settings of a config, channels, classes, data."""
+"""Checks before the first step: settings of a config, channels, classes, data."""

@@ -22,7 +22,7 @@ from ..common import explain_type, type_name
 
 
 class Kind(NamedTuple):
-    """What a value may be: in words, and as a test."""
+    """A kind of value, in words and as a test."""
 
     wanted: str
     accepts: Callable[[Any], bool]

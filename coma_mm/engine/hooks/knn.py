@@ -1,4 +1,4 @@
-"""What training does to the features: kNN accuracy before, meanwhile and after."""
+"""kNN accuracy of the features before, during and after training."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""How far a run is, on one line of the screen."""
+"""Progress of a run, on one line of the screen."""
 
 import time
 

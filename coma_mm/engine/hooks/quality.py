@@ -1,4 +1,4 @@
-"""Whether a run goes well, measured on images it does not learn from, without labels."""
+"""Quality of a run, measured without labels on images it does not learn from."""
 
 from mmengine.dist import master_only
 from mmengine.runner import Runner
@@ -16,9 +16,10 @@ class QualityHook(PeriodicHook):
     """Measures a :class:`coma_mm.models.CoMA` on held-out images with fixed masks, and says when a run has gone wrong.
 
     Logged are ``quality/loss`` of the adaptive branch and ``quality/loss_evaluation`` of the evaluation branch (they
-    compare with ``mse_adaptive`` and ``mse_evaluation``), ``quality/psnr`` and ``quality/psnr_assembled`` in dB,
-    ``quality/rankme`` and ``quality/dead_channels`` (:class:`coma_mm.evaluation.HeldOut`), and with ``labels``
-    ``quality/probe`` in percent (:class:`coma_mm.evaluation.FewLabels`). What was measured travels with checkpoints.
+    compare with ``mse_adaptive`` and ``mse_evaluation``). Beside them are ``quality/psnr`` and
+    ``quality/psnr_assembled`` in dB, ``quality/rankme`` and ``quality/dead_channels``
+    (:class:`coma_mm.evaluation.HeldOut`). With ``labels`` there is ``quality/probe`` in percent
+    (:class:`coma_mm.evaluation.FewLabels`). What was measured travels with checkpoints.
     A warning comes once each, if
 
     - RankMe falls below ``collapse`` of the most it has been: features collapse onto few directions;

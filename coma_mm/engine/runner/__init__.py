@@ -1,1 +1,1 @@
-"""What adapts mmengine, for any config: from config to runner, loops, resuming, checkpoints, signals, loggers."""
+"""Adaptations of mmengine, for any config: from config to runner, loops, resuming, checkpoints, signals, loggers."""

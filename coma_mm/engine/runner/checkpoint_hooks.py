@@ -1,4 +1,4 @@
-"""What is done to checkpoints while a runner saves and loads them."""
+"""Hooks that work on checkpoints while a runner saves and loads them."""
 
 from collections import deque
 from collections.abc import Sequence

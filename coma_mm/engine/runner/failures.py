@@ -1,4 +1,4 @@
-"""What only looks on, such as pictures, reports and loggers, does not stop a run when it fails."""
+"""Failures that stop no run: those of pictures, reports and loggers."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""What to do next, when training is done."""
+"""The next command to type, when training is done."""
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook

@@ -18,7 +18,7 @@ from .signals import outlive_warnings
 
 
 class _Resumable(BaseLoop):
-    """What the two loops share; ``coma_mm.StepCheckpointHook`` writes :meth:`position` into checkpoints."""
+    """The common part of both loops; ``coma_mm.StepCheckpointHook`` writes :meth:`position` into checkpoints."""
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         BaseLoop.__init__(self, runner, dataloader)

@@ -1,4 +1,4 @@
-"""What a resumed run becomes: the rates and schedules of its config, at the place that the images seen so far give."""
+"""Rebuild schedulers on resume, by images seen."""
 
 import warnings
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """How a run deals out images.
+    """Images of a batch, a step and an epoch of a run.
 
     Args:
         world_size: Processes.
@@ -120,7 +120,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     Called when the checkpoint has been read and before the runner takes anything from it: what should be otherwise is
     written into the checkpoint. The optimizer keeps its moments. Its rates, and all else in its groups, and the states
     of the schedulers become those of a run that had had this config from the start. With another number of processes
-    or another batch, the iterations done are counted anew in the new ones, a step keeps its images by accumulation
+    or another batch, the iterations done are counted anew in the new ones. A step keeps its images by accumulation
     where that divides, and the schedule goes on by images seen. With the same config and batch nothing is touched.
 
     Args:

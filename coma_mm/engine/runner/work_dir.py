@@ -114,7 +114,7 @@ def _open_lock(path: Path, option: str) -> BinaryIO:
 
 @dataclass
 class EarlierResults:
-    """What an earlier run has left in the folders of a new one.
+    """Results of an earlier run in the folders of a new one.
 
     Args:
         checkpoints: To be removed after the first step.

@@ -1,1 +1,1 @@
-"""What tools/lab/benchmark.py compares (workloads) and how it measures (timing)."""
+"""Workloads that tools/lab/benchmark.py compares, and their timing."""

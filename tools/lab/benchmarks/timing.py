@@ -26,7 +26,7 @@ PACKAGES = ('torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'timm', 'simplejpeg
 
 @dataclass
 class Table:
-    """What a suite measured. Ratios are to the first row, the median of those of each round."""
+    """Measurements of a suite. Ratios are to the first row, the median of those of each round."""
 
     unit: str
     rows: dict[str, list[float]]  # all rounds of each

@@ -1,4 +1,4 @@
-"""What is compared: models of this package and of others, and how one call of each is made."""
+"""Workloads to compare: models of this package and of others, and one call of each."""
 
 import random
 from argparse import Namespace

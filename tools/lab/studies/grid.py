@@ -65,17 +65,17 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What it is called on the command line and in logs."""
+        """The name on the command line and in logs."""
         return f'{self.name}-{self.seed}'
 
     @property
     def work_dir(self) -> Path:
-        """Where logs, checkpoints and what has been measured so far lie."""
+        """The folder of logs, checkpoints and measurements so far."""
         return work_dir(self.study, self.size) / self.title
 
     @property
     def settings(self) -> dict:
-        """What makes results of the cell comparable, as JSON gives it back."""
+        """The settings that make results of the cell comparable, as JSON gives them back."""
         settings = dict(config=self.config and Path(self.config).stem, options=self.options, epochs=self.epochs)
         return json.loads(json.dumps(settings))
 

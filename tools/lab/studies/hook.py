@@ -1,4 +1,4 @@
-"""What a run of a study leaves behind beside its checkpoint: curves, seconds, and whether the machine was its own."""
+"""Notes of a run of a study, kept beside its checkpoint: curves, seconds, and whether the machine was its own."""
 
 import os
 import time

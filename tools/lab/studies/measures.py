@@ -195,7 +195,7 @@ def radial_power(images: Tensor) -> tuple[Tensor, Tensor]:
 def coverage(
     cell: Cell, ratio: float, complementary: bool, images: int = 500, epochs: int = 200, size: int = 224
 ) -> dict:
-    """How often units have been seen and predicted after some epochs: counted on drawn masks, and in closed form.
+    """Count how often units have been seen and predicted after some epochs: counted on drawn masks, and in closed form.
 
     A unit is *encoded* if a branch sees it, *learnt from* if that branch has a gradient, and *predicted* if its pixels
     are a target of the loss. ``never_*`` is the share of units to which that has not happened once, ``spread_*`` the
