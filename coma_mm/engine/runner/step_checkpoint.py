@@ -39,7 +39,8 @@ class StepCheckpointHook(Hook):
 
     They are called ``epoch_<done>_iter_<done>.pth`` and lie beside those of the schedule. Each replaces the one before,
     once it is whole. All ranks save at the same step: they agree through an asynchronous reduction on the CPU, read one
-    step later. Nobody waits for it, nor for a GPU. Under gradient accumulation the step is one that updates the weights. A warning during a validation is acted on after it.
+    step later. Nobody waits for it, nor for a GPU. Under gradient accumulation the step is one that updates the
+    weights. A warning during a validation is acted on after it.
 
     The hook also writes into all checkpoints where in the epoch they were saved, and has the run go on from there.
     ``tools/train.py`` adds it to all runs.
