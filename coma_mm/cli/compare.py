@@ -70,8 +70,9 @@ def parse_args() -> Namespace:
     for root in filter(None, (folder, args.val)):
         if Path(os.path.realpath(args.out)).is_relative_to(os.path.realpath(root)):
             raise ValueError(f'{args.out} lies in {root}, which is read: name another folder with --out')
+    files = [name for name in [*args.names, *args.against] if os.path.isfile(name)]
     for name in (JSON, PICTURE):
-        check_output(Path(args.out, name), '--out', [*args.names, folder, args.val, *args.against], args.force)
+        check_output(Path(args.out, name), '--out', [*files, folder, args.val], args.force)
     return args
 
 

@@ -19,6 +19,7 @@ from coma_mm.cli.test import take_backbone_of
 from coma_mm.datasets.labelled import find_labelled
 from coma_mm.export.extractor import open_weights
 from coma_mm.utils import manifest
+from coma_mm.utils.files import shipped
 
 WEIGHTS = 'coma_mm://dyvit-p_cifar10'
 
@@ -64,24 +65,26 @@ def compare(monkeypatch, tmp_path, capfd):
 def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
     run = tmp_path / 'run'
     shutil.copytree(photos, tmp_path / 'images')
-    with manifest.own_file(run, 'backbone.pth', 'weights') as unfinished:
-        torch.save(read_checkpoint(WEIGHTS), unfinished)
-    printed = compare('run/backbone.pth', 'images', '--against', WEIGHTS, '--seeds', 2, '--num-workers', 0)
+    run.mkdir()
+    (run / 'config.json').write_text('{}')  # as a folder of the hub has
+    with manifest.own_file(run, 'model.safetensors', 'weights') as unfinished:
+        shutil.copy(shipped('weights') / 'dyvit-p_cifar10.safetensors', unfinished)
+    printed = compare('run', 'images', '--against', WEIGHTS, '--seeds', 2, '--num-workers', 0)
     assert '12 images of 3 classes to learn from, 2 to classify' in printed
     for words in ('without a class: 1', 'without an image to classify: 1', 'skipped ', 'left out: 1', ' kNN '):
         assert words in printed
     assert 'with all labels: ' in printed and f'against {WEIGHTS}: no clear difference (' in printed
     found = json.loads((run / 'compare.json').read_text())
-    assert [row['name'] for row in found['rows']] == ['run/backbone.pth', 'random weights', 'raw pixels', WEIGHTS]
+    assert [row['name'] for row in found['rows']] == ['run', 'random weights', 'raw pixels', WEIGHTS]
     assert found['rows'][0]['accuracy'] == found['rows'][3]['accuracy'] and found['rows'][0]['size'] == [32, 32]
     assert found['rows'][2]['accuracy']['all labels']['mean'] == 100 and len(found['unreadable']) == 1
     assert Image.open(run / 'compare.png').size[0] > 500
-    owned = {'backbone.pth', 'compare.json', 'compare.png', 'pictures/comparison_0.jpg'}
+    owned = {'model.safetensors', 'compare.json', 'compare.png', 'pictures/comparison_0.jpg'}
     assert set(manifest.read_manifest(run)) == owned
     before = (run / 'compare.json').read_text()
-    compare('run/backbone.pth', 'images', '--seeds', 1, '--num-workers', 0)  # replaces its own
+    compare('run', 'images', '--seeds', 1, '--num-workers', 0)  # replaces its own
     assert (run / 'compare.json').read_text() != before
-    assert set(os.listdir(run)) == {name.split('/')[0] for name in owned} | {manifest.MANIFEST}
+    assert set(os.listdir(run)) == {name.split('/')[0] for name in owned} | {manifest.MANIFEST, 'config.json'}
 
 
 @pytest.mark.parametrize(
