@@ -1,5 +1,7 @@
 """Show what training gets to see: images drawn at random, as its pipeline hands them over, with their masks."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -53,6 +55,16 @@ def main() -> None:
     print(f'{len(items)} of the training images, as the model gets them; written to {printable(args.out)}')
 
 
+def mask_of(sample: Any, height: int, width: int) -> Tensor | None:
+    """Return the mask ``(Hu, Wu)`` of a sample, which has it or the numbers of its units; ``None`` without either."""
+    if 'ids_mask' in sample and 'ids_keep' in sample:
+        ids = torch.as_tensor(sample['ids_mask'])
+        mask = torch.zeros(len(ids) + len(sample['ids_keep']), dtype=torch.bool).index_fill(0, ids, True)
+        unit = round((height * width / len(mask)) ** 0.5)
+        return mask.view(height // unit, width // unit)
+    return torch.as_tensor(sample.get('mask')) if 'mask' in sample else None
+
+
 def make_columns(items: list[dict], is_bgr: bool = False, settings: dict | None = None) -> dict[str, Tensor]:
     """Return the columns of the picture: the files, the inputs, and what each branch sees of them if there are masks.
 
@@ -75,7 +87,8 @@ def make_columns(items: list[dict], is_bgr: bool = False, settings: dict | None 
         files = [ImageOps.pad(image, (width, height), color='white') for image in files]
         columns['the file'] = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 for image in files])
     columns['the model gets'] = inputs
-    if all('mask' in item['data_samples'] for item in items):
-        mask = torch.stack([torch.as_tensor(item['data_samples'].get('mask')) for item in items])
+    masks = [mask_of(item['data_samples'], height, width) for item in items]
+    if all(mask is not None for mask in masks):
+        mask = torch.stack(masks)
         columns |= what_branches_see(inputs, mask, height // mask.shape[1])
     return columns
