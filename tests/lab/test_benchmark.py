@@ -93,5 +93,16 @@ def test_refusals(tmp_path, monkeypatch, capfd):
         assert error in refuse(monkeypatch, capfd, tmp_path, 'lab/benchmark.py', *args)
     assert not list(tmp_path.iterdir())
     (tmp_path / 'other.json').write_text('[1]')
+    (tmp_path / 'other.png').touch()
+    (tmp_path / 'gpu.txt').touch()
+    for tool, args in [
+        ('benchmark', ['step', '--json', 'other.json']),
+        ('chaos', ['--runs', 0, '--json', 'other.json']),
+        ('chaos', ['--runs', 0, '--steps', 8, '--plot', 'other.png']),
+        ('counts', ['--json', 'other.json']),
+        ('check_gpu', ['--out', '.']),
+    ]:
+        error = refuse(monkeypatch, capfd, tmp_path, f'lab/{tool}.py', *args)
+        assert 'is there already, and no command like this has written it: name another' in error
     error = refuse(monkeypatch, capfd, tmp_path, 'lab/plot_benchmark.py', 'other.json')
     assert 'other.json was not written by benchmark.py --json' in error

@@ -86,7 +86,10 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--json', type=types.output_file(), metavar='OUT', help='write results, machine and versions to this file'
     )
-    return parser.parse_args()
+    _lab.add_force(parser)
+    args = parser.parse_args()
+    _lab.check_results(args.json, '--json', args.force)
+    return args
 
 
 def choose(rows: dict, args: Namespace) -> dict:

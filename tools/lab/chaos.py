@@ -48,6 +48,7 @@ from coma_mm.cli import run, train, types  # noqa: F401 - likewise
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine import RunInterrupted
 from coma_mm.utils.files import atomic_write, is_unfinished, shipped, write_whole
+from coma_mm.visualization.figures import MARKS
 
 FORK = multiprocessing.get_context('fork')
 PATIENCE = 120  # seconds that a run may take
@@ -70,7 +71,10 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--plot', type=types.output_file(*types.PICTURES), metavar='PNG', help='draw the memory of --steps here'
     )
+    _lab.add_force(parser)
     args = parser.parse_args()
+    _lab.check_results(args.json, '--json', args.force)
+    _lab.check_results(args.plot, '--plot', args.force)
     if args.plot and not args.steps:
         parser.error('--plot draws what --steps measures: give that, too')
     if not hasattr(os, 'pidfd_open'):
@@ -325,7 +329,7 @@ def _draw(path: str, megabytes: np.ndarray) -> None:
     axes.legend(frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
     with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, dpi=110)
+        figure.savefig(unfinished, dpi=110, metadata=MARKS.get(Path(path).suffix.lower()))
     plt.close(figure)
 
 

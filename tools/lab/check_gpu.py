@@ -381,8 +381,12 @@ def parse_args() -> tuple[Namespace, list[str]]:
     parser.add_argument(
         '--suites', nargs='*', type=types.text, default=['step', 'forward', 'memory', 'profile'], help='of benchmark.py'
     )
+    _lab.add_force(parser)
     args, options = parser.parse_known_args()
     args.out = Path(args.out)
+    _lab.check_results(args.out / 'gpu.json', '--out', args.force)
+    if not (args.out / 'gpu.json').exists():
+        _lab.check_results(args.out / 'gpu.txt', '--out', args.force)
     return args, options
 
 

@@ -41,7 +41,10 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--json', type=types.output_file(), required=True, metavar='OUT', help='where to write the numbers'
     )
-    return parser.parse_args()
+    _lab.add_force(parser)
+    args = parser.parse_args()
+    _lab.check_results(args.json, '--json', args.force)
+    return args
 
 
 def main() -> None:
