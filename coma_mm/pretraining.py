@@ -47,7 +47,7 @@ from .utils.files import require_writable
 from .utils.manifest import fingerprint, own_file
 from .utils.memory import available_memory
 from .utils.paths import short_path
-from .utils.text import printable
+from .utils.text import one_line, printable
 from .visualization.report import PICTURES
 from .visualization.serve import serve_report
 
@@ -511,5 +511,5 @@ def hand_over(out: Path) -> Path:
             copyfile(last, unfinished)
     export(str(last), str(backbone), prefix='backbone.', kind='weights')
     files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
-    print(f'{short_path(out)} has {", ".join(files)}')
+    print(one_line(f'{short_path(out)} has {", ".join(files)}'))
     return backbone

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..utils.paths import quoted_path
 from ..utils.stopping import Stopped, nothing_to_lose
+from ..utils.text import one_line
 from ..version import __version__
 from . import types
 from .parser import ArgumentParser
@@ -101,7 +102,7 @@ def main() -> None:
     """Pre-train."""
     args = parse_args()
     what = f'going on in {args.out}' if args.resume else f'pre-training on {", ".join(args.data)}'
-    print(f'coma_mm {__version__}: {what}; loading PyTorch ...', flush=True)
+    print(one_line(f'coma_mm {__version__}: {what}; loading PyTorch ...'), flush=True)
 
     with nothing_to_lose():
         from ..checkpoints.finding import find_checkpoints

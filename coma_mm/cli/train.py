@@ -21,6 +21,7 @@ from ..engine.runner.recalled_options import read_settings_again, recall_options
 from ..engine.runner.signals import stop_listening
 from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
 from ..utils.paths import short_path
+from ..utils.text import one_line
 from . import types
 from .options import make_parser
 
@@ -78,7 +79,7 @@ def take_up_options(args: Namespace) -> dict:
         setattr(args, name, kept[name])
     if (again or flags) and os.environ.get('RANK', '0') == '0':
         said = [*(f'--{name.replace("_", "-")}' for name in flags), *again]
-        print(f'as at the start of the run in {short_path(work_dir)}: {" ".join(said)}', flush=True)
+        print(one_line(f'as at the start of the run in {short_path(work_dir)}: {" ".join(said)}'), flush=True)
     return dict(cfg_options=[*again, *texts], **{name: getattr(args, name) for name in KEPT})
 
 

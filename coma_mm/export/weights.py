@@ -14,6 +14,7 @@ from ..checkpoints.loading import describe_backbone
 from ..checkpoints.pretrained import read_meta
 from ..models import load_backbone, read_checkpoint
 from ..utils.manifest import any_file, own_file
+from ..utils.text import one_line
 from ..version import __version__
 from .graph import ENDINGS as GRAPHS
 from .graph import write_graph
@@ -75,10 +76,10 @@ def export(
         else:
             write(out, weights, meta, kind)
             what = f'{len(weights)} tensors, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M values'
-        print(f'{out}: {of_what}; {what}, {os.path.getsize(out) / 2**20:.1f} MB')
+        print(one_line(f'{out}: {of_what}; {what}, {os.path.getsize(out) / 2**20:.1f} MB'))
     if hub_dir:
         write_hub_folder(hub_dir, backbone, meta, licence, lambda path: write(path, weights, meta))
-        print(f'{hub_dir}: {of_what}; to upload it: hf upload USER/NAME {hub_dir}')
+        print(one_line(f'{hub_dir}: {of_what}; to upload it: hf upload USER/NAME {hub_dir}'))
 
 
 def describe(

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from contextlib import suppress
 
 import pytest
 from torch import nn
 
 from coma_mm.checkpoints.pretrained import read_settings
-from coma_mm.cli import errors
+from coma_mm.cli import errors, main
 from coma_mm.export.hub import write_hub_folder
 from coma_mm.export.source import find_normalisation
 
@@ -66,3 +67,17 @@ def test_a_last_line_acts_on_no_terminal(kind, capsys, monkeypatch):
         errors.finish(kind('error: bad \x1b[2J\x9b1m\u202e\ud800 name'), 'train')
     said = capsys.readouterr().err
     assert '\\x1b[2J' in said and not any(raw in said for raw in ('\x1b', '\x9b', '\u202e', '\ud800'))
+
+
+@pytest.mark.parametrize(
+    'args', [['report', 'run', '--out', 'ODD.html'], ['train', 'ODD'], ['pretrain', 'ODD', '--out', 'ODDX']]
+)
+def test_what_commands_print_acts_on_no_terminal(args, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'run/1/vis_data').mkdir(parents=True)
+    (tmp_path / 'run/1/vis_data/scalars.json').write_text('{"step": 1, "loss": 1.0, "lr": 1}')
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', *(arg.replace('ODD', 'a\x1b[2J') for arg in args)])
+    with suppress(SystemExit):
+        main()
+    said = ''.join(capfd.readouterr())
+    assert 'a\\x1b[2J' in said and '\x1b' not in said

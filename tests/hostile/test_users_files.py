@@ -339,8 +339,9 @@ def test_the_config_of_an_older_run_is_known_by_its_content(name, text, found):
     Path('run', name).write_text(text)
     assert (find_config(Path('run')) is not None) == found
     Path('run/backbone.safetensors').write_bytes(b'')
-    config, _, _ = resolve_run(['run/backbone.safetensors', 'im'], 'give')
-    assert (config is not None) == found
+    os.mkdir('images.py')
+    config, _, images = resolve_run(['run/backbone.safetensors', 'images.py'], 'give')
+    assert (config is not None) == found and images == ['images.py']
 
 
 def test_a_run_is_never_data():

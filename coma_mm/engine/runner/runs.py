@@ -1,5 +1,6 @@
 """A run's folder in place of its config and its checkpoint: what was set when it was started need not be said again."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, l
         ValueError: If something is missing.
     """
     first, *rest = names
-    if first.endswith('.py') or (rest and rest[0].endswith('.py')):  # in the wrong order that is said later
+    if any(name.endswith('.py') and not os.path.isdir(name) for name in names[:2]):  # the wrong order is said later
         if not rest:
             raise ValueError(f'a checkpoint is missing: {commands}')
         return first, rest[0], rest[1:]
