@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
                     checkpoint: object = dict(state_dict=weights, meta=file.metadata() or {})
             else:
                 checkpoint = read_torch_file(local, map_location)
-        except ImportError:
+        except (ImportError, MemoryError, PermissionError):
             raise
         except Exception as error:
             if isinstance(error, Refused) and 'GLOBAL' in str(error):

@@ -257,6 +257,9 @@ def find_images(
         folder (str): The folder.
         extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`image_endings`.
         left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
+
+    Raises:
+        ValueError: If the folder itself may not be read; inner ones are left out.
     """
     paths, visited, folders = [], set(), [folder]
     extensions = image_endings() if extensions is None else tuple(extensions)
@@ -271,6 +274,8 @@ def find_images(
             with os.scandir(path) as found:
                 entries = sorted((entry for entry in found if not entry.name.startswith('.')), key=lambda x: x.name)
         except OSError as error:
+            if path == folder and isinstance(error, PermissionError):
+                raise ValueError(f'{printable(folder)} cannot be read: {error.strerror}; correct that') from None
             _log(f'left out a folder: {error}')
             continue
         if is_run({entry.name for entry in entries}, path):

@@ -15,6 +15,7 @@ from PIL import Image
 from processes import TINY
 from safetensors.torch import save_file
 
+from coma_mm.checkpoints import pretrained
 from coma_mm.checkpoints.finding import find_checkpoints
 from coma_mm.checkpoints.older_runs import find_config
 from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
@@ -353,6 +354,33 @@ def test_a_run_is_never_data():
         Path('data/old', name).write_text('{}')
     Path('data/manifest.json').write_text('{"images": ["a.png"]}')  # of the data itself
     assert [os.path.basename(path) for path in find_images('data')] == ['a.png']
+
+
+def test_a_folder_that_may_not_be_read_is_named(monkeypatch):
+    image('data/a.png')
+    image('data/inner/b.png')
+    scan = os.scandir
+    for closed, left in (('data/inner', ['data/a.png']), ('data', None)):
+
+        def scandir(path, closed=closed):
+            if str(path) == closed:
+                raise PermissionError(13, 'Permission denied', path)
+            return scan(path)
+
+        monkeypatch.setattr(os, 'scandir', scandir)
+        if left:
+            assert find_images('data') == left
+        else:
+            with pytest.raises(ValueError, match='data cannot be read: Permission denied'):
+                find_images('data')
+
+
+@pytest.mark.parametrize('error', [MemoryError, PermissionError])
+def test_what_the_system_refuses_is_no_damage(error, monkeypatch):
+    checkpoint('a.pth')
+    monkeypatch.setattr(pretrained, 'read_torch_file', lambda *args: (_ for _ in ()).throw(error()))
+    with pytest.raises(error):
+        pretrained.read_checkpoint('a.pth')
 
 
 @pytest.mark.parametrize(
