@@ -91,6 +91,7 @@ def main() -> None:
 
     from ..datasets.labelled import find_labelled
     from ..evaluation.compare import judge, make_table
+    from ..export.extractor import open_weights
     from ..visualization.comparison import draw_comparison
 
     MMLogger.get_current_instance().setLevel('WARNING')
@@ -103,11 +104,10 @@ def main() -> None:
     for sentence in labelled.left_out:
         print(printable(sentence))
     results = Measurements(labelled, args)
-    weights = read_names(args.names)[0]
-    others = read_names(args.against)
-    results.add(*weights, with_baselines=True)
-    for other in others:
-        results.add(*other)
+    named = read_names([*args.names, *args.against])
+    opened = [open_weights(*one[:2], size=args.size, max_pixels=args.max_pixels) for one in named]
+    for i, ((*_, name), weights) in enumerate(zip(named, opened)):
+        results.add(weights, name, with_baselines=i == 0)
     rows = results.rows
     if results.skipped:
         print(f'images that could not be read and are left out: {len(results.skipped)}')
@@ -119,7 +119,7 @@ def main() -> None:
     with lend(args.out, JSON, 'comparison') as unfinished:
         unfinished.write_text(json.dumps(results.describe() | dict(verdicts=verdicts), indent=1))
     if args.run is not None and os.path.samefile(args.run, args.out):
-        add_to_report(args.run, weights[1], picture)
+        add_to_report(args.run, named[0][1], picture)
     print(printable(f'written to {short_path(Path(args.out, JSON))} and {PICTURE} beside it'))
 
 
@@ -158,16 +158,14 @@ class Measurements:
         self.rows: dict[str, dict] = {}
         self.sizes: dict[str, tuple[int, int]] = {}
 
-    def add(self, config: str | None, checkpoint: str, name: str, with_baselines: bool = False) -> None:
+    def add(self, weights: Any, name: str, with_baselines: bool = False) -> None:
         """Measure weights, and if asked for also random ones of the same backbone and raw pixels."""
         import torch
         from torch import nn
 
         from ..evaluation.features import ImageFiles, extract_features
-        from ..export.extractor import open_weights
         from ..models import FeatureExtractor
 
-        weights = open_weights(config, checkpoint, size=self.args.size, max_pixels=self.args.max_pixels)
         extractors = {name: [weights.extractor]}
         if with_baselines:
             pixels = FeatureExtractor(nn.AdaptiveAvgPool2d(AVERAGES), False, dict(type='mmengine.ImgDataPreprocessor'))
@@ -177,7 +175,11 @@ class Measurements:
         print(printable(f'features of {", ".join(extractors)}, from images of {width} x {height} px'), flush=True)
         images = ImageFiles([self.pairs[i][0] for i in self.kept], height, width, weights.settings)
         every = [extractor.to(self.args.device) for group in extractors.values() for extractor in group]
-        features, read = extract_features(every, images, self.args.batch_size, self.args.num_workers)
+        try:
+            features, read = extract_features(every, images, self.args.batch_size, self.args.num_workers)
+        except ValueError as error:
+            channels = weights.settings['channels']
+            raise ValueError(f'{name}, of {channels} channels, {height} x {width} px: {error}') from None
         if not self.rows:
             self.skipped = [path for i, path in enumerate(images.paths) if i not in set(read)]
             self.kept = [self.kept[i] for i in read]
