@@ -17,7 +17,7 @@ OBEYED = ('data', 'out', 'resume', 'overwrite', 'serve', 'traceback')  # the oth
 def parse_args() -> Namespace:
     """Parse the options; imports nothing that takes time."""
     parser = ArgumentParser(prog='coma-mm pretrain', description=__doc__)
-    parser.add_argument('data', nargs='*', type=types.path, help='folders of images, or .txt files of their paths')
+    parser.add_argument('data', nargs='*', type=types.images, help='folders of images, or .txt files of their paths')
     parser.add_argument('--out', required=True, type=types.output_folder, help="the run's folder")
     parser.add_argument('--arch', type=types.arch, help='pico, tiny, small, base or large (tiny)')
     length = parser.add_mutually_exclusive_group()

@@ -123,6 +123,14 @@ def folder(name: str) -> Path:
     return place
 
 
+def images(name: str) -> str:
+    """Read the path of a folder of images, or of a list of them, that is there."""
+    place = path(name)
+    if not os.path.exists(place):
+        raise ArgumentTypeError(f'there is no folder {place}, and no list of that name')
+    return place
+
+
 def file(name: str) -> Path:
     """Read the path of a file that is there."""
     place = Path(path(name))

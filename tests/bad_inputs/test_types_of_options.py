@@ -143,6 +143,7 @@ FILES = [
     (types.output_folder, 'dangling', 'dangling is a link to nothing; choose another folder'),
     (types.output_folder, 'dangling/a', 'dangling is a link to nothing; choose another folder'),
     (types.folder, 'file', 'there is no folder file'),
+    (types.images, 'nowhere', 'there is no folder nowhere, and no list of that name'),
     (types.file, 'nowhere', 'there is no file nowhere'),
     (types.checkpoint_file, 'nowhere.pth', 'there is no file nowhere.pth'),
     (types.arch, 'hug', "there is no arch 'hug'; choose one of pico"),
@@ -170,7 +171,7 @@ def test_home_folder(tmp_path, monkeypatch):
 
 def test_arguments_are_read_before_torch(tmp_path):
     """It takes seconds to load: what cannot be meant is said at once."""
-    code = 'import sys; sys.argv[1:] = ["pretrain", "x", "--out", "y", "--seed", "-1"]\n'
+    code = 'import sys; sys.argv[1:] = ["pretrain", ".", "--out", "y", "--seed", "-1"]\n'
     code += 'from coma_mm.cli import main\ntry:\n    main()\nfinally:\n    print("torch" in sys.modules)'
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == 'False\n' and done.stderr.endswith(
