@@ -102,6 +102,7 @@ def test_pretraining_names_its_folder(monkeypatch, tmp_path, capfd, end, checkpo
 
     monkeypatch.setattr(coma_mm.pretraining, 'pretrain', pretrain)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'images').mkdir()
     monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', 'images', '--out', 'a b', '--traceback'])
     with pytest.raises(SystemExit) as stop:
         coma_mm.cli.main()
