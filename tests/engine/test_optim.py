@@ -11,8 +11,11 @@ from coma_mm.engine.optimizers.autocast import fast_dtype
 from coma_mm.engine.runner.build import enable_mixed_precision
 
 
-@pytest.mark.parametrize(('cpu', 'dtype'), [(False, torch.float32), (True, torch.bfloat16)])
-def test_autocast_only_where_asked_on_the_cpu(cpu, dtype):
+@pytest.mark.parametrize('fast', [False, True])
+@pytest.mark.parametrize('cpu', [False, True])
+def test_autocast_on_the_cpu_where_asked_and_fast(cpu, fast, monkeypatch):
+    monkeypatch.setattr('coma_mm.engine.optimizers.autocast.has_fast_bf16', lambda: fast)
+    dtype = torch.bfloat16 if cpu and fast else torch.float32
     net = nn.Linear(2, 2)
     wrapper = AutocastOptimWrapper(cpu=cpu, optimizer=torch.optim.SGD(net.parameters(), lr=1.0))
     with wrapper.optim_context(net):
@@ -25,7 +28,7 @@ def test_autocast_only_where_asked_on_the_cpu(cpu, dtype):
 
 def test_autocast_of_some_modules_only():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    wrapper = AutocastOptimWrapper(cpu=True, modules=['0'], optimizer=torch.optim.SGD(net.parameters(), lr=1.0))
+    wrapper = AutocastOptimWrapper(dtype='bfloat16', modules=['0'], optimizer=torch.optim.SGD(net.parameters(), lr=1.0))
     x, seen = torch.tensor([[1.01, 3.03]]), []
     net[0].register_forward_hook(lambda module, args, out: seen.append(out))
     with wrapper.optim_context(net):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...registry import OPTIM_WRAPPERS
 from ...utils.arguments import require_flag
+from ...utils.environment import has_fast_bf16
 from ..common import unwrap
 
 
@@ -28,7 +29,8 @@ class AutocastOptimWrapper(OptimWrapper):
     backbone and neck, which then return fp32, and all the rest computes in fp32.
 
     Args:
-        cpu: Also use bf16 on the CPU, which pays on CPUs with AMX or AVX512-BF16 only.
+        cpu: Also use bf16 on CPUs that multiply in it (AMX, AVX512-BF16). On others it is up to eight times slower
+            than fp32, and only ``dtype='bfloat16'`` has it.
         modules: Names of the only modules to autocast, such as ``('backbone', 'neck')``; none for the whole model.
         dtype: ``'bfloat16'``, ``'float16'`` or ``'float32'``, whatever the device; chosen by the device if ``None``.
         **kwargs: Those of ``OptimWrapper``.
@@ -43,7 +45,7 @@ class AutocastOptimWrapper(OptimWrapper):
         self.device_type = 'cuda' if torch.cuda.is_available() else 'cpu'
         if dtype is None:
             capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
-            dtype = fast_dtype(capability, cpu)
+            dtype = fast_dtype(capability, cpu and has_fast_bf16())
         if dtype not in ('bfloat16', 'float16', 'float32'):
             raise ValueError(f"dtype must be 'bfloat16', 'float16' or 'float32', got {dtype!r}")
         self.dtype = getattr(torch, dtype)
