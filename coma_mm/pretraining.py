@@ -319,7 +319,7 @@ def plan_run(
     workers: int | None = None,
     value_range: Sequence[float] | None = None,
     max_pixels: int | None = None,
-    method: str = METHOD,
+    method: str | None = None,
     lr: float | None = None,
     mask_ratio: float | None = None,
     exclude: Sequence[str] | None = None,
@@ -340,7 +340,7 @@ def plan_run(
     if labels is not None:
         labels = os.path.abspath(os.path.expanduser(labels))
     given: dict[str, Any] = dict(channels=channels, value_range=value_range, max_pixels=max_pixels)
-    given |= dict(method=method, lr=lr, mask_ratio=mask_ratio, labels=labels)
+    given |= dict(method=method or METHOD, lr=lr, mask_ratio=mask_ratio, labels=labels)
     given |= dict(exclude=exclude, crop_scale=crop_scale, no_flip=no_flip)
     cfg = make_config(data, str(out), arch, size=size, batch_size=TRIED, workers=0, val=val, **given)
     print(f'looking at the images in {printable(", ".join(map(short_path, map(Path, data))))} ...', flush=True)
@@ -366,6 +366,8 @@ def plan_run(
         seconds, fitting, parameters = try_out(cfg)
     seconds /= 1 - LOOKING_SHARE
     batch, accumulate = (batch_size, 1) if batch_size else choose_batch(images, fitting, torch.cuda.is_available())
+    if method is None and batch == 1:
+        given['method'] = 'mae'  # nothing to compare an image with
     per_step = batch * accumulate
     per_epoch = max(1, images // per_step)
     spent = time.monotonic() - begin
@@ -374,7 +376,7 @@ def plan_run(
         steps = max(1, int(left / (seconds * per_step)))
     elif steps is None:
         steps = max(1, round((epochs or passes_for(images)) * per_epoch))
-    model = f'DyViT-{arch} and its decoder, {parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[method]}'
+    model = f'DyViT-{arch} and its decoder, {parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[given["method"]]}'
     text = describe(model, images, held_out, size, per_step, steps, per_epoch, seconds * per_step * steps, minutes)
     if steps * per_step < USEFUL:
         text += advise_length(steps * per_step, images, spent + seconds * USEFUL)

@@ -25,13 +25,13 @@ VARIANTS = {
     'base': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
     'large': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
 }
-# What each method sets of the model. In docs/evidence.md features of `off` fine-tune better than those of `copy`.
+# What each method sets of the model. In docs/evidence.md features of `align` are the best in probes with few labels.
 METHODS: dict[str, dict] = dict(
     mae=dict(evaluation=dict(mode='off')),
     coma=dict(evaluation=dict(mode='copy')),
     align=dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0),
 )
-METHOD = 'mae'
+METHOD = 'align'
 SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
 LOOK_LABELS = 450  # the same of a probe with few labels

@@ -10,7 +10,7 @@ Data: FOLDER/CLASS/**, or FOLDER/{train,val}/CLASS/**. Hardware: 2 CPU cores, a 
 config = '_base_/mae_dyvit-p_folder64.py'
 folders = ('train_dataloader.dataset.data_root', 'held_out.data_root', 'labelled.data_root')
 rate = 'optim_wrapper.optimizer.lr'
-align = {'model.evaluation': dict(mode='align', weight=0.25), 'model.predict_visible': 1.0}
+align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
@@ -18,8 +18,8 @@ cells = dict(
     visible=dict(options={'model.predict_visible': 1.0}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
-    align_weight_1=dict(options={**align, 'model.evaluation': dict(mode='align', weight=1.0)}),
-    align_both=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25, both=True)}),
+    align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
+    align_both=dict(options={**align, 'model.evaluation': dict(mode='align', weight=1.0, both=True)}),
     align_hidden=dict(options={**align, 'model.predict_visible': 0.0}),
     lr_quarter=dict(options={rate: 2.5e-4}),
     lr_4=dict(options={rate: 4e-3}),
@@ -32,7 +32,7 @@ cells = dict(
     patch_4=dict(options={'model.backbone.patch_size': 4, 'train_dataloader.dataset.pipeline.2.unit_size': 32}),
     crop_half=dict(options={'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.5, 1.0)}),
     mae_2000=dict(options={'train_cfg.max_iters': 2000}),
-    align_2000=dict(options={**align, 'train_cfg.max_iters': 2000}),
+    align_1400=dict(options={**align, 'train_cfg.max_iters': 1400}),  # as long as mae_2000 on a CPU
 )
 first = ('random', 'mae', 'align')
 measures = dict(reconstruction=dict(images=1000), few=dict())
