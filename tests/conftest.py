@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import mmengine.config.utils
 import pytest
 import torch
+from mmengine.visualization import Visualizer
 from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
@@ -38,8 +39,13 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.hookimpl(trylast=True)  # after fixtures
 def pytest_runtest_teardown(nextitem):
-    """Exempt what a test left, too."""
+    """Exempt what a test left, too, and forget visualizers, which would go on writing into its folder."""
+    kinds = [Visualizer]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
     gc.collect()
     gc.freeze()
 

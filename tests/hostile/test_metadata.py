@@ -62,7 +62,11 @@ ATTACKS = {
     'data parallel': (backbone(type='mmengine.MMDistributedDataParallel'), NO_BACKBONE),
     'wide': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[4096, 8192, 16384, 32768])), LARGE),
     'wider than memory': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[10**9] * 4)), LARGE),
-    'deep': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[32] * 4, depths=[30000] * 4)), 'file has'),
+    'deep': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[32] * 4, depths=[1000] * 4)), 'file has'),
+    'deeper': (
+        backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[32] * 4, depths=[30000] * 4)),
+        'a whole number from 1 to 1000',
+    ),
     'many positions': (backbone(type='VisionTransformer', img_size=30000, patch_size=1), LARGE),
     'all positions in a list': (backbone(type='LeViT', arch='128s', img_size=20000, patch_size=1), LARGE),
     'not finite': (backbone(type='ResNet', depth=18, base_channels=float('inf')), LARGE),

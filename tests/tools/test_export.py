@@ -169,6 +169,7 @@ def test_onnx_of_any_size(indices, tmp_path, monkeypatch, capfd):
     assert not list(tmp_path.glob('.*'))
 
 
+@pytest.mark.slow  # its export is that of the ONNX file above
 @INDICES
 def test_program_of_any_size(indices, tmp_path, monkeypatch):
     """From an exported file; it wants whole units."""

@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from coma_mm.models import dm_msa
+from coma_mm.models import attention as module
 from coma_mm.visualization import compute_features, draw_features, draw_neighbours, principal_colours
 from coma_mm.visualization.features import attention_of, find_nearest
 
@@ -69,12 +69,12 @@ def test_attention_is_that_of_the_forward_pass(token, monkeypatch):
     """Queries and keys that the model itself attends with, seen where it does, softmax written out."""
     torch.manual_seed(0)
     units, side, seen = 6, 4, []
-    attn = dm_msa.DMMSA(32, [(1, 2, 4), (2, 4), (2, 4), 4], side)
+    attn = module.DMMSA(32, [(1, 2, 4), (2, 4), (2, 4), 4], side)
     block = torch.nn.Module()
     block.norm1, block.attn = torch.nn.LayerNorm(32), attn
     x = torch.randn(2, units * side**2, 32)
-    attend = dm_msa.attend
-    monkeypatch.setattr(dm_msa, 'attend', lambda q, k, v, blocks: seen.append((q, k)) or attend(q, k, v, blocks))
+    attend = module.attend
+    monkeypatch.setattr(module, 'attend', lambda q, k, v, blocks: seen.append((q, k)) or attend(q, k, v, blocks))
     attn(block.norm1(x))
     total = torch.zeros(2, units, side**2)
     for (windows, heads), (q, k) in zip(attn.groups, seen, strict=True):
