@@ -13,7 +13,7 @@ from mmengine.config import Config
 from .engine.common import type_name
 from .engine.runner.run_length import PERIODIC
 from .engine.runner.written_config import WrittenConfig
-from .utils.environment import count_cores, has_fast_bf16
+from .utils.environment import count_cores
 from .utils.files import shipped
 
 # Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured, but for pico's rate,
@@ -171,7 +171,7 @@ def make_config(
             if type_name(hook.type) in PERIODIC:
                 hook.dataset = held_out
 
-    cfg.optim_wrapper.cpu = has_fast_bf16()
+    cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
     cfg.optim_wrapper.optimizer.lr = lr or rate * math.sqrt(batch_size * accumulate / 256)
     if accumulate > 1:
         cfg.optim_wrapper.accumulative_counts = accumulate

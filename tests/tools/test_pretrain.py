@@ -226,8 +226,7 @@ def test_patches_suit_the_size(size, patch):
 
 @pytest.mark.parametrize('fast', [True, False])
 def test_a_cpu_that_multiplies_in_bf16_does_so(fast, monkeypatch):
-    for module in ('recipe', 'engine.optimizers.autocast'):
-        monkeypatch.setattr(f'coma_mm.{module}.has_fast_bf16', lambda: fast)
+    monkeypatch.setattr('coma_mm.engine.optimizers.autocast.has_fast_bf16', lambda: fast)
     model = torch.nn.Linear(2, 2)
     wrapper = build_optim_wrapper(model, make_config('images', 'out').optim_wrapper)
     with wrapper.optim_context(model):
