@@ -134,22 +134,18 @@ class Unpickler:
         return result
 
     def take(self, size: int) -> bytes:
-        """Read so many bytes."""
         data = self.file.read(size) if size <= self.size else b''
         if len(data) < size:
             raise ValueError('it is cut short')
         return data
 
     def skip(self, size: int) -> None:
-        """Pass over so many bytes."""
         self.take(size)
 
     def unpack(self, form: str) -> Any:
-        """Read a number."""
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
     def push(self, value: Any, cost: int = 32) -> None:
-        """Put a value on the stack."""
         self.budget.take(cost)
         self.stack.append(value)
 
@@ -171,7 +167,6 @@ class Unpickler:
         return self.stack.pop()
 
     def name(self) -> None:
-        """Put a name on the stack."""
         module, name = (self.file.readline(300) for _ in range(2))
         if not (module.endswith(b'\n') and name.endswith(b'\n')):
             raise ValueError('its pickle is damaged')
@@ -192,12 +187,10 @@ class Unpickler:
         self.push(self.build(name, arguments, self.budget))
 
     def restore_state(self) -> None:
-        """Give an object its state."""
         state = self.pop()
         self.restore(self.stack[-1], state, self.budget)
 
     def append(self, items: list) -> None:
-        """Append to a list."""
         target = self.stack[-1]
         if type(target) is not list:
             raise Refused(f'it appends to a {type(target).__name__}')
@@ -205,7 +198,6 @@ class Unpickler:
         target.extend(items)
 
     def update(self, items: list) -> None:
-        """Set keys of a dict."""
         target = self.stack[-1]
         if type(target) not in (dict, OrderedDict, Counter) or len(items) % 2:
             raise Refused(f'it sets keys of a {type(target).__name__}')
@@ -215,7 +207,6 @@ class Unpickler:
             target[key] = value
 
     def add(self) -> None:
-        """Add to a set."""
         items, target = self.pop_mark(), self.stack[-1]
         if type(target) is not set:
             raise Refused(f'it adds to a {type(target).__name__}')
@@ -225,14 +216,12 @@ class Unpickler:
         target.update(items)
 
     def freeze(self) -> None:
-        """Make a frozenset."""
         items = self.pop_mark()
         for item in items:
             self.check_key(item)
         self.push(frozenset(items), 232 + 100 * len(items))
 
     def check_key(self, key: Any) -> None:
-        """Refuse keys whose hashes take long."""
         if type(key) is tuple and len(key) <= 16 and all(map(is_key, key)):
             self.tuple_keys += 1
         elif not is_key(key):
@@ -246,7 +235,6 @@ class Unpickler:
         self.push(items, COSTS[tuple])
 
     def text(self, size: int) -> None:
-        """Put a text on the stack."""
         text = str(self.take(size), 'utf-8', 'surrogatepass')
         self.push(text, sys.getsizeof(text))
 
@@ -259,7 +247,6 @@ class Unpickler:
             self.push(data, 64 + size)
 
     def data(self, size: int, kind: type = bytes) -> None:
-        """Put bytes on the stack."""
         self.push(kind(self.take(size)), 64 + size)
 
     def whole_number(self) -> None:
@@ -273,11 +260,9 @@ class Unpickler:
         self.memo[index] = self.stack[-1]
 
     def drop(self) -> None:
-        """Take the last value away."""
         self.pop()
 
     def set_mark(self) -> None:
-        """Mark the place."""
         self.budget.take(8)
         self.marks.append(len(self.stack))
 

@@ -45,7 +45,6 @@ class WholeFileBackend(LocalBackend):
             unfinished.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text."""
         self.put(obj.encode(encoding), filepath)
 
     def rmtree(self, dir_path: str | Path) -> None:

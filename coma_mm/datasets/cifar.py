@@ -156,7 +156,6 @@ class CIFAR(BaseDataset):
         super().__init__(pipeline=pipeline, serialize_data=False, indices=indices)
 
     def load_data_list(self) -> list[dict]:
-        """Decode the images."""
         images, labels, classes = read_images(self.source, self.split, self.size)
         self._metainfo['classes'] = classes
         chosen: Sequence[int] = range(len(labels))

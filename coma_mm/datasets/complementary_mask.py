@@ -69,7 +69,6 @@ class ComplementaryMask(BaseTransform):
         self.neighbourhood = (row // 2) * ((cols + 1) // 2) + col // 2
 
     def transform(self, results: dict) -> dict:
-        """Add ``mask`` to the results."""
         if 'img' in results:
             self._check_size(results['img'])
         results['mask'] = self.draw().reshape(self.grid)

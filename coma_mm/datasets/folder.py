@@ -107,7 +107,6 @@ class ImageFolder(BaseDataset):
         super().__init__(data_root=self.data_roots[0], data_prefix=dict(img_path=data_prefix), **kwargs)
 
     def full_init(self) -> None:
-        """Search the folder, once."""
         super().full_init()
         if self.state is None:
             self.state = torch.full((len(self),), UNREAD, dtype=torch.uint8).share_memory_()

@@ -519,7 +519,6 @@ class LoadImage(BaseTransform):
         self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
-        """Add the image to the results."""
         data = results.pop('img_bytes', None)
         if 'img' in results and 'img_path' not in results:
             results['img'] = self._turn(results['img'])
@@ -554,7 +553,6 @@ class ReverseChannels(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Reverse."""
         results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
         return results
 

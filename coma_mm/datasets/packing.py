@@ -24,7 +24,6 @@ class PackMaskedImage(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Pack."""
         hidden = results['mask'].ravel()
         sample = {
             name: torch.from_numpy(np.flatnonzero(part)) for name, part in (('ids_keep', ~hidden), ('ids_mask', hidden))

@@ -97,7 +97,6 @@ class Photos(BaseDataset):
         super().__init__(pipeline=pipeline, serialize_data=False)
 
     def load_data_list(self) -> list[dict]:
-        """Decode the photos."""
         data_list = []
         for name in self.names:
             path = photo_path(name)
@@ -162,7 +161,6 @@ class Digits(BaseDataset):
         super().__init__(pipeline=pipeline, serialize_data=False, indices=indices)
 
     def load_data_list(self) -> list[dict]:
-        """Scale the digits."""
         images, labels = load_digits_images(self.size)
         shape = (self.size, self.size)
         images = images.transpose(0, 2, 3, 1)

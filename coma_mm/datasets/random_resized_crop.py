@@ -84,7 +84,6 @@ class LoadRandomResizedCrop(BaseTransform):
         self.max_bytes = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
 
     def transform(self, results: dict) -> dict:
-        """Add the crop to the results."""
         path, data = results['img_path'], read_bytes(results, self.max_bytes)
         shape, img = _upright_jpeg_shape(data, self.max_pixels) if self.channels == 3 else None, None
         if shape is None:

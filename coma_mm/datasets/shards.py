@@ -70,7 +70,6 @@ class ImageShards(ImageFolder):
         return self.leave_out(images, [str(image['member']) for image in images]) if self.exclusion.tests else images
 
     def get_data_info(self, idx: int) -> dict:
-        """Read an image's bytes."""
         info = super().get_data_info(idx)
         path, modified = self.shards[info.pop('shard')]
         info['img_path'] = f'tar://{path}/{info.pop("member")}'

@@ -35,7 +35,6 @@ class ValueRange:
     levels: dict[int, int]
 
     def describe(self) -> str:
-        """Return a sentence."""
         return f'Values {self.low:.6g} to {self.high:.6g} become 0 to 255 ({self.source}).'
 
     def warn(self) -> str:

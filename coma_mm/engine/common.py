@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..utils.arguments import nearest
+from ..utils.configs import walk_dicts
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -35,11 +36,7 @@ LOADERS = 'LoadImage', 'LoadRandomResizedCrop'
 
 def find_steps(node: object, names: tuple[str, ...] = LOADERS) -> Iterator[Any]:
     """Yield the settings of all pipeline steps of these names inside settings."""
-    if isinstance(node, dict) and type_name(node.get('type')) in names:
-        yield node
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
-    for child in children:
-        yield from find_steps(child, names)
+    return (step for _, step in walk_dicts(node) if type_name(step.get('type')) in names)
 
 
 def read_mask_ratio(cfg: dict) -> float:

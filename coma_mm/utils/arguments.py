@@ -72,6 +72,22 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
     return lower[found[0]] if found else None
 
 
+def misspelt(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name of which this one may be a misspelling: near in every word, or written without ``_``."""
+
+    def ratio(one: str, other: str) -> float:
+        return difflib.SequenceMatcher(None, one, other).ratio()
+
+    def is_near(other: str) -> bool:
+        if name.count('_') != other.count('_'):
+            return ratio(name.replace('_', ''), other.replace('_', '')) >= 0.95
+        return ratio(name, other) >= 0.8 and all(
+            ratio(*pair) >= 0.65 for pair in zip(name.split('_'), other.split('_'))
+        )
+
+    return max(filter(is_near, sorted(known)), key=lambda other: ratio(name, other), default=None)
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` with the known name that comes near, or nothing."""
     found = nearest(name, known)

@@ -109,13 +109,13 @@ def test_a_damaged_one_that_is_named_is_refused(start, tmp_path):
     prepare_resuming(cfg)
     damage(Path('work/epoch_1.pth'), 'flipped')
     with pytest.raises(
-        SystemExit, match='epoch_1.pth is damaged: it is not what was written, by its SHA-256 in manifest'
+        ValueError, match='epoch_1.pth is damaged: it is not what was written, by its SHA-256 in manifest'
     ):
         prepare_resuming(cfg)
 
 
 def test_nothing_to_resume_is_an_error(start):
-    with pytest.raises(SystemExit, match='error: there is no whole checkpoint in work to resume; leave --resume out'):
+    with pytest.raises(ValueError, match='there is no whole checkpoint in work to resume; leave --resume out'):
         start(resume=True)
     assert not Path('work').exists()
 

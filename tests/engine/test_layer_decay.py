@@ -119,8 +119,8 @@ def test_shared_parameters_stand_in_one_group():
 @pytest.mark.parametrize(
     ('paramwise', 'optimizer', 'error'),
     [
-        (dict(norm_deacy_mult=0.0), {}, "no key 'norm_deacy_mult'; the nearest that it has is 'norm_decay_mult'"),
-        (dict(layer_decay=0.8), {}, "no key 'layer_decay'; the nearest that it has is 'layer_decay_rate'"),
+        (dict(norm_deacy_mult=0.0), {}, "no key 'norm_deacy_mult', .*did you mean 'norm_decay_mult'"),
+        (dict(layer_decay=0.8), {}, "no key 'layer_decay', .*did you mean 'layer_decay_rate'"),
         (dict(decay_rate=0.9, decay_type='stage_wise'), {}, "decay_type='stage_wise' is not offered"),
         (dict(norm_decay_mult=0.0), dict(weight_decay=None), 'set optim_wrapper.optimizer.weight_decay=0.05'),
         (dict(flat_decay_mult=0.0), dict(weight_decay=None), 'set optim_wrapper.optimizer.weight_decay=0.05'),

@@ -140,7 +140,7 @@ def test_amp_option(monkeypatch, wrapper, on_gpu, on_cpu, gpu):
     cfg = ConfigDict(optim_wrapper=wrapper, filename='c.py')
     expected = on_gpu if gpu else on_cpu
     if isinstance(expected, str):
-        with pytest.raises(SystemExit, match=f'error: .*{expected}'):
+        with pytest.raises(ValueError, match=f'.*{expected}'):
             enable_mixed_precision(cfg)
         return
     enable_mixed_precision(cfg)

@@ -145,7 +145,7 @@ def test_a_resumed_config_is_not_run(kind, code, start, tmp_path):
         save_file(runner.model.state_dict(), 'x.safetensors', metadata={key: str(x) for key, x in meta.items()})
         with pytest.raises((KeyError, TypeError)):  # weights are not all that a run is resumed from
             runner.resume('x.safetensors')
-        with pytest.raises(SystemExit, match='error: x.safetensors holds weights alone, and no run goes on from them'):
+        with pytest.raises(ValueError, match='x.safetensors holds weights alone, and no run goes on from them'):
             start('x.safetensors')
     assert 'config' not in read_checkpoint(f'x.{kind}')['meta']
 

@@ -61,7 +61,6 @@ class CheckClassesHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Number labels as the checkpoint does."""
         meta = checkpoint.get('meta')
         data = meta.get('dataset_meta') if isinstance(meta, dict) else None
         classes = data.get('classes') if isinstance(data, dict) else None
@@ -86,7 +85,6 @@ class CheckClassesHook(Hook):
             self._number(runner, runner.val_loop, classes, 'those to train on have')
 
     def before_test(self, runner: Runner) -> None:
-        """Check the test images."""
         self._check(runner, runner.test_loop.dataloader.dataset, 'test_dataloader')
 
     @staticmethod

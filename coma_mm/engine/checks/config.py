@@ -1,9 +1,8 @@
 """Settings that nothing would read, or that cannot mean what they say, are errors before anything is built."""
 
-import difflib
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +14,8 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from ...utils.arguments import misspelt
+from ...utils.configs import walk, walk_dicts
 from ..common import type_name
 
 # ---- names ----
@@ -43,7 +44,7 @@ def check_names(cfg: Config) -> None:
         ValueError: With the nearest known key.
     """
     for name in cfg.keys():
-        if name not in KEYS and name not in VARIABLES and (near := _nearest(name, KEYS)):
+        if name not in KEYS and name not in VARIABLES and (near := misspelt(name, KEYS)):
             raise ValueError(
                 f'{cfg.filename} sets {name}, which nothing reads; did you mean {near}? If it is a variable, give it '
                 'another name'
@@ -64,8 +65,9 @@ def check_options(cfg: Config, options: dict) -> None:
     for option in options:
         first, *rest = option.split('.')
         if first not in cfg and first not in KEYS:
-            places = [place for place in _places(cfg, first) if place.split('.')[0] in KEYS]
-            near = _nearest(first, KEYS)
+            ends = [place for place, _ in walk(dict(cfg.items())) if place.rpartition('.')[2] == first]
+            places = [place for place in ends if place.split('.')[0] in KEYS]
+            near = misspelt(first, KEYS)
             meant = [option.replace(first, near, 1)] if near else places[:3]
             hint = f'; did you mean {" or ".join(meant)}?' if meant else ''
             raise ValueError(
@@ -94,7 +96,7 @@ def _check_below(cfg: Config, option: str) -> None:
         elif name in node:
             node = node[name]
         else:
-            near = place and name != '_delete_' and _nearest(name, list(node.keys()))
+            near = place and name != '_delete_' and misspelt(name, list(node.keys()))
             if near and not _takes(node, place, name, cfg.get('default_scope')):
                 meant = '.'.join([*place, near, *option.split('.')[len(place) + 1 :]])
                 raise ValueError(
@@ -102,32 +104,6 @@ def _check_below(cfg: Config, option: str) -> None:
                 )
             return
         place.append(name)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name of which this one may be a misspelling: near in every word, or written without ``_``."""
-
-    def ratio(one: str, other: str) -> float:
-        return difflib.SequenceMatcher(None, one, other).ratio()
-
-    def is_near(other: str) -> bool:
-        words = list(zip(name.split('_'), other.split('_')))
-        if name.count('_') == other.count('_'):
-            return ratio(name, other) >= 0.8 and all(ratio(*pair) >= 0.65 for pair in words)
-        return ratio(name.replace('_', ''), other.replace('_', '')) >= 0.95
-
-    return max(filter(is_near, sorted(known)), key=lambda other: ratio(name, other), default=None)
-
-
-def _places(node: object, wanted: str, place: str = '') -> Iterator[str]:
-    """Yield the dotted names in a config that end with this one, the shortest first in each branch."""
-    pairs = node.items() if isinstance(node, (dict, Config)) else ()
-    pairs = enumerate(node) if isinstance(node, (list, tuple)) else pairs
-    for name, child in pairs:
-        path = f'{place}.{name}' if place else str(name)
-        if name == wanted:
-            yield path
-        yield from _places(child, wanted, path)
 
 
 def _takes(node: dict, place: list[str], name: str, scope: str | None) -> bool:
@@ -193,17 +169,12 @@ def check_training(cfg: Config) -> None:
 
 def _crops(node: object, place: str) -> Iterator[tuple[str, int | Sequence[int]]]:
     """Yield where below a place of a config images get a size, and where masks expect one."""
-    if isinstance(node, (list, tuple)):
-        node = dict(enumerate(node))
-    if not isinstance(node, dict):
-        return
-    kind = type_name(node.get('type'))
-    for owner, name in (('ComplementaryMask', 'input_size'), ('RandomResizedCrop', 'scale')):
-        # A crop's pair may be (width, height).
-        if kind.endswith(owner) and name in node and (owner == 'ComplementaryMask' or isinstance(node[name], int)):
-            yield f'{place}.{name}', node[name]
-    for name, child in node.items():
-        yield from _crops(child, f'{place}.{name}')
+    for path, step in walk_dicts(node, place):
+        kind = type_name(step.get('type'))
+        if kind.endswith('ComplementaryMask') and 'input_size' in step:
+            yield f'{path}.input_size', step['input_size']
+        if kind.endswith('RandomResizedCrop') and isinstance(step.get('scale'), int):  # a pair may be (width, height)
+            yield f'{path}.scale', step['scale']
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, ...]:

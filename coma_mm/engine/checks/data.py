@@ -74,13 +74,11 @@ class CheckDataHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check training and validation data."""
         self._check(runner, runner.train_dataloader, 'train_dataloader')
         if runner.val_loop is not None:
             self._check(runner, runner.val_dataloader, 'val_dataloader')
 
     def before_test(self, runner: Runner) -> None:
-        """Check test data."""
         self._check(runner, runner.test_dataloader, 'test_dataloader')
 
     def _check(self, runner: Runner, loader: DataLoader, name: str) -> None:

@@ -6,7 +6,7 @@ checks of several at once. Settings that neither names pass: they are for the cl
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mmengine import registry as registries
@@ -15,6 +15,7 @@ from mmengine.registry import Registry
 
 from ...models.dyvit import ATTENTION, read_arch, read_indices, read_windows
 from ...utils.arguments import did_you_mean
+from ...utils.configs import walk, walk_dicts
 from ...utils.ranges import BATCH_SIZE, FRACTION, MINUTES, POSITIVE, SEED, Range, whole
 from ..common import explain_type, type_name
 
@@ -522,32 +523,16 @@ def check_values(cfg: Config) -> None:
     Raises:
         ValueError: With the setting's name, its value, what it may be, and the option to write.
     """
-    nodes = []
-    for place, value, owner in _walk(cfg, ''):
-        _check(place, value, owner)
-        if isinstance(value, dict):
-            nodes.append((place, value))
-    for place, node in nodes:
+    settings = dict(walk(dict(cfg.items())))
+    for place, value in settings.items():
+        _check(place, value, settings.get(place.rpartition('.')[0]))
+    for place, node in walk_dicts(dict(cfg.items())):
         for agreement in AGREEMENTS:
             for message in agreement(place, node):
                 raise ValueError(message)
     for check in (_looked_up, _best_checkpoint, _loop, _strategy, _preprocessor, _channels, _alignment):
         for message in check(cfg):
             raise ValueError(message)
-
-
-def _walk(node: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted names at and below a node of a config, with their values and what they are in."""
-    pairs = node.items() if isinstance(node, (dict, Config)) else enumerate(node)
-    for name, value in pairs:
-        path = f'{place}.{name}' if place else str(name)
-        yield path, value, node
-        if isinstance(value, dict) or (isinstance(value, (list, tuple)) and not _is_flat(value)):
-            yield from _walk(value, path)
-
-
-def _is_flat(values: Sequence) -> bool:
-    return not any(isinstance(value, (dict, list, tuple)) for value in values)
 
 
 def _check(place: str, value: Any, owner: Any) -> None:

@@ -51,7 +51,6 @@ class FeaturesHook(PeriodicHook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Take the images."""
         dataset = self.dataset or runner.train_dataloader.dataset
         items = draw_items(dataset, self.num_images + self.num_gallery, self.seed)
         count = min(self.num_images, len(items))
@@ -63,7 +62,6 @@ class FeaturesHook(PeriodicHook):
         self.gallery = torch.stack(rest) if rest else self.images[:0]
 
     def look(self, runner: Runner, step: int, last: bool) -> None:
-        """Draw both pictures."""
         model = unwrap(runner.model)
         features = compute_features(model, self.images)
         log_picture(runner, 'features', draw_features(features, names=self.names), step)

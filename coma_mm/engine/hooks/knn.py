@@ -100,7 +100,6 @@ class KNNHook(Hook):
 
     @master_only
     def after_train_epoch(self, runner: Runner) -> None:
-        """Evaluate every ``interval`` epochs."""
         if self.every_n_epochs(runner, self.interval) and not self.is_last_train_epoch(runner):
             with spare(runner, 'kNN evaluation'):
                 accuracy = self._evaluate(runner)

@@ -1,11 +1,11 @@
 """Progress of a run, on one line of the screen."""
 
 import time
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -64,15 +64,11 @@ class ProgressHook(Hook):
         self.started, self.first = self.looked, runner.iter
         self.waited, self.done = 0.0, 0
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        """The data is there."""
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if self.shown:
             self.waited += time.perf_counter() - self.end
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
-        """Show."""
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if not self.shown:
             return
         self.done += 1

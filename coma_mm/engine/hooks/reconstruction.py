@@ -78,7 +78,6 @@ class ReconstructionHook(PeriodicHook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Take the images and masks."""
         items = draw_items(self.dataset or runner.train_dataloader.dataset, self.num_images, self.seed)
         self.images = torch.stack([item['inputs'] for item in items])
         samples = [item['data_samples'] for item in items]

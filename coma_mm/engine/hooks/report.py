@@ -2,10 +2,10 @@
 
 import os.path as osp
 import time
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size, master_only
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ...registry import HOOKS
@@ -33,12 +33,9 @@ class ReportHook(PeriodicHook):
         super().__init__()
 
     def before_train(self, runner: Runner) -> None:
-        """Note where the run begins."""
         self.start, self.shown, self.not_before = runner.iter, self._news(runner), 0.0
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Leave out pictures that an earlier run has left in the folder; write if there is something new."""
         if self.start is not None:  # a run that fails before its first step changes nothing
             self._forget(runner)
@@ -46,11 +43,9 @@ class ReportHook(PeriodicHook):
         self._look_at_news(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Write if there is something new."""
         self._look_at_news(runner, runner.iter)
 
     def look(self, runner: Runner, step: int, last: bool) -> None:
-        """Write."""
         self.shown, begin = self._news(runner), time.monotonic()
         loader, loop = runner.train_dataloader, runner.train_loop
         by_epoch = isinstance(loop, EpochBasedTrainLoop)

@@ -80,7 +80,6 @@ class AutocastOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Enclose the forward pass."""
         enabled = self.dtype != torch.float32
         autocast = torch.autocast(self.device_type, self.dtype if enabled else None, enabled=enabled)
         with super().optim_context(model), ExitStack() as stack:

@@ -1,6 +1,5 @@
 """Few parameter groups, with learning rates by layer."""
 
-import difflib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ from mmengine.utils import digit_version
 from torch import nn
 
 from ...registry import OPTIM_WRAPPER_CONSTRUCTORS
-from ...utils.arguments import require_number
+from ...utils.arguments import did_you_mean, require_number
 
 # What mmengine's constructor reads, and what those of mmpretrain, mmdet and mmseg read for the decay by layers. The
 # number of layers our backbones know themselves.
@@ -83,8 +82,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self.paramwise_cfg = self.paramwise_cfg or dict(layer_decay_rate=1.0)  # without any, mmengine makes one group
         for key in self.paramwise_cfg:
             if key not in KEYS:
-                near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0)[0]
-                raise ValueError(f'paramwise_cfg has no key {key!r}; the nearest that it has is {near!r}')
+                raise ValueError(f'paramwise_cfg has no key {key!r}, but {", ".join(KEYS)}{did_you_mean(key, KEYS)}')
         if self.paramwise_cfg.get('decay_type', 'layer_wise') != 'layer_wise':
             raise ValueError(
                 f'paramwise_cfg.decay_type={self.paramwise_cfg["decay_type"]!r} is not offered: rates decay from layer '

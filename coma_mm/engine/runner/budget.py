@@ -4,11 +4,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ...registry import HOOKS
@@ -90,9 +90,7 @@ class BudgetHook(Hook):
         self.last = 0.0  # when the last one was
         self.next = 0  # the iteration after which the end may move
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Measure; move the end every now and then."""
         done, is_first = runner.iter + 1, not self.marks
         decides = done >= self.next and done % self._counts(runner) == 0 and not self.is_last_train_iter(runner)
@@ -116,7 +114,6 @@ class BudgetHook(Hook):
         self.next = done + max(1, min((end - done) // CHANGES, done - self.first))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Write the time down."""
         checkpoint['meta']['budget'] = dict(used=self.spent, fitted=self.fitted)
 
     def _find_end(self, runner: Runner, now: float, done: int) -> int:

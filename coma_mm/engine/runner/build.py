@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import nn
 from ...checkpoints.finding import checkpoint_folder, is_whole, newest_whole_checkpoint
 from ...checkpoints.loading import read_checkpoints_safely
 from ...checkpoints.writing import write_files_whole
+from ...utils.configs import walk_dicts
 from ...utils.environment import count_cores
 from ...utils.files import require_writable, shipped
 from ...utils.manifest import MANIFEST, read_manifest
@@ -33,7 +34,7 @@ from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_names, check_options, check_training
 from ..checks.data import BUILDERS
 from ..checks.values import check_values
-from ..common import type_name, unwrap
+from ..common import find_steps, type_name, unwrap
 from .loggers import add_loggers
 from .run_length import fit_intervals, fit_schedule, run_length
 from .written_config import WrittenConfig
@@ -57,10 +58,14 @@ SYNCED = ('SyncBN', 'SyncBatchNorm')
 
 
 def read_config(path: str, options: dict | None = None) -> Config:
-    """Read a config file and merge options into it; without such a file, exit with the names that come near."""
+    """Read a config file and merge options into it.
+
+    Raises:
+        ValueError: If there is no such file (with the names that come near), or it or an option cannot be used.
+    """
     if not Path(path).is_file():
         near = ' or '.join(_near_matches(path))
-        sys.exit(f'error: there is no config {path}' + (f'; did you mean {near}?' if near else ''))
+        raise ValueError(f'there is no config {path}' + (f'; did you mean {near}?' if near else ''))
     if str(path).endswith(('.pth', '.pt', '.safetensors')):
         raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
     read_yaml_safely()
@@ -120,7 +125,9 @@ def prepare(args: Namespace) -> Config:
         _check_sharded(cfg)
     _check_launcher(args.launcher)
     require_writable(Path(cfg.work_dir))
-    _walk([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')], _suit_workers)
+    for name in (*BUILDERS.values(), 'test_cfg'):
+        for _, node in walk_dicts(cfg.get(name)):
+            _suit_workers(node)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
@@ -131,9 +138,8 @@ def prepare(args: Namespace) -> Config:
     _add_hook(cfg, 'coma_mm.RunStateHook')
     _add_hook(cfg, 'coma_mm.CheckDataHook')
     if not any(type_name(hook['type']) == 'CheckClassesHook' for hook in cfg.get('custom_hooks') or []):
-        kinds: list[str] = []
-        _walk([cfg.get(name) for name in BUILDERS.values()], lambda node: kinds.append(type_name(node.get('type'))))
-        if 'ClassFolder' in kinds:  # whose labels have to be those of the checkpoint
+        loaders = [cfg.get(name) for name in BUILDERS.values()]
+        if next(find_steps(loaders, ('ClassFolder',)), None):  # whose labels have to be those of the checkpoint
             _add_hook(cfg, 'coma_mm.CheckClassesHook')
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
@@ -237,25 +243,29 @@ def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | Non
 
 
 def enable_mixed_precision(cfg: Config) -> None:
-    """Do what ``--amp`` says, to the one wrapper of the optimizer or to each of several; exit where that cannot be."""
+    """Do what ``--amp`` says, to the one wrapper of the optimizer or to each of several.
+
+    Raises:
+        ValueError: If they cannot train in mixed precision.
+    """
     wrapper = cfg.get('optim_wrapper')
     if not wrapper:
-        sys.exit(f'error: {cfg.filename} has no optim_wrapper, so there is nothing to train in mixed precision')
+        raise ValueError(f'{cfg.filename} has no optim_wrapper, so there is nothing to train in mixed precision')
     several = 'optimizer' not in wrapper and [part for part in wrapper.values() if 'optimizer' in (part or ())]
     for part in several or [wrapper]:
         kind = type_name(part.get('type', 'OptimWrapper'))
         if kind == 'AutocastOptimWrapper':
             part.cpu = True
         elif kind == 'OptimWrapper' and not torch.cuda.is_available():
-            sys.exit(
-                f'error: --amp trains in fp16 with this config, which needs a GPU; {cfg.filename} trains in bf16 on '
+            raise ValueError(
+                f'--amp trains in fp16 with this config, which needs a GPU; {cfg.filename} trains in bf16 on '
                 'CPUs with --cfg-options optim_wrapper.type=coma_mm.AutocastOptimWrapper --amp'
             )
         elif kind == 'OptimWrapper':
             part.update(type='AmpOptimWrapper', loss_scale='dynamic', **dict(use_fsdp=True) if _is_sharded(cfg) else {})
         elif kind != 'AmpOptimWrapper':
-            sys.exit(
-                f'error: --amp knows OptimWrapper, AmpOptimWrapper and coma_mm.AutocastOptimWrapper, '
+            raise ValueError(
+                f'--amp knows OptimWrapper, AmpOptimWrapper and coma_mm.AutocastOptimWrapper, '
                 f'not optim_wrapper.type={kind!r}'
             )
 
@@ -267,28 +277,32 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
 
     Args:
         cfg: Has ``resume=True``; without a checkpoint in the run's folder it starts from the beginning.
-        required: Exit if there is none.
+        required: Whether there has to be one.
+
+    Raises:
+        ValueError: If there is none, or the one that is named is damaged or holds weights alone.
     """
     if not cfg.get('load_from'):
         folder = checkpoint_folder(cfg)
         found = newest_whole_checkpoint(folder)
         if found is None and required:
-            sys.exit(f'error: there is no whole checkpoint in {folder} to resume; leave --resume out to start anew')
+            raise ValueError(f'there is no whole checkpoint in {folder} to resume; leave --resume out to start anew')
         cfg.resume, cfg.load_from = found is not None, found and str(found)
     if str(cfg.load_from).endswith('.safetensors'):
-        sys.exit(
-            f'error: {cfg.load_from} holds weights alone, and no run goes on from them; start from them with '
+        raise ValueError(
+            f'{cfg.load_from} holds weights alone, and no run goes on from them; start from them with '
             f'--cfg-options load_from={cfg.load_from}, without --resume'
         )
     path = Path(str(cfg.load_from))
     if cfg.resume and path.name in read_manifest(path.parent) and not is_whole(path):
-        sys.exit(
-            f'error: {short_path(path)} is damaged: it is not what was written, by its SHA-256 in {MANIFEST}; go on '
+        raise ValueError(
+            f'{short_path(path)} is damaged: it is not what was written, by its SHA-256 in {MANIFEST}; go on '
             'from another one, or with --resume alone from the newest that is whole (a change of your own: copy it to '
             'another folder and name that)'
         )
     if cfg.resume:
-        _walk(cfg.model, lambda node: node.pop('init_cfg', None))
+        for _, node in walk_dicts(cfg.model):
+            node.pop('init_cfg', None)
         cfg.model.pop('pretrained', None)
 
 
@@ -338,7 +352,9 @@ def _distribute_on_cpu(cfg: Config) -> None:
     ) | (cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg.device_ids = None
     # Statistics over all processes exist for GPUs only.
-    _walk(cfg.model, lambda node: node.update(type='BN') if type_name(node.get('type')) in SYNCED else None)
+    for _, node in walk_dicts(cfg.model):
+        if type_name(node.get('type')) in SYNCED:
+            node['type'] = 'BN'
 
 
 def _is_sharded(cfg: Config) -> bool:
@@ -346,21 +362,21 @@ def _is_sharded(cfg: Config) -> bool:
 
 
 def _check_sharded(cfg: Config) -> None:
-    """Exit where FSDP cannot work."""
+    """Raise where FSDP cannot work."""
     if cfg.launcher == 'none':
-        sys.exit(f'error: FSDP shards a model over processes; start them with tools/dist_train.sh {cfg.filename} GPUS')
+        raise ValueError(f'FSDP shards a model over processes; start them with tools/dist_train.sh {cfg.filename} GPUS')
     if not torch.cuda.is_available():
         try:
             torch.cpu.Stream(priority=0)  # FSDP makes some, in torch 2.1 in vain
         except TypeError:
-            sys.exit(
-                f'error: torch {torch.__version__} has FSDP for GPUs only; newer ones, such as 2.13, also for CPUs'
-            )
+            raise ValueError(
+                f'torch {torch.__version__} has FSDP for GPUs only; newer ones, such as 2.13, also for CPUs'
+            ) from None
     kinds = [hook['type'] for hook in cfg.get('custom_hooks') or []]
     hooks = [getattr(kind, '__name__', kind) for kind in kinds if type_name(kind) in UNSHARDED_HOOKS]
     if hooks:
-        sys.exit(
-            f'error: {", ".join(hooks)} needs the whole model in one process, which FSDP shards; leave it out of '
+        raise ValueError(
+            f'{", ".join(hooks)} needs the whole model in one process, which FSDP shards; leave it out of '
             'custom_hooks and use tools/visualize.py or the knn configs on a checkpoint'
         )
 
@@ -406,17 +422,6 @@ def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
 
 def _add_hook(cfg: Config, kind: str, **arguments: Any) -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=kind, **arguments)]
-
-
-def _walk(node: object, visit: Callable[[dict], None]) -> None:
-    """Visit all dicts at and below a node of a config."""
-    if isinstance(node, dict):
-        visit(node)
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for child in node:
-        _walk(child, visit)
 
 
 def _complete_dataloaders(cfg: Config) -> None:

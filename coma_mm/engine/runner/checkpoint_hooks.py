@@ -198,7 +198,6 @@ class BackboneSettingsHook(Hook):
     priority = 'LOWEST'  # after ExactCheckpointHook: other shapes say more
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Write."""
         arguments, model = (runner.cfg.get('model') or {}).get('backbone'), _plain_model(runner)
         if not isinstance(arguments, dict) or not hasattr(model, 'backbone'):
             return

@@ -34,7 +34,6 @@ class ConfigHook(Hook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Write."""
         folder = runner.work_dir
         if self.text is None:
             name = Path(runner.cfg.filename).name if runner.cfg.filename else f'{runner.timestamp}.py'

@@ -2,10 +2,10 @@
 
 import os
 import time
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
@@ -34,23 +34,18 @@ class DataTimeHook(Hook):
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Start anew."""
         self.end: float | None = None
         self.waited, self.total, self.count = 0.0, 0.0, 0
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Leave out the first iteration."""
         self.end = None
 
     before_val_epoch = before_train_epoch
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        """The data is there."""
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.start = time.perf_counter()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add up; look every now and then."""
         end, self.end = self.end, time.perf_counter()
         if end is None:

@@ -1,8 +1,9 @@
 """Losses for the log, without waiting for the device in every step."""
 
+from typing import Any
+
 import torch
 from mmengine.hooks import CheckpointHook, LoggerHook, RuntimeInfoHook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
@@ -17,13 +18,10 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Start with nothing to hand over."""
         super().before_train(runner)
         self._pending: list[tuple[str, torch.Tensor]] = []
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep the values of this step; hand over those of the last steps if they are needed now."""
         for key, value in (outputs or {}).items():
             if isinstance(value, torch.Tensor):

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...datasets.seeding import derive_seed, seed_generators, seed_samples
@@ -41,11 +40,10 @@ class EpochSeedHook(Hook):
             sampler.seed = seeds['order']
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed the epoch's samples."""
         if self.batches is not None:
             self.batches.seed, self.batches.epoch = self.seed, runner.epoch
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed this process for the step: loading in it, starting workers and validating have drawn meanwhile."""
         seed = derive_seed(self.seed, 'step', runner.iter, runner.rank)
         seed_generators(seed)

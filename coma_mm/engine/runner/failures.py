@@ -58,7 +58,6 @@ class SpareRunHook(Hook):
                 vars(handler)['handleError'] = functools.partial(_spare_line, runner, handler)  # this handler's alone
 
     def after_run(self, runner: Runner) -> None:
-        """Count."""
         failures = getattr(runner, 'failures', None)
         if failures:
             counts = ', '.join(f'{what} ({count} x)' for what, count in failures.items())

@@ -33,7 +33,6 @@ class FinishedHook(Hook):
 
     @master_only
     def after_train(self, runner: Runner) -> None:
-        """Log the text."""
         paths = dict(
             work_dir=runner.work_dir,
             checkpoint=runner.message_hub.get_info('last_ckpt'),

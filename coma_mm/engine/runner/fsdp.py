@@ -93,7 +93,6 @@ class FSDPStrategy(BaseFSDPStrategy):
         return optim_wrapper
 
     def load_model_state_dict(self, state_dict: dict, **kwargs: Any) -> None:
-        """Load all weights or raise."""
         load_exactly(self.unsharded, {name: value.to('meta') for name, value in state_dict.items()})
         self.model.load_state_dict(state_dict, strict=False)  # what may be missing was decided above
 

@@ -43,7 +43,6 @@ class KNNLoop(TestLoop):
         require_same_classes(self.bank.dataset, self.dataloader.dataset, ('to compare with', 'to classify'))
 
     def run(self) -> dict:
-        """Return the metrics."""
         self._fill_bank()
         return super().run()
 

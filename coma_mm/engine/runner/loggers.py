@@ -6,7 +6,6 @@ mmengine's own ones, with what they lack: pictures and steps that arrive as they
 import importlib.util
 import os
 import re
-import sys
 import uuid
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -36,21 +35,21 @@ LOGGERS = {
 
 
 def check_loggers(names: Any) -> None:
-    """Exit if the package of a logger is missing.
+    """Check a list of loggers.
 
     Raises:
-        ValueError: If ``names`` is no list of loggers.
+        ValueError: If ``names`` is none, or the package of a logger is missing.
     """
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(name in [*LOGGERS] for name in names):
         raise ValueError(f'log must be a list of {", ".join(LOGGERS)}, got {names!r}')
     for name in names:
         _, module, package = LOGGERS[name]
         if importlib.util.find_spec(module) is None:
-            sys.exit(f'error: --log {name} needs a package that is not installed: pip install {package}')
+            raise ValueError(f'--log {name} needs a package that is not installed: pip install {package}')
 
 
 def add_loggers(cfg: Config, args: Namespace) -> None:
-    """Add what ``--log`` names to a config of any toolbox; exit if its package is missing."""
+    """Add what ``--log`` names to a config of any toolbox; see :func:`check_loggers`."""
     names = getattr(args, 'log', None) or ()
     check_loggers(names)
     options: dict[str, dict] = dict(
@@ -126,7 +125,6 @@ class WandbBackend(WandbVisBackend):
 
     @force_init_env
     def add_config(self, config: Config, **kwargs: Any) -> None:
-        """Record the config."""
         self._wandb.config.update(config.to_dict(), allow_val_change=True)
 
     @force_init_env
@@ -188,7 +186,6 @@ class MLflowBackend(MLflowVisBackend):
 
     @force_init_env
     def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
-        """Record an image as ``<name>/<step>.png``."""
         super().add_image(f'{name}/{step:08}.png', image, step)
 
     @force_init_env

@@ -1,10 +1,10 @@
 """Looking at a model every now and then while it trains, without getting in its way."""
 
 from abc import abstractmethod
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...utils.arguments import require_flag, require_whole
@@ -33,22 +33,17 @@ class PeriodicHook(Hook):
     def look(self, runner: Runner, step: int, last: bool) -> None:
         """Look at the model after ``step`` iterations, ``last`` at the end of training."""
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
-        """Look every ``interval`` iterations."""
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         due = not self.by_epoch and self.every_n_train_iters(runner, self.interval)
         if due and not self.is_last_train_iter(runner):
             self.try_to_look(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Look every ``interval`` epochs."""
         due = self.by_epoch and self.every_n_epochs(runner, self.interval)
         if due and not self.is_last_train_epoch(runner):
             self.try_to_look(runner, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Look at the end."""
         self.try_to_look(runner, runner.iter, last=True)
 
     @master_only

@@ -1,11 +1,11 @@
 """Schedules that follow the length of a run: ``max_epochs`` or ``max_iters`` is all that has to be changed (ours)."""
 
 import logging
-from collections.abc import Iterator
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from ...utils.configs import walk_dicts
 from ..common import type_name
 
 # Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
@@ -37,7 +37,8 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
     """
     now = run_length(cfg)
     by_epoch = now is not None and now[0] == 'max_epochs'
-    ours = [x for x in _schedulers(cfg.get('param_scheduler')) if x.get('by_epoch', True) == by_epoch]
+    schedulers = [x for _, x in walk_dicts(cfg.get('param_scheduler')) if 'type' in x]
+    ours = [x for x in schedulers if x.get('by_epoch', True) == by_epoch]
     if now is None or not ours:
         return
     meant = before[1] if before and before[0] == now[0] else now[1]
@@ -121,15 +122,6 @@ def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:
             )
     cfg.param_scheduler = kept
     return len(kept) < len(schedulers)
-
-
-def _schedulers(node: object) -> Iterator[dict]:
-    """Yield the configs of schedulers: one, several, or those of several optimizers by name."""
-    if isinstance(node, dict) and 'type' in node:
-        yield node
-    elif isinstance(node, (dict, list, tuple)):
-        for child in node.values() if isinstance(node, dict) else node:
-            yield from _schedulers(child)
 
 
 def _move(place: float, factor: float, exact: bool) -> float:

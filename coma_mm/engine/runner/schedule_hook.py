@@ -1,9 +1,9 @@
 """Schedules that follow the config and the images seen when a run is resumed."""
 
 from dataclasses import asdict
+from typing import Any
 
 from mmengine.hooks import ParamSchedulerHook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
@@ -33,7 +33,6 @@ class ScheduleHook(ParamSchedulerHook):
             self.start, self.course = follow_config(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Note how images are dealt out."""
         self.now = BatchSchedule.of(runner)
         self.start = self.start or self.now
         self.iters_ratio = iters_ratio(runner, self.start, self.now)
@@ -45,15 +44,12 @@ class ScheduleHook(ParamSchedulerHook):
         set_end(runner, end)
         runner.message_hub.update_info('max_iters', end)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Step schedulers that count iterations by as many as this one completes."""
         for _ in range(self._steps_by(runner.iter + 1) - self._steps_by(runner.iter)):
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Write how images are dealt out."""
         if self.start is not None:
             checkpoint['meta']['batching'] = describe(self.start, self.now)
         if self.course is not None:

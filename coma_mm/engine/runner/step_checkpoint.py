@@ -4,12 +4,12 @@ import logging
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -89,7 +89,7 @@ class StepCheckpointHook(Hook):
             outlive_warnings(validation)
         self.warnings.listen()
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Decide whether this step ends with a checkpoint, with the other ranks."""
         if runner.message_hub.get_info('last_ckpt') != self.last:
             self._restart_clock(runner)
@@ -98,10 +98,7 @@ class StepCheckpointHook(Hook):
             self.due = max(reason, self.due)
             self._restart_clock(runner)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
-        """Save, and perhaps end."""
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if not self.saves_now(runner):
             return
         reason, self.due = self.due, NOTHING

@@ -1,9 +1,10 @@
 """A run that has gone wrong stops at once and leaves its last good checkpoint alone."""
 
+from typing import Any
+
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
@@ -32,12 +33,9 @@ class StopOnNaNHook(Hook):
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Start anew, also after resuming."""
         self.first_bad: torch.Tensor | None = None
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note a bad loss; look every now and then."""
         assert outputs is not None  # a step of training returns its losses
         loss = torch.as_tensor(outputs['loss']).detach()

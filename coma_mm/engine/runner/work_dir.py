@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...checkpoints.finding import STEP_CHECKPOINT, checkpoint_folder, find_best, find_checkpoints, is_whole
@@ -40,6 +39,9 @@ def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> Bi
 
     Returns:
         The file; None in other ranks, and on file systems without locks, which is said.
+
+    Raises:
+        ValueError: If another run has the lock, or a file of another kind has its name.
     """
     if _rank():
         return None
@@ -51,10 +53,10 @@ def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> Bi
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         owner = file.read(1000).decode(errors='replace').strip() or 'one that has not said which'
-        sys.exit(
-            f'error: another run is at work in {short_path(work_dir)} ({owner}): wait for its end, stop it, or choose '
+        raise ValueError(
+            f'another run is at work in {short_path(work_dir)} ({owner}): wait for its end, stop it, or choose '
             f'another {option}'
-        )
+        ) from None
     except OSError as error:
         print(
             f'{short_path(work_dir)} cannot be locked ({error.strerror}): nothing keeps a second run out of it',
@@ -105,9 +107,8 @@ def _open_lock(path: Path, option: str) -> BinaryIO:
             raise
         is_lock = None
     if file is None or is_lock is None:
-        sys.exit(
-            f'error: {short_path(path)} is no lock of a run, and would be written to: move it away, or choose another '
-            f'{option}'
+        raise ValueError(
+            f'{short_path(path)} is no lock of a run, and would be written to: move it away, or choose another {option}'
         )
     return file
 
@@ -128,7 +129,7 @@ class EarlierResults:
 def find_results_to_replace(
     cfg: Config, overwrite: bool = False, option: str = '--work-dir', names: Sequence[str] = ()
 ) -> EarlierResults:
-    """Return the checkpoints that a run would sooner or later mix up with its own; exit unless it may replace them.
+    """Return the checkpoints that a run would sooner or later mix up with its own.
 
     A new run replaces all checkpoints in its folder, one that goes on from a checkpoint those that come after it. Runs
     that go on from the last one in their folder replace nothing. A file that no run has written, and that has a name
@@ -139,6 +140,9 @@ def find_results_to_replace(
         overwrite: Whether they may be replaced.
         option: What a command calls the folder.
         names: Of more files that the command writes into the folder.
+
+    Raises:
+        ValueError: If they may not be replaced, or a file of others is in the way.
     """
     folder = checkpoint_folder(cfg)
     found = find_checkpoints(folder)
@@ -151,7 +155,7 @@ def find_results_to_replace(
         checkpoints = found + find_best(folder)
         remedy = 'go on with --resume'
     if checkpoints and not overwrite:
-        _end(
+        raise ValueError(
             f'{short_path(folder)} has results of an earlier run, up to {checkpoints[-1].name}: {remedy}, '
             f'replace them with --overwrite, or choose another {option}'
         )
@@ -164,7 +168,7 @@ def find_results_to_replace(
 
 
 def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Path, dict[str, dict]]:
-    """Return entries for what runs without a manifest have left; exit if a file of another origin is in the way."""
+    """Return entries for what runs without a manifest have left; raise if a file of another origin is in the way."""
     adopted: dict[Path, dict[str, dict]] = {}
     foreign = []
     for folder, name in _claimed(cfg, names):
@@ -185,7 +189,7 @@ def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Pat
     if foreign:
         path, what = foreign[0]
         more = f' (and {len(foreign) - 1} more such files)' if len(foreign) > 1 else ''
-        _end(
+        raise ValueError(
             f'{short_path(path)} {what}, and this one would write a file of that name{more}: move it away, or choose '
             f'another {option}'
         )
@@ -237,15 +241,6 @@ def _checkpoint_names(cfg: Config) -> re.Pattern:
     return re.compile(f'{name}{best}|{STEP_CHECKPOINT.pattern}')
 
 
-def _end(message: str) -> None:
-    """Exit with an error, which the first of several processes words.
-
-    Raises:
-        SystemExit: Always.
-    """
-    sys.exit(1 if _rank() else f'error: {message}')
-
-
 def _rank() -> int:
     """Return the rank that a launcher has given this process, which torch may not have been told yet."""
     names = 'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'
@@ -271,10 +266,7 @@ class ReplaceResultsHook(Hook):
             for folder, entries in self.results.adopted.items():
                 manifest.note(folder, entries | manifest.read_manifest(folder))
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
-    ) -> None:
-        """Remove, once."""
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         paths, self.results.checkpoints = self.results.checkpoints, []
         if paths and is_main_process():
             removed = sum(manifest.remove_own(path.parent, path.name) for path in paths)
