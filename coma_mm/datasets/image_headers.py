@@ -27,25 +27,7 @@ SPARE = 2**24  # bytes that may be unpacked in vain
 
 # What Pillow decodes in a time that goes by pixels and bytes. Some of its other formats are decoded in Python, or are
 # programs.
-FORMATS = (
-    'AVIF',
-    'BMP',
-    'DIB',
-    'GIF',
-    'ICO',
-    'IM',
-    'JPEG',
-    'JPEG2000',
-    'MPO',
-    'MSP',
-    'PCX',
-    'PNG',
-    'PPM',
-    'SGI',
-    'TGA',
-    'TIFF',
-    'WEBP',
-)
+FORMATS = tuple('AVIF BMP DIB GIF ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM SGI TGA TIFF WEBP'.split())
 
 TIFF_STARTS = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'  # the last two are those of files beyond 4 GB
 _VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,14 +17,11 @@ from ..registry import TRANSFORMS
 from ..utils.arguments import require_number, require_whole
 from ..utils.reading import open_regular
 from ..utils.text import one_line
-from .image_headers import FORMATS, check_exif, check_header, check_pages, check_segments
+from .image_headers import FORMATS, check_exif, check_header
+from .pixels import MAX_PIXELS, RAISE_LIMIT, Pixels, check_channels, check_size, to_8bit, to_array, to_rgb, turn_upright
+from .tiff import ORIENTATION, CodecError, is_plain_tiff, is_tiff, open_tiff, read_tiff
 
-# Height times width above which an image is refused before it is decoded: 420 kB of PNG can be 144 million pixels, and
-# each takes up to 20 bytes for a moment.
-MAX_PIXELS = 100_000_000
 ROOM = 2**25  # bytes that a file may have whatever its pixels
-RAISE_LIMIT = 'if you trust it, raise max_pixels, of read_image or of the pipeline step that loads it (--max-pixels N)'
-ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
 
 
 class UnreadableImageError(ValueError):
@@ -79,7 +76,7 @@ def read_image(
         ImportError: If it takes ``tifffile``, which is not installed.
     """
     with _opened(path, data, max_pixels) as file:
-        return _to_8bit(_decode(file, path, channels, max_pixels, value_range is not None), channels, value_range)
+        return to_8bit(_decode(file, path, channels, max_pixels, value_range is not None), channels, value_range)
 
 
 def read_values(
@@ -105,8 +102,8 @@ def image_size(path: str | os.PathLike, data: bytes | None = None, max_pixels: i
         ImportError: If it takes ``tifffile``, which is not installed.
     """
     with _opened(path, data, max_pixels) as file:
-        if _is_tiff(file) and not _is_plain_tiff(file):
-            with _open_tiff(file, path) as tiff:
+        if is_tiff(file) and not is_plain_tiff(file):
+            with open_tiff(file, path) as tiff:
                 return tiff.pages.first.imagelength, tiff.pages.first.imagewidth
         with Image.open(file) as img:
             return img.height, img.width
@@ -120,10 +117,10 @@ def is_deep(path: str | os.PathLike, data: bytes | None = None, max_pixels: int 
         ImportError: If it takes ``tifffile``, which is not installed.
     """
     with _opened(path, data, max_pixels) as file:
-        if _is_tiff(file):
-            if _is_plain_tiff(file):
+        if is_tiff(file):
+            if is_plain_tiff(file):
                 return False
-            with _open_tiff(file, path) as tiff:
+            with open_tiff(file, path) as tiff:
                 return tiff.pages.first.bitspersample > 8
         if _is_deep_png(file):
             return True
@@ -144,25 +141,13 @@ def _opened(path: str | os.PathLike, data: bytes | None, max_pixels: int) -> Ite
         raise _unreadable(path, error) from error
 
 
-class _Pixels(NamedTuple):
-    """The pixels of a file: values of any type, ``(H, W, bands)``, upright."""
-
-    values: np.ndarray
-    alpha: np.ndarray | None = None  # (H, W), of the same type
-    inverted: bool = False  # whether 0 is white
-
-
-class _CodecError(ValueError):
-    """A compression that takes a package which is not installed."""
-
-
-def _decode(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int, keep_depth: bool) -> _Pixels:
+def _decode(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int, keep_depth: bool) -> Pixels:
     """Decode an image; colours of 16 bits lose the lower ones in Pillow, unless ``keep_depth``."""
     missing = None
-    if _is_tiff(file) and not (channels in (1, 3) and _is_plain_tiff(file)):
+    if is_tiff(file) and not (channels in (1, 3) and is_plain_tiff(file)):
         try:
-            return _read_tiff(file, path, channels, max_pixels)
-        except (ImportError, _CodecError) as error:  # some of these Pillow can read as well
+            return read_tiff(file, path, channels, max_pixels)
+        except (ImportError, CodecError) as error:  # some of these Pillow can read as well
             missing = error
             file.seek(0)
     try:
@@ -171,12 +156,12 @@ def _decode(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: 
         if missing is not None:
             raise missing from None
         raise
-    if missing is not None and keep_depth and pixels.values.dtype == np.uint8 and not _is_plain_tiff(file):
+    if missing is not None and keep_depth and pixels.values.dtype == np.uint8 and not is_plain_tiff(file):
         raise missing  # Pillow leaves 8 bits of 16
     return pixels
 
 
-def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth: bool) -> _Pixels:
+def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth: bool) -> Pixels:
     deep_colour = keep_depth and _is_deep_png(file, channels)
     with Image.open(file) as img:
         check_size(img.height, img.width, max_pixels)
@@ -184,13 +169,14 @@ def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth
             raise ValueError(f'{img.format} is not among the formats that are read: {", ".join(FORMATS)}')
         if deep_colour:
             return _read_deep_png(file, img, channels)
-        img = _upright(img)
+        orientation = _orientation(img)
+        if channels not in (1, 3) or img.mode.startswith(('I', 'F')):
+            values = np.atleast_3d(np.array(img))
+        else:
+            values = to_array(to_rgb(img), channels)
         if channels not in (1, 3):
-            return _Pixels(_check_channels(np.atleast_3d(np.array(img)), channels))
-        if img.mode.startswith(('I', 'F')):
-            return _Pixels(np.array(img)[..., None])
-        img = _to_rgb(img)
-        return _Pixels(np.array(img) if channels == 3 else np.array(img.convert('L'))[..., None])
+            check_channels(values.shape, channels)
+        return Pixels(turn_upright(values, orientation))
 
 
 def read_bytes(results: dict, max_bytes: int) -> bytes:
@@ -219,23 +205,13 @@ def read_bytes(results: dict, max_bytes: int) -> bytes:
 
 def _bytes_for_pixels(file: BinaryIO, most: int) -> int:
     """Return how many bytes a file may have by the pixels of its header, ``most`` at most; the position is kept."""
-    if _is_tiff(file):  # which may have many pages
+    if is_tiff(file):  # which may have many pages
         return most
     check_header(file, most)
     with pillow_limit(most), Image.open(file) as img:
         room = ROOM + (4 if img.format == 'JPEG' else 32) * img.height * img.width
     file.seek(0)
     return room
-
-
-def check_size(height: int, width: int, max_pixels: int) -> None:
-    """Refuse an image of too many pixels.
-
-    Raises:
-        ValueError: With the limit, and how to raise it.
-    """
-    if height * width > max_pixels:
-        raise ValueError(f'{height * width} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}')
 
 
 @contextmanager
@@ -261,24 +237,6 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> UnreadableImageErr
     return UnreadableImageError(reason if name in reason else f'{name}: {reason}')
 
 
-def _is_tiff(file: BinaryIO) -> bool:
-    start = file.read(4)
-    file.seek(0)
-    return start in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two are those of files beyond 4 GB
-
-
-def _is_plain_tiff(file: BinaryIO) -> bool:
-    """Say whether Pillow loses nothing of a TIFF's first page: 8 bits or fewer, or inks, or a palette."""
-    try:
-        file.seek(0)
-        with Image.open(file) as img:
-            return max(img.tag_v2.get(BITS_PER_SAMPLE, (1,))) <= 8 or img.mode in ('CMYK', 'P')
-    except Exception:  # of what it does not know; tifffile says what is wrong if it is more than that
-        return False
-    finally:
-        file.seek(0)
-
-
 def _is_deep_png(file: BinaryIO, channels: int = 3) -> bool:
     """Say whether a PNG has colours, or grey with transparency, of 16 bits, of which Pillow reads 8."""
     start = file.read(26)
@@ -287,7 +245,7 @@ def _is_deep_png(file: BinaryIO, channels: int = 3) -> bool:
     return start[:8] == b'\x89PNG\r\n\x1a\n' and len(start) == 26 and start[24] == 16 and start[25] in colours
 
 
-def _read_deep_png(file: BinaryIO, img: Image.Image, channels: int) -> _Pixels:
+def _read_deep_png(file: BinaryIO, img: Image.Image, channels: int) -> Pixels:
     import cv2  # on demand: it takes time, and few files need it
 
     orientation = _orientation(img)
@@ -298,71 +256,11 @@ def _read_deep_png(file: BinaryIO, img: Image.Image, channels: int) -> _Pixels:
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.ndim != 3:
         raise ValueError('its pixels cannot be decoded')
-    values = _turn_upright(values[..., [2, 1, 0, *range(3, values.shape[2])]], orientation)
+    values = turn_upright(values[..., [2, 1, 0, *range(3, values.shape[2])]], orientation)
     if channels not in (1, 3):
-        return _Pixels(_check_channels(values, channels))
-    return _Pixels(values[..., :3], values[..., 3] if values.shape[2] == 4 else None)
-
-
-def _open_tiff(file: BinaryIO, path: str | os.PathLike) -> Any:
-    try:
-        from tifffile import TiffFile
-    except ImportError:
-        raise ImportError(f'reading {one_line(path)} takes tifffile: pip install tifffile') from None
-    check_pages(file)
-    # Some kinds of TIFF name others: none of these is opened.
-    return TiffFile(file, _multifile=False, is_ndtiff=False, is_mmstack=False)
-
-
-def _read_tiff(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int) -> _Pixels:
-    """Return the bands of a TIFF, of one or three channels without its transparency."""
-    with _open_tiff(file, path) as tiff:
-        page = tiff.pages.first
-        check_size(page.imagelength, page.imagewidth, max_pixels)
-        source = _find_bands(tiff, channels)
-        y, x = source.axes.index('Y'), source.axes.index('X')
-        height, width = source.shape[y], source.shape[x]
-        check_size(height, width, max_pixels)
-        bands = tuple(side for i, side in enumerate(source.shape) if i not in (y, x))
-        count = bands[0] if bands else 1
-        has_alpha = count in (2, 4) and bool({1, 2} & set(page.extrasamples))
-        is_colour = channels in (1, 3) and int(page.photometric) == 2  # what is beside red, green, blue is left out
-        if not (
-            channels in (1, 3) and len(bands) <= 1 and (count in (1, 3) or has_alpha or (is_colour and count == 4))
-        ):
-            _check_shape((height, width, *bands), channels)
-        if source.dtype is None or source.dtype.kind not in 'buif':
-            raise ValueError(f'its values are of type {source.dtype}, which is neither whole numbers nor floats')
-        values = np.atleast_3d(np.moveaxis(_decompress(source, page, max_pixels), [y, x], [0, 1]))
-        orientation = page.tags.get(ORIENTATION)
-        values = _turn_upright(values, orientation.value if orientation else 1)
-        if channels not in (1, 3):
-            return _Pixels(values)
-        colours = 1 if count < 3 else 3
-        return _Pixels(values[..., :colours], values[..., -1] if has_alpha else None, int(page.photometric) == 0)
-
-
-def _find_bands(tiff: Any, channels: int) -> Any:
-    """Return the series of pages that has so many bands, or of one channel or three rather the first page."""
-    page = tiff.pages.first
-    if channels == 1 or (channels == 3 and page.samplesperpixel > 1):
-        return page
-    series = tiff.series[0]
-    is_colour = [side for axis, side in zip(series.axes, series.shape) if axis not in 'YX'] == [3]
-    return series if channels != 3 or is_colour else page
-
-
-def _decompress(source: Any, page: Any, max_pixels: int) -> np.ndarray:
-    for part in getattr(source, 'pages', None) or [source]:
-        if part is not None:
-            check_segments(part, max_pixels)
-    try:
-        return source.asarray(maxworkers=1)
-    except Exception as error:
-        if not isinstance(error, ImportError) and 'imagecodecs' not in str(error):
-            raise
-        name = getattr(page.compression, 'name', page.compression)
-        raise _CodecError(f'a TIFF packed in this way ({name}) takes imagecodecs: pip install imagecodecs') from None
+        check_channels(values.shape, channels)
+        return Pixels(values)
+    return Pixels(values[..., :3], values[..., 3] if values.shape[2] == 4 else None)
 
 
 def _orientation(img: Image.Image) -> int:
@@ -371,84 +269,6 @@ def _orientation(img: Image.Image) -> int:
         return img.getexif().get(ORIENTATION, 1)
     except Exception:  # of nonsense: the pixels are none the worse for it
         return 1
-
-
-def _turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn ``(H, W, C)`` as an EXIF orientation from 1 to 8 says."""
-    if orientation in (5, 6, 7, 8):
-        values = values.swapaxes(0, 1)
-    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
-    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
-    return values[rows, columns]
-
-
-def _check_channels(img: np.ndarray, channels: int) -> np.ndarray:
-    _check_shape(img.shape, channels)
-    return img
-
-
-def _check_shape(shape: tuple[int, ...], channels: int) -> None:
-    found = shape[2] if len(shape) == 3 else 1
-    if len(shape) > 3 or found != channels:
-        raise ValueError(f'the image has {found} channels instead of {channels} (shape {shape})')
-
-
-def _to_8bit(pixels: _Pixels, channels: int, value_range: tuple[float, float] | None) -> np.ndarray:
-    """Bring what a file has to 8 bits, and to grey or RGB if that is asked for."""
-    values = _scale_bands(pixels.values, value_range, apart=channels not in (1, 3))
-    if pixels.inverted:
-        values = 255 - values
-    if channels not in (1, 3) or (values.shape[2] == channels and pixels.alpha is None):
-        return np.ascontiguousarray(values)
-    img = Image.fromarray(values[..., 0] if values.shape[2] == 1 else np.ascontiguousarray(values))
-    if pixels.alpha is not None:
-        most = np.iinfo(pixels.alpha.dtype).max if pixels.alpha.dtype.kind in 'ui' else 1
-        img.putalpha(Image.fromarray(_scale(pixels.alpha, (0, most))))
-        img = _to_rgb(img)
-    return np.array(img.convert('RGB')) if channels == 3 else np.array(img.convert('L'))[..., None]
-
-
-def _scale_bands(bands: np.ndarray, value_range: tuple[float, float] | None, apart: bool = True) -> np.ndarray:
-    """Bring bands ``(H, W, C)`` of any type to 8 bits, each by its own range or all by one."""
-    if bands.dtype == np.uint8:
-        return bands
-    if value_range is None and bands.dtype.kind in 'ui' and (bands.dtype == np.uint16 or not apart):
-        if bands.dtype == np.uint16 or (bands.min() >= 0 and bands.max() <= 65535):
-            value_range = 0, 65535
-    if value_range is not None or not apart:
-        return _scale(bands, value_range)
-    return np.stack([_scale(band, value_range) for band in np.moveaxis(bands, 2, 0)], axis=2)
-
-
-def _scale(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
-    """Bring values ``(H, ...)`` to 8 bits; without a range from their own minimum and maximum."""
-    if value_range is None:
-        finite = np.isfinite(values)
-        if not finite.any():
-            raise ValueError('the image has no finite values')
-        value_range = values[finite].min(), values[finite].max()
-    low, high = map(float, value_range)
-    scaled = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), 256):  # of the whole in 64 bits there would be three copies
-        rows = np.nan_to_num(values[top : top + 256].astype(np.float64)).clip(low, high)
-        scaled[top : top + 256] = np.round((rows - low) * (255 / ((high - low) or 1)))
-    return scaled
-
-
-def _upright(img: Image.Image) -> Image.Image:
-    check_exif(img.info.get('exif'))
-    try:
-        img.getexif()
-    except Exception:  # of nonsense: the pixels are none the worse for it
-        return img
-    return ImageOps.exif_transpose(img)
-
-
-def _to_rgb(img: Image.Image) -> Image.Image:
-    if 'transparency' in img.info or img.mode.lower().endswith('a'):
-        img = img.convert('RGBA')
-        img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
-    return img.convert('RGB')
 
 
 def fit_image(img: np.ndarray, height: int, width: int) -> torch.Tensor:
@@ -532,8 +352,9 @@ class LoadImage(BaseTransform):
         img = np.atleast_3d(img)
         if self.channels in (1, 3) and img.shape[2] in (1, 3):
             img = Image.fromarray(img[..., 0] if img.shape[2] == 1 else np.ascontiguousarray(img[..., ::-1]))
-            return np.array(img.convert('RGB')) if self.channels == 3 else np.array(img.convert('L'))[..., None]
-        return np.ascontiguousarray(_check_channels(img, self.channels))
+            return to_array(img, self.channels)
+        check_channels(img.shape, self.channels)
+        return np.ascontiguousarray(img)
 
     def __repr__(self) -> str:
         return (

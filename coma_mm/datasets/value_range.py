@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.reading import open_regular
+from .image_headers import TIFF_STARTS
 from .loading import MAX_PIXELS, UnreadableImageError, is_deep, read_values
 
 SAMPLED = 24  # images of each kind of file
@@ -177,7 +178,7 @@ def _read_tags(path: str) -> dict[str, Any]:
             size, found, content = before.rpartition(b'sBIT')
             length = int.from_bytes(size[-4:], 'big')
             return dict(sbit=max(content[:length])) if found and 0 < length <= 4 else {}
-        if start[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+        if start[:4] in TIFF_STARTS:
             return _read_tiff_tags(path)
     except Exception:  # of a file whose pixels have just been read
         pass

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config, DictAction
 
-from coma_mm.engine.checks.values import TABLE, check_values
+from coma_mm.engine.checks.table import TABLE
+from coma_mm.engine.checks.values import check_values
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 NUMBER, WHOLE, FLAG = 'must be a number', 'must be a whole number', 'must be True or False'

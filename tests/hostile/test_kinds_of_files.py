@@ -28,6 +28,7 @@ READERS = {
     'visualization/serve.py': ['log, pictures and config of a run'],
     'datasets/cifar.py': ['CIFAR-10'],
     'datasets/loading.py': ['image'],
+    'datasets/tiff.py': ['image'],
     'datasets/random_resized_crop.py': ['image'],
     'datasets/shards.py': ['shard and its index'],
     'datasets/folder.py': ['list of images (`.txt`)'],

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
 from mmengine.config import Config
@@ -53,7 +53,6 @@ class BatchSchedule:
 
     @classmethod
     def of(cls, runner: Runner) -> 'BatchSchedule':
-        """Return that of a runner."""
         loader, wrapper = runner.train_dataloader, runner.optim_wrapper
         sampler = getattr(loader, 'batch_sampler', None)
         size = getattr(loader, 'batch_size', None) or getattr(sampler, 'batch_size', None) or 1
@@ -117,11 +116,10 @@ def iters_ratio(runner: Runner, reference: BatchSchedule, now: BatchSchedule) ->
 def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Course | None]:
     """Have a run that resumes follow its config where that differs from the checkpoint's, and say what differs.
 
-    Called when the checkpoint has been read and before the runner takes anything from it: what should be otherwise is
-    written into the checkpoint. The optimizer keeps its moments. Its rates, and all else in its groups, and the states
-    of the schedulers become those of a run that had had this config from the start. With another number of processes
-    or another batch, the iterations done are counted anew in the new ones. A step keeps its images by accumulation
-    where that divides, and the schedule goes on by images seen. With the same config and batch nothing is touched.
+    What should be otherwise is written into the checkpoint, before the runner takes anything from it. The optimizer
+    keeps its moments; its groups and the schedulers become those of a run that had had this config from the start.
+    With another batch or number of processes, iterations are counted anew, and the schedule goes on by images seen. A
+    step keeps its images by accumulation where that divides. With the same config and batch nothing is touched.
 
     Args:
         runner: Has built its loop, and unless it does so by itself its optimizer.
@@ -170,14 +168,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     done = course.at(meta['iter']) if course else int(meta['iter'] * iters_ratio(runner, reference, ours))
     _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
     if changes:
-        listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
-        rate = max(_rates({name: wrapper.optimizer.state_dict() for name, wrapper in _wrappers(runner)}))
-        was = f', {max(rates):.4g} in the checkpoint' if rates else ''
-        print_log(
-            f'The config is not that of the checkpoint, and holds from here on: {listed}. The optimizer keeps its '
-            f'moments; the highest rate is {rate:.4g}{was}',
-            'current',
-        )
+        _say_changes(runner, changes, rates)
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
     return reference, course
@@ -353,6 +344,18 @@ def _rates(optimizer: dict) -> list[float]:
     return [float(group['lr']) for state in states if 'param_groups' in state for group in state['param_groups']]
 
 
+def _say_changes(runner: Runner, changes: dict[str, tuple], rates: list[float]) -> None:
+    """Log the settings that differ from the checkpoint's, whose learning rates were ``rates``."""
+    listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
+    rate = max(_rates({name: wrapper.optimizer.state_dict() for name, wrapper in _wrappers(runner)}))
+    was = f', {max(rates):.4g} in the checkpoint' if rates else ''
+    print_log(
+        f'The config is not that of the checkpoint, and holds from here on: {listed}. The optimizer keeps its '
+        f'moments; the highest rate is {rate:.4g}{was}',
+        'current',
+    )
+
+
 def _say_batching(
     runner: Runner, before: BatchSchedule, ours: BatchSchedule, reference: BatchSchedule, meta: dict
 ) -> None:
@@ -375,8 +378,3 @@ def _say_batching(
         f'{runner.train_loop.max_iters}, and its schedule by the images seen{counted}',
         'current',
     )
-
-
-def describe(start: BatchSchedule, now: BatchSchedule) -> dict:
-    """Return what :func:`follow_config` reads from ``meta['batching']``, plain data."""
-    return dict(start=asdict(start), now=asdict(now))

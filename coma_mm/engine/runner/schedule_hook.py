@@ -7,7 +7,7 @@ from mmengine.hooks import ParamSchedulerHook
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
-from .schedule import BatchSchedule, Course, describe, follow_config, iters_ratio, set_end
+from .schedule import BatchSchedule, Course, follow_config, iters_ratio, set_end
 
 
 @HOOKS.register_module()
@@ -51,7 +51,7 @@ class ScheduleHook(ParamSchedulerHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if self.start is not None:
-            checkpoint['meta']['batching'] = describe(self.start, self.now)
+            checkpoint['meta']['batching'] = dict(start=asdict(self.start), now=asdict(self.now))
         if self.course is not None:
             checkpoint['meta']['course'] = asdict(self.course)
 
