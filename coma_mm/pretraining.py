@@ -25,7 +25,7 @@ from .checkpoints.finding import newest_whole_checkpoint
 from .checkpoints.older_runs import find_config
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
-from .datasets.folder import name_endings
+from .datasets.finding import name_endings
 from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS, read_channels
 from .datasets.value_range import ValueRange, find_value_range
@@ -48,7 +48,7 @@ from .utils.manifest import fingerprint, own_file
 from .utils.memory import available_memory
 from .utils.paths import short_path
 from .utils.text import one_line, printable
-from .visualization.report import PICTURES
+from .visualization.run_files import PICTURES
 from .visualization.serve import serve_report
 
 # In the opening line.

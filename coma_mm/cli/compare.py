@@ -241,7 +241,8 @@ def lend(folder: str | os.PathLike, name: str, kind: str) -> Iterator[Path]:
 
 def add_to_report(run: Path, checkpoint: str, picture: Any) -> None:
     """Keep the picture among those of the run, and write its page anew."""
-    from ..visualization.report import REPORT, keep_picture, write_report
+    from ..visualization.report import REPORT, write_report
+    from ..visualization.run_files import keep_picture
 
     step = manifest.read_manifest(run).get(Path(checkpoint).name, {}).get('iter', 0)
     keep_picture(run, 'comparison', picture, step)

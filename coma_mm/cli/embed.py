@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets.folder import find_named_images
+from ..datasets.finding import find_named_images
 from ..evaluation import ImageFiles, extract_features
 from ..export.extractor import open_weights
 from ..utils.files import MARK

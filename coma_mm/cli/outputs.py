@@ -106,7 +106,7 @@ def is_input(place: Path, source: Path) -> bool:
         if os.path.samefile(place, source):
             return True
         if source.suffix.lower() == '.txt' and source.is_file():
-            from ..datasets.folder import read_list  # takes time
+            from ..datasets.finding import read_list  # takes time
 
             return os.path.realpath(place) in map(os.path.realpath, read_list(str(source)))
     inside = Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(source))

@@ -21,7 +21,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader
 
 from ..datasets import UnreadableImageError, read_image
-from ..datasets.folder import find_images, name_endings
+from ..datasets.finding import find_images, name_endings
 from ..datasets.loading import MAX_PIXELS, image_size, is_deep, read_bytes, read_values
 from ..datasets.shards import index_shard
 from ..utils.files import naming, whole_folder

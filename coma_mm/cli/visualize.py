@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 
 from ..datasets import ComplementaryMask, read_image
-from ..datasets.folder import find_named_images
+from ..datasets.finding import find_named_images
 from ..datasets.loading import fit_image
 from ..datasets.photos import PHOTOS, photo_path
 from ..engine import load_exactly

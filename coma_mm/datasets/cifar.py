@@ -17,7 +17,7 @@ from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from ..registry import DATASETS
 from ..utils.reading import open_regular
-from .folder import find_images
+from .finding import find_images
 from .loading import read_image
 
 # Of an .npz file.

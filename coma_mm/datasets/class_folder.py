@@ -9,7 +9,8 @@ from mmengine.logging import print_log
 
 from ..registry import DATASETS
 from ..utils.text import printable
-from .folder import ImageFolder, find_images
+from .finding import find_images
+from .folder import ImageFolder
 
 
 @DATASETS.register_module()

@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 from PIL import Image
 
 from coma_mm.datasets import ClassFolder, ImageFolder, LoadRandomResizedCrop, UnreadableImageError, read_image
-from coma_mm.datasets.folder import find_images, image_endings
+from coma_mm.datasets.finding import find_images, image_endings
 from coma_mm.datasets.loading import image_size, is_deep
 from coma_mm.datasets.value_range import find_value_range
 from coma_mm.utils.text import one_line

@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from coma_mm.datasets import ImageFolder, LoadImage, LoadRandomResizedCrop, UnreadableImageError, read_image
-from coma_mm.datasets.folder import find_images
+from coma_mm.datasets.finding import find_images
 
 LIMIT = 'pixels are more than the limit of 100000000; if you trust it, raise max_pixels'
 

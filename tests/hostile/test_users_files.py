@@ -21,14 +21,14 @@ from coma_mm.checkpoints.older_runs import find_config
 from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
-from coma_mm.datasets.folder import find_images
+from coma_mm.datasets.finding import find_images
 from coma_mm.engine.runner.config_hook import free_name
 from coma_mm.engine.runner.runs import resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, forget_start, lock_work_dir
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
 from coma_mm.utils.files import atomic_write, whole_folder
-from coma_mm.visualization.report import find_pictures, forget_pictures
+from coma_mm.visualization.run_files import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
 CONFIG = dict(text='config.py')

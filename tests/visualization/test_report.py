@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from coma_mm.utils.manifest import fingerprint, note
-from coma_mm.visualization.report import (
-    FRAMES,
-    find_pictures,
-    forget_pictures,
-    keep_picture,
-    read_scalars,
-    write_facts,
-    write_report,
-)
+from coma_mm.visualization.report import FRAMES, write_report
+from coma_mm.visualization.run_files import find_pictures, forget_pictures, keep_picture, read_scalars, write_facts
 
 HOSTILE = '<script>alert(1)</script>"\'&'
 

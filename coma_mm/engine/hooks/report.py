@@ -10,7 +10,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ...registry import HOOKS
 from ...utils.paths import short_path
-from ...visualization.report import forget_pictures, write_facts, write_report
+from ...visualization.report import write_report
+from ...visualization.run_files import forget_pictures, write_facts
 from ..runner.failures import spare
 from ..runner.periodic import PeriodicHook
 

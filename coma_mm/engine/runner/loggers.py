@@ -24,7 +24,7 @@ from torch import Tensor
 from ...registry import VISBACKENDS
 from ...utils import manifest
 from ...utils.reading import read_text
-from ...visualization.report import keep_picture
+from ...visualization.run_files import keep_picture
 
 # By the name of the option: the backend's type, the module it needs, and the package that has it.
 LOGGERS = {

@@ -22,7 +22,7 @@ from ...checkpoints.older_runs import find_config, recognise
 from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.paths import short_path
-from ...visualization.report import PICTURES
+from ...visualization.run_files import PICTURES
 from ..common import type_name
 
 LOCK = '.lock'

@@ -1,0 +1,198 @@
+"""Images in folders and lists: their paths, in a fixed order."""
+
+import codecs
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence, Set
+from functools import lru_cache
+
+from mmengine.logging import print_log
+from PIL import Image
+
+from ..utils.manifest import MANIFEST, has_manifest
+from ..utils.reading import read_bytes
+from ..utils.text import one_line, printable
+from .image_headers import FORMATS
+
+KINDS_NAMED = 20  # of files that are left out
+MAX_LIST = 1_000_000_000  # bytes of a list of paths
+MARKS = (
+    (codecs.BOM_UTF8, 'utf-8-sig'),
+    (codecs.BOM_UTF32_LE, 'utf-32'),  # before UTF-16, with whose mark it begins
+    (codecs.BOM_UTF32_BE, 'utf-32'),
+    (codecs.BOM_UTF16_LE, 'utf-16'),
+    (codecs.BOM_UTF16_BE, 'utf-16'),
+)
+
+
+@lru_cache
+def image_endings() -> tuple[str, ...]:
+    """Return what names of images end in: all that the installed Pillow opens, but for programs and films."""
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    endings = {ending for ending in endings if Image.EXTENSION[ending] in FORMATS}
+    return tuple(sorted(endings | {'.mpo', '.btf'}))  # JPEGs of two pictures, TIFFs beyond 4 GB
+
+
+def name_endings(endings: Counter[str]) -> str:
+    """Return such as ``left out: 12 .heic, 3 .xcf``; nothing if there are none."""
+    named = [f'{count} {one_line(ending)}' for ending, count in endings.most_common(KINDS_NAMED)]
+    if more := endings.total() - sum(count for _, count in endings.most_common(KINDS_NAMED)):
+        named.append(f'{more} of other kinds')
+    return f'left out: {", ".join(named)}' if named else ''
+
+
+def find_images(
+    folder: str, extensions: Sequence[str] | None = None, left_out: Counter[str] | None = None
+) -> list[str]:
+    """Return the paths of all images in a folder and its sub-folders, in a fixed order.
+
+    Asks the file system for what is in each folder and for nothing more about each file: ImageNet takes seconds. What
+    has an image's name and is a pipe, a socket or a device is left out and named in the log, and so is a run's folder:
+    its pictures are no data.
+
+    Args:
+        folder (str): The folder.
+        extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`image_endings`.
+        left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
+
+    Raises:
+        ValueError: If the folder itself may not be read; inner ones are left out.
+    """
+    paths, visited, folders = [], set(), [folder]
+    extensions = image_endings() if extensions is None else tuple(extensions)
+    left_out = Counter() if left_out is None else left_out
+    while folders:
+        path = folders.pop()
+        real_path = os.path.realpath(path)
+        if real_path in visited:  # reached again by a link, which may lead back to where we are
+            continue
+        visited.add(real_path)
+        try:
+            with os.scandir(path) as found:
+                entries = sorted((entry for entry in found if not entry.name.startswith('.')), key=lambda x: x.name)
+        except OSError as error:
+            if path == folder and isinstance(error, PermissionError):
+                raise ValueError(f'{printable(folder)} cannot be read: {error.strerror}; correct that') from None
+            log_error(f'left out a folder: {error}')
+            continue
+        if is_run({entry.name for entry in entries}, path):
+            log_error(f'left out {printable(path)}, which is the folder of a run')
+            continue
+        kinds = [(entry, _kind(entry)) for entry in entries]
+        folders += [entry.path for entry, kind in reversed(kinds) if kind == 'folder']
+        for entry, kind in kinds:
+            if kind == 'folder':
+                continue
+            if not entry.name.lower().endswith(extensions):
+                left_out[os.path.splitext(entry.name)[1].lower() or 'without an ending'] += 1
+            elif kind == 'file':
+                paths.append(entry.path)
+            else:
+                log_error(f'left out {entry.path}, which is no file, but a pipe, a socket or a device')
+    return paths
+
+
+def is_run(names: Set[str], folder: str) -> bool:
+    """Say whether the folder that has files of these names is that of a run."""
+    if MANIFEST in names:
+        return has_manifest(folder)
+    return {'checkpoints.json', 'last_checkpoint'} <= names  # before there was a manifest
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """Return ``folder``, ``file`` or ``other``; of links what they lead to, ``file`` if that is not there."""
+    try:
+        if entry.is_dir():
+            return 'folder'
+        return 'file' if entry.is_file() or not os.path.exists(entry.path) else 'other'
+    except OSError:  # a link to itself
+        return 'file'
+
+
+def log_error(message: str) -> None:
+    """Log as an error, because all ranks but the first print nothing less."""
+    print_log(printable(message), logger='current', level=logging.ERROR)
+
+
+def read_list(path: str) -> list[str]:
+    """Return the paths that a text file has, one in a line, relative to its folder.
+
+    The text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. Empty lines, and those that begin with ``#`` and name
+    no file, are left out. Quotes around a path go, and so do backslashes between folders where the first such path is
+    there with ``/`` only.
+
+    Raises:
+        FileNotFoundError: If the first of them is not there, or there is none.
+        ValueError: If it is no text.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+
+    def is_there(name: str) -> bool:
+        return '\0' not in name and os.path.isfile(os.path.join(folder, name))
+
+    lines = [line for line in map(str.strip, re.split('\r\n|\r|\n', _read_list_text(path))) if line]
+    lines = [line for line in lines if line[0] != '#' or is_there(line)]
+    lines = [
+        line[1:-1] if line[0] in '"\'' and line[-1] == line[0] and len(line) > 2 and not is_there(line) else line
+        for line in lines
+    ]
+    windows = next((line for line in lines if '\\' in line), '')
+    if windows and not is_there(windows) and is_there(windows.replace('\\', '/')):
+        lines = [line.replace('\\', '/') for line in lines]
+    wanted = 'write the path of an image in each line, relative to its folder, and nothing else'
+    if not lines:
+        raise FileNotFoundError(f'{printable(path)} names no image: {wanted}')
+    if not is_there(lines[0]):
+        raise FileNotFoundError(f'{printable(path)} names {_explain_line(lines[0], folder)}: {wanted}')
+    return [os.path.join(folder, line) for line in lines]
+
+
+def _read_list_text(path: str) -> str:
+    content = read_bytes(path, MAX_LIST)
+    encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), 'utf-8')
+    try:
+        text = content.decode(encoding, 'strict' if 'utf-8' not in encoding else 'surrogateescape')  # as names of files
+        if '\0' not in text:
+            return text
+        reason = 'it has zero bytes, as UTF-16 without a byte order mark, `find -print0` and images have'
+    except UnicodeDecodeError as error:
+        reason = f'{error.reason} in {encoding}'
+    raise ValueError(
+        f'{printable(path)} is no text with the path of an image in each line ({reason}); it begins with '
+        f'{printable(content[:40].decode("latin-1"))!r}: save it as UTF-8'
+    )
+
+
+def _explain_line(line: str, folder: str) -> str:
+    """Say what is wrong with the first line of a list."""
+    shown = f'{printable(line[:200])!r} first'
+    if '://' in line:
+        return f'{shown}, an address, but images are read from this machine: download them'
+    if os.path.isdir(os.path.join(folder, line)):
+        return f'{shown}, a folder; folders are given themselves, in place of a list'
+    if re.match(r'[A-Za-z]:[\\/]|\\\\', line) and os.name != 'nt':
+        return f'{shown}, which Windows would find, but not this machine'
+    for separator in ('\t', ',', ';', ' '):
+        head = line.partition(separator)[0] if separator != ' ' else line.rpartition(separator)[0]
+        head = head.strip(' "\'')
+        is_image = head.lower().endswith(image_endings()) or os.path.isfile(os.path.join(folder, head))
+        if head not in ('', line) and is_image:
+            return f'{shown}, which is more than a path: leave out what follows {printable(head)!r}, such as labels'
+    return f'{shown}, and there is no {printable(os.path.join(folder, line)[:400])}'
+
+
+def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return ``(name, path)`` for each image file named and for all images in each folder named.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or no image in a folder.
+    """
+    named = []
+    for name in names:
+        paths = [name] if os.path.isfile(name) else find_images(name)
+        if not paths:
+            raise FileNotFoundError(f'there is {"no image in the folder" if os.path.isdir(name) else "no file"} {name}')
+        named += [(name, path) for path in paths]
+    return named

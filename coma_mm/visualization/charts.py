@@ -1,0 +1,99 @@
+"""Charts of the values that a run has logged."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from ..utils.text import printable
+
+POINTS = 400  # of a curve, at most
+CHARTS, CURVES = 14, 8  # drawn, and in each
+
+
+@dataclass
+class Chart:
+    """Some curves over the iterations.
+
+    Args:
+        title: Says what they show.
+        curves: By name.
+        unit: Of the values.
+    """
+
+    title: str
+    curves: dict[str, list[tuple[int, float]]]
+    unit: str = ''
+
+
+def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | None) -> list[Chart]:
+    """Sort what was logged into charts: what is known by name first, then one for each of the rest.
+
+    Args:
+        scalars: Of :func:`read_scalars`.
+        images: In an iteration, for the throughput; ``None`` if that is not known.
+    """
+    left = {key: values for key, values in scalars.items() if key != 'epoch'}
+
+    def take(title: str, pattern: str, unit: str = '') -> Chart:
+        keys = [key for key in left if re.fullmatch(pattern, key)]
+        return Chart(title, {key: left.pop(key) for key in keys}, unit)
+
+    charts = [
+        take('Training loss', r'(\w+\.)?loss\w*'),
+        take("Each branch's loss, in training and on held-out images", r'mse_\w+|quality/loss\w*'),
+        take('Reconstruction', r'psnr\w*|quality/psnr\w*', 'dB'),
+        take('Effective rank of the features (RankMe)', 'quality/rankme'),
+        take('Share of dead channels', 'quality/dead_channels'),
+        take('Linear probe with 5 labels a class', 'quality/probe', '%'),
+        take('kNN accuracy', r'knn/\w+', '%'),
+        take('Learning rate', r'(base_)?lr'),
+    ]
+    times, waits = take('', 'time').curves.get('time', []), take('', 'data_time').curves.get('data_time', [])
+    speed = [(step, (images or 1) / seconds) for step, seconds in times if seconds > 1e-9]
+    charts.append(Chart('Throughput', dict(throughput=speed), 'images/s' if images else 'iterations/s'))
+    if waits and times:
+        seconds = dict(times)
+        share = [(step, 100 * wait / seconds[step]) for step, wait in waits if seconds.get(step, 0) > 1e-9]
+        charts.append(Chart('Time between steps: data, pictures, checkpoints', dict(between=share), '%'))
+    charts += [Chart(key, {key: values}) for key, values in left.items()]
+    return [chart for chart in charts if any(chart.curves.values())]
+
+
+def draw_chart(chart: Chart) -> bytes:
+    """Draw a chart as SVG."""
+    figure = Figure(figsize=(4.8, 2.7))
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.18, top=0.96)
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    for name, points in list(chart.curves.items())[:CURVES]:
+        steps, values = _thin(points)
+        axes.plot(
+            steps,
+            values,
+            '.-' if len(steps) < 30 else '-',
+            label=printable(name).replace('$', r'\$'),
+            linewidth=1.3,
+            markersize=4,
+        )
+    axes.set_xlabel('iteration', fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    axes.spines[['top', 'right']].set_visible(False)
+    if len(chart.curves) > 1:
+        axes.legend(fontsize=8, frameon=False)
+    file = io.BytesIO()
+    with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'coma_mm'}):
+        figure.savefig(file, format='svg', metadata=dict(Date=None))
+    return file.getvalue()
+
+
+def _thin(points: Sequence[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Average neighbours, so that a curve of any length stays small."""
+    parts = np.array_split(np.asarray(points, dtype=float), min(POINTS, len(points)))
+    return np.array([part.mean(0) for part in parts]).T
