@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_cifar import write_archive
 
 from coma_mm.cli.options import make_parser
-from coma_mm.engine.runner.build import read_config
+from coma_mm.engine.runner.config_files import read_config
 from coma_mm.evaluation.flops import count_flops
 
 ROOT = Path(__file__).parents[1]

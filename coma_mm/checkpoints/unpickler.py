@@ -18,6 +18,7 @@ MAX_DEPTH = 100  # of containers within each other
 MAX_TUPLE_KEYS = 10_000  # of dicts: their hashes can be made to collide
 MAX_VIEWS = 16  # times the bytes of a file that all its tensors together may show
 ROOM = 64 * 2**20  # bytes that may be built beyond those of the file
+_DAMAGE = ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error
 COSTS = {list: 72, dict: 80, tuple: 64, set: 232, OrderedDict: 300, Counter: 300}  # bytes of memory, about
 
 
@@ -120,15 +121,7 @@ class Unpickler:
             (result,) = self.stack
         except Refused:
             raise
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-            struct.error,
-        ) as error:
+        except _DAMAGE as error:
             raise ValueError(f'its pickle is damaged: {printable(error)[:200]}') from None
         check_tree(result, 1_000_000 + 16 * (self.steps - begun))
         return result
@@ -138,9 +131,6 @@ class Unpickler:
         if len(data) < size:
             raise ValueError('it is cut short')
         return data
-
-    def skip(self, size: int) -> None:
-        self.take(size)
 
     def unpack(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
@@ -155,10 +145,6 @@ class Unpickler:
         items = self.stack[mark:]
         del self.stack[mark:]
         return items
-
-    def drop_mark(self) -> None:
-        """Take what lies above the last mark away."""
-        self.pop_mark()
 
     def pop(self) -> Any:
         """Take a value from the stack, not from below a mark."""
@@ -202,30 +188,29 @@ class Unpickler:
         if type(target) not in (dict, OrderedDict, Counter) or len(items) % 2:
             raise Refused(f'it sets keys of a {type(target).__name__}')
         self.budget.take(100 * len(items) // 2)
-        for key, value in zip(items[::2], items[1::2]):
-            self.check_key(key)
-            target[key] = value
+        self.check_keys(items[::2])
+        target.update(zip(items[::2], items[1::2]))
 
     def add(self) -> None:
         items, target = self.pop_mark(), self.stack[-1]
         if type(target) is not set:
             raise Refused(f'it adds to a {type(target).__name__}')
-        for item in items:
-            self.check_key(item)
+        self.check_keys(items)
         self.budget.take(100 * len(items))
         target.update(items)
 
     def freeze(self) -> None:
         items = self.pop_mark()
-        for item in items:
-            self.check_key(item)
+        self.check_keys(items)
         self.push(frozenset(items), 232 + 100 * len(items))
 
-    def check_key(self, key: Any) -> None:
-        if type(key) is tuple and len(key) <= 16 and all(map(is_key, key)):
-            self.tuple_keys += 1
-        elif not is_key(key):
-            raise Refused(f'it has a {type(key).__name__} for a key')
+    def check_keys(self, keys: list) -> None:
+        """Refuse keys whose hashes take long."""
+        for key in keys:
+            if type(key) is tuple and len(key) <= 16 and all(map(is_key, key)):
+                self.tuple_keys += 1
+            elif not is_key(key):
+                raise Refused(f'it has a {type(key).__name__} for a key')
         if self.tuple_keys > MAX_TUPLE_KEYS:
             raise Refused(f'it has more than {MAX_TUPLE_KEYS} tuples for keys')
 
@@ -259,9 +244,6 @@ class Unpickler:
             self.budget.take(100)
         self.memo[index] = self.stack[-1]
 
-    def drop(self) -> None:
-        self.pop()
-
     def set_mark(self) -> None:
         self.budget.take(8)
         self.marks.append(len(self.stack))
@@ -273,12 +255,12 @@ def _pushes(make: Callable[[], Any], cost: int = 8) -> Callable[[Unpickler], Non
 
 # By their codes, see pickletools of the standard library. Texts of protocol 0, extensions, INST, OBJ, NEWOBJ_EX and
 # buffers out of band are left out: no checkpoint has them.
-_OPERATIONS: dict[bytes, Callable[[Unpickler], None]] = {
-    b'\x80': lambda machine: machine.skip(1),  # the protocol
-    b'\x95': lambda machine: machine.skip(8),  # length of a frame
+_OPERATIONS: dict[bytes, Callable[[Unpickler], Any]] = {
+    b'\x80': lambda machine: machine.take(1),  # the protocol
+    b'\x95': lambda machine: machine.take(8),  # length of a frame
     b'(': Unpickler.set_mark,
-    b'0': Unpickler.drop,
-    b'1': Unpickler.drop_mark,
+    b'0': Unpickler.pop,
+    b'1': Unpickler.pop_mark,
     b'2': lambda machine: machine.push(machine.stack[-1], 8),
     b'N': _pushes(lambda: None),
     b'\x88': _pushes(lambda: True),

@@ -14,7 +14,7 @@ from ..datasets.loading import to_picture
 from ..engine.checks.data import explain_data
 from ..engine.common import find_steps, read_loading, read_normalisation
 from ..engine.hooks.reconstruction import draw_items, name_of
-from ..engine.runner.build import read_config
+from ..engine.runner.config_files import read_config
 from ..utils.text import printable
 from ..visualization.figures import ImageGrid, shorten
 from ..visualization.reconstruction import what_branches_see

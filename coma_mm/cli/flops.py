@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from ..engine.common import read_mask_ratio
-from ..engine.runner.build import read_config
+from ..engine.runner.config_files import read_config
 from ..evaluation.flops import count_flops
 from ..masking import num_hidden, unit_grid
 from ..models import CoMA, DyViT

@@ -11,7 +11,8 @@ from mmengine.registry import METRICS
 
 from ..engine.checks.data import explain_data
 from ..engine.common import find_steps, type_name
-from ..engine.runner.build import build_runner, leave_distributed, prepare, require_matching_checkpoint
+from ..engine.runner.build import build_runner, prepare, require_matching_checkpoint
+from ..engine.runner.distributed import leave_distributed
 from ..export.source import check_types, find_backbone, find_normalisation
 from ..models import read_checkpoint
 from . import types

@@ -7,15 +7,9 @@ from argparse import Namespace
 from ..engine import RunInterrupted
 from ..engine.checks.config import check_batches
 from ..engine.checks.data import explain_data
-from ..engine.runner.build import (
-    build_quietly,
-    default_work_dir,
-    enable_mixed_precision,
-    leave_distributed,
-    prepare,
-    prepare_resuming,
-    read_config,
-)
+from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming
+from ..engine.runner.config_files import default_work_dir, read_config
+from ..engine.runner.distributed import leave_distributed
 from ..engine.runner.loggers import LOGGERS
 from ..engine.runner.recalled_options import read_settings_again, recall_options
 from ..engine.runner.signals import stop_listening

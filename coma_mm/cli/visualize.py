@@ -14,7 +14,7 @@ from ..datasets.loading import fit_image
 from ..datasets.photos import PHOTOS, photo_path
 from ..engine import load_exactly
 from ..engine.common import type_name
-from ..engine.runner.build import read_config
+from ..engine.runner.config_files import read_config
 from ..evaluation import reconstruct_images
 from ..export.extractor import image_settings
 from ..models import read_checkpoint

@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from ..checkpoints.pretrained import get_state_dict, load_weights, read_checkpoint
 from ..datasets.loading import read_channels
 from ..engine.common import read_loading, read_normalisation
-from ..engine.runner.build import read_config
+from ..engine.runner.config_files import read_config
 from ..models import FeatureExtractor
 from ..utils.text import printable
 from .source import check_types, find_backbone, find_normalisation, without_weights

@@ -15,7 +15,7 @@ from ..checkpoints.bounded_building import bounded_building
 from ..checkpoints.pretrained import get_state_dict, read_config_text, read_meta, read_settings
 from ..datasets.loading import read_channels
 from ..engine.common import find_steps, read_loading, read_normalisation
-from ..engine.runner.build import read_config
+from ..engine.runner.config_files import read_config
 from ..utils.reading import parse_json
 from ..utils.text import one_line
 from .hub import IMAGE_KEYS

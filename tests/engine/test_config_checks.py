@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from coma_mm.engine.checks.config import check_batches, check_names, check_options
-from coma_mm.engine.runner.build import build_runner, prepare, read_config
+from coma_mm.engine.runner.build import build_runner, prepare
+from coma_mm.engine.runner.config_files import read_config
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 STOCK = [

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from coma_mm.engine.runner.build import build_runner, prepare, read_config
+from coma_mm.engine.runner.build import build_runner, prepare
+from coma_mm.engine.runner.config_files import read_config
 from coma_mm.engine.runner.run_length import fit_schedule, run_length
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'

@@ -5,7 +5,7 @@ import os
 import pytest
 from mmengine.config import Config
 
-from coma_mm.engine.runner.build import read_config
+from coma_mm.engine.runner.config_files import read_config
 from coma_mm.recipe import make_config
 
 NAMES = [

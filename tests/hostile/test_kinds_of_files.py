@@ -17,7 +17,7 @@ READERS = {
     'checkpoints/pretrained.py': ['checkpoint'],
     'models/variants.py': ['checkpoint'],
     'checkpoints/finding.py': ['checkpoint', '`checkpoints.json`'],
-    'engine/runner/build.py': ['config'],
+    'engine/runner/config_files.py': ['config'],
     'engine/runner/yaml_files.py': ['config'],
     'engine/runner/recalled_options.py': ['`options.json`'],
     'recipe.py': ['config'],

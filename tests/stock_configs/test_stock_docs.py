@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from stock import STOCK, build, check, stock, use_dyvit
 
 from coma_mm.cli.options import make_parser
-from coma_mm.engine.runner.build import read_config
+from coma_mm.engine.runner.config_files import read_config
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / 'docs/your-config.md').read_text()

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from processes import TINY, refuse, run
 from safetensors import safe_open
 
-from coma_mm.engine.runner.build import read_config
+from coma_mm.engine.runner.config_files import read_config
 from coma_mm.models import CoMA, DyViT, read_checkpoint
 
 GRAPHS = hasattr(getattr(getattr(torch, 'export', None), 'Dim', None), 'DYNAMIC')  # or the tool says so

@@ -1,18 +1,14 @@
 """From a config of any toolbox to a runner: made ready for this machine, for our tools and for resuming."""
 
-import atexit
-import difflib
 import io
 import logging
 import os
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -27,92 +23,19 @@ from ...checkpoints.loading import read_checkpoints_safely
 from ...checkpoints.writing import write_files_whole
 from ...utils.configs import walk_dicts
 from ...utils.environment import count_cores
-from ...utils.files import require_writable, shipped
+from ...utils.files import require_writable
 from ...utils.manifest import MANIFEST, read_manifest
 from ...utils.paths import short_path
 from ..checks.channels import check_channels, check_modules
-from ..checks.config import check_names, check_options, check_training
+from ..checks.config import check_training
 from ..checks.data import BUILDERS
-from ..checks.values import check_values
 from ..common import find_steps, type_name, unwrap
+from .config_files import default_work_dir, read_config
+from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
-from .run_length import fit_intervals, fit_schedule, run_length
-from .written_config import WrittenConfig
-from .yaml_files import read_yaml_safely
 
-# What a launcher's processes have in their environment, and what starts them.
-LAUNCHERS = dict(
-    pytorch=(
-        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
-        'tools/dist_train.sh, dist_test.sh or torchrun',
-    ),
-    slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh or srun'),
-    mpi=(('OMPI_COMM_WORLD_LOCAL_RANK',), 'mpirun'),
-)
-# Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
-UNSHARDED_HOOKS = ('EMAHook', 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook')
 # What mmengine says about itself: for its log file.
 NOTICES = '"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'
-# Norms with statistics over all processes, as configs of names and of classes call them.
-SYNCED = ('SyncBN', 'SyncBatchNorm')
-
-
-def read_config(path: str, options: dict | None = None) -> Config:
-    """Read a config file and merge options into it.
-
-    Raises:
-        ValueError: If there is no such file (with the names that come near), or it or an option cannot be used.
-    """
-    if not Path(path).is_file():
-        near = ' or '.join(_near_matches(path))
-        raise ValueError(f'there is no config {path}' + (f'; did you mean {near}?' if near else ''))
-    if str(path).endswith(('.pth', '.pt', '.safetensors')):
-        raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
-    read_yaml_safely()
-    try:
-        cfg = WrittenConfig.of(Config.fromfile(path))
-    except OSError as error:
-        if error.errno is None or isinstance(error, FileNotFoundError):
-            raise ValueError(_explain_config(path, error)) from error
-        # mmengine copies configs to read them
-        raise OSError(error.errno, error.strerror, error.filename or tempfile.gettempdir()) from error
-    except Exception as error:  # a config is code
-        raise ValueError(_explain_config(path, error)) from error
-    check_names(cfg)
-    check_options(cfg, options or {})
-    length = run_length(cfg)
-    try:
-        cfg.merge_from_dict(options or {})
-    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        reason = error.args[0] if isinstance(error, KeyError) else error
-        raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
-    check_values(cfg)
-    if not any(name.startswith('param_scheduler') for name in options or {}):
-        fit_schedule(cfg, length)
-    if not any('hooks' in name for name in options or {}):
-        fit_intervals(cfg, length)
-    return cfg
-
-
-def _explain_config(path: str, error: Exception) -> str:
-    """Say in which file and line of a config, or of one that it builds on, an error is."""
-    files, line = [path], None
-    for frame, number in walk_tb(error.__traceback__):
-        if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import'):
-            files.append(short_path(frame.f_locals['filename']))
-        elif frame.f_code.co_filename == os.path.abspath(files[-1]):
-            line = number
-    if isinstance(error, FileNotFoundError) and not Path(files[-1]).is_file():
-        return f'{files[-2]} builds on {files[-1]}, which is not there: correct its _base_'
-    if isinstance(error, SyntaxError):
-        return f'{files[-1]}, line {error.lineno}: {error.msg}'
-    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f'{files[-1]}{f", line {line}" if line else ""}: {type(error).__name__}: {reason}'
-
-
-def default_work_dir(config: str) -> str:
-    """Return where OpenMMLab's tools put the results of a config."""
-    return f'./work_dirs/{Path(config).stem}'
 
 
 def prepare(args: Namespace) -> Config:
@@ -121,15 +44,15 @@ def prepare(args: Namespace) -> Config:
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
-    if _is_sharded(cfg):
-        _check_sharded(cfg)
-    _check_launcher(args.launcher)
+    if is_sharded(cfg):
+        check_sharded(cfg)
+    check_launcher(args.launcher)
     require_writable(Path(cfg.work_dir))
     for name in (*BUILDERS.values(), 'test_cfg'):
         for _, node in walk_dicts(cfg.get(name)):
             _suit_workers(node)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
-        _distribute_on_cpu(cfg)
+        distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
@@ -212,24 +135,6 @@ def _without_config_files() -> Iterator[None]:
             kind.dump_config = method
 
 
-def leave_distributed(status: int = 0) -> None:
-    """End torch.distributed; on the CPU end the process with it, the last thing a tool does.
-
-    Threads of gloo, some of which outlive the process group, can abort an interpreter that is shutting down ("terminate
-    called without an active exception", about one run in ten). So what is registered for the exit is done, and the rest
-    of the shutdown left out.
-    """
-    if not torch.distributed.is_initialized():
-        return
-    backend = torch.distributed.get_backend()
-    torch.distributed.destroy_process_group()
-    if backend == 'gloo':
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
 def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | None = None) -> None:
     """Have the runner stop on a checkpoint that does not fit the model; FSDP's strategy does by itself.
 
@@ -238,7 +143,7 @@ def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | Non
         partial: As in ``ExactCheckpointHook``.
     """
     kind = 'coma_mm.ExactCheckpointHook'
-    if not _is_sharded(cfg) and all(hook['type'] != kind for hook in cfg.get('custom_hooks') or []):
+    if not is_sharded(cfg) and all(hook['type'] != kind for hook in cfg.get('custom_hooks') or []):
         _add_hook(cfg, kind, partial=partial)
 
 
@@ -262,7 +167,7 @@ def enable_mixed_precision(cfg: Config) -> None:
                 'CPUs with --cfg-options optim_wrapper.type=coma_mm.AutocastOptimWrapper --amp'
             )
         elif kind == 'OptimWrapper':
-            part.update(type='AmpOptimWrapper', loss_scale='dynamic', **dict(use_fsdp=True) if _is_sharded(cfg) else {})
+            part.update(type='AmpOptimWrapper', loss_scale='dynamic', **dict(use_fsdp=True) if is_sharded(cfg) else {})
         elif kind != 'AmpOptimWrapper':
             raise ValueError(
                 f'--amp knows OptimWrapper, AmpOptimWrapper and coma_mm.AutocastOptimWrapper, '
@@ -325,76 +230,6 @@ def _resume_within_epochs(cfg: Config) -> None:
         cfg.train_cfg = ConfigDict(type=ours[name.removeprefix('mmengine.')], **rest)
     if not any('EpochSeedHook' in str(hook.get('type')) for hook in cfg.get('custom_hooks') or []):
         _add_hook(cfg, 'coma_mm.EpochSeedHook')
-
-
-def _near_matches(path: str) -> list[str]:
-    """Return configs with names like that of ``path``: beside it, in ./configs, and where the tools come from."""
-    wanted = Path(path)
-    roots = Path('configs'), shipped('configs')
-    candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
-    candidates = [config for config in candidates if config.is_file()]
-    found: dict[str, str] = {}
-    for config in sorted(candidates):
-        if '_base_' not in config.parts:
-            found.setdefault(config.stem, short_path(config))
-    stem = wanted.name.removesuffix('.py')
-    return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.5)]
-
-
-def _distribute_on_cpu(cfg: Config) -> None:
-    """Start torch.distributed and wrap the model as machines without a GPU need it, where mmengine insists on one."""
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    ) | (cfg.get('model_wrapper_cfg') or {})
-    cfg.model_wrapper_cfg.device_ids = None
-    # Statistics over all processes exist for GPUs only.
-    for _, node in walk_dicts(cfg.model):
-        if type_name(node.get('type')) in SYNCED:
-            node['type'] = 'BN'
-
-
-def _is_sharded(cfg: Config) -> bool:
-    return 'FSDP' in str((cfg.get('strategy') or {}).get('type'))
-
-
-def _check_sharded(cfg: Config) -> None:
-    """Raise where FSDP cannot work."""
-    if cfg.launcher == 'none':
-        raise ValueError(f'FSDP shards a model over processes; start them with tools/dist_train.sh {cfg.filename} GPUS')
-    if not torch.cuda.is_available():
-        try:
-            torch.cpu.Stream(priority=0)  # FSDP makes some, in torch 2.1 in vain
-        except TypeError:
-            raise ValueError(
-                f'torch {torch.__version__} has FSDP for GPUs only; newer ones, such as 2.13, also for CPUs'
-            ) from None
-    kinds = [hook['type'] for hook in cfg.get('custom_hooks') or []]
-    hooks = [getattr(kind, '__name__', kind) for kind in kinds if type_name(kind) in UNSHARDED_HOOKS]
-    if hooks:
-        raise ValueError(
-            f'{", ".join(hooks)} needs the whole model in one process, which FSDP shards; leave it out of '
-            'custom_hooks and use tools/visualize.py or the knn configs on a checkpoint'
-        )
-
-
-def _check_launcher(launcher: str) -> None:
-    """Raise where nothing has started the processes that a launcher is for, or too many of them."""
-    if launcher == 'none' or torch.distributed.is_initialized():
-        return
-    names, starter = LAUNCHERS[launcher]
-    missing = [name for name in names if name not in os.environ]
-    if missing:
-        raise ValueError(
-            f'--launcher {launcher} is for processes that are started by {starter}, and here {", ".join(missing)} of '
-            'their environment are missing: start them that way, or leave --launcher out'
-        )
-    gpus = torch.cuda.device_count()
-    if launcher == 'pytorch' and 0 < gpus <= int(os.environ['LOCAL_RANK']):
-        raise ValueError(f'this machine has {gpus} GPUs, and more processes were asked for: start {gpus} or fewer')
 
 
 def _suit_workers(node: dict) -> None:

@@ -1,0 +1,89 @@
+"""Config files with their options, read and checked before anything is built."""
+
+import difflib
+import os
+import tempfile
+from pathlib import Path
+from traceback import walk_tb
+
+from mmengine.config import Config
+
+from ...utils.files import shipped
+from ...utils.paths import short_path
+from ..checks.config import check_names, check_options
+from ..checks.values import check_values
+from .run_length import fit_intervals, fit_schedule, run_length
+from .written_config import WrittenConfig
+from .yaml_files import read_yaml_safely
+
+
+def read_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and merge options into it.
+
+    Raises:
+        ValueError: If there is no such file (with the names that come near), or it or an option cannot be used.
+    """
+    if not Path(path).is_file():
+        near = ' or '.join(_near_matches(path))
+        raise ValueError(f'there is no config {path}' + (f'; did you mean {near}?' if near else ''))
+    if str(path).endswith(('.pth', '.pt', '.safetensors')):
+        raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
+    read_yaml_safely()
+    try:
+        cfg = WrittenConfig.of(Config.fromfile(path))
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileNotFoundError):
+            raise ValueError(_explain_config(path, error)) from error
+        # mmengine copies configs to read them
+        raise OSError(error.errno, error.strerror, error.filename or tempfile.gettempdir()) from error
+    except Exception as error:  # a config is code
+        raise ValueError(_explain_config(path, error)) from error
+    check_names(cfg)
+    check_options(cfg, options or {})
+    length = run_length(cfg)
+    try:
+        cfg.merge_from_dict(options or {})
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) else error
+        raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
+    check_values(cfg)
+    if not any(name.startswith('param_scheduler') for name in options or {}):
+        fit_schedule(cfg, length)
+    if not any('hooks' in name for name in options or {}):
+        fit_intervals(cfg, length)
+    return cfg
+
+
+def _explain_config(path: str, error: Exception) -> str:
+    """Say in which file and line of a config, or of one that it builds on, an error is."""
+    files, line = [path], None
+    for frame, number in walk_tb(error.__traceback__):
+        if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import'):
+            files.append(short_path(frame.f_locals['filename']))
+        elif frame.f_code.co_filename == os.path.abspath(files[-1]):
+            line = number
+    if isinstance(error, FileNotFoundError) and not Path(files[-1]).is_file():
+        return f'{files[-2]} builds on {files[-1]}, which is not there: correct its _base_'
+    if isinstance(error, SyntaxError):
+        return f'{files[-1]}, line {error.lineno}: {error.msg}'
+    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f'{files[-1]}{f", line {line}" if line else ""}: {type(error).__name__}: {reason}'
+
+
+def default_work_dir(config: str) -> str:
+    """Return where OpenMMLab's tools put the results of a config."""
+    return f'./work_dirs/{Path(config).stem}'
+
+
+def _near_matches(path: str) -> list[str]:
+    """Return configs with names like that of ``path``: beside it, in ./configs, and where the tools come from."""
+    wanted = Path(path)
+    roots = Path('configs'), shipped('configs')
+    candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
+    candidates = [config for config in candidates if config.is_file()]
+    found: dict[str, str] = {}
+    for config in sorted(candidates):
+        if '_base_' not in config.parts:
+            found.setdefault(config.stem, short_path(config))
+    stem = wanted.name.removesuffix('.py')
+    return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.5)]
