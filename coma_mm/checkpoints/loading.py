@@ -26,7 +26,6 @@ def load_exactly(
     """Load all weights of a checkpoint into all weights of a model, or raise.
 
     Args:
-        model: Without wrappers.
         checkpoint: A state dict, or a dict that has it under ``state_dict``.
         source: What log and error call the checkpoint.
         partial: What may be missing in it, be left over or have another shape: weights whose names start with one of

@@ -22,10 +22,6 @@ START = 'start from its weights with --cfg-options load_from={source}, without -
 def check_run_state(checkpoint: dict, source: str) -> None:
     """Refuse a checkpoint that no run of mmengine has written, or from which none can go on.
 
-    Args:
-        checkpoint: All of a file.
-        source: What the error calls it.
-
     Raises:
         ValueError: With the place, what stands there and what is wanted.
     """
@@ -52,10 +48,8 @@ def check_progress(meta: dict, epoch_length: int | None, is_known: bool, source:
     """Refuse numbers of epochs and iterations that do not belong together.
 
     Args:
-        meta: Checked by :func:`check_run_state`.
         epoch_length: Iterations in an epoch, of a loop that counts epochs.
         is_known: Whether the checkpoint says so; else it is a guess.
-        source: What the error calls the checkpoint.
 
     Raises:
         ValueError: With the numbers.
@@ -88,11 +82,6 @@ def check_end(done: int, end: int, unit: str, source: str) -> None:
 
 def check_moments(saved: dict, own: list[dict], source: str) -> None:
     """Refuse an optimizer's state for other parameters.
-
-    Args:
-        saved: State of an optimizer, checked by :func:`check_run_state`.
-        own: The optimizer's groups of parameters.
-        source: What the error calls the checkpoint.
 
     Raises:
         ValueError: With the first difference.

@@ -26,7 +26,6 @@ def read_torch_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') 
     time is bounded by the pickle's steps. Tensors that shared memory share it again.
 
     Args:
-        path: A regular file.
         map_location: As in ``torch.load``.
 
     Returns:

@@ -57,9 +57,7 @@ class ComplementaryMask(BaseTransform):
         require_whole(1, unit_size=unit_size)
         require_number('(-inf, inf)', ratio=ratio)
         self.input_size = read_size('input_size', input_size)
-        self.unit_size = unit_size
-        self.ratio = ratio
-        self.strategy = strategy
+        self.unit_size, self.ratio, self.strategy = unit_size, ratio, strategy
         self.grid = rows, cols = unit_grid(self.input_size, unit_size)
         self.num_units = rows * cols
         self.num_hidden = num_hidden(self.num_units, ratio)

@@ -53,7 +53,6 @@ def find_images(
     its pictures are no data.
 
     Args:
-        folder (str): The folder.
         extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`image_endings`.
         left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
 

@@ -43,10 +43,6 @@ _START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 def check_header(file: BinaryIO, max_pixels: int) -> None:
     """Refuse an image file that would take far more time or memory than its pixels; the position is kept.
 
-    Args:
-        file: At its beginning.
-        max_pixels: Pixels that an image may have.
-
     Raises:
         ValueError: With what is out of proportion.
     """
@@ -252,10 +248,6 @@ def _tiff_layout(file: BinaryIO) -> tuple[int, Callable]:
 
 def check_segments(page: Any, max_pixels: int) -> None:
     """Refuse a page, read by ``tifffile``, whose strips or tiles unpack to more than they have room for.
-
-    Args:
-        page: A ``tifffile.TiffPage``.
-        max_pixels: Pixels that an image may have.
 
     Raises:
         ValueError: If one of them does.

@@ -62,7 +62,6 @@ def find_value_range(
     last thousandth at each end if that has more than half of the range.
 
     Args:
-        paths (Sequence[str]): The images.
         channels (int): As in :func:`read_image`. Defaults to 3.
         given (Sequence[float] | None): The range, if it is known. Defaults to None.
         max_pixels (int): As in :func:`read_image`. Defaults to 100 million.

@@ -22,9 +22,6 @@ class ImageFiles(Dataset):
     Items are ``(number, tensor)``, with ``None`` for a file that cannot be read, which standard error names.
 
     Args:
-        paths: Of the files.
-        height: Of the tensors, in pixels.
-        width: Of the tensors, in pixels.
         settings: Of :func:`.datasets.read_image`.
     """
 
@@ -53,8 +50,6 @@ def extract_features(
 
     Args:
         extractors: In the mode and on the device that they are to compute in.
-        images: The files.
-        batch_size: Images that are computed at once.
         workers: Processes that read images, at most, and no more than there are cores.
 
     Returns:

@@ -52,9 +52,7 @@ class HeldOut:
         self, dataset: dict | Dataset, images: int = 2000, ratio: float = 0.6, seed: int = 0, batch: int = BATCH
     ):
         self.images, _ = load_images(dataset, images)
-        self.ratio = ratio
-        self.seed = seed
-        self.batch = batch
+        self.ratio, self.seed, self.batch = ratio, seed, batch
 
     def masks(self, unit_size: int) -> Tensor:
         """Return ``(N, Hu, Wu)``, bool."""

@@ -91,7 +91,6 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
     """Let a :class:`coma_mm.models.CoMA` reconstruct images.
 
     Args:
-        model: On any device.
         images: (B, C, H, W), such as RGB, uint8, as pipelines hand them to the model's data preprocessor.
         mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
     """

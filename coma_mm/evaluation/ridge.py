@@ -101,7 +101,6 @@ def draw_labelled(labels: Tensor, per_class: int | None, seed: int = 0) -> Tenso
     Args:
         labels: (N,), int64.
         per_class: Images of each class; a class that has fewer gives all. ``None`` stands for all images.
-        seed: Of the draw.
 
     Returns:
         Their numbers (M,), in order.

@@ -71,7 +71,6 @@ def write_hub_folder(
 
     Args:
         folder: New, or empty.
-        backbone: The module.
         meta: Of an exported file: strings, some of them JSON.
         license: The hub's name of a licence.
         write: Writes the weights to a path.

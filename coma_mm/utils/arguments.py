@@ -1,45 +1,81 @@
 """Arguments that are checked where they come in, so that what is wrong is said there. Imports nothing of ours."""
 
 import difflib
+import math
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, TypeGuard, cast
+from typing import Any
 
 LARGEST = 2**63 - 1  # whole number: torch, Python's lists and files take no larger ones
 DEEPEST = 1_000  # blocks of a model, of which each takes time to build
 
 
-def require_whole(least: int, most: int = LARGEST, /, **values: object) -> None:
-    """Raise unless values are whole numbers from ``least`` to ``most``.
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers between two bounds; whole ones go up to 2^63.
+
+    Args:
+        low: The smallest one.
+        high: The largest one.
+        whole: Whether only whole numbers count.
+        above: Whether ``low`` itself is left out.
+        below: Whether ``high`` itself is left out.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = False
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
+            return False
+        number: Any = value  # mypy: real numbers do not compare
+        largest = LARGEST if self.whole else sys.float_info.max
+        if not -largest <= number <= largest:
+            return False
+        over = self.low < number if self.above else self.low <= number
+        return over and (number < self.high if self.below else number <= self.high)
+
+    def __str__(self) -> str:
+        kind = 'a whole number' if self.whole else 'a number'
+        low, high = (f'{bound:.0f}' if self.whole else f'{bound:g}' for bound in (self.low, self.high))
+        bounded = [math.isfinite(bound) for bound in (self.low, self.high)]
+        if all(bounded) and not self.above and not self.below:
+            return f'{kind} from {low} to {high}'
+        parts = [f'{">" if self.above else ">="} {low}'] * bounded[0]
+        parts += [f'{"<" if self.below else "<="} {high}'] * bounded[1]
+        return f'{kind} {" and ".join(parts)}' if parts else kind
+
+
+def whole(least: int, most: float = math.inf) -> Range:
+    """Return the range of whole numbers from ``least`` to ``most``."""
+    return Range(least, most, whole=True)
+
+
+def require_in(range_: Range, **values: object) -> None:
+    """Raise unless values are in a range.
 
     Raises:
         ValueError: With the name of the argument.
     """
     for name, value in values.items():
-        if not _is_whole(value) or not least <= value <= most:
-            wanted = f'from {least} to {most}' if most < LARGEST else f'>= {least}'
-            raise ValueError(f'{name} must be a whole number {wanted}, got {value!r}')
+        if value not in range_:
+            raise ValueError(f'{name} must be {range_}, got {value!r}')
+
+
+def require_whole(least: int, most: float = math.inf, /, **values: object) -> None:
+    """Raise unless values are whole numbers from ``least`` to ``most``; see :func:`require_in`."""
+    require_in(whole(least, most if most < LARGEST else math.inf), **values)
 
 
 def require_number(interval: str, **values: object) -> None:
-    """Raise unless values are numbers in an interval such as ``'[0, 1)'``, of which ``[`` and ``]`` include the end.
-
-    Raises:
-        ValueError: With the name of the argument.
-    """
+    """Raise unless values are numbers in an interval such as ``'[0, 1)'``; see :func:`require_in`."""
     low, high = map(float, interval[1:-1].split(','))
-    for name, value in values.items():
-        inside = (
-            isinstance(value, Real)
-            and not isinstance(value, bool)
-            and abs(cast(Any, value)) <= sys.float_info.max
-            and (low <= float(value) if interval[0] == '[' else low < float(value))
-            and (float(value) <= high if interval[-1] == ']' else float(value) < high)
-        )
-        if not inside:
-            range_ = '' if interval == '(-inf, inf)' else f' in {interval}'
-            raise ValueError(f'{name} must be a number{range_}, got {value!r}')
+    require_in(Range(low, high, above=interval[0] == '(', below=interval[-1] == ')'), **values)
 
 
 def require_flag(**values: object) -> None:
@@ -59,8 +95,8 @@ def read_size(name: str, value: object) -> tuple[int, int]:
     Raises:
         ValueError: If it is neither, with the name of the argument.
     """
-    sides = (value, value) if _is_whole(value) else value
-    if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(_is_whole(side) and side > 0 for side in sides):
+    sides: Any = (value, value) if value in whole(1) else value
+    if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(side in whole(1) for side in sides):
         return tuple(sides)
     raise ValueError(f'{name} must be a number of pixels >= 1, or (height, width), got {value!r}')
 
@@ -92,7 +128,3 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` with the known name that comes near, or nothing."""
     found = nearest(name, known)
     return f'; did you mean {found!r}?' if found else ''
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -39,7 +39,6 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
     nothing that was there, and nothing that a link leads to, is written to.
 
     Args:
-        path: The file.
         mark: A number for the lent name, by which whoever gave it knows the file again; a file that has it is replaced.
     """
     path, unfinished = Path(path), None

@@ -166,7 +166,6 @@ def own_file(
     What has the name then and is not the run's own is moved to ``NAME.kept``.
 
     Args:
-        folder: The run's.
         name: In the folder, with ``/`` between the parts.
         kind: What the file is, such as ``checkpoint`` or ``picture``.
         known: Its ``bytes`` and ``sha256``, where these are known without reading it.

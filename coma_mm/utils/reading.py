@@ -14,7 +14,6 @@ def open_regular(path: str | os.PathLike, *, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading; a pipe or a device is refused, since it may never end.
 
     Args:
-        path: The file.
         follow: Whether ``path`` may be a link. Give ``False`` for a file that is found in a folder, not named by the
             user: a link in a run's folder could lead anywhere.
 
@@ -38,7 +37,6 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool =
     """Read a whole regular file.
 
     Args:
-        path: The file.
         limit: Bytes that it may have.
         follow: As in :func:`open_regular`.
 

@@ -19,9 +19,6 @@ AGAIN = 0.3  # seconds after which an exception is raised again that something h
 class Stopped(KeyboardInterrupt):
     """A signal has told this process to end; ``code`` is 128 + its number.
 
-    Args:
-        number: Of the signal.
-
     Attributes:
         way_on: How to go on, for the end of the line that a command ends with.
     """

@@ -21,8 +21,6 @@ class Chart:
     """Some curves over the iterations.
 
     Args:
-        title: Says what they show.
-        curves: By name.
         unit: Of the values.
     """
 

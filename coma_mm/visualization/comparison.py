@@ -18,7 +18,6 @@ def draw_comparison(
 
     Args:
         rows: By name; the columns of all are the same.
-        title: Stands above.
         path: File to write; ``None`` writes nothing.
 
     Returns:

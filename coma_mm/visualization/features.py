@@ -175,7 +175,6 @@ def draw_features(features: Features, path: str | os.PathLike | None = None, nam
     """Draw a row per image: of each stage its features' principal components, and its attention.
 
     Args:
-        features: What to draw.
         path: As in :func:`.draw_reconstructions`.
         names: One per image, for the row labels.
 

@@ -31,7 +31,6 @@ class ImageGrid:
 
     Args:
         columns: By their titles: ``(rows, 3 or 1, H, W)`` in [0, 1], all of one size.
-        labels: One for each row, or none.
         caption: Stands below.
         colours: By column, the colour map of its images of one channel. Grey if there is none.
         height: Of a square image, in inches; others have the same area.

@@ -30,7 +30,6 @@ def draw_reconstructions(
     Of more than three channels the first three are drawn, of fewer the first in grey. Errors and PSNR are those of all.
 
     Args:
-        reconstructions: What to draw.
         path: Any file type that matplotlib's Agg can write, by its suffix; ``None`` writes nothing.
         names: One per image, for the row labels.
 

@@ -35,11 +35,11 @@ TABLE = [
     (MODELS, PICO, dict(windows=[[4]]), 'windows must have one entry for each of four stages'),
     (MODELS, PICO, dict(windows=4), 'windows must have one entry for each of four stages'),
     (MODELS, PICO, dict(attention='msa'), "attention must name 'dm_msa' or 'msa' for each of four stages"),
-    (MODELS, PICO, dict(mlp_ratio=-4), 'mlp_ratio must be a number in (0, inf), got -4'),
+    (MODELS, PICO, dict(mlp_ratio=-4), 'mlp_ratio must be a number > 0, got -4'),
     (MODELS, PICO, dict(mlp_ratio=0.001), 'mlp_ratio times the channels must be a whole number >= 1, got 0'),
     (MODELS, PICO, dict(qkv_bias='no'), "qkv_bias must be True or False, got 'no'"),
-    (MODELS, PICO, dict(drop_path_rate=-0.1), 'drop_path_rate must be a number in [0, 1), got -0.1'),
-    (MODELS, PICO, dict(drop_path_rate=1), 'drop_path_rate must be a number in [0, 1), got 1'),
+    (MODELS, PICO, dict(drop_path_rate=-0.1), 'drop_path_rate must be a number >= 0 and < 1, got -0.1'),
+    (MODELS, PICO, dict(drop_path_rate=1), 'drop_path_rate must be a number >= 0 and < 1, got 1'),
     (MODELS, PICO, dict(layer_scale=float('nan')), 'layer_scale must be a number'),
     (MODELS, PICO, dict(attn_window=0), 'attn_window must be a whole number >= 1, got 0'),
     (MODELS, PICO, dict(attn_window=7, global_blocks=[99]), 'global_blocks must be numbers from 0 to 6, got (99,)'),
@@ -60,7 +60,7 @@ TABLE = [
             (dict(evaluation=dict(mode='copie')), "got 'copie'; did you mean 'copy'?"),
             (dict(evaluation=dict(intervall=2)), "not 'intervall'; did you mean 'interval'?"),
             (dict(evaluation=dict(interval=1.5)), 'evaluation interval must be a whole number >= 1, got 1.5'),
-            (dict(evaluation=dict(mode='ema', momentum=2)), 'evaluation momentum must be a number in (0, 1), got 2'),
+            (dict(evaluation=dict(mode='ema', momentum=2)), 'evaluation momentum must be a number > 0 and < 1, got 2'),
             (
                 dict(decoder=DECODER | dict(in_channels=100)),
                 'decoder.in_channels=(100,) does not fit the backbone',
@@ -93,7 +93,7 @@ TABLE = [
         for arguments, words in [
             (dict(scale=-32), 'scale must be a number of pixels >= 1, or (height, width), got -32'),
             (dict(crop_ratio_range=0.2), 'crop_ratio_range must be a smallest and a largest value, got 0.2'),
-            (dict(crop_ratio_range=(0, 1)), 'crop_ratio_range[0] must be a number in (0, 1], got 0'),
+            (dict(crop_ratio_range=(0, 1)), 'crop_ratio_range[0] must be a number > 0 and <= 1, got 0'),
             (dict(aspect_ratio_range=(2, 1)), 'aspect_ratio_range must have the smallest value first, got (2, 1)'),
         ]
     ),
@@ -113,9 +113,9 @@ TABLE = [
     # ---- what goes along with training
     (METRICS, dict(type='coma_mm.KNN'), dict(k=0), 'k[0] must be a whole number >= 1, got 0'),
     (METRICS, dict(type='coma_mm.KNN'), dict(k=()), 'k must be one number of neighbours or several, got none'),
-    (METRICS, dict(type='coma_mm.KNN'), dict(temperature=0), 'temperature must be a number in (0, inf), got 0'),
+    (METRICS, dict(type='coma_mm.KNN'), dict(temperature=0), 'temperature must be a number > 0, got 0'),
     (HOOKS, dict(type='coma_mm.StopOnNaNHook'), dict(interval=0), 'interval must be a whole number >= 1, got 0'),
-    (HOOKS, dict(type='coma_mm.DataTimeHook'), dict(share=20), 'share must be a number in [0, 1], got 20'),
+    (HOOKS, dict(type='coma_mm.DataTimeHook'), dict(share=20), 'share must be a number from 0 to 1, got 20'),
     (
         HOOKS,
         dict(type='coma_mm.ReconstructionHook'),
@@ -126,7 +126,7 @@ TABLE = [
         HOOKS,
         dict(type='coma_mm.KNNHook', data=dict(type='x')),
         dict(train_fraction=1),
-        'must be a number in (0, 1), got 1',
+        'must be a number > 0 and < 1, got 1',
     ),
     (
         HOOKS,

@@ -18,6 +18,7 @@ READERS = {
     'models/variants.py': ['checkpoint'],
     'checkpoints/finding.py': ['checkpoint', '`checkpoints.json`'],
     'engine/runner/config_files.py': ['config'],
+    'engine/runner/build.py': ['config'],
     'engine/runner/yaml_files.py': ['config'],
     'engine/runner/recalled_options.py': ['`options.json`'],
     'recipe.py': ['config'],

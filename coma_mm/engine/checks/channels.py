@@ -12,7 +12,6 @@ def check_modules(model: nn.Module, optim_wrapper: dict) -> None:
     """Refuse names of modules to autocast that the model does not have.
 
     Args:
-        model: Without wrappers.
         optim_wrapper: Settings of one, or of several by name.
 
     Raises:

@@ -44,10 +44,7 @@ class FeaturesHook(PeriodicHook):
         super().__init__(interval, by_epoch)
         require_whole(1, num_images=num_images)
         require_whole(0, num_gallery=num_gallery, seed=seed)
-        self.dataset = dataset
-        self.num_images = num_images
-        self.num_gallery = num_gallery
-        self.seed = seed
+        self.dataset, self.num_images, self.num_gallery, self.seed = dataset, num_images, num_gallery, seed
 
     @master_only
     def before_train(self, runner: Runner) -> None:

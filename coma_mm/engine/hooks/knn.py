@@ -70,18 +70,9 @@ class KNNHook(Hook):
         require_number('(0, inf)', temperature=temperature)
         require_number('(0, 1)', train_fraction=train_fraction)
         require_flag(pool=pool)
-        self.data = data
-        self.train = train
-        self.val = val
-        self.interval = interval
-        self.name = name
-        self.k = k
-        self.temperature = temperature
-        self.train_fraction = train_fraction
-        self.seed = seed
-        self.pool = pool
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.data, self.train, self.val, self.interval = data, train, val, interval
+        self.name, self.k, self.temperature, self.train_fraction = name, k, temperature, train_fraction
+        self.seed, self.pool, self.batch_size, self.num_workers = seed, pool, batch_size, num_workers
 
     @master_only
     def before_train(self, runner: Runner) -> None:

@@ -61,14 +61,8 @@ class QualityHook(PeriodicHook):
         require_number('[0, 1]', collapse=collapse, dead=dead)
         if batch_size is not None:
             require_whole(1, batch_size=batch_size)
-        self.dataset = dataset
-        self.num_images = num_images
-        self.seed = seed
-        self.batch_size = batch_size
-        self.collapse = collapse
-        self.patience = patience
-        self.dead = dead
-        self.labels = labels
+        self.dataset, self.num_images, self.seed, self.batch_size = dataset, num_images, seed, batch_size
+        self.collapse, self.patience, self.dead, self.labels = collapse, patience, dead, labels
 
     @master_only
     def before_train(self, runner: Runner) -> None:

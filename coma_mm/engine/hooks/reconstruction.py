@@ -70,10 +70,7 @@ class ReconstructionHook(PeriodicHook):
             raise ValueError(
                 f'out must be the name of a picture in the work dir, such as reconstruction.png, got {out!r}'
             )
-        self.dataset = dataset
-        self.num_images = num_images
-        self.seed = seed
-        self.out = out
+        self.dataset, self.num_images, self.seed, self.out = dataset, num_images, seed, out
         self.what = f'drawing {out}'
 
     @master_only

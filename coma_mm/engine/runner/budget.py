@@ -49,9 +49,7 @@ class BudgetHook(Hook):
         ranges.require_in(ranges.MINUTES, minutes=minutes)
         if planned is not None:
             require_whole(1, planned=planned)
-        self.minutes = minutes
-        self.planned = planned
-        self.clock = clock
+        self.minutes, self.planned, self.clock = minutes, planned, clock
         self.begin = command_begin() if clock is time.monotonic else clock()
         self.used = 0.0  # seconds, until the checkpoint that the run goes on from
         self.fitted: int | None = None  # iterations that the intervals are meant for

@@ -95,7 +95,6 @@ def build_quietly(cfg: Config, level: int = logging.INFO) -> Runner | FlexibleRu
     """Build a runner whose config, hooks and pipelines go to its log file alone.
 
     Args:
-        cfg: Ready to be run.
         level: What the screen gets to see from then on.
     """
     said = io.StringIO()

@@ -22,7 +22,6 @@ def spare(runner: Runner, what: str) -> Iterator[None]:
     mistake in a config is an error as long as it has cost nothing.
 
     Args:
-        runner: The runner.
         what: What was to be done, as the subject of a sentence.
     """
     try:

@@ -24,7 +24,6 @@ class KNNLoop(TestLoop):
     for a moment).
 
     Args:
-        runner: The runner.
         dataloader: Config of the loader of images to classify.
         evaluator: Config of the evaluator.
         bank: Config of the loader of images to compare with, usually those of training in the pipeline of tests. Its

@@ -33,7 +33,6 @@ def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str 
     """Return the options that a run in a folder was started with; none if that is not known.
 
     Args:
-        work_dir: The run's folder.
         kept: Options and their defaults, by whose types those in the file are judged.
         choices: For options that are lists, what may be in them.
         advice: What to do about a file that cannot be taken up.
@@ -82,8 +81,6 @@ def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> 
 
     Args:
         texts: As ``--cfg-options`` takes them.
-        cfg: Of the user.
-        work_dir: The run's folder.
 
     Raises:
         ValueError: With the first setting that is something else.

@@ -32,7 +32,6 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
     to whole ones; with ``convert_to_iter_based`` it need not. The log says what has moved.
 
     Args:
-        cfg: With all options.
         before: :func:`run_length` of the config file alone.
     """
     now = run_length(cfg)
@@ -69,7 +68,6 @@ def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
     """Have a run that has been made shorter save and look as often as the whole one would have.
 
     Args:
-        cfg: With all options.
         before: :func:`run_length` of the config file alone.
     """
     now = run_length(cfg)
@@ -90,8 +88,6 @@ def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:
 
     Args:
         cfg: Of one optimizer's schedule; others stay as they are.
-        epoch_length: Iterations.
-        max_iters: Of the run.
 
     Returns:
         Whether it has changed.

@@ -15,7 +15,6 @@ def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, l
     config beside it.
 
     Args:
-        names: As given.
         commands: What should have been given, for the error.
 
     Raises:

@@ -106,7 +106,6 @@ def iters_ratio(runner: Runner, reference: BatchSchedule, now: BatchSchedule) ->
     Args:
         runner: Whose loop counts epochs or iterations.
         reference: The batching that the numbers of iterations in the config are meant for.
-        now: The runner's.
     """
     if isinstance(runner.train_loop, IterBasedTrainLoop):
         return Fraction(now.images, reference.images)
