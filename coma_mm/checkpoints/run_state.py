@@ -20,11 +20,7 @@ START = 'start from its weights with --cfg-options load_from={source}, without -
 
 
 def check_run_state(checkpoint: dict, source: str) -> None:
-    """Refuse a checkpoint that no run of mmengine has written, or from which none can go on.
-
-    Raises:
-        ValueError: With the place, what stands there and what is wanted.
-    """
+    """Refuse a checkpoint that no run of mmengine has written, or from which none can go on."""
     start = START.format(source=source)
     missing = [name for name in ('meta', 'message_hub', 'optimizer') if checkpoint.get(name) is None]
     if {'message_hub', 'optimizer'} <= {*missing}:
@@ -50,9 +46,6 @@ def check_progress(meta: dict, epoch_length: int | None, is_known: bool, source:
     Args:
         epoch_length: Iterations in an epoch, of a loop that counts epochs.
         is_known: Whether the checkpoint says so; else it is a guess.
-
-    Raises:
-        ValueError: With the numbers.
     """
     epoch, iteration = meta['epoch'], meta['iter']
     if epoch_length is None:
@@ -68,11 +61,7 @@ def check_progress(meta: dict, epoch_length: int | None, is_known: bool, source:
 
 
 def check_end(done: int, end: int, unit: str, source: str) -> None:
-    """Refuse a checkpoint of more epochs or iterations than the run will have, which would end at once, untrained.
-
-    Raises:
-        ValueError: With the numbers, and the option for a longer run.
-    """
+    """Refuse a checkpoint of more epochs or iterations than the run will have, which would end at once, untrained."""
     if done > end:
         raise ValueError(
             f'{source} says that it has {done} {unit}, more than the {end} of this run: go on from another checkpoint, '
@@ -81,11 +70,7 @@ def check_end(done: int, end: int, unit: str, source: str) -> None:
 
 
 def check_moments(saved: dict, own: list[dict], source: str) -> None:
-    """Refuse an optimizer's state for other parameters.
-
-    Raises:
-        ValueError: With the first difference.
-    """
+    """Refuse an optimizer's state for other parameters."""
     for number, (theirs, ours) in enumerate(zip(saved['param_groups'], own)):
         if len(theirs['params']) != len(ours['params']):
             raise ValueError(

@@ -52,11 +52,7 @@ class Budget:
         self.views = MAX_VIEWS * size + ROOM  # bytes that tensors may show, those that share them included
 
     def take(self, size: int) -> None:
-        """Count something that is about to be built.
-
-        Raises:
-            Refused: If it is too much.
-        """
+        """Count something that is about to be built."""
         self.left -= size
         if self.left < 0:
             raise Refused('it describes far more than it has bytes')
@@ -314,9 +310,6 @@ def check_tree(root: Any, limit: int) -> None:
     Args:
         root: Dicts, lists, tuples and sets of anything.
         limit: Values, with each part counted as often as it is there.
-
-    Raises:
-        Refused: If it is such.
     """
     sizes: dict[int, tuple[int, int]] = {}  # of containers that have been seen whole: values below, and depth
     open_: set[int] = set()

@@ -26,11 +26,6 @@ class WholeFileBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes.
-
-        Raises:
-            OSError: With the file, if that cannot be done, such as on a full disk; an older file is as it was.
-        """
         global _saving
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)

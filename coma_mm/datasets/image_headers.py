@@ -41,11 +41,7 @@ _START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_header(file: BinaryIO, max_pixels: int) -> None:
-    """Refuse an image file that would take far more time or memory than its pixels; the position is kept.
-
-    Raises:
-        ValueError: With what is out of proportion.
-    """
+    """Refuse an image file that would take far more time or memory than its pixels; the position is kept."""
     start = file.read(12)
     file.seek(0)
     if start.startswith(b'\xff\xd8'):
@@ -60,11 +56,7 @@ def check_header(file: BinaryIO, max_pixels: int) -> None:
 
 
 def check_exif(content: bytes | None) -> None:
-    """Refuse EXIF tags that claim more bytes than there are: each would be copied.
-
-    Raises:
-        ValueError: If they do.
-    """
+    """Refuse EXIF tags that claim more bytes than there are: each would be copied."""
     content = (content or b'').removeprefix(b'Exif\0\0')
     if content[:4] in TIFF_STARTS:
         _check_tags(io.BytesIO(content))
@@ -200,11 +192,7 @@ def _check_tags(file: BinaryIO) -> None:
 
 
 def check_pages(file: BinaryIO) -> None:
-    """Refuse a TIFF of more pages than :data:`MAX_PAGES`, or whose pages never end; the position is kept.
-
-    Raises:
-        ValueError: With what is wrong.
-    """
+    """Refuse a TIFF of more pages than :data:`MAX_PAGES`, or whose pages never end; the position is kept."""
     offset, read_directory = _tiff_layout(file)
     seen: list[int] = []
     while offset and len(seen) <= MAX_PAGES and offset not in seen[:1]:
@@ -247,11 +235,7 @@ def _tiff_layout(file: BinaryIO) -> tuple[int, Callable]:
 
 
 def check_segments(page: Any, max_pixels: int) -> None:
-    """Refuse a page, read by ``tifffile``, whose strips or tiles unpack to more than they have room for.
-
-    Raises:
-        ValueError: If one of them does.
-    """
+    """Refuse a page, read by ``tifffile``, whose strips or tiles unpack to more than they have room for."""
     room = math.prod(page.chunks) * page.dtype.itemsize
     if room > page.dtype.itemsize * max(1, page.samplesperpixel) * max(max_pixels, MAX_TILE**2):
         raise ValueError(f'its strips or tiles have a shape of {page.chunks}')

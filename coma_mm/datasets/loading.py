@@ -289,11 +289,7 @@ def to_picture(img: np.ndarray) -> Image.Image:
 
 
 def read_channels(channels: Any, value_range: Any) -> tuple[int, tuple[float, float] | None]:
-    """Check what transforms that load images are told of their values.
-
-    Raises:
-        ValueError: If there are no channels, or the range has no length.
-    """
+    """Check what transforms that load images are told of their values."""
     require_whole(1, channels=channels)
     if value_range is None:
         return channels, None

@@ -20,21 +20,13 @@ class Pixels(NamedTuple):
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
-    """Refuse an image of too many pixels.
-
-    Raises:
-        ValueError: With the limit, and how to raise it.
-    """
+    """Refuse an image of too many pixels."""
     if height * width > max_pixels:
         raise ValueError(f'{height * width} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}')
 
 
 def check_channels(shape: tuple[int, ...], channels: int) -> None:
-    """Refuse an image ``(H, W)`` or ``(H, W, C)`` of another number of channels.
-
-    Raises:
-        ValueError: With both numbers.
-    """
+    """Refuse an image ``(H, W)`` or ``(H, W, C)`` of another number of channels."""
     found = shape[2] if len(shape) == 3 else 1
     if len(shape) > 3 or found != channels:
         raise ValueError(f'the image has {found} channels instead of {channels} (shape {shape})')

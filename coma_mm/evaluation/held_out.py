@@ -1,5 +1,8 @@
 """Measurements on images that a model has not seen, with the same masks each time."""
 
+from collections import Counter
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -65,17 +68,20 @@ class HeldOut:
 
         Both in the units of the training loss (per-unit normalised pixels if ``norm_pix``).
         """
-        sums: dict[str, float] = {}
-        masks = self.masks(model.unit_size)
+        sums: Counter[str] = Counter()
+        masks = self.masks(model.unit_size).split(self.batch)
         with torch.no_grad(), eval_mode(model):
-            for images, mask in zip(self.images.split(self.batch), masks.split(self.batch)):
-                inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
+            for inputs, mask in zip(self._inputs(model), masks):
                 losses = model.loss(inputs, dict(mask=mask.to(inputs.device)))
                 for name, value in losses.items():
                     if name.startswith('mse_'):
                         key = 'loss' if name == 'mse_adaptive' else name.replace('mse_', 'loss_')
-                        sums[key] = sums.get(key, 0.0) + value.item() * len(images)
+                        sums[key] += value.item() * len(inputs)
         return {key: round(value / len(self.images), 5) for key, value in sums.items()}
+
+    def _inputs(self, model: nn.Module) -> Iterator[Tensor]:
+        for images in self.images.split(self.batch):
+            yield model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
 
     def reconstruct(self, model: nn.Module) -> Reconstructions:
         """Return the assembled reconstructions of all images."""
@@ -109,12 +115,9 @@ class HeldOut:
         ``rankme`` of their averages over the positions (:func:`.rankme.rankme`), and ``dead_channels``, the share of
         channels with about one value at all positions of all images (:func:`.rankme.dead_channels`).
         """
-        maps = []
         with torch.no_grad(), eval_mode(model):
-            for images in self.images.split(self.batch):
-                inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
-                maps.append(model.extract_feat(inputs)[-1].float().cpu())
-        maps = torch.cat(maps).flatten(2)
+            maps = torch.cat([model.extract_feat(inputs)[-1].float().cpu() for inputs in self._inputs(model)])
+        maps = maps.flatten(2)
         return dict(
             rankme=round(rankme(maps.mean(2)), 3),
             dead_channels=round(dead_channels(maps.transpose(1, 2).flatten(0, 1)), 5),

@@ -133,9 +133,6 @@ def probe_hits(
 
     Returns:
         (len(seeds), Q), bool, on the CPU.
-
-    Raises:
-        ValueError: See :class:`LinearProbe`.
     """
     hits = []
     for seed in seeds:

@@ -119,9 +119,6 @@ def image_settings(cfg: dict, checkpoint: dict, max_pixels: int | None) -> dict:
         cfg: The config; its pipeline decides, or else the channels that its backbone takes.
         checkpoint: What it says of ``value_range`` holds if the config says nothing.
         max_pixels: Height times width beyond which an image is refused.
-
-    Raises:
-        ValueError: If they are not such as images can be read by.
     """
     settings = read_loading(cfg)
     known = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}

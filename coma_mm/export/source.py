@@ -88,11 +88,7 @@ def _values_of_model(meta: dict) -> dict[str, str]:
 
 
 def _checked(name: str, text: object) -> str:
-    """Return what a file says of ``mean``, ``std`` or ``channel_order`` if it can be true.
-
-    Raises:
-        ValueError: If not.
-    """
+    """Return what a file says of ``mean``, ``std`` or ``channel_order`` if it can be true."""
     try:
         value = parse_json(str(text)[:10_000])
     except ValueError:
@@ -124,11 +120,7 @@ def find_values(text: str) -> dict[str, str]:
 
 
 def check_types(arguments: dict, scope: str) -> None:
-    """Refuse arguments that came with a file and would have more built than a backbone: registries build any name.
-
-    Raises:
-        ValueError: With the first type that is no backbone or, inside one, no layer.
-    """
+    """Refuse arguments that came with a file and would have more built than a backbone: registries build any name."""
 
     def check(value: object, scope: str, modules: tuple[str, ...], what: str) -> None:
         if isinstance(value, dict):

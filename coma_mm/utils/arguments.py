@@ -57,11 +57,7 @@ def whole(least: int, most: float = math.inf) -> Range:
 
 
 def require_in(range_: Range, **values: object) -> None:
-    """Raise unless values are in a range.
-
-    Raises:
-        ValueError: With the name of the argument.
-    """
+    """Raise unless values are in a range."""
     for name, value in values.items():
         if value not in range_:
             raise ValueError(f'{name} must be {range_}, got {value!r}')
@@ -79,11 +75,7 @@ def require_number(interval: str, **values: object) -> None:
 
 
 def require_flag(**values: object) -> None:
-    """Raise unless values are ``True`` or ``False``: any text would count as true.
-
-    Raises:
-        ValueError: With the name of the argument.
-    """
+    """Raise unless values are ``True`` or ``False``: any text would count as true."""
     for name, value in values.items():
         if not isinstance(value, bool):
             raise ValueError(f'{name} must be True or False, got {value!r}')

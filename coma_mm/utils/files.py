@@ -101,11 +101,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise unless files can be made in a folder, or in the one that it will have to be made in.
-
-    Raises:
-        ValueError: With the folder and the reason.
-    """
+    """Raise unless files can be made in a folder, or in the one that it will have to be made in."""
     path = folder.absolute()
     existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
     try:

@@ -13,9 +13,6 @@ def check_modules(model: nn.Module, optim_wrapper: dict) -> None:
 
     Args:
         optim_wrapper: Settings of one, or of several by name.
-
-    Raises:
-        ValueError: With the name that comes near.
     """
     known = [name for name, _ in model.named_modules() if name]
     wrappers = {'optim_wrapper': optim_wrapper} | {f'optim_wrapper.{key}': x for key, x in optim_wrapper.items()}

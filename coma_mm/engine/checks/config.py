@@ -39,9 +39,6 @@ def check_names(cfg: Config) -> None:
     """Refuse top-level keys that are close to one that tools read, and so are probably meant to be it.
 
     All other unknown names pass: configs are full of variables.
-
-    Raises:
-        ValueError: With the nearest known key.
     """
     for name in cfg.keys():
         if name not in KEYS and name not in VARIABLES and (near := misspelt(name, KEYS)):
@@ -133,11 +130,7 @@ PARTS = '{0}_dataloader {0}_cfg {0}_evaluator'
 
 
 def check_training(cfg: Config) -> None:
-    """Refuse training with a part missing, and pre-training with an encoder that is told another size of images.
-
-    Raises:
-        ValueError: With the option to write.
-    """
+    """Refuse training with a part missing, and pre-training with an encoder that is told another size of images."""
     for names in (
         ('train_dataloader', 'train_cfg', 'optim_wrapper'),
         *(PARTS.format(x).split() for x in ('val', 'test')),
@@ -182,11 +175,7 @@ def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def check_batches(runner: Runner) -> None:
-    """Refuse a batch that is larger than the data set where incomplete ones are dropped; warn where they are not.
-
-    Raises:
-        ValueError: With the option to write.
-    """
+    """Refuse a batch that is larger than the data set where incomplete ones are dropped; warn where they are not."""
     loader = runner.train_dataloader
     size, sampler = getattr(loader, 'batch_size', None), getattr(loader, 'sampler', None)
     if not size or not isinstance(sampler, Sized) or len(sampler) >= size:

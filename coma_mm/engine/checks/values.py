@@ -15,11 +15,7 @@ from .table import TABLE
 
 
 def check_values(cfg: Config) -> None:
-    """Refuse values of the wrong kind or out of range, and values that do not go together.
-
-    Raises:
-        ValueError: With the setting's name, its value, what it may be, and the option to write.
-    """
+    """Refuse values of the wrong kind or out of range, and values that do not go together."""
     settings = dict(walk(dict(cfg.items())))
     for place, value in settings.items():
         _check(place, value, settings.get(place.rpartition('.')[0]))

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...evaluation import NearestNeighbours, collect_features
 from ...models import FeatureExtractor
+from ...models.coma import eval_mode
 from ...registry import DATASETS, HOOKS
 from ...utils.arguments import require_flag, require_number, require_whole
 from ..checks.classes import require_same_classes
@@ -131,12 +132,9 @@ class KNNHook(Hook):
 
     def _evaluate(self, runner: Runner) -> float:
         model = unwrap(runner.model)
-        training = model.training
-        try:
+        with eval_mode(model):
             extractor = FeatureExtractor(model.backbone, self.pool, model.data_preprocessor).eval()
             (known, labels), (features, truth) = (collect_features(extractor, loader) for loader in self.loaders)
-        finally:
-            model.train(training)
         if labels is None or truth is None:
             what = 'to compare with' if labels is None else 'to classify'
             raise ValueError(f'KNNHook: the images {what} have no labels')

@@ -1,5 +1,7 @@
 """Quality of a run, measured without labels on images it does not learn from."""
 
+from collections.abc import Iterator
+
 from mmengine.dist import master_only
 from mmengine.runner import Runner
 
@@ -108,47 +110,38 @@ class QualityHook(PeriodicHook):
                 runner.logger.warning(sentence)
 
     def _load_labels(self, runner: Runner, folder: str) -> FewLabels:
-        settings = read_loading(runner.cfg)
-        settings['value_range'] = settings.get('value_range')
         height, width = self.held_out.images.shape[2:]
-        return FewLabels(folder, (height, width), settings, self.held_out.batch)
+        return FewLabels(folder, (height, width), read_loading(runner.cfg), self.held_out.batch)
 
-    def _problems(self, what: str) -> list[tuple[str, str]]:
-        measured, problems = self.state['measured'], []
+    def _problems(self, what: str) -> Iterator[tuple[str, str]]:
+        """Yield kind and description of what has gone wrong."""
+        measured = self.state['measured']
         now, most = measured[-1], max(values['rankme'] for values in measured)
         if now['rankme'] < self.collapse * most:
-            problems.append(
-                (
-                    'collapse',
-                    f'the features collapse: RankMe of {what} images has fallen from {most:.1f} to {now["rankme"]:.1f} '
-                    f'after {now["step"]} iterations; it often rises again; if not, train longer or '
-                    'with half the rate (--lr, or optim_wrapper.optimizer.lr of a config)',
-                )
+            yield (
+                'collapse',
+                f'the features collapse: RankMe of {what} images has fallen from {most:.1f} to {now["rankme"]:.1f} '
+                f'after {now["step"]} iterations; it often rises again; if not, train longer or '
+                'with half the rate (--lr, or optim_wrapper.optimizer.lr of a config)',
             )
         last = measured[-self.patience - 1 :]
         rising = all(one['loss'] < next_one['loss'] for one, next_one in zip(last, last[1:]))
         trained = [values['train_loss'] for values in last if values['train_loss'] is not None]
         if len(last) > self.patience and rising and len(trained) > 1 and trained[-1] < trained[0]:
-            problems.append(
-                (
-                    'rising',
-                    f'the loss on {what} images has risen {self.patience} times in a row, from '
-                    f'{last[0]["loss"]:.4f} to {now["loss"]:.4f} after {now["step"]} iterations, '
-                    f'while the training loss fell from {trained[0]:.4f} to {trained[-1]:.4f}: the '
-                    'model learns its training images by heart; more images, smaller crops '
-                    '(--crop-scale, or crop_ratio_range of a config) or a shorter run help',
-                )
+            yield (
+                'rising',
+                f'the loss on {what} images has risen {self.patience} times in a row, from {last[0]["loss"]:.4f} to '
+                f'{now["loss"]:.4f} after {now["step"]} iterations, while the training loss fell from '
+                f'{trained[0]:.4f} to {trained[-1]:.4f}: the model learns its training images by heart; more images, '
+                'smaller crops (--crop-scale, or crop_ratio_range of a config) or a shorter run help',
             )
         if now['dead_channels'] > self.dead:
-            problems.append(
-                (
-                    'dead channels',
-                    f'{now["dead_channels"]:.0%} of the channels of the last map have the same value in all {what} '
-                    f'images after {now["step"]} iterations: they are dead; half the rate (--lr, '
-                    'or optim_wrapper.optimizer.lr of a config) keeps them alive',
-                )
+            yield (
+                'dead channels',
+                f'{now["dead_channels"]:.0%} of the channels of the last map have the same value in all {what} images '
+                f'after {now["step"]} iterations: they are dead; half the rate (--lr, or optim_wrapper.optimizer.lr of '
+                'a config) keeps them alive',
             )
-        return problems
 
 
 def _train_loss(runner: Runner, iterations: int) -> float | None:

@@ -60,10 +60,8 @@ def prepare(args: Namespace) -> Config:
     _resume_within_epochs(cfg)
     _add_hook(cfg, 'coma_mm.RunStateHook')
     _add_hook(cfg, 'coma_mm.CheckDataHook')
-    if not any(type_name(hook['type']) == 'CheckClassesHook' for hook in cfg.get('custom_hooks') or []):
-        loaders = [cfg.get(name) for name in BUILDERS.values()]
-        if next(find_steps(loaders, ('ClassFolder',)), None):  # whose labels have to be those of the checkpoint
-            _add_hook(cfg, 'coma_mm.CheckClassesHook')
+    if next(find_steps([cfg.get(name) for name in BUILDERS.values()], ('ClassFolder',)), None):
+        _add_hook(cfg, 'coma_mm.CheckClassesHook')  # labels have to be those of the checkpoint
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
     told = {'way_on': args.way_on} if hasattr(args, 'way_on') else {}
@@ -80,8 +78,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     check_training(cfg)
     if cfg.get('load_from'):
         require_matching_checkpoint(cfg, None if cfg.get('resume') else cfg.get('load_partial', False))
-    if all(hook['type'] != 'coma_mm.ConfigHook' for hook in cfg.get('custom_hooks') or []):
-        _add_hook(cfg, 'coma_mm.ConfigHook')
+    _add_hook(cfg, 'coma_mm.ConfigHook')
     with _without_config_files():
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
@@ -141,9 +138,8 @@ def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | Non
         cfg: Keeps what it was told first.
         partial: As in ``ExactCheckpointHook``.
     """
-    kind = 'coma_mm.ExactCheckpointHook'
-    if not is_sharded(cfg) and all(hook['type'] != kind for hook in cfg.get('custom_hooks') or []):
-        _add_hook(cfg, kind, partial=partial)
+    if not is_sharded(cfg):
+        _add_hook(cfg, 'coma_mm.ExactCheckpointHook', partial=partial)
 
 
 def enable_mixed_precision(cfg: Config) -> None:
@@ -227,8 +223,7 @@ def _resume_within_epochs(cfg: Config) -> None:
     if loop and name.removeprefix('mmengine.') in ours:
         rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
         cfg.train_cfg = ConfigDict(type=ours[name.removeprefix('mmengine.')], **rest)
-    if not any('EpochSeedHook' in str(hook.get('type')) for hook in cfg.get('custom_hooks') or []):
-        _add_hook(cfg, 'coma_mm.EpochSeedHook')
+    _add_hook(cfg, 'coma_mm.EpochSeedHook')
 
 
 def _suit_workers(node: dict) -> None:
@@ -255,7 +250,10 @@ def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
 
 
 def _add_hook(cfg: Config, kind: str, **arguments: Any) -> None:
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=kind, **arguments)]
+    """Add a hook, unless the config has one of that type."""
+    hooks = cfg.get('custom_hooks') or []
+    if type_name(kind) not in [type_name(hook['type']) for hook in hooks]:
+        cfg.custom_hooks = [*hooks, dict(type=kind, **arguments)]
 
 
 def _complete_dataloaders(cfg: Config) -> None:

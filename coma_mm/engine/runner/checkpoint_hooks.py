@@ -140,11 +140,6 @@ class RunStateHook(Hook):
     priority = 'HIGHEST'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check.
-
-        Raises:
-            ValueError: If no run can go on from it.
-        """
         if getattr(runner, '_resume', False):
             check_run_state(checkpoint, short_path(runner._load_from or 'the checkpoint'))
 
@@ -166,11 +161,6 @@ class ExactCheckpointHook(Hook):
         self.partial = partial
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Try the checkpoint.
-
-        Raises:
-            ValueError: If it does not fit.
-        """
         model = _plain_model(runner)
         if hasattr(model, 'load_backbone'):  # it takes the backbone of any checkpoint
             model.load_backbone(checkpoint, 'the checkpoint')
@@ -208,11 +198,6 @@ class BackboneSettingsHook(Hook):
         checkpoint['meta'].update(backbone=settings, scope=runner.cfg.get('default_scope') or 'mmengine')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare.
-
-        Raises:
-            ValueError: If a setting differs that changes what the weights compute.
-        """
         model = _plain_model(runner)
         if hasattr(model, 'backbone'):
             check_settings(model.backbone, checkpoint, 'the checkpoint')

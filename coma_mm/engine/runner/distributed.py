@@ -65,11 +65,7 @@ def is_sharded(cfg: Config) -> bool:
 
 
 def check_sharded(cfg: Config) -> None:
-    """Refuse a config with FSDP where that cannot work.
-
-    Raises:
-        ValueError: With what is in the way.
-    """
+    """Refuse a config with FSDP where that cannot work."""
     if cfg.launcher == 'none':
         raise ValueError(f'FSDP shards a model over processes; start them with tools/dist_train.sh {cfg.filename} GPUS')
     if not torch.cuda.is_available():
@@ -89,11 +85,7 @@ def check_sharded(cfg: Config) -> None:
 
 
 def check_launcher(launcher: str) -> None:
-    """Refuse a launcher whose processes nothing has started, or too many of them.
-
-    Raises:
-        ValueError: With what to start them by.
-    """
+    """Refuse a launcher whose processes nothing has started, or too many of them."""
     if launcher == 'none' or torch.distributed.is_initialized():
         return
     names, starter = LAUNCHERS[launcher]

@@ -24,11 +24,7 @@ class ScheduleHook(ParamSchedulerHook):
     course: Course | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Have a run that resumes follow its config.
-
-        Raises:
-            ValueError: If the optimizer is another.
-        """
+        """Have a run that resumes follow its config."""
         if getattr(runner, '_resume', False):
             self.start, self.course = follow_config(runner, checkpoint)
 

@@ -15,11 +15,6 @@ class SafeYamlHandler(YamlHandler):
     """Reads YAML with the safe loader, in place of mmengine's handler, whose loader runs what tags name."""
 
     def load_from_fileobj(self, file: TextIO, **kwargs: Any) -> Any:
-        """Read.
-
-        Raises:
-            ValueError: If it is no YAML, or holds objects of Python.
-        """
         text = file.read()
         try:
             _check_size(text)
@@ -33,11 +28,7 @@ class SafeYamlHandler(YamlHandler):
 
 
 def _check_size(text: str) -> None:
-    """Refuse what would overflow the stack, or the memory once its aliases are written out.
-
-    Raises:
-        ValueError: If it is nested too deeply, or too large.
-    """
+    """Refuse what would overflow the stack, or the memory once its aliases are written out."""
     sizes: dict[str, int] = {}  # nodes under each anchor
     inside: list[tuple[str | None, int]] = []  # anchor of each collection that is open, and its nodes so far
     for event in yaml.parse(text, Loader=LOADER):
