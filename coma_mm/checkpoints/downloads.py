@@ -15,6 +15,8 @@ from threading import Thread
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
+from ..utils.reading import sha256_of
+
 MOST = 32 * 10**9  # bytes of a download
 TIMEOUT = 30  # seconds in which a server has to send something
 PATIENCE, RATE = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
@@ -46,9 +48,12 @@ def fetched(address: str) -> Iterator[Path]:
     name = re.sub(r'[^\w.-]', '_', Path(urlparse(address).path).name)[-100:]
     found = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)
     kept = cache_folder() / f'{hashlib.sha256(address.encode()).hexdigest()[:12]}-{name}' if found else None
-    if kept is not None and found is not None and kept.is_file() and _digest(kept).startswith(found[1]):
-        yield kept
-        return
+    if kept is not None and found is not None and kept.is_file():
+        with kept.open('rb') as file:
+            is_intact = sha256_of(file).startswith(found[1])
+        if is_intact:
+            yield kept
+            return
     folder = kept.parent if kept else Path(tempfile.gettempdir())
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(Path(name).suffix, '.download-', folder)
@@ -127,11 +132,3 @@ def _length(answer: HTTPResponse) -> int | None:
     """Return how many bytes a server says that it will send."""
     said = answer.headers.get('Content-Length') or ''
     return int(said) if said.isdecimal() and len(said) < 20 else None
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -307,9 +307,8 @@ class LoadImage(BaseTransform):
     """Load an image file with :func:`read_image`, in **RGB** order.
 
     Unlike mmcv's ``LoadImageFromFile`` it reads 32-bit and float TIFFs, does not bare what lies under transparency, and
-    raises :class:`UnreadableImageError`, which :class:`ImageFolder` knows what to do about. And the channels are in RGB
-    order, so the data preprocessor needs ``to_rgb=False`` (and its mean and std in RGB order). For other numbers of
-    channels than three give it a ``mean`` and ``std`` of one value each, as mmengine's takes one or three.
+    raises :class:`UnreadableImageError`, of which :class:`ImageFolder` takes care. The data preprocessor needs
+    ``to_rgb=False``; for other numbers of channels than three also a ``mean`` and ``std`` of one value each.
 
     Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed. Or, in their place,
     ``img`` as mmpretrain's inferencers hand it over, who load images themselves: in BGR order, which is turned.

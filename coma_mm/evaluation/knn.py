@@ -47,8 +47,7 @@ class NearestNeighbours:
     """Classifies by a weighted vote of the ``k`` most similar labelled images: the protocol of InstDisc and DINO.
 
     Similarity ``s`` is the cosine, a vote weighs ``exp(s / temperature)``. Unlike there, each channel is first brought
-    to mean 0 and deviation 1: features of masked autoencoders have a large common part, which the cosine would see and
-    nothing else. MAE's linear probe puts a BatchNorm before its classifier for the same reason.
+    to mean 0 and deviation 1, since features of masked autoencoders have a large common part.
 
     Args:
         features: (N, C), those to compare with.

@@ -5,7 +5,7 @@ The entry is written before the file gets its name, so that a kill in between lo
 Names in a manifest are data from a disk: they lead to files below its folder, or are not read at all.
 """
 
-import hashlib
+import fcntl
 import json
 import os
 import secrets
@@ -16,12 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .files import atomic_write, naming
-from .reading import open_regular, read_json
-
-try:
-    import fcntl
-except ImportError:  # a system without it
-    fcntl = None  # type: ignore[assignment]
+from .reading import open_regular, read_json, sha256_of
 
 MANIFEST = 'manifest.json'
 OLDER = 'checkpoints.json'  # of runs before there was a manifest: of checkpoints alone
@@ -93,10 +88,7 @@ def fingerprint(path: Path) -> dict:
     with open_regular(path, follow=False) as file:
         status = os.fstat(file.fileno())
         if (digest := _digests.get(_signature(status))) is None:
-            hashed = hashlib.sha256()
-            while chunk := file.read(1 << 22):
-                hashed.update(chunk)
-            digest = _digests[_signature(status)] = hashed.hexdigest()
+            digest = _digests[_signature(status)] = sha256_of(file)
     return dict(bytes=status.st_size, sha256=digest)
 
 
@@ -301,9 +293,8 @@ def _locked(folder: Path) -> Iterator[None]:
     with naming(folder):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if fcntl is not None:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """Bounded reading of files that may come from strangers: regular files only, with a limit of bytes and of nesting."""
 
+import hashlib
 import json
 import os
 import stat
@@ -59,6 +60,14 @@ def read_text(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = 
 def read_json(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = True) -> Any:
     """Read a JSON file, see :func:`read_bytes` and :func:`parse_json`."""
     return parse_json(read_text(path, limit, follow=follow))
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Return the SHA-256 of what is left of a file."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 22):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def is_short_setting(text: str) -> bool:

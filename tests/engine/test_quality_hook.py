@@ -101,7 +101,7 @@ def test_loss_that_rises_while_that_of_training_falls():
             for i, (loss, value) in enumerate(zip(losses, train))
         ]
         hook.state = dict(measured=points, warnings=[])
-        return hook._problems('held-out')
+        return list(hook._problems('held-out'))
 
     ((kind, sentence),) = problems([1.0, 0.5, 0.6, 0.7], [None, 0.9, 0.5, 0.4])
     assert kind == 'rising' and 'has risen 2 times in a row, from 0.5000 to 0.7000 after 30 iterations' in sentence

@@ -26,8 +26,7 @@ class KNNHook(Hook):
 
     Features are those of the backbone's last map, standardised (:class:`coma_mm.evaluation.NearestNeighbours`). Each
     accuracy is logged as ``knn/top1_k20``, the first and the last side by side at the end. The first one travels with
-    checkpoints, so that a resumed run does not mistake its half-trained weights for those at the start. One process
-    does it all while the others wait: of a big data set take some thousand images (its ``indices``).
+    checkpoints. One process does it all while the others wait: of a big data set take some thousand images.
 
     Args:
         data: ``dict(type=..., **arguments)``: ``type`` is the dotted name of a function that returns images, an array

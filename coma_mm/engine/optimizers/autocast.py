@@ -19,14 +19,11 @@ from ..common import unwrap
 class AutocastOptimWrapper(OptimWrapper):
     """Trains in autocast: bf16 on GPUs that have it, fp16 with a scaled loss on older ones, fp32 on all else.
 
-    mmengine's ``AmpOptimWrapper`` refuses machines without a GPU, and in bf16 GPUs without it, so a config that names
-    it runs on some machines only. It also scales the loss in any case, which bf16 with its fp32 range does not need and
-    which costs a host synchronisation per step. Checkpoints have the scale under the same name (``loss_scaler``); runs
-    in another type leave it aside.
+    Unlike mmengine's ``AmpOptimWrapper`` it runs on any machine. In bf16 it scales no loss, which would cost a host
+    synchronisation per step. Checkpoints have the scale under the same name (``loss_scaler``).
 
-    Detectors compute boxes in what their features come in, and bf16 knows a coordinate of 1000 px to 4 px only; some
-    of mmcv's GPU kernels lack bf16 altogether. So a detector's config names the ``modules`` to autocast, its
-    backbone and neck, which then return fp32, and all the rest computes in fp32.
+    bf16 knows a coordinate of 1000 px to 4 px only, and some of mmcv's GPU kernels lack it. So a detector's config
+    names the ``modules`` to autocast, its backbone and neck, which then return fp32; the rest computes in fp32.
 
     Args:
         cpu: Also use bf16 on CPUs that multiply in it (AMX, AVX512-BF16). On others it is up to eight times slower
@@ -52,7 +49,6 @@ class AutocastOptimWrapper(OptimWrapper):
         self.loss_scaler = make_loss_scaler(self.device_type) if dtype == 'float16' else None
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Compute gradients, in fp16 those of the scaled loss."""
         super().backward(loss if self.loss_scaler is None else self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
@@ -66,7 +62,6 @@ class AutocastOptimWrapper(OptimWrapper):
         self.loss_scaler.update()
 
     def state_dict(self) -> dict:
-        """Return the optimizer's state, in fp16 with that of the loss scale."""
         scale = {} if self.loss_scaler is None else dict(loss_scaler=self.loss_scaler.state_dict())
         return super().state_dict() | scale
 

@@ -34,9 +34,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     layer's. What is flat (norms, biases, scales, a mask or class token) gets no weight decay unless one of them sets
     its factor.
 
-    Parameters with equal settings share a group, so that an optimizer step is a few fused kernels, where mmengine's and
-    mmpretrain's constructors make a group of each tensor. AdamW runs fused, one pass over each tensor, where torch can
-    do that and the config does not say ``fused=False``.
+    Parameters with equal settings share a group, so that an optimizer step is a few fused kernels. AdamW runs fused
+    where torch can do that and the config does not say ``fused=False``.
 
     Raises:
         ValueError: if ``paramwise_cfg`` has a key that nothing reads; if it multiplies a learning rate or weight decay
@@ -49,7 +48,6 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     base_wd: float | None
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimizer of a model and its wrapper."""
         if self.optimizer_cfg['type'] in ('AdamW', torch.optim.AdamW):
             self.optimizer_cfg = {'fused': _can_fuse(model), **self.optimizer_cfg}
         return super().__call__(model)

@@ -17,8 +17,7 @@ from .recalled_options import OPTIONS
 class ConfigHook(Hook):
     """Writes the run's config into its folder once all that could fail before the first step has not.
 
-    mmengine writes it while the runner is built, so that a start that fails has replaced the config of the run that it
-    was to go on with. Our tools put this hook in the place of that.
+    mmengine writes it while the runner is built: a start that failed would have replaced the config of an earlier run.
 
     Args:
         text: Written to ``config.py``, in place of the runner's config under its own name. (A hand-written config

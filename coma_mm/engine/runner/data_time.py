@@ -16,9 +16,8 @@ from ...utils.arguments import require_number, require_whole
 class DataTimeHook(Hook):
     """Warns in the log when training waits for data. ``tools/train.py`` adds it to all runs.
 
-    It measures for itself, because mmengine's ``data_time`` includes what other hooks do after a step, such as saving
-    checkpoints. The first iteration of each epoch, for which workers start, and the first after a validation do not
-    count.
+    Unlike mmengine's ``data_time``, what other hooks do after a step does not count, nor does the first iteration of an
+    epoch or after a validation.
 
     Args:
         share: of the time of the iterations since the last look, above which it warns. Defaults to 0.2.

@@ -13,8 +13,8 @@ from ...registry import HOOKS
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """mmengine's hook of that name, but losses stay on the device until a log line or a checkpoint needs them.
 
-    mmengine reads every logged value in every step, and the host, which has to wait for the device then, cannot prepare
-    the next step meanwhile. Log lines, their averages and checkpoints stay the same.
+    mmengine reads every logged value in every step, for which the host waits. Log lines, averages and checkpoints stay
+    the same.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -15,10 +15,9 @@ from ...registry import HOOKS
 class EpochSeedHook(Hook):
     """Seeds each sample by its place in the order of its epoch, and each step by its number and the rank.
 
-    So a run draws the same after a resume, wherever it was interrupted, and with any number of loading workers. Without
-    it a resumed run starts all generators anew, and workers that are started for each epoch draw the same crops and
-    masks in all of them. The seeds of the run and of the order of its samples travel with checkpoints, so that runs
-    without ``randomness.seed`` can be resumed too. ``tools/train.py`` adds this hook to all runs.
+    So a run draws the same after a resume, wherever it was interrupted, and with any number of loading workers. The
+    seeds of the run and of the order of its samples travel with checkpoints, so that runs without ``randomness.seed``
+    can be resumed too. ``tools/train.py`` adds this hook to all runs.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -27,9 +27,8 @@ class FSDPStrategy(BaseFSDPStrategy):
     ``coma_mm.AutocastOptimWrapper`` computes in bf16 where that is fast. Checkpoints are whole, written by the first
     process, and have the names, shapes and optimizer state of other runs: each kind of run resumes the other's.
 
-    What mmengine's strategy does otherwise: it builds the optimizer after sharding, which flattens all parameters, so
-    that none gets weight decay; it hands FSDP the arguments of torch 2.0 when it resumes; it clips each process's
-    gradients by their own norm; it needs a GPU.
+    mmengine's strategy builds the optimizer after sharding, so that no parameter gets weight decay. It resumes with
+    torch 2.0 only, clips each process's gradients by their own norm, and needs a GPU.
 
     Args:
         blocks: Dotted names of the classes to shard one by one: of one instance at a time the process has all weights.

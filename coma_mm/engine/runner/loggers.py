@@ -95,8 +95,7 @@ def log_picture(runner: Runner, name: str, picture: np.ndarray, step: int) -> No
 class WandbBackend(WandbVisBackend):
     """mmengine's backend of Weights & Biases, which logs over the steps of training and goes on with a resumed run.
 
-    mmengine's drops the step, so that W&B counts calls, and uploads all Python files of the current folder, which this
-    one leaves alone.
+    mmengine's drops the step, so that W&B counts calls, and uploads all Python files of the current folder.
 
     Args:
         save_dir: Where W&B keeps its files.
