@@ -6,13 +6,13 @@ ordinary config, which ``tools/train.py`` takes as well.
 
 import math
 import os
-from collections.abc import Sequence
 
 from mmengine.config import Config
 
 from .engine.common import type_name
 from .engine.runner.run_length import PERIODIC
 from .engine.runner.written_config import WrittenConfig
+from .settings import METHOD, PretrainSettings
 from .utils.environment import count_cores
 from .utils.files import shipped
 
@@ -31,7 +31,6 @@ METHODS: dict[str, dict] = dict(
     coma=dict(evaluation=dict(mode='copy')),
     align=dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0),
 )
-METHOD = 'align'
 SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
 LOOK_LABELS = 450  # the same of a probe with few labels
@@ -71,112 +70,98 @@ def patch_size_for(size: int) -> int:
     return patch
 
 
-def make_config(
-    data: str | Sequence[str],
-    out: str,
-    arch: str = 'tiny',
-    steps: int = 1000,
-    size: int = 224,
-    batch_size: int = 64,
-    workers: int | None = None,
-    seed: int = 0,
-    val: float = 0.0,
-    channels: int = 3,
-    value_range: Sequence[float] | None = None,
-    max_pixels: int | None = None,
-    accumulate: int = 1,
-    method: str = METHOD,
-    lr: float | None = None,
-    mask_ratio: float | None = None,
-    exclude: Sequence[str] | None = None,
-    crop_scale: Sequence[float] | None = None,
-    no_flip: bool | None = None,
-    minutes: float | None = None,
-    labels: str | None = None,
-) -> Config:
+def make_config(settings: PretrainSettings, accumulate: int = 1) -> Config:
     """Return the config of a run.
 
     Args:
-        data: Folders of images, or ``.txt`` files of their paths.
-        out: The run's folder.
-        arch: ``pico`` to ``large``.
-        steps: Length of the run, in steps of the optimiser. Warm-up, cosine, checkpoints and pictures follow from it.
-        size: Side of the crops in pixels.
-        batch_size: Images that are computed at once.
-        workers: Processes that load images; from the cores if ``None``.
-        seed: Of weights, crops and masks.
-        val: Share of the images that is held out, for measurements and pictures; 0 takes those from the others.
-        channels: Of the images, as :class:`.datasets.LoadImage` reads them.
-        value_range: Values of more than 8 bits that become 0 and 255; those of the type if ``None``.
-        max_pixels: Of an image; the limit of :class:`.datasets.LoadImage` if ``None``.
+        settings: Its length in ``steps`` of the optimiser, of which warm-up, cosine, checkpoints and pictures follow;
+            1,000 if there are none. With ``minutes`` they are a guess. ``batch_size``: the images that are computed at
+            once, 64 if ``None``.
         accumulate: How many batches make a step. The rate follows from the images of a step by the square root.
-        method: ``mae``, without an evaluation branch; ``coma``, with one that has the encoder's weights; ``align``,
-            with one whose half of an image is to be like the other, and visible units predicted, too.
-        lr: Peak of the learning rate, in place of what follows from ``arch`` and the images of a step.
-        mask_ratio: Share of the units that are hidden; 0.6 if ``None``.
-        exclude: Patterns of paths below ``data`` that are left out, see :class:`.datasets.ImageFolder`.
-        crop_scale: Smallest and largest share of an image's area in a crop; 0.2 and 1 if ``None``.
-        no_flip: Whether no image is mirrored.
-        minutes: A budget of time, by which the run ends, see :class:`.engine.BudgetHook`; ``steps`` is a guess then.
-        labels: Folder of labelled images, whose probe is measured at each look; none if ``None``.
 
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
     """
+    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_folder.py'))
+    cfg.work_dir = str(settings.out)
+    cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
+    batch = settings.batch_size or 64
+    rate = set_model(cfg, settings)
+    set_images(cfg, settings, batch)
+    cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
+    cfg.optim_wrapper.optimizer.lr = settings.lr or rate * math.sqrt(batch * accumulate / 256)
+    if accumulate > 1:
+        cfg.optim_wrapper.accumulative_counts = accumulate
+    iterations = (settings.steps or 1000) * accumulate
+    set_schedule(cfg, iterations if settings.minutes is None else max(iterations, FINEST * accumulate))
+    set_intervals(cfg, iterations, batch, settings.labels)
+    if settings.minutes is not None:
+        cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=settings.minutes, planned=iterations))
+    cfg.auto_scale_lr = None
+    return cfg
+
+
+def set_model(cfg: Config, settings: PretrainSettings) -> float:
+    """Have a config train a model; return its peak rate at 256 images a step.
+
+    Raises:
+        ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
+    """
+    method, arch = settings.method or METHOD, settings.arch
     if method not in METHODS:
         raise ValueError(f'there is no method {method!r}; choose one of {", ".join(METHODS)}')
     arch = next((name for name in VARIANTS if arch in (name, name[0])), arch)
     if arch not in VARIANTS:
         raise ValueError(f'there is no arch {arch!r}; choose one of {", ".join(VARIANTS)}')
     decoder, rate = VARIANTS[arch]
-    patch = patch_size_for(size)
-    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_folder.py'))
-    cfg.work_dir = str(out)
-    cfg.randomness = dict(seed=seed, diff_rank_seed=True)
-    cfg.model.backbone.update(arch=arch, img_size=size, patch_size=patch)
+    patch_size = patch_size_for(settings.size)
+    cfg.model.backbone.update(arch=arch, img_size=settings.size, patch_size=patch_size)
     cfg.model.decoder.update(decoder)
     cfg.model.update(METHODS[method])
+    if settings.channels != 3:
+        cfg.model.backbone.in_channels = settings.channels
+        cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
+    return rate
 
-    loader = cfg.train_dataloader
-    workers = count_workers() if workers is None else workers
+
+def set_images(cfg: Config, settings: PretrainSettings, batch: int) -> None:
+    """Have a config read images, so many at once."""
+    loader, dataset = cfg.train_dataloader, cfg.train_dataloader.dataset
+    workers = count_workers() if settings.workers is None else settings.workers
     loader.update(
-        batch_size=batch_size,
+        batch_size=batch,
         num_workers=workers,
         persistent_workers=workers > 0,
         sampler=dict(type='InfiniteSampler', shuffle=True),
     )
-    loader.dataset.update(data_root=[data] if isinstance(data, (str, os.PathLike)) else list(data))
-    crop, flip, mask, _ = loader.dataset.pipeline
-    crop.scale = size
-    mask.update(input_size=size, unit_size=8 * patch)
-    if mask_ratio is not None:
-        mask.ratio = mask_ratio
-    if exclude:
-        loader.dataset.exclude = list(exclude)
-    if crop_scale is not None:
-        crop.crop_ratio_range = tuple(crop_scale)
-    if no_flip:
+    dataset.update(data_root=list(settings.data))
+    crop, flip, mask, _ = dataset.pipeline
+    crop.scale = settings.size
+    mask.update(input_size=settings.size, unit_size=8 * cfg.model.backbone.patch_size)
+    if settings.mask_ratio is not None:
+        mask.ratio = settings.mask_ratio
+    if settings.exclude:
+        dataset.exclude = list(settings.exclude)
+    if settings.crop_scale is not None:
+        crop.crop_ratio_range = tuple(settings.crop_scale)
+    if settings.no_flip:
         flip.prob = 0.0
-    if value_range is not None:
-        crop.value_range = list(value_range)
-    if max_pixels is not None:
-        crop.max_pixels = max_pixels
-    if channels != 3:
-        crop.channels = cfg.model.backbone.in_channels = channels
-        cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
-    if val:
-        loader.dataset.update(part='train', val=val)
-        held_out = hold_out(loader.dataset)
+    if settings.value_range is not None:
+        crop.value_range = list(settings.value_range)
+    if settings.max_pixels is not None:
+        crop.max_pixels = settings.max_pixels
+    if settings.channels != 3:
+        crop.channels = settings.channels
+    if settings.val:
+        dataset.update(part='train', val=settings.val)
+        held_out = hold_out(dataset)
         for hook in cfg.custom_hooks:
             if type_name(hook.type) in PERIODIC:
                 hook.dataset = held_out
 
-    cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
-    cfg.optim_wrapper.optimizer.lr = lr or rate * math.sqrt(batch_size * accumulate / 256)
-    if accumulate > 1:
-        cfg.optim_wrapper.accumulative_counts = accumulate
-    iterations = steps * accumulate
-    set_schedule(cfg, iterations if minutes is None else max(iterations, FINEST * accumulate))
+
+def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.PathLike | None) -> None:
+    """Have a run of so many iterations save, measure and draw about twenty times."""
     interval = max(1, math.ceil(iterations / SIGHTS))
     cfg.log_processor = dict(by_epoch=False)
     cfg.default_hooks.logger.interval = max(1, min(50, iterations // 100))
@@ -185,14 +170,10 @@ def make_config(
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
         elif type_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
-            hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch_size)))
+            hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch)))
         if labels is not None and type_name(hook.type) == 'QualityHook':
-            least = math.ceil((LOOK + LOOK_LABELS) / LOOKING_SHARE / batch_size)
+            least = math.ceil((LOOK + LOOK_LABELS) / LOOKING_SHARE / batch)
             hook.update(labels=str(labels), interval=max(interval, least))
-    if minutes is not None:
-        cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=minutes, planned=iterations))
-    cfg.auto_scale_lr = None
-    return cfg
 
 
 def set_schedule(cfg: Config, iterations: int) -> None:

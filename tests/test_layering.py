@@ -39,7 +39,7 @@ FLOW = [
 ON_DEMAND = {'masked_vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
 # Each room imports from its own floor and those above it in this list; root modules are rooms, too.
 FLOORS = [
-    ['utils', 'masking', 'registry', 'version'],
+    ['utils', 'masking', 'registry', 'version', 'settings'],
     ['checkpoints', 'datasets'],
     ['models', 'timm'],
     ['evaluation'],
@@ -50,6 +50,7 @@ FLOORS = [
     ['engine.hooks'],
     ['engine'],
     ['recipe', 'export'],
+    ['planning'],
     ['pretraining'],
     ['cli', '__main__'],
 ]

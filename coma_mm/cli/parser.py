@@ -1,8 +1,10 @@
 """The parser of command lines. Imports nothing that takes time."""
 
 import argparse
+from dataclasses import fields
 from typing import Any, NoReturn
 
+from . import types
 from .errors import TRACEBACK, UsageError
 
 
@@ -25,3 +27,23 @@ class ArgumentParser(argparse.ArgumentParser):
             UsageError: Always.
         """
         raise UsageError(f'{self.format_usage()}error: {message}')
+
+
+def add_settings(parser: ArgumentParser, kind: type) -> None:
+    """Add an option for each field of a class of settings that :func:`coma_mm.settings.setting` describes.
+
+    An option that is not given is ``None``, whatever the default of its field.
+    """
+    groups: dict[str, Any] = {}
+    for field in fields(kind):
+        if not field.metadata:
+            continue
+        option = {'default': None, **field.metadata}
+        place: Any = parser
+        if group := option.pop('group', None):
+            place = groups[group] = groups.get(group) or parser.add_mutually_exclusive_group()
+        if 'range' in option:
+            option['type'] = types.in_range(option.pop('range'))
+        elif 'type' in option:
+            option['type'] = getattr(types, option['type'])
+        place.add_argument(f'--{field.name.replace("_", "-")}', **option)

@@ -50,7 +50,7 @@ def parse_args() -> Namespace:
         metavar='M',
         help='save a checkpoint every M minutes, within epochs too, and keep the newest of these',
     )
-    parser.add_argument('--log', nargs='+', choices=types.LOGGERS, help='log there as well: curves and pictures')
+    parser.add_argument('--log', nargs='+', choices=LOGGERS, help='log there as well: curves and pictures')
     return parser.parse_args()
 
 

@@ -15,8 +15,6 @@ from ..utils.files import require_writable
 from ..utils.ranges import Range
 
 ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of coma_mm.pretrain
-METHODS = 'mae', 'coma', 'align'  # of coma_mm.recipe
-LOGGERS = 'tensorboard', 'wandb', 'mlflow'  # of coma_mm.engine.runner.loggers
 PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
 HUB_FILE = 'model.safetensors'  # of a folder as the hub has
 
@@ -49,22 +47,14 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
     return in_range(Range(low, high, above=above, below=below))
 
 
-fraction = in_range(ranges.FRACTION)
-mask_ratio = in_range(ranges.MASK_RATIO)
-crop_scale = in_range(ranges.CROP_SCALE)
-learning_rate = in_range(ranges.LEARNING_RATE)
 port = in_range(ranges.PORT)
 seed = in_range(ranges.SEED)
 image_size = in_range(ranges.IMAGE_SIZE)
 batch_size = in_range(ranges.BATCH_SIZE)
 workers = in_range(ranges.WORKERS)
-steps = in_range(ranges.STEPS)
-epochs = in_range(ranges.EPOCHS)
-minutes = in_range(ranges.MINUTES)
 channels = in_range(ranges.CHANNELS)
 rows = in_range(ranges.ROWS)
 max_pixels = in_range(ranges.MAX_PIXELS)
-any_number = in_range(ranges.ANY)
 
 
 # ---- words ----

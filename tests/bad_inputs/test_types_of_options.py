@@ -10,15 +10,15 @@ from importlib import import_module
 import pytest
 
 import coma_mm
-from coma_mm import cli
+from coma_mm import cli, settings
 from coma_mm.cli import errors, types
 from coma_mm.cli.parser import ArgumentParser, UsageError
 from coma_mm.engine.runner.loggers import LOGGERS
-from coma_mm.pretraining import RANGES
 from coma_mm.recipe import VARIANTS
 from coma_mm.utils import ranges
 
 NUMBERS = int, float, int | None, float | None
+RANGES = settings.ranges_of(settings.PretrainSettings) | dict(serve=ranges.PORT)
 ODD = '-1', '0', 'nan', 'inf', '-inf', '1e309', '1.5', '-0.5', str(10**12), str(10**400), '', ' ', 'x', '0x10', '\0'
 FREE = {  # options without a type, and why
     ('export', 'prefix'): 'an empty one is that of bare weights',
@@ -100,8 +100,8 @@ def test_defaults_are_in_range(command, monkeypatch):
 
 def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    numbers = {name for name, kind in inspect.get_annotations(coma_mm.pretrain).items() if kind in NUMBERS}
-    assert numbers == RANGES.keys()
+    numbers = {name for name, kind in inspect.get_annotations(settings.PretrainSettings).items() if kind in NUMBERS}
+    assert numbers == RANGES.keys() - {'serve'}
     odd = (True, '1', 'x', [1], math.nan, math.inf, -1, 10**12, 1.5)
     tried = {name: [value for value in odd if value not in RANGES[name]] for name in RANGES}
     assert 10**12 in tried['epochs'] and 1.5 in tried['batch_size']
@@ -124,7 +124,7 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
 def test_the_parser_knows_the_architectures_and_loggers():
     assert types.ARCHITECTURES == tuple(VARIANTS)
     assert types.arch('b') == 'base'
-    assert types.LOGGERS == tuple(LOGGERS)
+    assert settings.LOGGERS == tuple(LOGGERS)
 
 
 def test_the_largest_seed_leaves_room_for_ranks_and_workers():

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from coma_mm.engine.runner.config_files import read_config
 from coma_mm.recipe import make_config
+from coma_mm.settings import PretrainSettings
 
 NAMES = [
     '{{ fileDirname }}',
@@ -33,7 +34,7 @@ NAMES = [
 
 
 def test_odd_names_survive(tmp_path):
-    cfg = make_config(NAMES, NAMES[0])
+    cfg = make_config(PretrainSettings(NAMES, NAMES[0]))
     cfg.names = dict(classes=(*NAMES, [NAMES]))
     path = tmp_path / 'config.py'
     for _ in range(2):  # of a run, and of one that goes on with it

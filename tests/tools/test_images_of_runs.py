@@ -17,6 +17,7 @@ from coma_mm.checkpoints.pretrained import read_checkpoint
 from coma_mm.cli import main
 from coma_mm.datasets import ImageShards, LoadImage
 from coma_mm.recipe import make_config
+from coma_mm.settings import PretrainSettings
 
 RANGE = 0, 4095
 NAMES = ['a.tif', 'new\nline.tif', 'caf\udce9.tif', 'd$^{.tif']
@@ -51,7 +52,19 @@ def write_images(folder, channels):
 def run(request, tmp_path):
     """Images and, as a run would leave them, a config and a checkpoint; returns the channels."""
     write_images(tmp_path / 'images', request.param)
-    cfg = make_config('images', 'run', 'pico', 2, 32, 4, 0, channels=request.param, value_range=RANGE)
+    cfg = make_config(
+        PretrainSettings(
+            ['images'],
+            'run',
+            'pico',
+            steps=2,
+            size=32,
+            batch_size=4,
+            workers=0,
+            channels=request.param,
+            value_range=RANGE,
+        )
+    )
     assert cfg.train_dataloader.dataset.pipeline[0].value_range == list(RANGE)
     (tmp_path / 'run').mkdir()
     cfg.dump(tmp_path / 'run/config.py')

@@ -20,12 +20,20 @@ from PIL import Image
 from processes import TOOLS
 
 import coma_mm
+from coma_mm import settings
 from coma_mm.checkpoints.pretrained import read_checkpoint
-from coma_mm.cli import COMMANDS, main, types
+from coma_mm.cli import COMMANDS, main
 from coma_mm.models import CoMA, DyViT
-from coma_mm.pretraining import METHOD_NAMES, advise_length, choose_batch, hand_over
-from coma_mm.recipe import METHOD, METHODS, make_config, passes_for, patch_size_for
+from coma_mm.planning import METHOD_NAMES, advise_length, choose_batch
+from coma_mm.pretraining import hand_over
+from coma_mm.recipe import METHODS, make_config, passes_for, patch_size_for
+from coma_mm.settings import METHOD, PretrainSettings
 from coma_mm.visualization.serve import serve_report
+
+
+def plan(accumulate=1, **given):
+    return make_config(PretrainSettings(['images'], 'out', 'pico', **given), accumulate)
+
 
 OPTIONS = dict(arch='pico', size=32, batch_size=4, workers=0)
 
@@ -197,7 +205,7 @@ def test_commands_have_help(begin, capsys):
 
 @pytest.mark.parametrize('steps', [1, 7, 100, 100_000])
 def test_all_follows_from_the_length(steps):
-    cfg = make_config('images', 'out', steps=steps)
+    cfg = plan(steps=steps)
     *warm_up, cosine = cfg.param_scheduler
     assert [part.end for part in warm_up] == ([round(steps / 10)] if steps > 15 else [])
     assert cosine.begin == (warm_up[0].end if warm_up else 0) and cosine.end == cfg.train_cfg.max_iters == steps
@@ -210,11 +218,11 @@ def test_all_follows_from_the_length(steps):
 
 
 def test_every_method_has_a_name_and_a_model():
-    assert types.METHODS == tuple(METHODS) == tuple(METHOD_NAMES) and METHOD in METHODS
+    assert settings.METHODS == tuple(METHODS) == tuple(METHOD_NAMES) and METHOD in METHODS
     found = {}
-    for name, settings in METHODS.items():
-        cfg = make_config('images', 'out', 'pico', size=32, method=name).model
-        model = CoMA(cfg.backbone, cfg.decoder, **{key: cfg[key] for key in settings})
+    for name, chosen in METHODS.items():
+        cfg = plan(size=32, method=name).model
+        model = CoMA(cfg.backbone, cfg.decoder, **{key: cfg[key] for key in chosen})
         found[name] = model.mode, model.predict_visible
     assert found == dict(mae=('off', 0), coma=('copy', 0), align=('align', 1))
 
@@ -228,7 +236,7 @@ def test_patches_suit_the_size(size, patch):
 def test_a_cpu_that_multiplies_in_bf16_does_so(fast, monkeypatch):
     monkeypatch.setattr('coma_mm.engine.optimizers.autocast.has_fast_bf16', lambda: fast)
     model = torch.nn.Linear(2, 2)
-    wrapper = build_optim_wrapper(model, make_config('images', 'out').optim_wrapper)
+    wrapper = build_optim_wrapper(model, plan().optim_wrapper)
     with wrapper.optim_context(model):
         assert model(torch.zeros(1, 2)).dtype == (torch.bfloat16 if fast else torch.float32)
 
@@ -251,8 +259,8 @@ def test_a_step_has_64_images_in_parts_of_16_or_more(images, fitting, on_gpu, ba
 
 def test_steps_in_parts_keep_rate_and_length():
     whole, parts = (
-        make_config('images', 'out', 'pico', 20),
-        make_config('images', 'out', 'pico', 20, batch_size=16, accumulate=4),
+        plan(steps=20),
+        plan(4, steps=20, batch_size=16),
     )
     assert parts.optim_wrapper.optimizer.lr == whole.optim_wrapper.optimizer.lr
     assert parts.optim_wrapper.accumulative_counts == 4 and parts.train_cfg.max_iters == 80
@@ -260,10 +268,10 @@ def test_steps_in_parts_keep_rate_and_length():
 
 
 def test_a_budget_has_a_fine_schedule_and_intervals_of_the_plan():
-    cfg = make_config('images', 'out', 'pico', 40, batch_size=16, accumulate=4, minutes=5)
+    cfg = plan(4, steps=40, batch_size=16, minutes=5)
     assert cfg.custom_hooks[-1] == dict(type='coma_mm.BudgetHook', minutes=5, planned=160)
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == 4000 and cfg.default_hooks.checkpoint.interval == 8
-    assert all(hook.type != 'coma_mm.BudgetHook' for hook in make_config('images', 'out', 'pico', 40).custom_hooks)
+    assert all(hook.type != 'coma_mm.BudgetHook' for hook in plan(steps=40).custom_hooks)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,258 @@
+"""The plan of a run of pre-training, after a look at its images and two steps: batch, length, what to expect."""
+
+import io
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+
+from .datasets import ImageFolder
+from .datasets.exclusion import Exclusion, find_masks
+from .datasets.folder import name_endings
+from .datasets.labelled import Labelled, find_labelled
+from .datasets.loading import MAX_PIXELS
+from .datasets.value_range import ValueRange, find_value_range
+from .engine.hooks.progress import duration
+from .engine.runner.trial import forget_peak, make_step, peak_so_far
+from .recipe import LOOKING_SHARE, METHOD, USEFUL, make_config, passes_for
+from .settings import PretrainSettings
+from .utils.environment import has_fast_bf16
+from .utils.memory import available_memory
+from .utils.paths import short_path
+from .utils.text import printable
+
+# In the opening line.
+METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
+TRIED = 4  # images of the first of two steps that are timed before a run
+LARGEST = dict(cuda=1024, cpu=64)  # images of a step
+STEP = 64  # images of a step at least, computed in parts where the memory is small
+PART = 16  # images that are computed at once at least
+
+
+@dataclass
+class Images:
+    """What a run finds in its folders.
+
+    Args:
+        dataset: Of the images to train on.
+        names: Of its images, below their folders.
+        held_out: Number of images that are not trained on.
+        values: Those that become black and white; ``None`` if the images have 8 bits or the user says so.
+        labelled: Images of ``labels``.
+    """
+
+    dataset: ImageFolder
+    names: list[str]
+    held_out: int
+    values: ValueRange | None
+    labelled: Labelled | None
+
+    def describe(self) -> list[str]:
+        """Return sentences on values of images, on what is left out in the folders, and on labelled images."""
+        left_out, excluded = name_endings(self.dataset.left_out), self.dataset.exclusion.describe()
+        sentences = [self.values.describe()] if self.values else []
+        sentences += [f'{left_out[0].upper()}{left_out[1:]}.'] if left_out else []
+        sentences += [f'{printable(excluded)}.'] if excluded else []
+        if self.labelled is not None:
+            count, classes = len(self.labelled.learn) + len(self.labelled.test), len(self.labelled.classes)
+            sentences.append(f'Of {count:,} labelled images, {classes} classes, a linear probe is measured meanwhile.')
+            sentences += [printable(f'Labelled {sentence}.') for sentence in self.labelled.left_out]
+        return sentences
+
+    def warn(self) -> None:
+        """Print what may be wrong with them."""
+        for warning in (self.values and self.values.warn(), warn_of_masks(self.names, self.dataset.exclusion)):
+            if warning:
+                print(f'warning: {warning}', file=sys.stderr, flush=True)
+
+
+@dataclass
+class Trial:
+    """What two steps of training tell: seconds an image, images that fit the memory, parameters."""
+
+    seconds: float
+    fitting: float
+    parameters: int
+
+
+def plan_run(settings: PretrainSettings, begin: float) -> Config:
+    """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
+
+    Args:
+        settings: Of the run; ``data`` is a list of absolute paths.
+        begin: When the command began.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If a setting is impossible.
+    """
+    if sum(length is not None for length in (settings.epochs, settings.steps, settings.minutes)) > 1:
+        raise ValueError('give one of epochs, steps and minutes')
+    if settings.labels is not None:
+        settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
+    cfg = make_config(replace(settings, batch_size=TRIED, workers=0))
+    print(f'looking at the images in {_list_folders(settings)} ...', flush=True)
+    with redirect_stdout(io.StringIO()):
+        init_default_scope(cfg.default_scope)
+        found = look_at_images(cfg, settings)
+    if found.values is not None:
+        settings = replace(settings, value_range=(found.values.low, found.values.high))
+        cfg = make_config(replace(settings, batch_size=TRIED, workers=0))
+    images = len(found.dataset)
+    print(f'{images + found.held_out:,} images; trying two steps of training ...', flush=True)
+    with redirect_stdout(io.StringIO()):
+        trial = try_out(cfg)
+    spent = time.monotonic() - begin
+    settings, accumulate = choose_length(settings, images, trial, spent)
+    text = describe(settings, found, trial, accumulate, spent)
+    print(' '.join([text, *found.describe()]), flush=True)
+    found.warn()
+    return make_config(settings, accumulate)
+
+
+def _list_folders(settings: PretrainSettings) -> str:
+    return printable(', '.join(map(short_path, map(Path, settings.data))))
+
+
+def look_at_images(cfg: Config, settings: PretrainSettings) -> Images:
+    """Find the images of a config.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If a pattern of ``exclude`` matches none.
+    """
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    names = dataset.name_images(paths)
+    if idle := dataset.exclusion.idle:
+        raise ValueError(
+            f'no image matches {", ".join(map(repr, idle))} of --exclude; patterns are of paths below '
+            f'{_list_folders(settings)}, such as {names[0]!r}'
+        )
+    values = find_value_range(paths, settings.channels, settings.value_range, settings.max_pixels or MAX_PIXELS)
+    labelled = None if settings.labels is None else find_labelled(settings.labels)  # before anything takes time
+    held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if settings.val else 0
+    return Images(dataset, names, held_out, values, labelled)
+
+
+def choose_length(settings: PretrainSettings, images: int, trial: Trial, spent: float) -> tuple[PretrainSettings, int]:
+    """Return settings with method, batch and steps, and how many batches make a step.
+
+    Args:
+        settings: As given.
+        images: To train on.
+        trial: Of two steps.
+        spent: Seconds since the command began.
+    """
+    batch, accumulate = settings.batch_size, 1
+    if batch is None:
+        batch, accumulate = choose_batch(images, trial.fitting, torch.cuda.is_available())
+    method = settings.method or ('mae' if batch == 1 else METHOD)  # one image has nothing to be compared with
+    per_step, steps = batch * accumulate, settings.steps
+    if settings.minutes is not None:
+        left = 60 * settings.minutes - 2 * spent  # starting to train takes about as long again
+        steps = max(1, int(left / (trial.seconds * per_step)))
+    elif steps is None:
+        steps = max(1, round((settings.epochs or passes_for(images)) * max(1, images // per_step)))
+    return replace(settings, batch_size=batch, method=method, steps=steps), accumulate
+
+
+def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
+    """Say which images look like masks of others, and what to type."""
+    count, patterns = find_masks(names)
+    if not patterns:
+        return None
+    options = ' '.join(map(shlex.quote, [*exclusion.tests, *patterns]))
+    return f'{count} images have names as masks of others have; to train without them: --exclude {printable(options)}'
+
+
+def try_out(cfg: Config) -> Trial:
+    """Take steps with few images; the seconds are those of a run that also looks at what it learns."""
+    on_gpu = torch.cuda.is_available()
+    peaks, seconds, parameters = [], 0.0, 0
+    for count in (TRIED, 2 * TRIED):
+        forget_peak(on_gpu)
+        model, step = make_step(cfg, count)
+        step()
+        start = time.perf_counter()
+        step()
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds = (time.perf_counter() - start) / count
+        peaks.append(peak_so_far(on_gpu))
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        del model, step
+    each = max(1, (peaks[1] - peaks[0]) / TRIED)
+    if on_gpu:
+        torch.cuda.empty_cache()
+    free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
+    fitting = math.inf if free is None else 0.7 * (free - peaks[0]) / each
+    return Trial(seconds / (1 - LOOKING_SHARE), fitting, parameters)
+
+
+def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
+    """Return how many images are computed at once, and how many such batches make a step; powers of two.
+
+    A step has as many images as leave eight steps in a pass over them, but at least 64 where there are so many.
+
+    Args:
+        images: In the data set.
+        fitting: Images that fit the memory at once; 16 are computed in any case.
+        on_gpu: Where.
+    """
+
+    def power(number: float) -> int:
+        return 2 ** int(math.log2(max(1, number)))
+
+    step = power(min(images, max(STEP, min(images / 8, LARGEST['cuda' if on_gpu else 'cpu']))))
+    batch = power(min(step, max(PART, fitting)))
+    return batch, step // batch
+
+
+def describe(settings: PretrainSettings, found: Images, trial: Trial, accumulate: int, spent: float) -> str:
+    """Return the paragraph that opens a run whose length is chosen."""
+    if torch.cuda.is_available():
+        where = f'{torch.cuda.get_device_name()}, {"bf16" if torch.cuda.is_bf16_supported() else "fp16"}'
+    else:
+        where = f'the CPU ({torch.get_num_threads()} threads), {"bf16" if has_fast_bf16() else "fp32"}'
+    images, steps, batch = len(found.dataset), settings.steps or 0, (settings.batch_size or 0) * accumulate
+    shown, passes = steps * batch, steps / max(1, images // batch)
+    seconds = trial.seconds * shown
+    end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
+    apart = f', {found.held_out} of them held out' if found.held_out else ''
+    text = (
+        f'{images + found.held_out} images found{apart}. DyViT-{settings.arch} and its decoder, '
+        f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[settings.method or METHOD]}, on crops of '
+        f'{settings.size} px, {"about " if settings.minutes else ""}{steps} steps of {batch} images '
+        f'({passes:.3g} passes), on {where}: '
+    )
+    if settings.minutes is not None:
+        text += f'{settings.minutes:g} minutes in all, until {end}; the number of steps follows the speed.'
+    else:
+        text += f'about {duration(seconds)}, until {end}.'
+        if not torch.cuda.is_available() and seconds > 1800:
+            text += ' Faster: a GPU, a smaller --arch or --size, or --minutes for a shorter run.'
+    if shown < USEFUL:
+        text += advise_length(shown, images, spent + trial.seconds * USEFUL)
+    if accumulate > 1:
+        parts = f'{accumulate} batches of {settings.batch_size} images'
+        text += f' Memory is short: each step computes {parts}, one after another.'
+    return text
+
+
+def advise_length(shown: int, images: int, seconds: float) -> str:
+    """Say that a run shows too few images, and what to type for one that shows enough in so many seconds."""
+    epochs = max(1, math.ceil(USEFUL / images))
+    return (
+        f' That shows {shown:,} images in all, too few for useful features, which take about {USEFUL:,}: '
+        f'--minutes {math.ceil(seconds / 60)}, or --epochs {epochs}.'
+    )

@@ -1,0 +1,114 @@
+"""Settings of pre-training, stated once: the command, the function and the plan of a run read them.
+
+Imports nothing that takes time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from typing import Any
+
+from .utils import ranges
+from .utils.arguments import Range, did_you_mean
+
+METHODS = 'mae', 'coma', 'align'
+LOGGERS = 'tensorboard', 'wandb', 'mlflow'
+METHOD = 'align'  # unless told otherwise
+
+
+def setting(default: Any, help: str, **option: Any) -> Any:
+    """Return a field of a class of settings that is an option of a command as well.
+
+    Args:
+        default: Of the field; the command hands over what was typed alone.
+        help: Of the option.
+        **option: ``range`` of numbers, or the ``type`` by its name in :mod:`.cli.types`; ``group`` of options of which
+            one may be given; what ``argparse`` takes beside.
+    """
+    return field(default=default, metadata=dict(help=help, **option))
+
+
+@dataclass
+class PretrainSettings:
+    """Settings of a new run of pre-training; what each means is the help of its option.
+
+    Args:
+        data: Folders of images, sub-folders and all, or ``.txt`` files of their paths.
+        out: The run's folder.
+    """
+
+    data: Sequence[str]
+    out: str | PathLike
+    arch: str = setting('tiny', 'pico, tiny, small, base or large (tiny)', type='arch')
+    epochs: float | None = setting(
+        None, 'passes over the images (from their number: 400 for 10,000)', range=ranges.EPOCHS, group='length'
+    )
+    steps: int | None = setting(None, 'steps of the optimiser', range=ranges.STEPS, group='length')
+    minutes: float | None = setting(
+        None, 'from the start of this command to its end', range=ranges.MINUTES, group='length'
+    )
+    size: int = setting(224, 'side of the crops in pixels (224)', range=ranges.IMAGE_SIZE)
+    batch_size: int | None = setting(None, 'images of a step (from the memory there is)', range=ranges.BATCH_SIZE)
+    workers: int | None = setting(None, 'processes that load images (from the cores there are)', range=ranges.WORKERS)
+    method: str | None = setting(
+        None,
+        'masked autoencoding, CoMA, or both halves of a photo aligned; docs/pretraining.md has the default',
+        choices=METHODS,
+    )
+    lr: float | None = setting(None, 'peak of the learning rate (from arch and batch)', range=ranges.LEARNING_RATE)
+    mask_ratio: float | None = setting(None, 'hidden share of an image (0.6)', range=ranges.MASK_RATIO, metavar='R')
+    crop_scale: Sequence[float] | None = setting(
+        None,
+        "share of an image's area that a random crop has (0.2 1)",
+        range=ranges.CROP_SCALE,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+    )
+    no_flip: bool | None = setting(None, 'mirror no image', action='store_true')
+    exclude: Sequence[str] | None = setting(
+        None,
+        "leave out images whose path below the folder matches, e.g. '*_mask.png' 'masks/*', in quotes",
+        type='pattern',
+        nargs='+',
+        metavar='GLOB',
+    )
+    labels: str | PathLike | None = setting(
+        None, 'folder with a sub-folder for each class: a linear probe at each look (none)', type='folder'
+    )
+    log: Sequence[str] | None = setting(None, 'log there as well: curves and pictures', choices=LOGGERS, nargs='+')
+    seed: int = setting(0, 'of weights, crops and masks (0)', range=ranges.SEED)
+    val: float = setting(0.0, 'share of the images to hold out, e.g. 0.02 (none)', range=ranges.FRACTION)
+    channels: int = setting(3, 'of the images, e.g. 1, or 4 of a TIFF (3)', range=ranges.CHANNELS)
+    value_range: Sequence[float] | None = setting(
+        None,
+        'values of 16-bit or float images that become black and white (found in the files)',
+        range=ranges.ANY,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+    )
+    max_pixels: int | None = setting(
+        None, 'height times width beyond which an image is refused (10^8)', range=ranges.MAX_PIXELS, metavar='N'
+    )
+
+
+def ranges_of(kind: type) -> dict[str, Range]:
+    """Return the ranges of the settings that are one number."""
+    return {
+        one.name: one.metadata['range'] for one in fields(kind) if {'range', 'nargs'} & one.metadata.keys() == {'range'}
+    }
+
+
+def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return those of some values that are set; numbers are in range.
+
+    Raises:
+        ValueError: If there is no such setting, or a number is out of range.
+    """
+    known = [one.name for one in fields(kind)]
+    for name in values.keys() - set(known):
+        raise ValueError(f'there is no setting {name!r}{did_you_mean(name, known)}')
+    given = {name: value for name, value in values.items() if value is not None}
+    for name, range_ in ranges_of(kind).items():
+        if name in given:
+            ranges.require_in(range_, **{name: given[name]})
+    return given
