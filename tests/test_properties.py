@@ -159,13 +159,13 @@ EVALUATIONS = st.one_of(
     st.none(),
     st.fixed_dictionaries(
         dict(mode=st.just('copy')),
-        optional=dict(interval=st.sampled_from([1, 2]), assemble=st.sampled_from(['outputs', 'tokens'])),
+        optional=dict(interval=st.sampled_from([1, 2])),
     ),
     st.fixed_dictionaries(
         dict(mode=st.just('ema')),
         optional=dict(interval=st.sampled_from([1, 2]), momentum=st.sampled_from([0.1, 0.004])),
     ),
-    st.fixed_dictionaries(dict(mode=st.sampled_from(['off', 'joint']))),
+    st.fixed_dictionaries(dict(mode=st.just('off'))),
     st.fixed_dictionaries(
         dict(mode=st.just('align')),
         optional=dict(interval=st.sampled_from([1, 2]), weight=st.sampled_from([0.25, 1]), both=st.booleans()),
@@ -203,9 +203,8 @@ WRONG = dict(
             dict(mode='ema', momentum=1),
             dict(mode='copy', momentum=0.1),
             dict(mode='copy', interval=0),
-            dict(mode='joint', interval=2),
-            dict(mode='off', assemble='tokens'),
-            dict(assemble='pixels'),
+            dict(mode='off', interval=2),
+            dict(mode='off', weight=1),
             dict(intervall=2),
         ]
     ),

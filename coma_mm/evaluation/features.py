@@ -67,7 +67,7 @@ def extract_features(
     )
     features: list[Tensor] = []
     read: list[int] = []
-    progress = ProgressBar(len(images))
+    progress = ProgressBar(len(images)) if sys.stdout.isatty() else None  # each of its lines would stay in a file
     for items in loader:
         kept = [item for item in items if item[1] is not None]
         if kept:
@@ -77,8 +77,10 @@ def extract_features(
             for whole, part in zip(features, found):
                 whole[len(read) : len(read) + len(kept)] = part
             read += [index for index, _ in kept]
-        progress.update(len(items))
-    print()
+        if progress:
+            progress.update(len(items))
+    if progress:
+        print()
     if not read:
         raise ValueError('there are no images to take features of')
     return [whole[: len(read)] for whole in features], read

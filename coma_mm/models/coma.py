@@ -1,7 +1,7 @@
 """CoMA: two branches see complementary parts of an image; together they reconstruct all of it.
 
 Shapes: B images, C channels, U = Hu * Wu units, n of them hidden from the adaptive branch (and seen by the evaluation
-branch), D decoder width, V pixels per unit, L values of its token in the last stage.
+branch), D decoder width, V pixels per unit.
 """
 
 import logging
@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import BaseAveragedModel, BaseModel, ExponentialMovingAverage
 from torch import Tensor, nn
@@ -23,10 +22,9 @@ from .compiled import compile_blocks
 from .mask_units import MaskedUnits, read_masked_units
 from .reconstruction import PixelTarget, unit_errors
 
-EVALUATION_MODES = ('copy', 'ema', 'off', 'joint', 'align')
-EVALUATION_OPTIONS = ('mode', 'interval', 'momentum', 'assemble', 'weight', 'jitter', 'both')
+EVALUATION_MODES = ('copy', 'ema', 'off', 'align')
+EVALUATION_OPTIONS = ('mode', 'interval', 'momentum', 'weight', 'jitter', 'both')
 ALONE = ('off', 'align')  # modes in which the adaptive branch alone is decoded
-ASSEMBLIES = ('outputs', 'tokens')
 # What one branch saw: its tokens per stage, and which units they are of.
 Seen = tuple[tuple[Tensor, ...], Tensor]
 
@@ -67,20 +65,13 @@ class CoMA(BaseModel):
             which needs no second set of weights. ``dict(mode='copy', interval=k)``: a second model, renewed every k
             iterations. ``dict(mode='ema', momentum=0.004)``: a moving average, ``momentum`` being the share of the new
             weights. ``dict(mode='off')``: no evaluation branch, plain masked autoencoding, the baseline.
-            ``dict(mode='joint')``: gradient through both branches, the upper reference. Iterations are forward passes:
-            under gradient accumulation each counts. With any of them but ``off``, ``assemble='tokens'`` is a second
-            reading of the paper's "full-image reconstruction through assembled outputs": the tokens of both branches
-            are put together and decoded once, to the whole image, so that each unit's own token is among what its
-            prediction is made of; default ``'outputs'``, as above.
+            Iterations are forward passes: under gradient accumulation each counts.
             ``dict(mode='align', weight=0.25, jitter=0.4)`` (ours): what the evaluation branch sees is not decoded. The
             mean tokens of both branches are to be alike, see :class:`.alignment.Alignment`, in training only.
             ``jitter`` changes the colours of each branch's image, so that these give nothing away. ``interval`` and
             ``momentum`` are as above; with ``both=True`` both halves get gradient.
         norm_pix: predict pixels normalised by their unit's mean and deviation.
         fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
-        latent_weight: weight of a second task of the adaptive branch (ours): beside the pixels of each hidden unit the
-            decoder predicts the evaluation branch's token of it, under LayerNorm and without gradient, by smooth L1.
-            With it the evaluation branch has something to say to the encoder; 0 is the paper's loss.
         predict_visible: weight of a further task of the adaptive branch (ours): the decoder also predicts the units
             that the branch saw. Only with the modes ``off`` and ``align``; 0 is masked autoencoding.
         compile: ``torch.compile`` each block of encoder and decoder, ``True`` or a dict of its options. The same
@@ -91,9 +82,8 @@ class CoMA(BaseModel):
 
     Raises:
         ValueError: on an unknown evaluation mode or option, a backbone that works in windows,
-            ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it, ``latent_weight`` without
-            tokens to predict or with their prediction made of themselves, ``predict_visible`` where two branches are
-            decoded.
+            ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it, ``predict_visible`` where
+            two branches are decoded.
     """
 
     def __init__(
@@ -103,7 +93,6 @@ class CoMA(BaseModel):
         evaluation: dict | None = None,
         norm_pix: bool = True,
         fuse_stages: bool = False,
-        latent_weight: float = 0.0,
         predict_visible: float = 0.0,
         compile: bool | dict = False,
         data_preprocessor: dict | nn.Module | None = None,
@@ -111,7 +100,7 @@ class CoMA(BaseModel):
         mask_ratio: float | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
-        require_number('[0, inf)', latent_weight=latent_weight, predict_visible=predict_visible)
+        require_number('[0, inf)', predict_visible=predict_visible)
         require_flag(norm_pix=norm_pix, fuse_stages=fuse_stages)
         if mask_ratio is not None:
             print_log('mask_ratio of the model is not read: the masks of the data say it', 'current', logging.WARNING)
@@ -131,13 +120,9 @@ class CoMA(BaseModel):
                 'would learn nothing: set fuse_stages=True, or leave out_indices to its default'
             )
         self.unit_size = backbone.unit_size
-        pixels, token = getattr(backbone, 'in_channels', 3) * self.unit_size**2, backbone.unit_channels[-1]
-        # What the decoder predicts of each unit: its pixels, and perhaps its token after them.
-        self.predicted = (pixels, token) if latent_weight else (pixels,)
-        self.latent_weight = latent_weight
         implied = dict(
             in_channels=tuple(backbone.unit_channels if fuse_stages else backbone.unit_channels[-1:]),
-            out_channels=sum(self.predicted),
+            out_channels=getattr(backbone, 'in_channels', 3) * self.unit_size**2,
             extra_tokens=getattr(backbone, 'extra_tokens', 0),
         )
         if not isinstance(decoder, nn.Module):
@@ -158,20 +143,7 @@ class CoMA(BaseModel):
                 f'evaluation has the options {", ".join(EVALUATION_OPTIONS)}, not {name!r}'
                 f'{did_you_mean(name, EVALUATION_OPTIONS)}'
             )
-        self.mode, self.assemble, self.evaluation, self.alignment = _build_evaluation(backbone, **evaluation)
-        if self.assemble == 'tokens':
-            if getattr(backbone, 'extra_tokens', 0):
-                raise ValueError("assemble='tokens' has no place for the class tokens of two branches")
-            decoder.mask_token.requires_grad_(False)  # no place is left empty
-        if latent_weight and (self.mode in ALONE or self.assemble == 'tokens'):
-            raise ValueError(
-                'latent_weight has the adaptive branch predict the tokens of an evaluation branch; '
-                + (
-                    f'with evaluation mode {self.mode!r} there is none'
-                    if self.mode in ALONE
-                    else 'assembled, it sees them'
-                )
-            )
+        self.mode, self.evaluation, self.alignment = _build_evaluation(backbone, **evaluation)
         if predict_visible and self.mode not in ALONE:
             raise ValueError(
                 f'predict_visible goes with evaluation mode {" and ".join(ALONE)} only, where one branch is decoded, '
@@ -203,7 +175,7 @@ class CoMA(BaseModel):
 
         Returns:
             ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
-            ``off`` and ``align``: ``loss_adaptive`` over the hidden ones). Beside them ``loss_latent``,
+            ``off`` and ``align``: ``loss_adaptive`` over the hidden ones). Beside them
             ``loss_visible`` and ``loss_align`` where they are asked for; for the log each branch's own mean ``mse_*``.
 
         Raises:
@@ -215,15 +187,13 @@ class CoMA(BaseModel):
         if self.mode in ALONE:
             return self._loss_of_adaptive_branch(inputs, masked)
         seen = [self._adaptive_branch(inputs, masked), self._evaluation_branch(inputs, masked)]
-        prediction, *latent = self._decode(seen, masked).split(self.predicted, -1)
-        errors = unit_errors(prediction, self.target(inputs))
+        errors = unit_errors(self._decode(seen, masked), self.target(inputs))
         hidden = masked.hidden
         adaptive, evaluation = (errors * hidden).mean(), (errors * ~hidden).mean()
         units = errors.shape[1]
         return dict(
             loss_adaptive=adaptive,
             loss_evaluation=evaluation,
-            **(dict(loss_latent=self._latent_loss(latent[0], seen[1])) if latent else {}),
             mse_adaptive=adaptive.detach() * (units / masked.ids_mask.shape[1]),
             mse_evaluation=evaluation.detach() * (units / masked.ids_keep.shape[1]),
         )
@@ -260,7 +230,7 @@ class CoMA(BaseModel):
         masked = read_masked_units(inputs, dict(mask=mask), self.unit_size)
         with eval_mode(self):  # both branches, also where training has one only
             seen = [self._adaptive_branch(inputs, masked), self._evaluation_branch(inputs, masked)]
-            return self.target.to_image(self._decode(seen, masked).split(self.predicted, -1)[0], inputs)
+            return self.target.to_image(self._decode(seen, masked), inputs)
 
     def train(self, mode: bool = True) -> 'CoMA':
         """Set the mode; a second model of the evaluation branch stays in eval mode."""
@@ -279,7 +249,7 @@ class CoMA(BaseModel):
 
     def _evaluation_branch(self, inputs: Tensor, masked: MaskedUnits) -> Seen:
         """Encode the other units, without gradient and in eval mode, but where both halves are trained."""
-        if self.mode == 'joint' or (self.alignment is not None and self.alignment.both):
+        if self.alignment is not None and self.alignment.both:
             return self._stages(self.backbone(inputs, masked.ids_mask)), masked.ids_mask
         encoder = self.evaluation or self.backbone
         # no_grad, not inference_mode: the decoder keeps these tokens for its own backward pass.
@@ -293,15 +263,10 @@ class CoMA(BaseModel):
         """Decode, in one call, what the branches saw.
 
         Returns:
-            ``(B, U, V)``, with ``latent_weight`` ``(B, U, V + L)``: each unit as predicted by the branch that did not
-            see it, or, assembled as tokens, from the tokens of both. Of the adaptive branch alone ``(B, n, V)``, the
-            units hidden from it, or with ``predict_visible`` all of them, ``(B, U, V)``.
+            ``(B, U, V)``: each unit as predicted by the branch that did not see it. Of the adaptive branch alone
+            ``(B, n, V)``, the units hidden from it, or with ``predict_visible`` all of them, ``(B, U, V)``.
         """
         units = masked.grid[0] * masked.grid[1]
-        if self.assemble == 'tokens':
-            tokens, idx = zip(*seen)
-            stages = [torch.cat(stage, 1) for stage in zip(*tokens)]
-            return self.decoder(self.decoder.fill(stages, torch.cat(idx, 1), units), masked.grid)
 
         def keep_hidden(x: Tensor) -> Tensor:
             return take_units(x, masked.ids_mask)
@@ -313,13 +278,6 @@ class CoMA(BaseModel):
         if len(filled) == 1:
             return self.decoder(filled[0], masked.grid, identity if self.predict_visible else keep_hidden)
         return self.decoder(torch.cat(filled), masked.grid, assemble)
-
-    def _latent_loss(self, predicted: Tensor, seen: Seen) -> Tensor:
-        """Compare the tokens predicted, ``(B, U, L)``, with those that the evaluation branch has of hidden units."""
-        dtype = torch.promote_types(predicted.dtype, torch.float32)
-        token = self._last_tokens(seen).detach().to(dtype)
-        target = F.layer_norm(token, token.shape[-1:])
-        return self.latent_weight * F.smooth_l1_loss(take_units(predicted, seen[1]).to(dtype), target)
 
     def _last_tokens(self, seen: Seen) -> Tensor:
         """Return what a branch has of its units in the last stage, ``(B, K, L)``."""
@@ -349,10 +307,9 @@ def _build_evaluation(
     mode: str = 'copy',
     interval: int = 1,
     momentum: float | None = None,
-    assemble: str = 'outputs',
     **align: Any,
-) -> tuple[str, str, BaseAveragedModel | None, Alignment | None]:
-    """Check the evaluation options; return mode, assembly, and a second model and an alignment where needed."""
+) -> tuple[str, BaseAveragedModel | None, Alignment | None]:
+    """Check the evaluation options; return the mode, and a second model and an alignment where needed."""
     if mode not in EVALUATION_MODES:
         raise ValueError(
             f'evaluation mode must be one of {", ".join(EVALUATION_MODES)}, got {mode!r}'
@@ -368,21 +325,16 @@ def _build_evaluation(
         require_number('(0, 1)', **{'evaluation momentum': momentum})
     both = alignment is not None and alignment.both
     named = f'{mode!r} and both=True' if both else repr(mode)
-    if interval > 1 and (mode in ('off', 'joint') or both):
+    if interval > 1 and (mode == 'off' or both):
         raise ValueError(f'evaluation interval {interval} goes with copy, ema and align only, not with {named}')
     if momentum is not None and (mode not in ('ema', 'align') or both):
         raise ValueError(f"evaluation momentum goes with mode='ema' or 'align' only, got {momentum} for {named}")
-    if assemble not in ASSEMBLIES or (assemble == 'tokens' and mode in ALONE):
-        raise ValueError(
-            f'evaluation assemble must be one of {", ".join(ASSEMBLIES)}, and outputs for off, got {assemble!r} for '
-            f'{mode!r}'
-        )
     second = None
     if mode == 'ema' or momentum is not None:
         second = ExponentialMovingAverage(encoder, 0.004 if momentum is None else momentum, interval).eval()
     elif interval > 1:
         second = PeriodicCopy(encoder, interval).eval()
-    return mode, assemble, second, alignment
+    return mode, second, alignment
 
 
 def _build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:

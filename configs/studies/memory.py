@@ -19,9 +19,7 @@ cells = dict(
         }
     ),
     copy=dict(),
-    tokens=dict(options={'model.evaluation.assemble': 'tokens'}),
     ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
-    joint=dict(options={'model.evaluation.mode': 'joint'}),
 )
 measures = dict(_delete_=True, memory=dict())
 sizes = dict(

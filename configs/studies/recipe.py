@@ -19,6 +19,7 @@ cells = dict(
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
+    align_5=dict(options={**align, 'model.evaluation': dict(mode='align', weight=5.0)}),
     align_both=dict(options={**align, 'model.evaluation': dict(mode='align', weight=1.0, both=True)}),
     align_hidden=dict(options={**align, 'model.predict_visible': 0.0}),
     lr_quarter=dict(options={rate: 2.5e-4}),

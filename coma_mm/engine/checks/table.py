@@ -301,7 +301,7 @@ TABLE = _rows(
     (FLAG, 'False', 'model.**.backbone', 'with_cp norm_eval'),
     (SIZE | NONE, 'None', 'model.**.backbone', 'attn_window', OURS),
     (FLAG, 'True', 'model', 'norm_pix fuse_stages', ('CoMA',)),
-    (NOT_NEGATIVE, '0', 'model', 'latent_weight predict_visible', ('CoMA',)),
+    (NOT_NEGATIVE, '0', 'model', 'predict_visible', ('CoMA',)),
     (SETTINGS | NONE, '', 'model', 'evaluation', ('CoMA',)),
     (COUNT, '1', 'model.evaluation', 'interval'),
     (ABOVE_ZERO, '0.25', 'model.evaluation', 'weight'),

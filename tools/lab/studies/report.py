@@ -6,7 +6,8 @@ A study's ``report`` has
 - ``reach``: ``dict(reference=CELL, quality=KEY)``: what each cell needs to come to where the reference ends, by the
   curves; with ``study`` taken from the results of another study, with ``times`` multiplied by a quality of this one;
 - ``plots``: each ``dict(x=[KEYS], y=[KEYS])`` is a picture of the curves, a panel for each pair; with ``xscale``,
-  ``yscale``, and ``omit``, the cells that are left out.
+  ``yscale``, and ``omit``, the cells that are left out;
+- ``bars``: ``dict(qualities=[KEYS], cells={CELL: LABEL})``: what cells are worth, a panel for each quality.
 """
 
 from collections.abc import Collection, Iterable
@@ -69,6 +70,9 @@ def write_report(study: Config, name: str, size: str) -> list[Path]:
         if draw(path, lines, **plot):
             text.append(f'![{" and ".join(_list(plot["y"]))}]({path.name})')
             paths.append(path)
+    if spec.get('bars'):
+        paths.append(place.with_name(f'{stem}-bars.png'))
+        draw_bars(paths[-1], lines, spec['qualities'], **spec['bars'])
     pictures = sorted(place.parent.glob(f'{name}-*-[0-9].jpg'))
     text += [f'![{picture.stem}]({picture.name})' for picture in pictures]
     with atomic_write(place.with_name(f'{stem}.md')) as unfinished:
@@ -254,6 +258,31 @@ def draw(
         figure.savefig(unfinished, dpi=110)
     plt.close(figure)
     return True
+
+
+def draw_bars(path: Path, lines: list[dict], titles: dict[str, str], qualities: list[str], cells: dict) -> None:
+    """Draw what cells are worth: the mean over seeds as a bar, with its number, and each seed as a point."""
+    figure, axes = plt.subplots(
+        1, len(qualities), figsize=(4.2 * len(qualities), 0.8 + 0.36 * len(cells)), sharey=True, layout='constrained'
+    )
+    for panel, key in zip(np.atleast_1d(axes), qualities):
+        found = {
+            cell: [line['qualities'][key] for line in lines if line['cell'] == cell and key in line['qualities']]
+            for cell in cells
+        }
+        for place, (cell, values) in enumerate(found.items()):
+            if values:
+                panel.barh(place, mean(values), color='C1' if cell == next(iter(cells)) else 'C0', alpha=0.75)
+                panel.plot(values, [place] * len(values), 'k.', ms=5)
+                panel.text(max(values), place, f'  {mean(values):.1f}', va='center', fontsize=8)
+        values = [value for each in found.values() for value in each]
+        panel.set(xlabel=titles[key], xlim=(0, 1.15 * max(values, default=1)), yticks=range(len(cells)))
+        panel.set_yticklabels(cells.values())
+        panel.spines[['top', 'right']].set_visible(False)
+    panel.invert_yaxis()
+    with atomic_write(path) as unfinished:
+        figure.savefig(unfinished, dpi=110)
+    plt.close(figure)
 
 
 def _title(key: str) -> str:
