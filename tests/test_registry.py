@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import coma_mm
+
 # Prefixed without an import line; by its bare name after ``custom_imports``.
 BUILD = """
 import sys
@@ -51,10 +53,12 @@ def test_models_need_torch_and_mmengine_only():
 
 
 def test_public_names_are_imported_on_first_use():
-    done = run(
-        'import sys, coma_mm\n'
-        "assert 'torch' not in sys.modules and 'mmengine' not in sys.modules\n"
-        'from coma_mm import DyViT, CoMA, MaskedViT\n'
-        "print(DyViT.__name__, CoMA.__name__, MaskedViT.__name__, hasattr(coma_mm, 'Nothing'))\n"
-    )
-    assert done.stdout.strip() == 'DyViT CoMA MaskedViT False', done.stderr[-2000:]
+    done = run("import sys, coma_mm; print({'torch', 'mmengine'} & set(sys.modules), *dir(coma_mm))")
+    assert done.stdout.startswith('set() '), done.stderr[-2000:]
+    assert {'DyViT', 'CoMA', 'MaskedViT'} <= set(done.stdout.split())
+    assert [getattr(coma_mm, name).__name__ for name in ('DyViT', 'CoMA', 'MaskedViT')] == [
+        'DyViT',
+        'CoMA',
+        'MaskedViT',
+    ]
+    assert not hasattr(coma_mm, 'Nothing')

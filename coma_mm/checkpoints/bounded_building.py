@@ -54,13 +54,15 @@ def bounded_building(weights: dict[str, Tensor], settings: object) -> Iterator[N
         if not next(events) % 256 and thread_time() > end:  # asking the system for the time is slow
             raise ValueError(f'{LARGE}: building takes too long')
 
-    before = sys.getprofile()
+    free = sys.getprofile() is None  # a profiler at work, in C, could not be set again
     try:
         with _Counter(TIMES[0] * size + ROOM[0], TIMES[1] * len(weights) + ROOM[1]):
-            sys.setprofile(watch)  # of this thread alone, at each call
+            if free:
+                sys.setprofile(watch)  # of this thread alone, at each call
             yield
     finally:
-        sys.setprofile(before)
+        if free:
+            sys.setprofile(None)
 
 
 def _numbers(settings: object) -> Iterator[tuple[bool, float]]:

@@ -1,5 +1,6 @@
 """A checkpoint's words on itself build a backbone for its weights, or are refused by name; nothing runs."""
 
+import cProfile
 import json
 import resource
 import zipfile
@@ -10,6 +11,7 @@ from mmengine.registry import MODELS
 from processes import refuse, run
 from safetensors.torch import save_file
 
+import coma_mm
 from coma_mm.checkpoints.pretrained import check_settings, read_settings
 from coma_mm.models import DyViT, load_backbone, read_checkpoint
 
@@ -123,6 +125,15 @@ def test_settings_that_are_compared(settings, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'x.pth says that it was trained with settings that DyViT does not take \('):
         load_backbone(model, checkpoint, 'x.pth')
     assert not (tmp_path / 'ran').exists()
+
+
+def test_a_profiler_at_work_is_left_alone(tmp_path):
+    """Building watches its own calls by Python's one hook for this."""
+    meta = backbone(type='coma_mm.DyViT', arch='pico')
+    torch.save(dict(state_dict=DyViT('pico').state_dict(), meta=meta), tmp_path / 'x.pth')
+    profile = cProfile.Profile()
+    profile.runcall(coma_mm.load_backbone, str(tmp_path / 'x.pth'))
+    assert any('load_backbone' in str(entry.code) for entry in profile.getstats())
 
 
 def test_a_type_is_not_looked_up_to_be_compared():

@@ -75,9 +75,9 @@ def test_links_and_pipes_are_not_followed(server, tmp_path):
 
 
 def test_connections_end(server, capfd):
-    """Two hundred that say little, drop by drop or nothing: 16 get a thread, and after a while all are gone."""
+    """Eighty that say little, drop by drop or nothing: 16 get a thread, and after a while all are gone."""
     before = threading.active_count()
-    connections = [connect(server) for _ in range(200)]
+    connections = [connect(server) for _ in range(80)]
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         for connection in connections[:20]:
