@@ -16,6 +16,7 @@ from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from .unpickler import shown
 
 MOST = 2**40  # iterations, epochs, batches
+WORDS = {dict: 'a dict', list: 'a list', str: 'text', bool: 'true or false', HistoryBuffer: 'a log history'}
 START = 'start from its weights with --cfg-options load_from={source}, without --resume'
 
 
@@ -29,10 +30,11 @@ def check_run_state(checkpoint: dict, source: str) -> None:
         raise ValueError(f'{source} has no {missing[0]}, and no run goes on without; {start}')
     try:
         for name in ('meta', 'message_hub', 'optimizer'):
-            _expect(checkpoint[name], name, 'a dict', isinstance(checkpoint[name], dict))
+            _typed(checkpoint[name], name, dict)
         _check_weights(checkpoint.get('state_dict'), 'state_dict')
         _check_weights(checkpoint.get('ema_state_dict', {}), 'ema_state_dict')
         _check_meta(checkpoint['meta'])
+        _check_budget(checkpoint['meta'])
         _check_message_hub(checkpoint['message_hub'])
         _check_schedulers(checkpoint.get('param_schedulers', []))
         _each_optimizer(checkpoint['optimizer'], _check_optimizer)
@@ -97,6 +99,10 @@ def _expect(value: Any, place: str, wanted: str, holds: bool) -> None:
         raise _Wrong(f'{place} is {what}, not {wanted}')
 
 
+def _typed(value: Any, place: str, kind: type, optional: bool = False) -> None:
+    _expect(value, place, WORDS[kind], isinstance(value, kind) or (optional and value is None))
+
+
 def _whole(value: Any, place: str, least: int = 0) -> None:
     _expect(value, place, f'a whole number from {least} to 2^40', type(value) is int and least <= value <= MOST)
 
@@ -108,36 +114,29 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_weights(weights: Any, place: str) -> None:
-    _expect(weights, place, 'a dict', isinstance(weights, dict))
+    _typed(weights, place, dict)
     for name, value in weights.items():
-        _expect(name, f'a name in {place}', 'text', isinstance(name, str))
-        _expect(
-            value,
-            f'{place}: {shown(name)[:60]}',
-            'a tensor',
-            isinstance(value, torch.Tensor) or name.endswith('_extra_state'),
-        )
+        _typed(name, f'a name in {place}', str)
+        is_weight = isinstance(value, torch.Tensor) or name.endswith('_extra_state')
+        _expect(value, f'{place}: {shown(name)[:60]}', 'a tensor', is_weight)
 
 
 def _check_meta(meta: dict) -> None:
     for name in ('epoch', 'iter'):
         _whole(meta.get(name), f'meta: {name}')
     seed = meta.get('seed')
-    _expect(
-        seed, 'meta: seed', 'a whole number from 0 to 2^32', seed is None or type(seed) is int and 0 <= seed < 2**32
-    )
+    is_seed = seed is None or (type(seed) is int and 0 <= seed < 2**32)
+    _expect(seed, 'meta: seed', 'a whole number from 0 to 2^32', is_seed)
     for name in ('cfg', 'time', 'experiment_name', 'mmengine_version'):
-        text = meta.get(name)
-        _expect(text, f'meta: {name}', 'text', text is None or isinstance(text, str))
+        _typed(meta.get(name), f'meta: {name}', str, optional=True)
     position = meta.get('position')
     if position is not None:
-        _expect(position, 'meta: position', 'a dict', isinstance(position, dict))
+        _typed(position, 'meta: position', dict)
         _whole(position.get('batch'), 'meta: position: batch')
         _whole(position.get('batches'), 'meta: position: batches', 1)
-        batch, batches, validated = position['batch'], position['batches'], position.get('validated')
+        batch, batches = position['batch'], position['batches']
         _expect(batch, 'meta: position: batch', f'at most {batches}', batch <= batches)
-        _expect(validated, 'meta: position: validated', 'true or false', isinstance(validated, bool))
-    _check_budget(meta)
+        _typed(position.get('validated'), 'meta: position: validated', bool)
 
 
 def _check_budget(meta: dict) -> None:
@@ -152,7 +151,7 @@ def _check_budget(meta: dict) -> None:
         _expect(course['end'], 'meta: course: end', f'that of a run of {meta["iter"]} iterations', held)
     budget: Any = meta.get('budget')
     if budget is not None:
-        _expect(budget, 'meta: budget', 'a dict', isinstance(budget, dict))
+        _typed(budget, 'meta: budget', dict)
         used = budget.get('used')
         _expect(used, 'meta: budget: used', 'a number of seconds', _is_number(used) and 0 <= used <= MOST)
         _whole(budget.get('fitted'), 'meta: budget: fitted', 1)
@@ -161,19 +160,18 @@ def _check_budget(meta: dict) -> None:
 def _check_message_hub(hub: dict) -> None:
     for name in ('log_scalars', 'runtime_info', 'resumed_keys'):
         part: Any = hub.get(name)
-        _expect(part, f'message_hub: {name}', 'a dict', isinstance(part, dict))
+        _typed(part, f'message_hub: {name}', dict)
         for key in part:
-            _expect(key, f'a name in message_hub: {name}', 'text', isinstance(key, str))
-    for name, value in hub['log_scalars'].items():
-        _expect(value, f'message_hub: {shown(name)[:60]}', 'a log history', isinstance(value, HistoryBuffer))
-    for name, value in hub['resumed_keys'].items():
-        _expect(value, f'message_hub: {shown(name)[:60]}', 'true or false', isinstance(value, bool))
+            _typed(key, f'a name in message_hub: {name}', str)
+    for part, kind in ((hub['log_scalars'], HistoryBuffer), (hub['resumed_keys'], bool)):
+        for name, value in part.items():
+            _typed(value, f'message_hub: {shown(name)[:60]}', kind)
     for name, value in hub['runtime_info'].items():
         place = f'message_hub: {shown(name)[:60]}'
         if name in ('epoch', 'iter'):
             _whole(value, place)
         elif name == 'keep_ckpt_ids':
-            _expect(value, place, 'a list', isinstance(value, list))
+            _typed(value, place, list)
         elif name.startswith('best_score'):
             _expect(value, place, 'a number', value is None or isinstance(value, (Real, torch.Tensor)))
         elif name.startswith(('best_ckpt', 'last_ckpt')):
@@ -183,15 +181,13 @@ def _check_message_hub(hub: dict) -> None:
 def _check_schedulers(schedulers: Any) -> None:
     lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     for states in lists:
-        _expect(states, 'param_schedulers', 'a list', isinstance(states, list))
+        _typed(states, 'param_schedulers', list)
         for state in states:
-            _expect(state, 'a scheduler', 'a dict', isinstance(state, dict))
-            for name, value in state.items():
-                # mmengine makes attributes of all of these.
-                known = (
-                    isinstance(name, str) and name != 'optimizer' and not callable(getattr(_ParamScheduler, name, None))
-                )
-                _expect(name, 'a name in a scheduler', 'one of its settings', known and name.isidentifier())
+            _typed(state, 'a scheduler', dict)
+            for name, value in state.items():  # mmengine makes attributes of all of these
+                known = isinstance(name, str) and name.isidentifier() and name != 'optimizer'
+                known = known and not callable(getattr(_ParamScheduler, name, None))
+                _expect(name, 'a name in a scheduler', 'one of its settings', known)
                 place = f'a scheduler: {name}'
                 if name in ('last_step', '_global_step'):
                     _whole(value, place, -1)
@@ -216,21 +212,19 @@ def _each_optimizer(saved: dict, check: Callable[[Any], None]) -> None:
 def _check_optimizer(saved: dict) -> None:
     groups: Any = saved['param_groups']
     state: Any = saved.get('state')
-    _expect(state, 'optimizer: state', 'a dict', isinstance(state, dict))
+    _typed(state, 'optimizer: state', dict)
     _expect(groups, 'optimizer: param_groups', 'a list of groups', isinstance(groups, list) and bool(groups))
     for group in groups:
-        _expect(group, 'a group of the optimizer', 'a dict', isinstance(group, dict))
+        _typed(group, 'a group of the optimizer', dict)
         keys = group.get('params')
         numbered = isinstance(keys, list) and all(type(key) is int for key in keys)
         _expect(keys, 'params of a group', 'a list of whole numbers', numbered)
         rate = group.get('lr')
         _expect(rate, 'lr of a group', 'a number >= 0', _is_number(rate) and rate >= 0)
     for key, moments in state.items():
-        _expect(moments, f'optimizer: state: {shown(key)[:60]}', 'a dict', isinstance(moments, dict))
+        _typed(moments, f'optimizer: state: {shown(key)[:60]}', dict)
         for name, value in moments.items():
-            plain = value is None or isinstance(value, (torch.Tensor, Real, list))
-            _expect(
-                value, f'optimizer: state: {shown(name)[:60]}', 'a tensor or a number', plain and isinstance(name, str)
-            )
+            plain = isinstance(name, str) and (value is None or isinstance(value, (torch.Tensor, Real, list)))
+            _expect(value, f'optimizer: state: {shown(name)[:60]}', 'a tensor or a number', plain)
         step = moments.get('step', 0)
         _expect(step, 'optimizer: step', 'a number >= 0', _is_number(step) and step >= 0)

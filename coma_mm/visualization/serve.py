@@ -75,10 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         host = self.headers.get('Host', '')
-        if host.partition(':')[0] not in (
-            'localhost',
-            '127.0.0.1',
-        ):  # a page from elsewhere that has its name lead here
+        if host.partition(':')[0] not in ('localhost', '127.0.0.1'):  # a page from elsewhere whose name leads here
             self.send_error(403)
             return
         if self.path.partition('?')[0] not in ('/', '/report.html'):

@@ -65,12 +65,10 @@ class CheckClassesHook(Hook):
         data = meta.get('dataset_meta') if isinstance(meta, dict) else None
         classes = data.get('classes') if isinstance(data, dict) else None
         named = isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes)
-        if classes is None or not named or not hasattr(unwrap(runner.model), 'head'):
+        if not named or not hasattr(unwrap(runner.model), 'head'):
             return
-        training = isinstance(runner._train_loop, BaseLoop)
-        if (
-            training and not getattr(runner, '_resume', False) and runner.cfg.get('load_partial')
-        ):  # a classifier of other classes
+        starts = isinstance(runner._train_loop, BaseLoop) and not getattr(runner, '_resume', False)
+        if starts and runner.cfg.get('load_partial'):  # a classifier of other classes
             return
         for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop):

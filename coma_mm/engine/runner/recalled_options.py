@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from ...utils.configs import walk
 from ...utils.ranges import Range
 from ...utils.reading import is_short_setting, read_json
 from ...utils.text import printable
@@ -106,24 +107,15 @@ def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> 
 
 def _why_not(key: str, value: Any, cfg: Config, pickles: bool) -> str | None:
     """Return why a setting is not taken up; None if it is."""
-    names, node, inside = key.split('.'), cfg, True
-    texts = _texts(value)
+    names, texts = key.split('.'), _texts(value)
     acting = next((name for name in names if name in ACTING or name.startswith('_')), None)
     acting = acting or (names[-1] if texts and names[-1] in NAMING else None)
     if acting:
         return f'{printable(acting)[:80]} can name code, weights or a place'
-    for name in names:
-        if not inside:
-            return 'the config has no such place'
-        if isinstance(node, (list, tuple)):
-            if not (name.isdecimal() and len(name) < 6 and int(name) < len(node)):
-                return 'the config has no such place'
-            node = node[int(name)]
-        elif isinstance(node, (dict, Config)):
-            inside = name in node
-            node = node[name] if inside else None
-        else:
-            return 'the config has no such place'
+    places = dict(walk(dict(cfg.items())))
+    inside, node = key in places, places.get(key)
+    if not inside and not isinstance(places.get(key.rpartition('.')[0]), dict):
+        return 'the config has no such place'
     if not inside and (texts or isinstance(value, (list, tuple))):
         return 'the config does not have it'
     kept = dict if isinstance(node, dict) else (list, tuple) if isinstance(node, (list, tuple)) else object
@@ -134,24 +126,13 @@ def _why_not(key: str, value: Any, cfg: Config, pickles: bool) -> str | None:
             continue
         if DOTTED.fullmatch(text) or '{{' in text:
             return f'{printable(text)[:80]} can name code'
-        if (
-            text.lower().endswith(RUN_WHEN_READ)
-            or pickles
-            and ('/' in text or key.endswith(('root', 'file', 'prefix')))
-        ):
+        is_path = '/' in text or key.endswith(('root', 'file', 'prefix'))
+        if text.lower().endswith(RUN_WHEN_READ) or (pickles and is_path):
             return 'it can name a file that is run when it is read'
     return None
 
 
 def _texts(node: Any) -> list[str]:
-    """Return all texts in a value."""
-    found, todo = [], [node]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, dict):
-            todo.extend([*value.keys(), *value.values()])
-        elif isinstance(value, (list, tuple)):
-            todo.extend(value)
-    return found
+    """Return all texts in a value, keys of dicts too."""
+    parts = (part for _, value in walk(node) for part in (value if isinstance(value, dict) else [value]))
+    return [part for part in parts if isinstance(part, str)]
