@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
-from .datasets.folder import name_endings
+from .datasets.finding import name_endings
 from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS
 from .datasets.value_range import ValueRange, find_value_range

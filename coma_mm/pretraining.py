@@ -34,7 +34,7 @@ from .utils.files import require_writable
 from .utils.manifest import fingerprint, own_file
 from .utils.paths import short_path
 from .utils.text import one_line, printable
-from .visualization.report import PICTURES
+from .visualization.run_files import PICTURES
 from .visualization.serve import serve_report
 
 HANDED_OVER = 'last.pth', 'backbone.safetensors'  # names in the run's folder

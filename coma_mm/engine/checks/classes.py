@@ -65,7 +65,7 @@ class CheckClassesHook(Hook):
         data = meta.get('dataset_meta') if isinstance(meta, dict) else None
         classes = data.get('classes') if isinstance(data, dict) else None
         named = isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes)
-        if not named or not hasattr(unwrap(runner.model), 'head'):
+        if classes is None or not named or not hasattr(unwrap(runner.model), 'head'):
             return
         starts = isinstance(runner._train_loop, BaseLoop) and not getattr(runner, '_resume', False)
         if starts and runner.cfg.get('load_partial'):  # a classifier of other classes
