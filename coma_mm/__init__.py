@@ -12,6 +12,7 @@ _LAZY = {
     'DyViT': 'coma_mm.models',
     'MaskedViT': 'coma_mm.models.masked_vit',
     'Pretrained': 'coma_mm.models',
+    'finetune': 'coma_mm.finetuning',
     'dyvit_base': 'coma_mm.models.variants',
     'dyvit_large': 'coma_mm.models.variants',
     'dyvit_pico': 'coma_mm.models.variants',

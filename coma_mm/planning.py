@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -40,7 +41,7 @@ PART = 16  # images that are computed at once at least
 
 @dataclass
 class Images:
-    """What a run finds in its folders.
+    """Images in the folders of a run.
 
     Args:
         dataset: Of the images to train on.
@@ -77,7 +78,7 @@ class Images:
 
 @dataclass
 class Trial:
-    """What two steps of training tell: seconds an image, images that fit the memory, parameters."""
+    """Result of two steps of training: seconds an image, images that fit the memory, parameters."""
 
     seconds: float
     fitting: float
@@ -95,8 +96,6 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
         FileNotFoundError: If there are no images.
         ValueError: If a setting is impossible.
     """
-    if sum(length is not None for length in (settings.epochs, settings.steps, settings.minutes)) > 1:
-        raise ValueError('give one of epochs, steps and minutes')
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
     cfg = make_config(replace(settings, batch_size=TRIED, workers=0))
@@ -112,7 +111,9 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     with redirect_stdout(io.StringIO()):
         trial = try_out(cfg)
     spent = time.monotonic() - begin
-    settings, accumulate = choose_length(settings, images, trial, spent)
+    settings, accumulate = choose_length(settings, images, trial, spent, passes_for(images))
+    # one image has nothing to be compared with
+    settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else METHOD))
     text = describe(settings, found, trial, accumulate, spent)
     print(' '.join([text, *found.describe()]), flush=True)
     found.warn()
@@ -144,26 +145,26 @@ def look_at_images(cfg: Config, settings: PretrainSettings) -> Images:
     return Images(dataset, names, held_out, values, labelled)
 
 
-def choose_length(settings: PretrainSettings, images: int, trial: Trial, spent: float) -> tuple[PretrainSettings, int]:
-    """Return settings with method, batch and steps, and how many batches make a step.
+def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:
+    """Return settings with batch and steps, and how many batches make a step.
 
     Args:
         settings: As given.
         images: To train on.
         trial: Of two steps.
         spent: Seconds since the command began.
+        passes: Over the images, if no length is given.
     """
     batch, accumulate = settings.batch_size, 1
     if batch is None:
         batch, accumulate = choose_batch(images, trial.fitting, torch.cuda.is_available())
-    method = settings.method or ('mae' if batch == 1 else METHOD)  # one image has nothing to be compared with
     per_step, steps = batch * accumulate, settings.steps
     if settings.minutes is not None:
         left = 60 * settings.minutes - 2 * spent  # starting to train takes about as long again
         steps = max(1, int(left / (trial.seconds * per_step)))
     elif steps is None:
-        steps = max(1, round((settings.epochs or passes_for(images)) * max(1, images // per_step)))
-    return replace(settings, batch_size=batch, method=method, steps=steps), accumulate
+        steps = max(1, round((settings.epochs or passes) * max(1, images // per_step)))
+    return replace(settings, batch_size=batch, steps=steps), accumulate
 
 
 def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
@@ -220,29 +221,42 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
 
 def describe(settings: PretrainSettings, found: Images, trial: Trial, accumulate: int, spent: float) -> str:
     """Return the paragraph that opens a run whose length is chosen."""
-    if torch.cuda.is_available():
-        where = f'{torch.cuda.get_device_name()}, {"bf16" if torch.cuda.is_bf16_supported() else "fp16"}'
-    else:
-        where = f'the CPU ({torch.get_num_threads()} threads), {"bf16" if has_fast_bf16() else "fp32"}'
-    images, steps, batch = len(found.dataset), settings.steps or 0, (settings.batch_size or 0) * accumulate
-    shown, passes = steps * batch, steps / max(1, images // batch)
-    seconds = trial.seconds * shown
-    end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
+    images, shown = len(found.dataset), (settings.steps or 0) * (settings.batch_size or 0) * accumulate
     apart = f', {found.held_out} of them held out' if found.held_out else ''
     text = (
         f'{images + found.held_out} images found{apart}. DyViT-{settings.arch} and its decoder, '
         f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[settings.method or METHOD]}, on crops of '
-        f'{settings.size} px, {"about " if settings.minutes else ""}{steps} steps of {batch} images '
-        f'({passes:.3g} passes), on {where}: '
+        f'{settings.size} px, {describe_end(settings, images, trial, accumulate)}'
+    )
+    return text + (advise_length(shown, images, spent + trial.seconds * USEFUL) if shown < USEFUL else '')
+
+
+def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> str:
+    """Return how long a run is, on what, and when it ends.
+
+    Args:
+        settings: With batch and steps.
+        images: To train on.
+        trial: Of two steps.
+        accumulate: How many batches make a step.
+    """
+    if torch.cuda.is_available():
+        where = f'{torch.cuda.get_device_name()}, {"bf16" if torch.cuda.is_bf16_supported() else "fp16"}'
+    else:
+        where = f'the CPU ({torch.get_num_threads()} threads), {"bf16" if has_fast_bf16() else "fp32"}'
+    steps, batch = settings.steps, settings.batch_size * accumulate
+    seconds = trial.seconds * steps * batch
+    end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
+    text = (
+        f'{"about " if settings.minutes else ""}{steps} steps of {batch} images '
+        f'({steps / max(1, images // batch):.3g} passes), on {where}: '
     )
     if settings.minutes is not None:
         text += f'{settings.minutes:g} minutes in all, until {end}; the number of steps follows the speed.'
     else:
         text += f'about {duration(seconds)}, until {end}.'
         if not torch.cuda.is_available() and seconds > 1800:
-            text += ' Faster: a GPU, a smaller --arch or --size, or --minutes for a shorter run.'
-    if shown < USEFUL:
-        text += advise_length(shown, images, spent + trial.seconds * USEFUL)
+            text += ' Faster: a GPU, a smaller model or --size, or --minutes for a shorter run.'
     if accumulate > 1:
         parts = f'{accumulate} batches of {settings.batch_size} images'
         text += f' Memory is short: each step computes {parts}, one after another.'

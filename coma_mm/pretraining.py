@@ -5,7 +5,8 @@ import os
 import re
 import signal
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from shutil import copyfile
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from .checkpoints.finding import newest_whole_checkpoint
 from .checkpoints.older_runs import find_config
@@ -71,39 +73,86 @@ def pretrain(
             from which ``resume=True`` goes on. A second Ctrl-C is obeyed at once.
         RunInterrupted: After SIGTERM, SIGHUP or SIGUSR1, once a checkpoint is saved; a ``SystemExit``.
     """
+    run = begin_run(PretrainSettings, data, out, settings, resume, overwrite, serve, HANDED_OVER, plan_run)
+    train(run)
+    return hand_over(run.out)
+
+
+@dataclass
+class Run:
+    """A run that is about to train.
+
+    Args:
+        cfg: Ready to be built.
+        out: Its folder.
+        begin: When the command began.
+        overwrite: Whether results of an earlier run in its folder are replaced.
+        names: Of files that it hands over.
+    """
+
+    cfg: Config
+    out: Path
+    begin: float
+    overwrite: bool
+    names: tuple[str, ...]
+
+
+def begin_run(
+    kind: type,
+    data: Any,
+    out: Any,
+    settings: dict[str, Any],
+    resume: bool,
+    overwrite: bool,
+    serve: int | None,
+    names: tuple[str, ...],
+    plan: Callable[[Any, float], Config],
+) -> Run:
+    """Check what was given, and plan a new run or read the one to go on with; see :func:`pretrain`.
+
+    Args:
+        kind: The class of its settings.
+        names: Of files that the run hands over.
+        plan: Returns the config of a new run, of its settings and of when the command began.
+    """
     begin = command_begin()
     require_flag(resume=resume, overwrite=overwrite)
     if serve is not None:
         ranges.require_in(ranges.PORT, serve=serve)
-    given = given_settings(PretrainSettings, settings)
+    given = given_settings(kind, settings)
     check_arguments(data, out, given)
-    out, roots = check_places(data, out, given, resume, overwrite)
+    out, roots = check_places(data, out, given, resume, overwrite, names)
     if serve is not None:
         print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)
-    cfg = continue_run(out) if resume else start_run(PretrainSettings(roots, out, **given), begin)
-    results = find_results_to_replace(cfg, overwrite, '--out', HANDED_OVER)
-    lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
-    runner = build_quietly(cfg, logging.WARNING)
+    cfg = continue_run(out) if resume else start_run(kind(roots, out, **given), begin, plan)
+    return Run(cfg, out, begin, overwrite, names)
+
+
+def train(run: Run) -> Runner:
+    """Train, and return the runner."""
+    results = find_results_to_replace(run.cfg, run.overwrite, '--out', run.names)
+    lock = lock_work_dir(run.out, '--out')  # noqa: F841 - for as long as this process lives
+    runner = build_quietly(run.cfg, logging.WARNING)
     runner.register_hook(ReplaceResultsHook(results))
     for hook in runner.hooks:
         if isinstance(hook, BudgetHook):
-            hook.begin = begin
+            hook.begin = run.begin
     try:
         runner.train()
     except RunInterrupted as end:
         if end.code == 128 + signal.SIGINT:
-            raise KeyboardInterrupt(f'a checkpoint is saved in {out}; resume=True goes on from it') from None
+            raise KeyboardInterrupt(f'a checkpoint is saved in {run.out}; resume=True goes on from it') from None
         raise
     finally:
         stop_listening()
-    return hand_over(out)
+    return runner
 
 
-def start_run(settings: PretrainSettings, begin: float) -> Config:
-    """Return what a new run is built of; ``begin`` is when the command began."""
+def start_run(settings: Any, begin: float, plan: Callable[[Any, float], Config]) -> Config:
+    """Return what a new run is built of; see :func:`begin_run`."""
     with TemporaryDirectory() as folder:
         path = Path(folder, 'config.py')
-        plan_run(settings, begin).dump(path)
+        plan(settings, begin).dump(path)
         return read_run(path, Path(settings.out), settings.log, dict(log=settings.log))
 
 
@@ -139,6 +188,8 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
     Raises:
         ValueError: With the name of the argument.
     """
+    if sum(length in given for length in ('epochs', 'steps', 'minutes')) > 1:
+        raise ValueError('give one of epochs, steps and minutes')
     read_channels(given.get('channels', 3), given.get('value_range'))
     named = [data] if isinstance(data, (str, PathLike)) else [] if data is None else data
     if not isinstance(named, Sequence) or (data is not None and not named):
@@ -173,7 +224,12 @@ def check_crop_scale(scale: object) -> None:
 
 
 def check_places(
-    data: Any, out: str | PathLike, settings: dict, resume: bool, overwrite: bool
+    data: Any,
+    out: str | PathLike,
+    settings: dict,
+    resume: bool,
+    overwrite: bool,
+    names: tuple[str, ...] = HANDED_OVER,
 ) -> tuple[Path, list[str]]:
     """Return the run's folder and those of images as absolute paths, once nothing of the user's is in the way there.
 
@@ -204,7 +260,7 @@ def check_places(
     hooks = [dict(type=f'coma_mm.{name}') for name in ('ReportHook', 'ReconstructionHook')]
     hooks.append(dict(type='coma_mm.ConfigHook', text='config.py'))
     cfg = dict(work_dir=str(out), custom_hooks=hooks, default_hooks=dict(checkpoint=dict(by_epoch=False)))
-    find_results_to_replace(Config(cfg), overwrite, '--out', HANDED_OVER)  # before anything takes time
+    find_results_to_replace(Config(cfg), overwrite, '--out', names)  # before anything takes time
     return out, roots
 
 
@@ -220,16 +276,22 @@ def _no_run(out: Path) -> str:
 def hand_over(out: Path) -> Path:
     """Write what others take from a finished run: ``last.pth`` and ``backbone.safetensors``."""
     out = out.absolute()
-    last, backbone = newest_whole_checkpoint(out), out / HANDED_OVER[1]
-    if last is None:
-        raise FileNotFoundError(f'{out} has no whole checkpoint, of which weights could be written')
-    with own_file(out, HANDED_OVER[0], 'weights', fingerprint(last)) as unfinished:
-        unfinished.unlink()
-        try:
-            os.link(last, unfinished)
-        except OSError:  # a file system without links
-            copyfile(last, unfinished)
+    last, backbone = link_checkpoint(out, HANDED_OVER[0]), out / HANDED_OVER[1]
     export(str(last), str(backbone), prefix='backbone.', kind='weights')
     files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
     print(one_line(f'{short_path(out)} has {", ".join(files)}'))
     return backbone
+
+
+def link_checkpoint(out: Path, name: str, checkpoint: Path | None = None) -> Path:
+    """Give a checkpoint of a finished run, the newest if none is named, a name that stays; return its path."""
+    checkpoint = checkpoint or newest_whole_checkpoint(out)
+    if checkpoint is None:
+        raise FileNotFoundError(f'{out} has no whole checkpoint, of which weights could be written')
+    with own_file(out, name, 'weights', fingerprint(checkpoint)) as unfinished:
+        unfinished.unlink()
+        try:
+            os.link(checkpoint, unfinished)
+        except OSError:  # a file system without links
+            copyfile(checkpoint, unfinished)
+    return out / name

@@ -29,8 +29,8 @@ def setting(default: Any, help: str, **option: Any) -> Any:
 
 
 @dataclass
-class PretrainSettings:
-    """Settings of a new run of pre-training; what each means is the help of its option.
+class RunSettings:
+    """Settings of a new run of any kind; what each means is the help of its option.
 
     Args:
         data: Folders of images, sub-folders and all, or ``.txt`` files of their paths.
@@ -39,31 +39,16 @@ class PretrainSettings:
 
     data: Sequence[str]
     out: str | PathLike
-    arch: str = setting('tiny', 'pico, tiny, small, base or large (tiny)', type='arch')
     epochs: float | None = setting(
-        None, 'passes over the images (from their number: 400 for 10,000)', range=ranges.EPOCHS, group='length'
+        None, 'passes over the images (from their number)', range=ranges.EPOCHS, group='length'
     )
     steps: int | None = setting(None, 'steps of the optimiser', range=ranges.STEPS, group='length')
     minutes: float | None = setting(
         None, 'from the start of this command to its end', range=ranges.MINUTES, group='length'
     )
-    size: int = setting(224, 'side of the crops in pixels (224)', range=ranges.IMAGE_SIZE)
     batch_size: int | None = setting(None, 'images of a step (from the memory there is)', range=ranges.BATCH_SIZE)
     workers: int | None = setting(None, 'processes that load images (from the cores there are)', range=ranges.WORKERS)
-    method: str | None = setting(
-        None,
-        'masked autoencoding, CoMA, or both halves of a photo aligned; docs/pretraining.md has the default',
-        choices=METHODS,
-    )
     lr: float | None = setting(None, 'peak of the learning rate (from arch and batch)', range=ranges.LEARNING_RATE)
-    mask_ratio: float | None = setting(None, 'hidden share of an image (0.6)', range=ranges.MASK_RATIO, metavar='R')
-    crop_scale: Sequence[float] | None = setting(
-        None,
-        "share of an image's area that a random crop has (0.2 1)",
-        range=ranges.CROP_SCALE,
-        nargs=2,
-        metavar=('LOW', 'HIGH'),
-    )
     no_flip: bool | None = setting(None, 'mirror no image', action='store_true')
     exclude: Sequence[str] | None = setting(
         None,
@@ -72,11 +57,35 @@ class PretrainSettings:
         nargs='+',
         metavar='GLOB',
     )
+    log: Sequence[str] | None = setting(None, 'log there as well: curves and pictures', choices=LOGGERS, nargs='+')
+    seed: int = setting(0, 'of weights, crops and masks (0)', range=ranges.SEED)
+    max_pixels: int | None = setting(
+        None, 'height times width beyond which an image is refused (10^8)', range=ranges.MAX_PIXELS, metavar='N'
+    )
+
+
+@dataclass
+class PretrainSettings(RunSettings):
+    """Settings of a new run of pre-training."""
+
+    arch: str = setting('tiny', 'pico, tiny, small, base or large (tiny)', type='arch')
+    size: int = setting(224, 'side of the crops in pixels (224)', range=ranges.IMAGE_SIZE)
+    method: str | None = setting(
+        None,
+        'masked autoencoding, CoMA, or both halves of a photo aligned; docs/pretraining.md has the default',
+        choices=METHODS,
+    )
+    mask_ratio: float | None = setting(None, 'hidden share of an image (0.6)', range=ranges.MASK_RATIO, metavar='R')
+    crop_scale: Sequence[float] | None = setting(
+        None,
+        "share of an image's area that a random crop has (0.2 1)",
+        range=ranges.CROP_SCALE,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+    )
     labels: str | PathLike | None = setting(
         None, 'folder with a sub-folder for each class: a linear probe at each look (none)', type='folder'
     )
-    log: Sequence[str] | None = setting(None, 'log there as well: curves and pictures', choices=LOGGERS, nargs='+')
-    seed: int = setting(0, 'of weights, crops and masks (0)', range=ranges.SEED)
     val: float = setting(0.0, 'share of the images to hold out, e.g. 0.02 (none)', range=ranges.FRACTION)
     channels: int = setting(3, 'of the images, e.g. 1, or 4 of a TIFF (3)', range=ranges.CHANNELS)
     value_range: Sequence[float] | None = setting(
@@ -86,8 +95,21 @@ class PretrainSettings:
         nargs=2,
         metavar=('LOW', 'HIGH'),
     )
-    max_pixels: int | None = setting(
-        None, 'height times width beyond which an image is refused (10^8)', range=ranges.MAX_PIXELS, metavar='N'
+
+
+@dataclass
+class FinetuneSettings(RunSettings):
+    """Settings of a new run of fine-tuning.
+
+    Args:
+        weights: The folder of a run, a file that says which backbone it has, or an address.
+    """
+
+    weights: str | PathLike = ''
+    val: str | PathLike | None = setting(None, 'folder of images to classify (a fifth of each class)', type='folder')
+    size: int | None = setting(None, 'side of the images in pixels (what the weights say)', range=ranges.IMAGE_SIZE)
+    init: str | None = setting(
+        None, 'begin with random weights of the same backbone, for comparison', choices=('none',)
     )
 
 

@@ -47,6 +47,7 @@ docs/classification
 docs/detection
 docs/segmentation
 docs/compare
+docs/finetune
 docs/your-config
 docs/export
 ```

@@ -52,6 +52,7 @@ FLOORS = [
     ['recipe', 'export'],
     ['planning'],
     ['pretraining'],
+    ['finetuning'],
     ['cli', '__main__'],
 ]
 

@@ -17,6 +17,7 @@ from .streams import output_error, protect_streams
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {
     'pretrain': 'pre-train a DyViT on a folder of images',
+    'finetune': 'fine-tune weights to a classifier of labelled images',
     'train': 'train any config of mmpretrain, mmdet or mmseg',
     'test': 'evaluate a checkpoint',
     'browse': 'draw what training gets to see of its images',

@@ -34,7 +34,19 @@ OUTPUTS = dict(
     benchmark='--json',
     flops='--json',
     **dict.fromkeys(
-        ('browse', 'compare', 'embed', 'plot_benchmark', 'pretrain', 'release', 'report', 'visualize'), '--out'
+        (
+            'browse',
+            'compare',
+            'config',
+            'embed',
+            'finetune',
+            'plot_benchmark',
+            'pretrain',
+            'release',
+            'report',
+            'visualize',
+        ),
+        '--out',
     ),
 )
 # What takes less memory.
@@ -42,19 +54,23 @@ LESS_MEMORY = {
     'train': 'lower the batch size (train_dataloader.batch_size, with optim_wrapper.accumulative_counts raised as '
     'much), or recompute activations (model.backbone.with_cp=True), or train in mixed precision (--amp)',
     'pretrain': 'lower --batch-size, --size or --workers, or choose a smaller --arch',
+    'finetune': 'lower --batch-size, --size or --workers',
     **dict.fromkeys(('compare', 'embed'), 'lower --batch-size or --num-workers'),
     '': 'free some, or raise the limit (ulimit -v)',
 }
 # What the commands without --cfg-options say where an error has advice with them.
 OVERRIDING = dict(
-    pretrain='--cfg-options: of coma-mm train CONFIG, with config.py of the run as its CONFIG',
+    **dict.fromkeys(
+        ('finetune', 'pretrain'),
+        '--cfg-options: of coma-mm train CONFIG, with config.py of the run as its CONFIG',
+    ),
     export='--cfg-options: of coma-mm train; here correct the config itself',
     **dict.fromkeys(('compare', 'report', 'shards'), '--cfg-options: of coma-mm train'),
 )
 WORKERS = {
     'train': 'train_dataloader.num_workers',
     'test': 'test_dataloader.num_workers',
-    'pretrain': '--workers',
+    **dict.fromkeys(('finetune', 'pretrain'), '--workers'),
     '': '--num-workers',
 }
 LONG = 1_000  # characters at each end of an error's line

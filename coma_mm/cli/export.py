@@ -56,6 +56,9 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         metavar='I',
         help='stages whose maps are returned (those of the checkpoint)',
     )
+    graphs.add_argument(
+        '--head', action='store_true', help='of a classifier, such as of coma-mm finetune: scores in place of maps'
+    )
     hub = parser.add_argument_group('for the hub')
     hub.add_argument(
         '--hub-dir',
@@ -76,8 +79,10 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         parser.error('say what to write: OUT, --hub-dir DIR or both')
     if args.out_indices and args.out_indices != sorted({*args.out_indices}):
         parser.error(f'argument --out-indices: must be different numbers in ascending order, got {args.out_indices}')
-    if (args.size or args.dynamic or args.out_indices) and not (args.out or '').endswith(GRAPHS):
-        parser.error('--size, --dynamic and --out-indices are for .onnx and .pt2')
+    if (args.size or args.dynamic or args.out_indices or args.head) and not (args.out or '').endswith(GRAPHS):
+        parser.error('--size, --dynamic, --out-indices and --head are for .onnx and .pt2')
+    if args.head and args.out_indices:
+        parser.error('--head takes the last map: leave --out-indices out')
     if not re.fullmatch(r'[a-z0-9][a-z0-9.-]*', args.license):
         parser.error(f"--license takes the hub's name of a licence, such as apache-2.0, not {args.license!r}")
     if args.hub_dir and not Path(args.hub_dir).absolute().parent.is_dir():
@@ -90,5 +95,5 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Export."""
     args = parse_args(argv)
-    graph = dict(size=args.size, dynamic=args.dynamic, out_indices=args.out_indices)
+    graph = dict(size=args.size, dynamic=args.dynamic, out_indices=args.out_indices, head=args.head)
     export(args.checkpoint, args.out, args.config, args.prefix, hub_dir=args.hub_dir, licence=args.license, **graph)

@@ -4,6 +4,7 @@ from .cifar import CIFAR, read_images
 from .class_folder import ClassFolder
 from .complementary_mask import ComplementaryMask
 from .folder import ImageFolder
+from .labelled import LabelledFolder
 from .loading import LoadImage, ReverseChannels, UnreadableImageError, read_image
 from .packing import PackMaskedImage
 from .part_sampler import PartSampler
@@ -19,6 +20,7 @@ __all__ = [
     'Digits',
     'ImageFolder',
     'ImageShards',
+    'LabelledFolder',
     'LoadImage',
     'LoadRandomResizedCrop',
     'PackMaskedImage',

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..registry import DATASETS
+from ..utils.text import one_line
 from .class_folder import ClassFolder
 from .exclusion import find_masks
 
 HELD_OUT = 0.2  # of each class
 
 
+@DATASETS.register_module()
 class LabelledFolder(ClassFolder):
     """A :class:`ClassFolder` in which a class of one image is only learnt from.
 
@@ -103,6 +106,10 @@ def describe(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tup
         found.append(f'images with names as masks of others have: {count}; to leave them out: --exclude {options}')
     if beside := len(train.find_images()) - sum(map(len, train._sort_by_class(train.sub_folder).values())):
         found.append(f'images beside the sub-folders, without a class: {beside}')
+    folder = Path(train.data_roots[0], train.sub_folder)
+    folders = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith('.')}
+    if empty := sorted(folders - {name.split('/')[0] for name in train.name_images(train.find_images())}):
+        found.append(f'folders without an image: {len(empty)} ({one_line(empty[0])})')
     if lonely := len({label for _, label in learn} - {label for _, label in test}):
         found.append(f'classes without an image to classify: {lonely}')
     return found

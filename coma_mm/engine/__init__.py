@@ -3,7 +3,15 @@
 from ..checkpoints.loading import load_exactly
 from .checks.classes import CheckClassesHook
 from .checks.data import CheckDataHook
-from .hooks import FeaturesHook, KNNHook, ProgressHook, QualityHook, ReconstructionHook, ReportHook
+from .hooks import (
+    FeaturesHook,
+    KNNHook,
+    MistakesHook,
+    ProgressHook,
+    QualityHook,
+    ReconstructionHook,
+    ReportHook,
+)
 from .optimizers.autocast import AutocastOptimWrapper
 from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
 from .runner.budget import BudgetHook
@@ -39,6 +47,7 @@ __all__ = [
     'KNNHook',
     'KNNLoop',
     'LayerDecayOptimWrapperConstructor',
+    'MistakesHook',
     'ProgressHook',
     'QualityHook',
     'ReconstructionHook',

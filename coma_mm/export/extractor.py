@@ -1,7 +1,10 @@
 """From any weights to features: the backbone, and how its images are read."""
 
+import io
 import json
+import os
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +15,7 @@ from ..checkpoints.pretrained import get_state_dict, load_weights, read_checkpoi
 from ..datasets.loading import read_channels
 from ..engine.common import read_loading, read_normalisation
 from ..engine.runner.config_files import read_config
+from ..engine.runner.runs import resolve_run
 from ..models import FeatureExtractor
 from ..utils.text import printable
 from .source import check_types, find_backbone, find_normalisation, without_weights
@@ -34,6 +38,13 @@ class Weights:
     size: tuple[int, int]
     settings: dict
     cfg: Config | None = None
+
+    @property
+    def normalisation(self) -> dict:
+        """Mean and deviation of images, as settings of a data preprocessor."""
+        read = self.extractor.data_preprocessor
+        is_known = read._enable_normalize
+        return {name: getattr(read, name).flatten().tolist() if is_known else None for name in ('mean', 'std')}
 
     def draw_random(self, seed: int) -> FeatureExtractor:
         """Return the same backbone with random weights."""
@@ -78,6 +89,30 @@ def open_weights(
     side = size or cfg.model.backbone.get('img_size', 224)
     height, width = (side, side) if isinstance(side, int) else side
     return Weights(extractor.eval(), (height, width), image_settings(cfg, read, max_pixels), cfg)
+
+
+def open_for_training(name: str, size: int | None = None, max_pixels: int | None = None) -> tuple[Weights, dict]:
+    """Open weights, and return them with the settings by which a config trains their backbone.
+
+    Args:
+        name: The folder of a run, a file that says what it holds, or an address.
+        size: As in :func:`open_weights`.
+        max_pixels: As in :func:`open_weights`.
+
+    Raises:
+        FileNotFoundError: If there are no such weights.
+        ValueError: If they do not say what they are for, or do not fit.
+    """
+    config, checkpoint, _ = resolve_run([os.path.expanduser(name)], 'give WEIGHTS')
+    with redirect_stdout(io.StringIO()):  # what the log says of them, it says again when they are loaded to be trained
+        weights = open_weights(config, checkpoint, size=size, max_pixels=max_pixels)
+    if weights.cfg is None:
+        raise ValueError(f'{name} is a model of timm, whose features can be compared, and no more')
+    settings = without_weights(weights.cfg.model.backbone.to_dict())
+    if '.' not in str(settings['type']):
+        settings['_scope_'] = weights.cfg.get('default_scope') or 'mmengine'
+    place = checkpoint if '://' in checkpoint else os.path.abspath(os.path.expanduser(checkpoint))
+    return weights, settings | dict(init_cfg=dict(type='coma_mm.Pretrained', checkpoint=place))
 
 
 def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:

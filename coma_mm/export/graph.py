@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..utils.manifest import any_file
+from .classifier import Classifier
 
 ENDINGS = ('.onnx', '.pt2')
 TOLERANCE = 1e-4  # of the largest value of a map, or of 1
@@ -64,10 +65,13 @@ def write_graph(
         maps = model(example)
     meta = meta | dict(
         layout='NCHW',
-        strides=json.dumps([round(size[0] / image_map.shape[2]) for image_map in maps]),
-        out_channels=json.dumps([image_map.shape[1] for image_map in maps]),
         size='dynamic' if dynamic else json.dumps(list(size)),
     )
+    if isinstance(backbone, Classifier):
+        meta['classes'] = backbone.classes
+    else:
+        meta['strides'] = json.dumps([round(size[0] / image_map.shape[2]) for image_map in maps])
+        meta['out_channels'] = json.dumps([image_map.shape[1] for image_map in maps])
     Dim = torch.export.Dim
     sides = (Dim.DYNAMIC, Dim.DYNAMIC)
     if unit and ending == '.pt2':  # which is strict about what it was traced for
@@ -104,18 +108,19 @@ def _check_means(ending: str) -> None:
 
 
 def _write_onnx(
-    model: nn.Module, example: Tensor, shapes: dict, path: Path, meta: dict[str, str]
+    model: _Maps, example: Tensor, shapes: dict, path: Path, meta: dict[str, str]
 ) -> Callable[[Tensor], Sequence[Tensor]]:
     """Write; return what runs the file."""
     import onnxruntime
 
+    count = len(model(example))
     program = torch.onnx.export(
         model,
         (example,),
         dynamo=True,
         dynamic_shapes=(shapes,),
         input_names=['images'],
-        output_names=[f'map{i}' for i in range(len(model(example)))],
+        output_names=['scores'] if isinstance(model.backbone, Classifier) else [f'map{i}' for i in range(count)],
         verbose=False,
     )
     program.model.metadata_props.update(meta)

@@ -16,6 +16,7 @@ from ..models import load_backbone, read_checkpoint
 from ..utils.manifest import any_file, own_file
 from ..utils.text import one_line
 from ..version import __version__
+from .classifier import Classifier
 from .graph import ENDINGS as GRAPHS
 from .graph import write_graph
 from .hub import write_hub_folder
@@ -35,6 +36,7 @@ def export(
     hub_dir: str | None = None,
     licence: str = 'unknown',
     kind: str | None = None,
+    head: bool = False,
 ) -> None:
     """Write the backbone of a checkpoint, and print what was written.
 
@@ -49,6 +51,7 @@ def export(
         hub_dir: A new folder, as repositories of the Hugging Face hub are.
         licence: Of the weights, for the hub.
         kind: What ``out`` is in the manifest of its folder, if that is a run's.
+        head: Whether a graph has the linear classifier of the checkpoint, too.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -71,7 +74,8 @@ def export(
         if out.endswith(GRAPHS):
             side: Any = size or getattr(backbone, 'img_size', 224)
             sides = (side, side) if isinstance(side, int) else tuple(side)
-            difference, shapes = write_graph(backbone, out, sides, dynamic, meta)
+            graph = Classifier(backbone, checkpoint) if head else backbone
+            difference, shapes = write_graph(graph, out, sides, dynamic, meta)
             what = f'as computed by the model, to {difference:.1g}, at {", ".join(shapes)}'
         else:
             write(out, weights, meta, kind)

@@ -50,6 +50,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
         take('Share of dead channels', 'quality/dead_channels'),
         take('Linear probe with 5 labels a class', 'quality/probe', '%'),
         take('kNN accuracy', r'knn/\w+', '%'),
+        take('Accuracy on images held out', r'accuracy/\w+', '%'),
         take('Learning rate', r'(base_)?lr'),
     ]
     times, waits = take('', 'time').curves.get('time', []), take('', 'data_time').curves.get('data_time', [])

@@ -103,6 +103,8 @@ def _page(
     if 'reconstruction' in pictures:
         sections += ['<h2>Reconstructions</h2>', _player(pictures['reconstruction'], epochs)]
     for kind, title in (
+        ('confusion', 'Confusion matrix, of the best checkpoint'),
+        ('mistakes', 'Its worst mistakes'),
         ('comparison', 'On labelled images'),
         ('features', 'Features and attention of each stage'),
         ('neighbours', 'Nearest neighbours'),

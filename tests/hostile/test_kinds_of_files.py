@@ -25,6 +25,7 @@ READERS = {
     'engine/runner/work_dir.py': ['`.lock`, ids of loggers'],
     'engine/runner/loggers.py': ['`.lock`, ids of loggers'],
     'pretraining.py': ['config', 'checkpoint'],
+    'finetuning.py': ['config'],
     'visualization/report.py': ['log, pictures and config of a run'],
     'visualization/run_files.py': ['log, pictures and config of a run'],
     'visualization/serve.py': ['log, pictures and config of a run'],

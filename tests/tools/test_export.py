@@ -70,7 +70,7 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
         (['none.pth', 'out.pth'], 'there is no file none.pth'),
         ([checkpoint, 'out.npz'], 'give a name that ends in .pth, .safetensors, .onnx or .pt2, not out.npz'),
         ([checkpoint, 'out.pt'], 'TorchScript cannot express this model'),
-        ([checkpoint, 'out.pth', '--dynamic'], '--size, --dynamic and --out-indices are for .onnx and .pt2'),
+        ([checkpoint, 'out.pth', '--dynamic'], '--size, --dynamic, --out-indices and --head are for .onnx and .pt2'),
         ([checkpoint], 'say what to write: OUT, --hub-dir DIR or both'),
         ([checkpoint, '--hub-dir', 'nowhere/hub'], 'there is no folder nowhere'),
         ([checkpoint, '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),

@@ -222,7 +222,7 @@ def _claimed(cfg: Config, names: Sequence[str]) -> Iterator[tuple[Path, str]]:
     if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
         yield work_dir, PICTURES
     for path in sorted(pictures.glob('*.jpg')):
-        if re.fullmatch(r'(features|neighbours|reconstruction)_\d+\.jpg', path.name):
+        if re.fullmatch(r'(confusion|features|mistakes|neighbours|reconstruction)_\d+\.jpg', path.name):
             yield work_dir, f'{PICTURES}/{path.name}'
     checkpoints = _checkpoint_names(cfg)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

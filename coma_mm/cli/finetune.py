@@ -1,0 +1,48 @@
+"""Fine-tune weights to a classifier: weights and a folder of labelled images in, a classifier and a report out."""
+
+from argparse import Namespace
+
+from ..settings import FinetuneSettings
+from ..utils.stopping import nothing_to_lose
+from ..utils.text import one_line
+from ..version import __version__
+from . import types
+from .parser import ArgumentParser, add_settings
+from .runs import add_run_options, check_resuming, way_on
+
+
+def parse_args() -> Namespace:
+    """Parse the options; imports nothing that takes time."""
+    parser = ArgumentParser(prog='coma-mm finetune', description=__doc__)
+    parser.add_argument(
+        'weights',
+        nargs='?',
+        type=types.weights,
+        help='folder of a run, a file that says what it holds, or an address such as coma_mm://dyvit-p_cifar10',
+    )
+    parser.add_argument(
+        'data',
+        nargs='?',
+        metavar='labelled_folder',
+        type=types.folder,
+        help='folder with a sub-folder of images for each class, or with train and val, which have these',
+    )
+    add_run_options(parser)
+    add_settings(parser, FinetuneSettings)
+    args = parser.parse_args()
+    if not args.resume and args.data is None:
+        parser.error('give weights, a folder of labelled images, and --out')
+    check_resuming(parser, args)
+    return args
+
+
+def main() -> None:
+    """Fine-tune."""
+    args = parse_args()
+    what = f'going on in {args.out}' if args.resume else f'fine-tuning {args.weights} on {args.data}'
+    print(one_line(f'coma_mm {__version__}: {what}; loading PyTorch ...'), flush=True)
+    with nothing_to_lose():
+        from ..finetuning import finetune
+
+    with way_on('finetune', args.out):
+        finetune(**{name: value for name, value in vars(args).items() if name != 'traceback'})

@@ -1,0 +1,59 @@
+"""Options of the commands that begin a run or go on with one. Imports nothing that takes time."""
+
+import signal
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..utils.paths import quoted_path
+from ..utils.stopping import Stopped
+from . import types
+from .parser import ArgumentParser
+
+OBEYED = ('data', 'out', 'resume', 'overwrite', 'serve', 'traceback')  # the others are settings of a new run
+
+
+def add_run_options(parser: ArgumentParser) -> None:
+    """Add ``--out``, ``--serve``, ``--resume`` and ``--overwrite``."""
+    parser.add_argument('--out', required=True, type=types.output_folder, help="the run's folder")
+    parser.add_argument(
+        '--serve',
+        type=types.port,
+        nargs='?',
+        const=8000,
+        metavar='PORT',
+        help='show the report at http://localhost:8000',
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        '--resume', action='store_true', help='go on; all settings come from the run in --out, so give no others'
+    )
+    again.add_argument('--overwrite', action='store_true', help='start anew in a folder that has a run in it')
+
+
+def check_resuming(parser: ArgumentParser, args: Namespace) -> None:
+    """Refuse ``--resume`` beside settings, which would have no effect."""
+    if args.data and args.resume:
+        parser.error('--resume takes all settings from the run in --out: leave the images out')
+    given = [name for name, value in vars(args).items() if value is not None and name not in OBEYED]
+    if args.resume and given:
+        options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
+        parser.error(f'--resume takes all settings from the run in --out: leave {options} out')
+
+
+@contextmanager
+def way_on(command: str, out: str) -> Iterator[None]:
+    """Have the line of a run that is stopped say how it goes on."""
+    from ..checkpoints.finding import find_checkpoints
+    from ..engine import RunInterrupted
+
+    try:
+        yield
+    except (KeyboardInterrupt, RunInterrupted) as end:
+        stop = Stopped(end.code - 128 if isinstance(end, (RunInterrupted, Stopped)) else signal.SIGINT)
+        if find_checkpoints(Path(out)):
+            stop.way_on = f'; to go on from the last checkpoint: coma-mm {command} --out {quoted_path(out)} --resume'
+        else:
+            stop.way_on = ' before there was a checkpoint; the same command starts anew'
+        raise stop from end

@@ -1,0 +1,253 @@
+"""``coma_mm.finetune``: from weights and labelled images to a classifier."""
+
+import io
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from .checkpoints.finding import find_best
+from .datasets.labelled import HELD_OUT, Labelled, find_labelled
+from .datasets.loading import MAX_PIXELS, UnreadableImageError, read_image
+from .datasets.value_range import find_value_range
+from .engine.common import type_name
+from .engine.runner.written_config import WrittenConfig
+from .export.extractor import Weights, open_for_training
+from .planning import TRIED, choose_length, describe_end, try_out
+from .pretraining import begin_run, link_checkpoint, train
+from .recipe import LOOKING_SHARE, count_workers, set_schedule
+from .settings import FinetuneSettings
+from .utils.files import shipped
+from .utils.paths import quoted_path, short_path
+from .utils.text import one_line, printable
+
+RECIPE = 'cls/finetune_dyvit-b_folder.py'
+CLASSIFIER = 'classifier.pth'  # name in the run's folder
+RATE = 1e-3  # peak of the learning rate at 256 images a step
+LOOKS = 20  # validations of a run, about
+MIXED = 10_000  # images from which on they are mixed: a short run on few images has no time to learn from mixtures
+# How long a run is if nobody says so: a curve through what is usual, between 20 and 200 passes; not measured by us.
+PASSES, IMAGES, FALL = 50, 10_000, 0.3  # passes over so many images, exponent
+FEWEST, MOST = 20, 200  # passes
+
+
+def finetune(
+    weights: str | PathLike | None,
+    data: str | PathLike | None,
+    out: str | PathLike,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    serve: int | None = None,
+    **settings: Any,
+) -> Path:
+    """Fine-tune weights to a classifier of labelled images.
+
+    Args:
+        weights: The folder of a run, a file that says which backbone it has, or an address.
+        data: A folder with a sub-folder of images for each class, or with ``train`` and ``val``, which have these.
+        out: The run's folder. At the end it has ``classifier.pth``, the best checkpoint, ``config.py``,
+            ``report.html``, and the run's logs and newest checkpoints.
+        resume: Go on with the run in ``out``; nothing else may be given, as all settings come from that run.
+        overwrite: Replace the results of an earlier run in ``out``.
+        serve: Port at which the report is shown on this machine, while this process lives.
+        **settings: Those of a new run, such as ``epochs=20``: the fields of :class:`.FinetuneSettings`, which are the
+            options of the command. ``None`` is one's default.
+
+    Returns:
+        The file of the classifier.
+
+    Raises:
+        FileNotFoundError: If there are no images or weights, or no run to go on with.
+        ValueError: If a setting is impossible, or weights or images cannot be used.
+        KeyboardInterrupt: As of :func:`coma_mm.pretrain`.
+        RunInterrupted: As of :func:`coma_mm.pretrain`.
+    """
+    if not resume and not (isinstance(weights, (str, PathLike)) and os.fspath(weights).strip()):
+        raise ValueError(f'weights must name a run, a file or an address, got {weights!r}')
+    given = settings | dict(weights=None if weights is None else os.fspath(weights))
+    run = begin_run(FinetuneSettings, data, out, given, resume, overwrite, serve, (CLASSIFIER,), plan_finetuning)
+    if type_name(run.cfg.model.type) != 'ImageClassifier':
+        raise ValueError(f'the run in {short_path(run.out)} is no fine-tuning: go on with the command that began it')
+    runner = train(run)
+    return hand_over(run.out, runner.message_hub.get_info('best_score'))
+
+
+def hand_over(out: Path, accuracy: float | None) -> Path:
+    """Write ``classifier.pth``; say how good it is, and what to do with it."""
+    path = link_checkpoint(out, CLASSIFIER, next(iter(find_best(out)[-1:]), None))
+    config, named = quoted_path(out / 'config.py'), quoted_path(path)
+    right = '' if accuracy is None else f', {accuracy:.1f} % right'
+    print(printable(f'the best checkpoint{right}: {short_path(path)}; report.html beside it has the mistakes'))
+    print(printable(f'next: coma-mm test {config} {named}, or coma-mm export {named} classifier.onnx --head'))
+    return path
+
+
+def passes_for(images: int) -> int:
+    """Return how many passes over so many images a run has that is given no length."""
+    return round(min(MOST, max(FEWEST, PASSES * (IMAGES / images) ** FALL)))
+
+
+def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
+    """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
+
+    Args:
+        settings: Of the run; ``data`` is a list of one absolute path.
+        begin: When the command began.
+
+    Raises:
+        FileNotFoundError: If there are no images or weights.
+        ValueError: If a setting is impossible, or weights or images cannot be used.
+    """
+    (folder,) = settings.data
+    settings = replace(settings, val=settings.val and os.path.abspath(os.path.expanduser(settings.val)))
+    labelled = find_labelled(folder, settings.val, settings.exclude)
+    print(' '.join(describe_classes(labelled)), flush=True)
+    weights, backbone = open_for_training(str(settings.weights), settings.size, settings.max_pixels)
+    require_readable([path for path, _ in labelled.learn], weights.settings)
+    if weights.settings['value_range'] is None:
+        paths = [path for path, _ in labelled.learn]
+        found = find_value_range(paths, weights.settings['channels'], None, settings.max_pixels or MAX_PIXELS)
+        weights.settings['value_range'] = found and (found.low, found.high)
+    name = backbone['init_cfg']['checkpoint']
+    if settings.init == 'none':
+        del backbone['init_cfg']
+    images = len(labelled.learn)
+    with redirect_stdout(io.StringIO()):
+        trying = make_config(replace(settings, batch_size=TRIED, workers=0), weights, backbone, labelled)
+        trial = try_out(trying)
+    settings, accumulate = choose_length(settings, images, trial, time.monotonic() - begin, passes_for(images))
+    what = 'random weights' if settings.init == 'none' else short_path(name)
+    print(
+        printable(
+            f'{type_name(backbone["type"])} with {what}, {trial.parameters / 1e6:.1f} M parameters, on '
+            f'{weights.size[1]} x {weights.size[0]} px, {describe_end(settings, images, trial, accumulate)}'
+        ),
+        flush=True,
+    )
+    return make_config(settings, weights, backbone, labelled, accumulate)
+
+
+def require_readable(paths: Sequence[str], settings: dict) -> None:
+    """Raise if none of the first images can be read as weights take them."""
+    for path in paths[:5]:
+        try:
+            read_image(path, **settings)
+            return
+        except UnreadableImageError as error:
+            reason = error
+    raise ValueError(f'the weights take images of {settings["channels"]} channels: {reason}')
+
+
+def describe_classes(labelled: Labelled) -> list[str]:
+    """Return sentences on labelled images: how many of each class, and what is left out."""
+    counts = Counter(label for _, label in labelled.learn)
+    (most, largest), *_, (few, smallest) = counts.most_common()
+    named = [one_line(labelled.classes[label]) for label in (few, most)]
+    text = (
+        f'{len(labelled.learn):,} images of {len(counts)} classes to learn from, {smallest} ({named[0]}) to {largest} '
+        f'({named[1]}) of a class; {len(labelled.test):,} to classify.'
+    )
+    if largest >= 10 * smallest:
+        text += ' The classes are far from balanced: the confusion matrix has the average over classes, too.'
+    return [printable(sentence) for sentence in [text, *(f'Of {one}.' for one in labelled.left_out)]]
+
+
+def make_config(
+    settings: FinetuneSettings, weights: Weights, backbone: dict, labelled: Labelled, accumulate: int = 1
+) -> Config:
+    """Return the config of a run, which starts from ``configs/cls/finetune_dyvit-b_folder.py``.
+
+    Args:
+        settings: Its length in ``steps``, a guess with ``minutes``; ``batch_size``: the images computed at once.
+        weights: The weights, and how their images are read.
+        backbone: Settings to train it with.
+        labelled: The images.
+        accumulate: How many batches make a step.
+    """
+    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / RECIPE))
+    cfg.work_dir = str(settings.out)
+    cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
+    images, batch = len(labelled.learn), settings.batch_size or 64
+    set_model(cfg, weights, backbone, len(labelled.classes), images)
+    set_images(cfg, settings, weights, labelled.classes, batch)
+    cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
+    cfg.optim_wrapper.optimizer.lr = settings.lr or RATE * math.sqrt(batch * accumulate / 256)
+    if not hasattr(weights.extractor.backbone, 'get_layer_depth'):
+        cfg.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=1.0)
+    if accumulate > 1:
+        cfg.optim_wrapper.accumulative_counts = accumulate
+    iterations = (settings.steps or 1000) * accumulate
+    set_schedule(cfg, iterations)
+    # an image is classified in a third of the time that it takes to learn from it
+    interval = max(1, math.ceil(iterations / LOOKS), math.ceil(len(labelled.test) / 3 / LOOKING_SHARE / batch))
+    interval = min(interval, iterations)
+    cfg.train_cfg.val_interval = interval
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.default_hooks.logger.update(interval=max(1, min(50, iterations // 100)), log_metric_by_epoch=False)
+    saving = dict(by_epoch=False, interval=interval, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater')
+    cfg.default_hooks.checkpoint.update(saving)
+    cfg.custom_hooks += [dict(type='coma_mm.MistakesHook'), dict(type='coma_mm.ReportHook')]
+    if settings.minutes is not None:
+        cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=settings.minutes, planned=iterations))
+    cfg.auto_scale_lr = None
+    return cfg
+
+
+def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, images: int) -> None:
+    """Have a config train a linear layer behind a backbone, both of them.
+
+    Raises:
+        ValueError: If the backbone returns neither maps nor vectors.
+    """
+    with torch.no_grad():
+        found = weights.extractor.backbone(torch.zeros(1, weights.settings['channels'], *weights.size))
+    last = found if isinstance(found, torch.Tensor) else found[-1]
+    if last.dim() not in (2, 4):
+        raise ValueError(f'{backbone["type"]} returns neither maps nor vectors: set its out_type in a config')
+    if type_name(backbone['type']) == 'DyViT':
+        backbone = backbone | dict(drop_path_rate=cfg.model.backbone.drop_path_rate)
+        backbone.pop('out_indices', None)
+    cfg.model.backbone = ConfigDict(backbone)
+    if last.dim() == 2:
+        cfg.model.neck = None
+    cfg.model.head.update(num_classes=classes, in_channels=last.shape[1])
+    turns = weights.extractor.data_preprocessor._channel_conversion
+    cfg.model.data_preprocessor.update(**weights.normalisation, to_rgb=turns, num_classes=classes)
+    if images < MIXED:
+        cfg.model.train_cfg = None
+
+
+def set_images(cfg: Config, settings: FinetuneSettings, weights: Weights, classes: Sequence[str], batch: int) -> None:
+    """Have a config read labelled images, so many at once."""
+    folder, workers = settings.data[0], count_workers() if settings.workers is None else settings.workers
+    reading = {name: value for name, value in weights.settings.items() if value is not None and value != 3}
+    crop = dict(type='coma_mm.LoadRandomResizedCrop', scale=weights.size, **reading)
+    # a box of the image's area and square: what does not fit, and gives way to the largest square in the middle
+    middle = dict(crop_ratio_range=(1.0, 1.0), aspect_ratio_range=(1.0, 1.0), max_attempts=1)
+    _, _, flip, *colours, pack = cfg.train_dataloader.dataset.pipeline
+    if settings.no_flip:
+        flip.prob = 0.0
+    colours = colours if weights.settings['channels'] == 3 else []  # which are made for three channels
+    for name, pipeline in dict(train=[crop, flip, *colours, pack], val=[dict(crop, **middle), pack]).items():
+        root = settings.val if name == 'val' and settings.val else folder
+        dataset = dict(type='coma_mm.LabelledFolder', data_root=str(root), val=HELD_OUT, pipeline=pipeline)
+        is_divided = all(Path(root, part).is_dir() for part in ('train', 'val'))
+        dataset['part'] = name if is_divided or settings.val is None else None
+        dataset['metainfo'] = dict(classes=list(classes))
+        if settings.exclude:
+            dataset['exclude'] = list(settings.exclude)
+        loader = cfg[f'{name}_dataloader']
+        loader.dataset = ConfigDict(dataset)
+        loader.update(batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    cfg.test_dataloader = cfg.val_dataloader

@@ -1,0 +1,77 @@
+"""Mistakes of a classifier as pictures: its confusion matrix, and its worst mistakes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..datasets.loading import to_picture
+from ..utils.text import one_line, printable
+from .figures import DPI, save, shorten
+
+SHOWN = 25  # classes of a matrix, at most
+COLUMNS = 4  # of images
+
+
+def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Draw a confusion matrix; of many classes those with the most mistakes.
+
+    Args:
+        counts: ``(K, K)``: images by their class and by what they were taken for.
+        classes: Names of the K classes.
+
+    Returns:
+        ``(H, W, 3)``, uint8, RGB.
+    """
+    right, total = counts.diagonal(), counts.sum()
+    title = f'{right.sum() / max(1, total):.1%} of {total:,} images right'
+    seen = counts.sum(1)
+    title += f', {(right[seen > 0] / seen[seen > 0]).mean() if total else 0:.1%} on average over classes'
+    if len(classes) > SHOWN:
+        wrong = counts.sum(0) + counts.sum(1) - 2 * right
+        kept = np.sort(np.argsort(-wrong, kind='stable')[:SHOWN])
+        title += f'\nthe {SHOWN} of {len(classes)} classes with the most mistakes'
+        counts, classes, seen = counts[np.ix_(kept, kept)], [classes[i] for i in kept], seen[kept]
+    names = [_plain(shorten(name, 24)) for name in classes]
+    side = 1.6 + 0.36 * len(names)
+    figure = Figure(figsize=(side + 1.2, side + 1.0), dpi=DPI, layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    shares = counts / np.maximum(1, seen)[:, None]
+    axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = 'white' if shares[row, column] > 0.6 else '#222'
+            axes.text(column, row, f'{count:g}', ha='center', va='center', fontsize=7, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xlabel('taken for', fontsize=9)
+    axes.set_ylabel('is', fontsize=9)
+    figure.suptitle(title, fontsize=9)
+    return save(figure, None)
+
+
+def draw_mistakes(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
+    """Draw images with a label above each.
+
+    Args:
+        images: ``(H, W, C)``, uint8, RGB if C is 3.
+        labels: Of two lines, what the image is and what it was taken for.
+
+    Returns:
+        ``(H, W, 3)``, uint8, RGB.
+    """
+    rows, columns = -(-len(images) // COLUMNS), min(COLUMNS, len(images))
+    figure = Figure(figsize=(1.9 * columns, 2.25 * rows), dpi=DPI, layout='constrained')
+    FigureCanvasAgg(figure)
+    for axes, image, label in zip(figure.subplots(rows, columns, squeeze=False).flat, images, labels):
+        axes.imshow(to_picture(image), cmap='gray', vmin=0, vmax=255, interpolation='nearest')
+        axes.set_title(_plain(label), fontsize=8)
+    for axes in figure.axes:
+        axes.axis('off')
+    return save(figure, None)
+
+
+def _plain(text: str) -> str:
+    return '\n'.join(one_line(printable(line)) for line in text.split('\n')).replace('$', r'\$')

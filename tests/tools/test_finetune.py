@@ -1,0 +1,184 @@
+"""``coma-mm finetune``: weights and labelled images in, a classifier out, as its users call it."""
+
+import json
+import sys
+from shutil import copytree
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+from coma_mm.checkpoints.pretrained import read_checkpoint
+from coma_mm.cli import main
+from coma_mm.export.classifier import Classifier
+from coma_mm.export.graph import write_graph
+from coma_mm.finetuning import passes_for
+from coma_mm.models import DyViT
+from coma_mm.utils import manifest
+from coma_mm.visualization.classification import draw_confusion, draw_mistakes
+
+ARCH = dict(dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), heads=(4, 8, 4, 4))
+MEAN = [120.0, 110.0, 100.0]
+
+
+def write_weights(path, **settings):
+    """Write weights of a tiny backbone, which say what they are."""
+    settings = dict(arch=ARCH, img_size=32, patch_size=2) | settings
+    meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT', **settings)), scope='mmpretrain')
+    meta |= dict(mean=json.dumps(MEAN), std=json.dumps([60.0] * 3))
+    torch.save(dict(state_dict=DyViT(**settings).state_dict(), meta=meta), path)
+    return path
+
+
+def save(path, level, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = level + np.random.default_rng(seed).integers(60, size=(32, 40, 3))
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('labelled')
+    for number in range(10):
+        save(folder / f'dark {{{{x}}}} $a/{number}.png', 20, number)  # braces are variables to mmengine
+        save(folder / f'light/{number}.png', 150, number)
+    save(folder / 'lonely/0.png', 90)
+    (folder / 'empty').mkdir()
+    return folder
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp('weights') / 'tiny.pth')
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capfd):
+    """Call ``coma-mm`` in this process, in a folder of its own; return what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args, succeeds=True):
+        MMLogger._instance_dict.clear()
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', *map(str, args)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        MMLogger._instance_dict.clear()
+        printed = ''.join(capfd.readouterr())
+        assert (not code) == succeeds, printed
+        return printed
+
+    return run
+
+
+def test_from_weights_to_a_classifier(photos, weights, call, tmp_path):
+    options = '--steps', 2, '--batch-size', 8, '--workers', 0, '--lr', 0.01
+    printed = call('finetune', weights, photos, '--out', 'run', *options)
+    assert '17 images of 3 classes to learn from, 1 (lonely) to 8 (' in printed and '4 to classify' in printed
+    assert 'classes without an image to classify: 1' in printed and '2 steps of 8 images' in printed
+    assert 'folders without an image: 1 (empty)' in printed and 'INFO' not in printed
+    assert 'step 2: ' in printed and '% right: run/classifier.pth' in printed
+    run = tmp_path / 'run'
+    report = (run / 'report.html').read_text()
+    assert 'Confusion matrix' in report and 'Accuracy on images held out' in report
+    owned = manifest.read_manifest(run)
+    assert owned['classifier.pth']['kind'] == 'weights' and manifest.find_kind(run, 'best checkpoint')
+    cfg = Config.fromfile(run / 'config.py')
+    assert cfg.model.backbone.patch_size == 2 and cfg.model.data_preprocessor.mean == MEAN
+    assert cfg.train_dataloader.dataset.metainfo.classes[0] == 'dark {{x}} $a' and cfg.model.head.in_channels == 64
+    # a run that was killed goes on, and ends as if it had not been
+    copytree(run, tmp_path / 'part')
+    for name in ('iter_2.pth', 'classifier.pth'):
+        (tmp_path / 'part' / name).unlink()
+    assert 'run/classifier.pth' not in call('finetune', '--out', 'part', '--resume')
+    # what users do with it
+    tested = call('test', 'run/config.py', 'run/classifier.pth', '--work-dir', 'tested')
+    assert 'accuracy/top1' in tested
+    check_classifier(tmp_path / 'run')
+    assert 'has results of an earlier run' in call('finetune', weights, photos, '--out', 'run', succeeds=False)
+
+
+def check_classifier(run):
+    """Check that what is exported with its head gives the scores of the model."""
+    checkpoint, cfg = read_checkpoint(run / 'classifier.pth'), Config.fromfile(run / 'config.py')
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model).eval()
+    model.load_state_dict(checkpoint['state_dict'])
+    classifier, images = Classifier(model.backbone, checkpoint).eval(), torch.randn(2, 3, 32, 32)
+    assert json.loads(classifier.classes)[1:] == ['light', 'lonely']
+    torch.testing.assert_close(classifier(images), model(images))
+
+
+def test_a_graph_of_scores(tmp_path):
+    backbone = torch.nn.Conv2d(3, 4, 4, 4).eval()
+    weights = {'head.fc.weight': torch.randn(2, 4), 'head.fc.bias': torch.randn(2)}
+    difference, _ = write_graph(Classifier(backbone, weights), str(tmp_path / 'x.pt2'), (8, 8), False, {})
+    assert difference < 1e-4
+    with pytest.raises(ValueError, match='no linear head'):
+        Classifier(backbone, {})
+
+
+def test_random_weights_of_the_same_backbone(photos, weights, call):
+    call('finetune', weights, photos, '--out', 'run', '--init', 'none', '--steps', 1, '--batch-size', 4, '--workers', 0)
+    backbone = Config.fromfile('run/config.py').model.backbone
+    assert 'init_cfg' not in backbone and backbone.patch_size == 2
+
+
+@pytest.mark.parametrize(
+    ('args', 'reason'),
+    [
+        (('tiny.pth',), 'give weights, a folder of labelled images'),
+        (('tiny.pth', 'nowhere'), 'there is no folder nowhere'),
+        (('nothing.pth', 'photos'), 'there is no file nothing.pth'),
+        (('bare.pth', 'photos'), 'does not say which backbone it has'),
+        (('text.pth', 'photos'), 'text.pth is damaged or no checkpoint'),
+        (('photos', 'photos'), 'has no config'),
+        (('tiny.pth', 'one'), 'has one class, dark'),
+        (('tiny.pth', 'single'), 'no class in'),
+        (('tiny.pth', 'void'), 'no images in'),
+        (('tiny.pth', 'photos/light'), 'no sub-folders with images'),
+        (('tiny.pth', 'photos', '--val', 'photos'), 'also learnt from'),
+        (('tiny.pth', 'photos', '--val', 'others'), 'has images of other'),
+        (('tiny.pth', 'photos', '--epochs', '1', '--steps', '2'), 'not allowed with argument'),
+        (('tiny.pth', 'photos', '--size', '0'), 'must be a whole number'),
+        (('tiny.pth', 'photos', '--exclude', '*.png'), 'no image is left'),
+        (('tiny.pth', 'photos', '--resume'), 'leave the images out'),
+        (('--resume',), 'there is no run in run to go on with'),
+        (('five.pth', 'photos'), 'channels'),
+    ],
+)
+def test_what_cannot_be_fine_tuned_ends_in_a_line(args, reason, photos, weights, call, tmp_path):
+    (tmp_path / 'tiny.pth').symlink_to(weights)
+    (tmp_path / 'photos').symlink_to(photos)
+    for name in ('one/dark/0', 'one/dark/1', 'single/a/0', 'single/b/0', 'others/other/0'):
+        save(tmp_path / f'{name}.png', 50)
+    (tmp_path / 'void').mkdir()
+    (tmp_path / 'text.pth').write_text('no weights')
+    torch.save(dict(weight=torch.zeros(1)), tmp_path / 'bare.pth')
+    if args[0] == 'five.pth':
+        write_weights(tmp_path / 'five.pth', in_channels=5)
+    before = sorted(tmp_path.rglob('*'))
+    last = call('finetune', *args, '--out', 'run', succeeds=False).splitlines()[-1]
+    assert last.startswith('error: ') and reason in last
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_few_images_are_seen_more_often():
+    assert [passes_for(images) for images in (10, 1_000, 10_000, 10**6)] == [200, 100, 50, 20]
+
+
+def test_pictures_of_many_classes_and_few_mistakes():
+    counts = np.eye(60, dtype=int) * 3
+    counts[5, 50] = 2
+    picture = draw_confusion(counts, [f'class $ {number}' * 5 for number in range(60)])
+    assert picture.dtype == np.uint8 and 400 < picture.shape[0] < 1500
+    assert draw_confusion(np.zeros((2, 2), int), ['a', 'b']).shape[2] == 3
+    for channels in (1, 3, 5):
+        picture = draw_mistakes([np.zeros((8, 8, channels), np.uint8)] * 5, ['a\nb'] * 5)
+        assert picture.shape[2] == 3
