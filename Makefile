@@ -20,6 +20,7 @@ demo: setup  ## pre-train on handwritten digits and on real photos, then show un
 	@echo '==> 3 of 3: photos that a model has never seen, by weights/dyvit-p_cifar10.safetensors: seconds'
 	@.venv/bin/python tools/visualize.py configs/pretrain/mae_dyvit-p_cifar10.py coma_mm://dyvit-p_cifar10 \
 		--photos --out work_dirs/unseen_photos.png
+	@echo '==> next, your own images: source .venv/bin/activate && coma-mm pretrain FOLDER --out runs/mine'
 
 test:  ## complete .venv (mmdet, mmseg, compiled mmcv ops) and run the tests
 	@tools/env/setup.sh onedl test

@@ -64,9 +64,6 @@ custom_hooks = [
     dict(
         type='coma_mm.FinishedHook',
         text='The picture: {work_dir}/reconstruction.png\n'
-        'Next, your own images (a folder, sub-folders and all):\n'
-        '    source .venv/bin/activate\n'
-        '    tools/train.py configs/pretrain/coma_dyvit-b_folder.py '
-        '--cfg-options train_dataloader.dataset.data_root=FOLDER',
+        'Next, your own images: coma-mm pretrain FOLDER --out runs/mine',
     ),
 ]

@@ -16,9 +16,7 @@ def test_photos(perform, tmp_path):
     assert (work_dir / 'epoch_1.pth').exists()
     assert 'average of 7: reconstruction' in printed and 'mean-colour baseline 14.0 dB' in printed
     assert 'The picture: work_dirs/coma_dyvit-p_photos/reconstruction.png' in printed
-    assert last_line(printed).strip() == (
-        'tools/train.py configs/pretrain/coma_dyvit-b_folder.py --cfg-options train_dataloader.dataset.data_root=FOLDER'
-    )
+    assert last_line(printed) == 'Next, your own images: coma-mm pretrain FOLDER --out runs/mine'
 
 
 def test_unseen_photos(perform, tmp_path):

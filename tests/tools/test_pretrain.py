@@ -282,4 +282,4 @@ def test_passes_follow_from_the_images(images, passes):
 
 
 def test_a_run_that_is_too_short_says_what_would_do():
-    assert advise_length(26_880, 8700, 1500.0).endswith('which take about 100,000: --minutes 25, or --epochs 12.')
+    assert advise_length(26_880, 8700, 1500.0).endswith('which take about 30,000: --minutes 25, or --epochs 4.')
