@@ -109,16 +109,7 @@ class CoMA(BaseModel):
                 backbone = {**backbone, 'out_indices': (0, 1, 2, 3)}
             backbone = MODELS.build(backbone)
         self.backbone = backbone
-        if getattr(backbone, 'attn_window', None):
-            raise ValueError('attn_window is for whole images; pre-train with attn_window=None and set it downstream')
-        if fuse_stages and len(backbone.unit_channels) == 1:
-            raise ValueError(f'fuse_stages=True needs an encoder of several stages; {type(backbone).__name__} has one')
-        stages = getattr(backbone, 'out_indices', ())
-        if not fuse_stages and len(stages) > 1:
-            raise ValueError(
-                f'the decoder sees the last of the of out_indices={tuple(stages)} alone, so that norms of the others '
-                'would learn nothing: set fuse_stages=True, or leave out_indices to its default'
-            )
+        _check_backbone(backbone, fuse_stages)
         self.unit_size = backbone.unit_size
         implied = dict(
             in_channels=tuple(backbone.unit_channels if fuse_stages else backbone.unit_channels[-1:]),
@@ -283,6 +274,19 @@ class CoMA(BaseModel):
         """Return what a branch has of its units in the last stage, ``(B, K, L)``."""
         stages, idx = seen
         return stages[-1][:, getattr(self.backbone, 'extra_tokens', 0) :].reshape(*idx.shape, -1)
+
+
+def _check_backbone(backbone: nn.Module, fuse_stages: bool) -> None:
+    if getattr(backbone, 'attn_window', None):
+        raise ValueError('attn_window is for whole images; pre-train with attn_window=None and set it downstream')
+    if fuse_stages and len(backbone.unit_channels) == 1:
+        raise ValueError(f'fuse_stages=True needs an encoder of several stages; {type(backbone).__name__} has one')
+    stages = getattr(backbone, 'out_indices', ())
+    if not fuse_stages and len(stages) > 1:
+        raise ValueError(
+            f'the decoder sees the last of out_indices={tuple(stages)} alone, so that norms of the others would learn '
+            'nothing: set fuse_stages=True, or leave out_indices to its default'
+        )
 
 
 def take_units(x: Tensor, idx: Tensor) -> Tensor:

@@ -142,83 +142,86 @@ class DyViT(BaseModule):
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
-        dims, depths, heads = read_arch(arch)
         require_whole(1, patch_size=patch_size, in_channels=in_channels)
         require_number('(0, inf)', mlp_ratio=mlp_ratio)
         require_number('[0, 1)', drop_path_rate=drop_path_rate)
         require_flag(qkv_bias=qkv_bias, norm_eval=norm_eval, with_cp=with_cp)
         if layer_scale is not None:
             require_number('(-inf, inf)', layer_scale=layer_scale)
-        out_indices = read_indices('out_indices', out_indices, 4)
-        num_stages = out_indices[-1] + 1  # stages that no output needs would have parameters without gradient
-        self.patch_size = patch_size
-        self.unit_size = UNIT_SIDE * patch_size
-        self.embed_dims = dims[0]
-        self.num_features = dims[num_stages - 1]
-        self.num_blocks = sum(depths[:num_stages])
-        self.out_indices = out_indices
-        self.out_channels = tuple(dims[i] for i in out_indices)
-        self.strides = tuple(patch_size * 2**i for i in out_indices)
-        self.in_channels = in_channels
-        # What one unit carries in each output: tokens times channels. Decoders of masked pre-training build on it.
-        self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
-        self.img_size = read_size('img_size', img_size)
-        self.attn_window = attn_window
-        if global_blocks is None:
-            first, depth = depths[0] + depths[1], depths[2]
-            global_blocks = [first + math.ceil(quarter * depth / 4) - 1 for quarter in (1, 2, 3, 4)]
-        self.global_blocks = frozenset(read_indices('global_blocks', global_blocks, sum(depths)))
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
-        if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):
-            raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
         if attn_window is not None:
             require_whole(1, attn_window=attn_window)
-
-        windows_of_heads = read_windows(attention, windows, heads)
+        dims, depths, heads = read_arch(arch)
         # What decides, beside weights, which function this is; a checkpoint of other settings is another function.
         self.settings = dict(
             arch=dict(dims=dims, depths=depths, heads=heads),
-            img_size=self.img_size,
+            img_size=read_size('img_size', img_size),
             patch_size=patch_size,
             in_channels=in_channels,
             attention=tuple(attention),
-            windows=windows_of_heads,
+            windows=read_windows(attention, windows, heads),
             kv_conv=kv_conv if 'dm_msa' in attention else None,
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
             layer_scale=layer_scale,
         )
+        self.attn_window = attn_window
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self._describe_outputs(read_indices('out_indices', out_indices, 4))
+        if global_blocks is None:
+            global_blocks = [sum(depths[:2]) + math.ceil(quarter * depths[2] / 4) - 1 for quarter in (1, 2, 3, 4)]
+        self.global_blocks = frozenset(read_indices('global_blocks', global_blocks, sum(depths)))
+        self._build_layers(drop_path_rate)
+        self._freeze_stages()
+        compile_blocks(self, compile)
 
-        def make_attention(i: int) -> nn.Module:
-            own = windows_of_heads[i]
-            if own is None:
-                return MSA(dims[i], heads[i], qkv_bias)
-            return DMMSA(dims[i], own, UNIT_SIDE >> i, kv_conv, qkv_bias)
-
-        rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
-        self.stem = nn.Linear(in_channels * patch_size**2, dims[0])
-        self.stages = nn.ModuleList()
-        for i, (dim, depth) in enumerate(zip(dims[:num_stages], depths)):
-            downsample = Downsample(dims[i - 1], dim) if i else nn.Identity()
-            blocks = [Block(dim, make_attention(i), mlp_ratio, next(rates), layer_scale) for _ in range(depth)]
-            self.stages.append(Stage(downsample, blocks))
-        for i in out_indices:
-            self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
-        stage_of_block = [i for i, depth in enumerate(depths[:num_stages]) for _ in range(depth)]
-        self.global_positions = nn.ModuleDict(
-            {
-                str(n): nn.Linear(dims[0], dims[i], bias=False)
-                for n, i in enumerate(stage_of_block)
-                if self._is_global(n)
-            }
+    def _describe_outputs(self, out_indices: tuple[int, ...]) -> None:
+        """Set what toolboxes and decoders read of a backbone: its sizes, and those of its outputs."""
+        dims, depths, _ = self.settings['arch'].values()
+        self.img_size, self.patch_size, self.in_channels = (
+            self.settings[name] for name in ('img_size', 'patch_size', 'in_channels')
         )
+        self.unit_size = UNIT_SIDE * self.patch_size
+        self.embed_dims = dims[0]
+        self.out_indices = out_indices
+        self.num_stages = out_indices[-1] + 1  # those that no output needs would have parameters without gradient
+        self.num_features = dims[self.num_stages - 1]
+        self.num_blocks = sum(depths[: self.num_stages])
+        self.out_channels = tuple(dims[i] for i in out_indices)
+        self.strides = tuple(self.patch_size * 2**i for i in out_indices)
+        # What one unit carries in each output: tokens times channels. Decoders of masked pre-training build on it.
+        self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
+
+    def _build_layers(self, drop_path_rate: float) -> None:
+        """Build stem, stages, norms of the outputs and the terms of global blocks, and draw their weights."""
+        settings = self.settings
+        dims, depths, heads = settings['arch'].values()
+        rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
+
+        def make_block(i: int) -> Block:
+            own, bias = settings['windows'][i], settings['qkv_bias']
+            if own is None:
+                attention: nn.Module = MSA(dims[i], heads[i], bias)
+            else:
+                attention = DMMSA(dims[i], own, UNIT_SIDE >> i, settings['kv_conv'], bias)
+            return Block(dims[i], attention, settings['mlp_ratio'], next(rates), settings['layer_scale'])
+
+        self.stem = nn.Linear(self.in_channels * self.patch_size**2, dims[0])
+        self.stages = nn.ModuleList()
+        for i in range(self.num_stages):
+            downsample = Downsample(dims[i - 1], dims[i]) if i else nn.Identity()
+            self.stages.append(Stage(downsample, [make_block(i) for _ in range(depths[i])]))
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
+        stage_of_block = [i for i in range(self.num_stages) for _ in range(depths[i])]
+        terms = {
+            str(n): nn.Linear(dims[0], dims[i], bias=False) for n, i in enumerate(stage_of_block) if self._is_global(n)
+        }
+        self.global_positions = nn.ModuleDict(terms)
         self.apply(initialize_linear)
         for term in self.global_positions.values():
             nn.init.zeros_(term.weight)
-        self._freeze_stages()
-        compile_blocks(self, compile)
 
     def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode whole images, or the visible units of each.
@@ -305,6 +308,8 @@ class DyViT(BaseModule):
         return bool(self.attn_window) and number in self.global_blocks
 
     def _freeze_stages(self) -> None:
+        if self.frozen_stages not in range(-1, 5) or not isinstance(self.frozen_stages, int):
+            raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {self.frozen_stages}')
         if self.frozen_stages < 0:
             return
         frozen = [self.stem, *self.stages[: self.frozen_stages]]
