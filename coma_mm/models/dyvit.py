@@ -166,8 +166,7 @@ class DyViT(BaseModule):
         )
         self.attn_window = attn_window
         self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
+        self.norm_eval, self.with_cp = norm_eval, with_cp
         self._describe_outputs(read_indices('out_indices', out_indices, 4))
         if global_blocks is None:
             global_blocks = [sum(depths[:2]) + math.ceil(quarter * depths[2] / 4) - 1 for quarter in (1, 2, 3, 4)]
