@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Check the prose of docstrings and pages: how docstrings begin, how long sentences are.
+"""Check the prose of docstrings and pages: first words of docstrings, length of sentences, reading ease of pages.
 
     tools/lab/prose.py
 
@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 # A docstring begins with the thing or the action, not with a clause about it.
 CLAUSES = {'What', 'How', 'Whether', 'Where', 'Who', 'Which', 'When', 'That', 'Of', 'As', 'Those'}
 LONGEST = 30  # words of a sentence
+EASE = 55  # of each page, by Flesch's formula: plain English for pupils of 15
 SECTIONS = r'\n\s*(?:Args|Returns|Raises|Yields|Attributes|Shapes):'
 
 
@@ -37,15 +38,31 @@ def find_faults(text: str) -> Iterator[str]:
 
 
 def find_long_sentences(text: str) -> Iterator[str]:
-    """Yield what to say of sentences that are too long; tables, lists and code are none."""
+    """Yield what to say of sentences that are too long."""
+    for sentence in read_sentences(text):
+        words = re.findall(r'[^\W\d_]{2,}', sentence)
+        if len(words) > LONGEST:
+            yield f'a sentence of {len(words)} words, of {LONGEST} at most: {" ".join(sentence.split())[:60]} ...'
+
+
+def read_sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of a text; tables, lists and code have none."""
     for paragraph in re.split(r'\n\s*\n', re.sub(r'```.*?```', '', text, flags=re.S)):
-        if re.match(r'\s{4}|\s*[|#<`*-]|\s*\d+\.', paragraph):
-            continue
-        plain = re.sub(r'<!--.*?-->|\[([^]]*)\]\([^)]*\)', r'\1', paragraph, flags=re.S)
-        for sentence in re.split(r'(?<=[.:;!?])\s', plain):
-            words = re.findall(r'[^\W\d_]{2,}', sentence)
-            if len(words) > LONGEST:
-                yield f'a sentence of {len(words)} words, of {LONGEST} at most: {" ".join(sentence.split())[:60]} ...'
+        if not re.match(r'\s{4}|\s*[|#<`*-]|\s*\d+\.', paragraph):
+            plain = re.sub(r'<!--.*?-->|\[([^]]*)\]\([^)]*\)', r'\1', paragraph, flags=re.S)
+            yield from re.split(r'(?<=[.:;!?])\s', plain)
+
+
+def find_hard_reading(text: str) -> Iterator[str]:
+    """Yield what to say of a page whose Flesch reading ease is low; groups of vowels count as syllables."""
+    sentences = [re.sub(r'`[^`]*`', 'it', sentence) for sentence in read_sentences(text)]
+    words = [word.lower() for sentence in sentences for word in re.findall(r"[A-Za-z]+(?:'[a-z]+)?", sentence)]
+    if words:
+        vowels = (re.findall('[aeiouy]+', re.sub('(?<=[a-z]{2})(?:e|es|ed)$', '', word)) for word in words)
+        syllables = sum(max(1, len(groups)) for groups in vowels)
+        ease = 206.835 - 1.015 * len(words) / len(sentences) - 84.6 * syllables / len(words)
+        if ease < EASE:
+            yield f'a reading ease of {ease:.0f}, of {EASE} at least: shorter sentences, shorter words'
 
 
 def main() -> None:
@@ -56,7 +73,10 @@ def main() -> None:
             for line, text in read_docstrings(file):
                 found += [f'{file.relative_to(ROOT)}:{line}: {fault}' for fault in find_faults(text)]
     for page in sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]):
-        found += [f'{page.relative_to(ROOT)}: {fault}' for fault in find_long_sentences(page.read_text())]
+        text = page.read_text()
+        found += [
+            f'{page.relative_to(ROOT)}: {fault}' for fault in (*find_long_sentences(text), *find_hard_reading(text))
+        ]
     print('\n'.join(found))
     sys.exit(bool(found))
 
