@@ -1,4 +1,4 @@
-"""From a folder and a length to a config: what else pre-training needs follows from these (ours).
+"""From a folder and a length to a config: what else pre-training needs follows from these.
 
 Nothing here trains. :func:`make_config` starts from ``configs/pretrain/coma_dyvit-b_folder.py``, so a recipe is an
 ordinary config, which ``tools/train.py`` takes as well.

@@ -18,7 +18,7 @@ class ComplementaryMask(BaseTransform):
     them. It is drawn from NumPy's global generator, as all transforms of the OpenMMLab toolboxes do, so it follows
     from the seed that mmengine gives each data-loading worker.
 
-    The ratio is the paper's; ``stratified`` is ours.
+    The ratio is the paper's.
 
     Required keys: none. If there is an ``img`` (array ``(H, W, C)``, tensor ``(C, H, W)`` or PIL image), its size is
     checked.

@@ -19,7 +19,7 @@ def rankme(features: Tensor) -> float:
 def dead_channels(features: Tensor) -> float:
     """Return the share of channels of features (N, C) that hardly differ from one of the N to another.
 
-    A channel is dead if its standard deviation is 1 % of the root mean square of all channels' or less (ours).
+    A channel is dead if its standard deviation is 1 % of the root mean square of all channels' or less.
     """
     deviation = features.float().std(0, unbiased=False)
     return (deviation <= DEAD * deviation.square().mean().sqrt()).float().mean().item()

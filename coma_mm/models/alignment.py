@@ -1,4 +1,4 @@
-"""The two halves of an image have the same content: what the mode ``align`` trains beside the pixels (ours).
+"""The two halves of an image have the same content: what the mode ``align`` trains beside the pixels.
 
 Shapes: B images of all processes, C values of a token, P values of its projection.
 """

@@ -163,7 +163,7 @@ class WindowConv(nn.Linear):
 
 
 class DepthwiseWindowConv(nn.Module):
-    """A weight for each position and channel of a window, summed, then projected. Starts as the mean (ours).
+    """A weight for each position and channel of a window, summed, then projected. Starts as the mean.
 
     Neighbouring tokens are much alike, so the changes of a window's w**2 weights add up: Adam, whose steps are as large
     for every weight, moves the keys of an ordinary convolution w**2 times as far as queries. Here a position has one
@@ -183,7 +183,7 @@ class DepthwiseWindowConv(nn.Module):
 
 
 class AveragedWindowConv(WindowConv):
-    """The dense convolution divided by the w**2 positions of a window; starts as their mean, projected (ours)."""
+    """The dense convolution divided by the w**2 positions of a window; starts as their mean, projected."""
 
     def __init__(self, dim: int, out: int, window: int, bias: bool):
         super().__init__(dim, out, window, bias)

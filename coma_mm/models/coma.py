@@ -39,9 +39,9 @@ class PeriodicCopy(BaseAveragedModel):
 
 @MODELS.register_module()
 class CoMA(BaseModel):
-    """Self-supervised pre-training by complementary masking (paper; details marked so below are ours).
+    """Self-supervised pre-training by complementary masking (the paper's method).
 
-    What the encoder learns from: gradients reach it through the adaptive branch only, the decoder through both (ours).
+    Gradients reach the encoder through the adaptive branch only, the decoder through both.
     The evaluation branch may have the encoder's own weights (``copy`` every step, the paper's setting). Then the
     encoder's gradient is that of plain masked autoencoding (``off``) times the share of hidden units, n / U; the
     evaluation branch acts on the encoder through the decoder that it trains. "Each pixel is supervised at every step"
@@ -66,13 +66,13 @@ class CoMA(BaseModel):
             iterations. ``dict(mode='ema', momentum=0.004)``: a moving average, ``momentum`` being the share of the new
             weights. ``dict(mode='off')``: no evaluation branch, plain masked autoencoding, the baseline.
             Iterations are forward passes: under gradient accumulation each counts.
-            ``dict(mode='align', weight=0.25, jitter=0.4)`` (ours): what the evaluation branch sees is not decoded. The
+            ``dict(mode='align', weight=0.25, jitter=0.4)``: what the evaluation branch sees is not decoded. The
             mean tokens of both branches are to be alike, see :class:`.alignment.Alignment`, in training only.
             ``jitter`` changes the colours of each branch's image, so that these give nothing away. ``interval`` and
             ``momentum`` are as above; with ``both=True`` both halves get gradient.
         norm_pix: predict pixels normalised by their unit's mean and deviation.
         fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
-        predict_visible: weight of a further task of the adaptive branch (ours): the decoder also predicts the units
+        predict_visible: weight of a further task of the adaptive branch: the decoder also predicts the units
             that the branch saw. Only with the modes ``off`` and ``align``; 0 is masked autoencoding.
         compile: ``torch.compile`` each block of encoder and decoder, ``True`` or a dict of its options. The same
             results to rounding and the same checkpoints; the first step takes a minute or two.

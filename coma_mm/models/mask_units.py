@@ -5,7 +5,7 @@ K <= U units that are encoded, t tokens along a unit's side in some stage (8, 4,
 
 Tokens travel as ``(B, K * t * t, C)``: unit after unit, and in Z-order (Morton) inside a unit. Every 2x2, 4x4 or 8x8
 block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling and any convolution with kernel =
-stride is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay (design: ours).
+stride is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay.
 """
 
 from collections.abc import Callable, Sequence
@@ -246,7 +246,7 @@ def sincos_positions(
         side: tokens along a unit's side, 8 for the encoder's first stage, 1 for one token per unit.
         dim: channels, a multiple of 4: half for y, half for x, each half sines, half cosines.
         scale: distance between two tokens in y and in x. Pre-training's size over the image's size makes a larger
-            image see the positions of pre-training, interpolated (ours).
+            image see the positions of pre-training, interpolated.
         period: units after which positions start anew; ``None`` for never.
         idx: units wanted, any shape; all U in order if ``None``.
         device: where positions are computed.

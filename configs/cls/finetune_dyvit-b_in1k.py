@@ -5,7 +5,7 @@
 Weights: of coma_dyvit-b_in1k.py, or --cfg-options model.backbone.init_cfg.checkpoint=FILE (any checkpoint that holds
 the backbone); from random weights with model.backbone.init_cfg=None
 Data: data/imagenet/{train,val}/<class>/*, mmpretrain's ImageNet
-Recipe: adapted from those of MAE and Hiera to DyViT (ours); no setting has been tuned
+Recipe: adapted from those of MAE and Hiera to DyViT; no setting has been tuned
 Hardware: 8 GPUs x 128 images; with fewer add --auto-scale-lr, or --cfg-options optim_wrapper.accumulative_counts=N
 Hours, result: not run, needs ImageNet
 """

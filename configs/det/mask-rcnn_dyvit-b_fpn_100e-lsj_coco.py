@@ -4,7 +4,7 @@
 
 Data: data/coco/{train2017,val2017,annotations}; weights of configs/pretrain/coma_dyvit-b_in1k.py
 Hardware: 8 GPUs x 8 images; with fewer add --auto-scale-lr, or --cfg-options optim_wrapper.accumulative_counts=N
-Hours, result: not run, needs COCO and the weights; the recipe is ours, adapted from ViTDet's
+Hours, result: not run, needs COCO and the weights; adapted from ViTDet's
 """
 
 _base_ = [

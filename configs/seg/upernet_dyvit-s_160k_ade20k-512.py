@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/seg/upernet_dyvit-s_160k_ade20k-512.py 8
 
-Hardware: 8 GPUs x 2 images. Recipe: ours. Hours, result: not run, needs ADE20K and pre-trained weights
+Hardware: 8 GPUs x 2 images. Hours, result: not run, needs ADE20K and pre-trained weights
 """
 
 _base_ = 'upernet_dyvit-b_160k_ade20k-512.py'

@@ -1,6 +1,6 @@
 """160,000 iterations, batch 16: AdamW, layer-wise decay of the rate, warm-up, linear descent; bf16 on GPUs.
 
-Adapted from what MAE, BEiT and Swin use with UperNet; the layer decay is ours.
+Adapted from what MAE, BEiT and Swin use with UperNet.
 """
 
 optim_wrapper = dict(
