@@ -4,12 +4,6 @@ import zipfile
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from ..datasets.finding import find_named_images
-from ..evaluation import ImageFiles, extract_features
-from ..export.extractor import open_weights
 from ..utils.files import MARK
 from ..utils.manifest import any_file
 from ..utils.text import one_line, printable
@@ -36,9 +30,7 @@ def parse_args() -> Namespace:
     )
     parser.add_argument('--batch-size', type=types.batch_size, default=64, help='(%(default)s)')
     parser.add_argument('--num-workers', type=types.workers, default=4, help='processes that read images (%(default)s)')
-    parser.add_argument(
-        '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
-    )
+    parser.add_argument('--device', type=types.device, help='(cuda if there is one)')
     add_max_pixels(parser)
     add_overrides(parser)
     add_force(parser)
@@ -57,13 +49,21 @@ def find_class(name: str, path: str) -> str | None:
 def main() -> None:
     """Extract."""
     args = parse_args()
+    import numpy as np
+    import torch
+
+    from ..datasets.finding import find_named_images
+    from ..evaluation import ImageFiles, extract_features
+    from ..export.extractor import open_weights
+
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     named = find_named_images(args.images)
     paths, classes = [path for _, path in named], [find_class(*pair) for pair in named]
     weights = open_weights(
         args.config, args.checkpoint, args.cfg_options, args.pool == 'mean', args.size, args.max_pixels
     )
     images = ImageFiles(paths, *weights.size, weights.settings)
-    (features,), read = extract_features([weights.extractor.to(args.device)], images, args.batch_size, args.num_workers)
+    (features,), read = extract_features([weights.extractor.to(device)], images, args.batch_size, args.num_workers)
     arrays = dict(features=features.numpy(), paths=np.array([paths[i] for i in read]))
     classes = [classes[i] for i in read]
     if all(classes):

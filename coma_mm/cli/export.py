@@ -5,9 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..export.graph import ENDINGS as GRAPHS
-from ..export.weights import ENDINGS as WEIGHTS
-from ..export.weights import export
+from ..export import GRAPHS, WEIGHTS
 from . import types
 from .outputs import add_force, check_output
 from .parser import ArgumentParser
@@ -95,5 +93,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Export."""
     args = parse_args(argv)
+    from ..export.weights import export
+
     graph = dict(size=args.size, dynamic=args.dynamic, out_indices=args.out_indices, head=args.head)
     export(args.checkpoint, args.out, args.config, args.prefix, hub_dir=args.hub_dir, licence=args.license, **graph)

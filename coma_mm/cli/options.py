@@ -1,26 +1,25 @@
 """Options that several commands have."""
 
 import re
-from argparse import ArgumentTypeError, Namespace
+from argparse import Action, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.config import DictAction
-
-from ..engine.runner.runs import resolve_run
 from ..utils.reading import MAX_NESTING, MAX_SETTING, is_short_setting
 from ..utils.text import one_line
 from . import types
 from .parser import ArgumentParser
 
 
-class Overrides(DictAction):
-    """mmengine's action for ``KEY=VALUE``, which says what it cannot read."""
+class Overrides(Action):
+    """``KEY=VALUE`` as mmengine's own action reads it; what it cannot read is said. Loads torch only where needed."""
 
     def __call__(
         self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str], option_string: str | None = None
     ) -> None:
         """Read."""
+        from mmengine.config import DictAction
+
         for text in values:
             key, equals, value = text.partition('=')
             if not key or not equals:
@@ -36,15 +35,17 @@ class Overrides(DictAction):
                     f'itself, as {key}.KEY=VALUE'
                 )
         namespace.option_texts = [*getattr(namespace, 'option_texts', ()), *values]
-        super().__call__(parser, namespace, values, option_string)
+        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
 
 
 def _is_readable(value: str) -> bool:
     """Say whether mmengine reads a value as what it looks like: it takes no dicts, and some for plain text."""
+    from mmengine.config import DictAction
+
     if re.search(r'(^|[\s\[(,])dict\(|^\s*\{.*:.*\}\s*$', value):
         return False
     try:
-        Overrides._parse_iterable(value)
+        DictAction._parse_iterable(value)
     except (AssertionError, IndexError, RecursionError, ValueError):
         return False
     opened = {'[': ']', '(': ')'}.get(value.strip()[:1])
@@ -75,6 +76,8 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
 
 def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
     """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
+    from ..engine.runner.runs import resolve_run
+
     args.config, args.checkpoint, args.images = resolve_run(args.names, MODEL_AND_IMAGES)
     if not args.images:
         parser.error(f'images are missing: {MODEL_AND_IMAGES}')

@@ -1,7 +1,6 @@
 """Write the report of a run, one page with its curves, pictures and settings, from what lies in its work dir."""
 
 from ..utils.text import one_line
-from ..visualization.report import write_report
 from . import types
 from .outputs import add_force, check_output
 from .parser import ArgumentParser
@@ -15,4 +14,6 @@ def main() -> None:
     add_force(parser)
     args = parser.parse_args()
     check_output(args.out or f'{args.work_dir}/report.html', '--out', [], args.force)
+    from ..visualization.report import write_report
+
     print(one_line(f'written to {write_report(args.work_dir, args.out)}'))

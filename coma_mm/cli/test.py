@@ -5,19 +5,14 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import METRICS
-
-from ..engine.checks.data import explain_data
-from ..engine.common import find_steps, type_name
-from ..engine.runner.build import build_runner, prepare, require_matching_checkpoint
-from ..engine.runner.distributed import leave_distributed
-from ..export.source import check_types, find_backbone, find_normalisation
-from ..models import read_checkpoint
 from . import types
 from .options import make_parser
 from .outputs import add_force, check_folder, check_output, find_files, find_roots
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args() -> Namespace:
@@ -41,7 +36,7 @@ def parse_args() -> Namespace:
     return args
 
 
-def draw_predictions(cfg: Config, folder: str) -> None:
+def draw_predictions(cfg: 'Config', folder: str) -> None:
     """Turn on the toolbox's own hook for pictures of predictions; each of the three has other names for the same."""
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
@@ -56,7 +51,7 @@ def draw_predictions(cfg: Config, folder: str) -> None:
         cfg.visualizer.save_dir = folder
 
 
-def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) -> None:
+def take_backbone_of(cfg: 'Config', checkpoint: str, options: Iterable[str] = ()) -> None:
     """Have features extracted by the backbone that the checkpoint was trained with, of images as it was trained on.
 
     Args:
@@ -64,6 +59,11 @@ def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) 
         checkpoint: Its backbone, image size and normalisation replace those of the config, as far as it says them.
         options: Names of settings that stay as they are, and what is in them.
     """
+    from mmengine.config import ConfigDict
+
+    from ..export.source import check_types, find_backbone, find_normalisation
+    from ..models import read_checkpoint
+
     try:
         read = read_checkpoint(checkpoint)
         backbone, scope, _ = find_backbone(read, None)
@@ -89,8 +89,11 @@ def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) 
             cfg.model.data_preprocessor.update(mean=known['mean'], std=known['std'])
 
 
-def fit_pipelines(cfg: Config, checkpoint: dict, before: int | Sequence[int], size: int | Sequence[int]) -> None:
+def fit_pipelines(cfg: 'Config', checkpoint: dict, before: int | Sequence[int], size: int | Sequence[int]) -> None:
     """Have the pipelines for tests load images as a checkpoint says, and scale them to its size if that is a square."""
+    from ..engine.common import find_steps, type_name
+    from ..export.source import find_normalisation
+
     loading = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
     loading = {name: loading[name] for name in ('channels', 'value_range') if loading.get(name) is not None}
     (old, _), (new, width) = (2 * (one,) if isinstance(one, int) else tuple(one) for one in (before, size))
@@ -107,7 +110,7 @@ def fit_pipelines(cfg: Config, checkpoint: dict, before: int | Sequence[int], si
             step['crop_size'] = new
 
 
-def augment(cfg: Config) -> None:
+def augment(cfg: 'Config') -> None:
     """Wrap the model and exchange the pipeline for test-time augmentation."""
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
         sys.exit('error: --tta needs tta_model and tta_pipeline in the config')
@@ -121,6 +124,13 @@ def augment(cfg: Config) -> None:
 def main() -> None:
     """Test."""
     args = parse_args()
+    from mmengine.registry import METRICS
+
+    from ..engine.checks.data import explain_data
+    from ..engine.common import type_name
+    from ..engine.runner.build import build_runner, prepare, require_matching_checkpoint
+    from ..engine.runner.distributed import leave_distributed
+
     cfg = prepare(args)
     if not cfg.get('test_dataloader'):
         sys.exit(f'error: {args.config} has no test_dataloader, so there is nothing to evaluate')

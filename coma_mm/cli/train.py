@@ -4,16 +4,7 @@ import os
 import sys
 from argparse import Namespace
 
-from ..engine import RunInterrupted
-from ..engine.checks.config import check_batches
-from ..engine.checks.data import explain_data
-from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming
-from ..engine.runner.config_files import default_work_dir, read_config
-from ..engine.runner.distributed import leave_distributed
-from ..engine.runner.loggers import LOGGERS
-from ..engine.runner.recalled_options import read_settings_again, recall_options
-from ..engine.runner.signals import stop_listening
-from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from ..settings import LOGGERS
 from ..utils.paths import short_path
 from ..utils.text import one_line
 from . import types
@@ -60,6 +51,9 @@ KEPT = dict(amp=False, no_validate=False, auto_scale_lr=False, save_minutes=0, l
 
 def take_up_options(args: Namespace) -> dict:
     """Have a run that is resumed keep the options it was started with; those given now come on top. Return them all."""
+    from ..engine.runner.config_files import default_work_dir, read_config
+    from ..engine.runner.recalled_options import read_settings_again, recall_options
+
     texts, again, flags = getattr(args, 'option_texts', []), [], []
     if args.resume:
         cfg = read_config(args.config, args.cfg_options)
@@ -80,6 +74,14 @@ def take_up_options(args: Namespace) -> dict:
 def main() -> None:
     """Train."""
     args = parse_args()
+    from ..engine import RunInterrupted
+    from ..engine.checks.config import check_batches
+    from ..engine.checks.data import explain_data
+    from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming
+    from ..engine.runner.distributed import leave_distributed
+    from ..engine.runner.signals import stop_listening
+    from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+
     options = take_up_options(args)
     cfg = prepare(args)
     ours = (

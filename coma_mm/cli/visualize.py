@@ -2,28 +2,18 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
-
-from ..datasets import ComplementaryMask, read_image
-from ..datasets.finding import find_named_images
-from ..datasets.loading import fit_image
-from ..datasets.photos import PHOTOS, photo_path
-from ..engine import load_exactly
-from ..engine.common import type_name
-from ..engine.runner.config_files import read_config
-from ..evaluation import reconstruct_images
-from ..export.extractor import image_settings
-from ..models import read_checkpoint
 from ..utils.text import one_line, printable
-from ..visualization import draw_reconstructions
 from . import types
 from .images import add_max_pixels
 from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
 from .outputs import add_force, check_output
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from ..datasets import ComplementaryMask
 
 
 def parse_args() -> Namespace:
@@ -36,14 +26,14 @@ def parse_args() -> Namespace:
     parser.add_argument('--out', type=types.picture, default='reconstruction.png', help='(%(default)s)')
     parser.add_argument('--max-images', type=types.rows, default=16, help='rows of the picture, at most (%(default)s)')
     parser.add_argument('--seed', type=types.seed, default=0, help='of the masks (%(default)s)')
-    parser.add_argument(
-        '--device', type=types.device, default='cuda' if torch.cuda.is_available() else 'cpu', help='(%(default)s)'
-    )
+    parser.add_argument('--device', type=types.device, help='(cuda if there is one)')
     add_max_pixels(parser)
     add_overrides(parser)
     add_force(parser)
     args = parser.parse_args()
     if args.photos:
+        from ..datasets.photos import PHOTOS, photo_path
+
         args.names += [photo_path(name) for name in PHOTOS]
     read_model_and_images(parser, args)
     if args.config is None:
@@ -52,8 +42,11 @@ def parse_args() -> Namespace:
     return args
 
 
-def build_mask_transform(cfg: Config) -> ComplementaryMask:
+def build_mask_transform(cfg: 'Config') -> 'ComplementaryMask':
     """Build the mask transform of the training pipeline, which also knows the size of the images."""
+    from mmengine.registry import TRANSFORMS
+
+    from ..engine.common import type_name
 
     def find(node: object) -> dict | None:
         if isinstance(node, dict) and type_name(node.get('type')) == 'ComplementaryMask':
@@ -70,6 +63,20 @@ def build_mask_transform(cfg: Config) -> ComplementaryMask:
 def main() -> None:
     """Draw."""
     args = parse_args()
+    import numpy as np
+    import torch
+    from mmengine.registry import MODELS, init_default_scope
+
+    from ..checkpoints.loading import load_exactly
+    from ..datasets import read_image
+    from ..datasets.finding import find_named_images
+    from ..datasets.loading import fit_image
+    from ..engine.runner.config_files import read_config
+    from ..evaluation import reconstruct_images
+    from ..export.extractor import image_settings
+    from ..models import read_checkpoint
+    from ..visualization import draw_reconstructions
+
     cfg = read_config(args.config, args.cfg_options)
     transform = build_mask_transform(cfg)
     paths = [Path(path) for _, path in find_named_images(args.images)]
@@ -90,7 +97,7 @@ def main() -> None:
     model = MODELS.build(cfg.model)
     load_exactly(model, checkpoint, args.checkpoint)
     names = [one_line(path.name) for path in paths]
-    result = reconstruct_images(model.to(args.device), images, mask)
+    result = reconstruct_images(model.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu')), images, mask)
     draw_reconstructions(result, args.out, names)
     print(result.report(names))
     print(f'written to {printable(args.out)}')

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ..utils.manifest import any_file
 from .classifier import Classifier
 
-ENDINGS = ('.onnx', '.pt2')
 TOLERANCE = 1e-4  # of the largest value of a map, or of 1
 
 
@@ -40,7 +39,7 @@ def write_graph(
 
     Args:
         backbone: On the CPU, in fp32.
-        path: Ends in one of :data:`ENDINGS`.
+        path: Ends in one of :data:`.GRAPHS`.
         size: Height and width of images in pixels, with ``dynamic`` those of the example.
         dynamic: Leave height and width free. In ``.pt2`` they must then be multiples of the backbone's ``unit_size``,
             and two of them at least.

@@ -16,13 +16,11 @@ from ..models import load_backbone, read_checkpoint
 from ..utils.manifest import any_file, own_file
 from ..utils.text import one_line
 from ..version import __version__
+from . import GRAPHS
 from .classifier import Classifier
-from .graph import ENDINGS as GRAPHS
 from .graph import write_graph
 from .hub import write_hub_folder
 from .source import build_backbone, check_types, find_backbone, find_normalisation, without_weights
-
-ENDINGS = ('.pth', '.safetensors')
 
 
 def export(
@@ -42,7 +40,7 @@ def export(
 
     Args:
         source: A checkpoint with a backbone.
-        out: A file, of weights (:data:`ENDINGS`) or of a graph.
+        out: A file, of weights (:data:`.WEIGHTS`) or of a graph.
         config: The config that tells the backbone, where the checkpoint does not.
         prefix: What stands before the backbone's names, if not ``backbone.`` or the like.
         size: Height and width in pixels of the images of a graph; those of the backbone if ``None``.

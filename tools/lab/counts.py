@@ -16,16 +16,16 @@ from mmengine.utils import get_installed_path
 from torch import Tensor, nn
 
 from coma_mm.cli import types
-from coma_mm.cli.flops import (
+from coma_mm.cli.flops import print_table
+from coma_mm.cli.parser import ArgumentParser
+from coma_mm.evaluation.flops import (
     PARAMETERS,
     count_forward,
     count_parameters,
     count_step,
     count_variants,
     make_table,
-    print_table,
 )
-from coma_mm.cli.parser import ArgumentParser
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.layers import Block
 from coma_mm.utils.files import shipped, write_whole
