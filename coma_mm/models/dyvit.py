@@ -9,6 +9,7 @@ leaving units out before the first layer gives exactly what hiding them from att
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -152,7 +153,7 @@ class DyViT(BaseModule):
             require_whole(1, attn_window=attn_window)
         dims, depths, heads = read_arch(arch)
         # Arguments that a checkpoint must match.
-        self.settings = dict(
+        self.settings: dict[str, Any] = dict(
             arch=dict(dims=dims, depths=depths, heads=heads),
             img_size=read_size('img_size', img_size),
             patch_size=patch_size,

@@ -171,9 +171,10 @@ def test_home_folder(tmp_path, monkeypatch):
 
 def test_arguments_are_read_before_torch(tmp_path):
     """It takes seconds to load: what cannot be meant is said at once, and so is the help of each command."""
-    code = 'import sys; from coma_mm.cli import COMMANDS, main\nfor name in COMMANDS:\n    sys.argv = ["coma-mm", name, "-h"]\n'
-    code += (
-        '    try:\n        main()\n    except SystemExit:\n        pass\nprint("torch" in sys.modules, len(COMMANDS))'
+    code = (
+        'import sys\nfrom coma_mm.cli import COMMANDS, main\nfor name in COMMANDS:\n'
+        '    sys.argv = ["coma-mm", name, "-h"]\n    try:\n        main()\n    except SystemExit:\n        pass\n'
+        'print("torch" in sys.modules, len(COMMANDS))'
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.endswith('False 12\n') and done.stdout.count('usage: coma-mm ') == 12
