@@ -2,7 +2,6 @@
 
 import re
 from argparse import Action, ArgumentTypeError, Namespace
-from collections.abc import Sequence
 from typing import Any
 
 from ..utils.reading import MAX_NESTING, MAX_SETTING, is_short_setting
