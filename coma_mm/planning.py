@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
@@ -24,8 +24,9 @@ from .datasets.loading import MAX_PIXELS
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
-from .recipe import LOOKING_SHARE, METHOD, USEFUL, make_config, passes_for
+from .recipe import LOOKING_SHARE, METHOD, SIZE, USEFUL, Encoder, choose_encoder, make_config, passes_for
 from .settings import PretrainSettings
+from .starting import start_from
 from .utils.environment import has_fast_bf16
 from .utils.memory import available_memory
 from .utils.paths import short_path
@@ -98,14 +99,20 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     """
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
-    cfg = make_config(replace(settings, batch_size=TRIED, workers=0))
+    if settings.init is None:
+        encoder = choose_encoder(settings)
+    else:
+        settings, encoder = start_from(settings)
+    cfg = make_config(replace(settings, batch_size=TRIED, workers=0), encoder)
     print(f'looking at the images in {_list_folders(settings)} ...', flush=True)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)
         found = look_at_images(cfg, settings)
+        if settings.init is not None:
+            MODELS.build(cfg.model).init_weights()  # which says what does not fit
     if found.values is not None:
         settings = replace(settings, value_range=(found.values.low, found.values.high))
-        cfg = make_config(replace(settings, batch_size=TRIED, workers=0))
+        cfg = make_config(replace(settings, batch_size=TRIED, workers=0), encoder)
     images = len(found.dataset)
     print(f'{images + found.held_out:,} images; trying two steps of training ...', flush=True)
     with redirect_stdout(io.StringIO()):
@@ -114,10 +121,10 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     settings, accumulate = choose_length(settings, images, trial, spent, passes_for(images))
     # one image has nothing to be compared with
     settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else METHOD))
-    text = describe(settings, found, trial, accumulate, spent)
-    print(' '.join([text, *found.describe()]), flush=True)
+    text = describe(settings, encoder, found, trial, accumulate, spent)
+    print(' '.join(filter(None, [text, encoder.origin, *found.describe()])), flush=True)
     found.warn()
-    return make_config(settings, accumulate)
+    return make_config(settings, encoder, accumulate)
 
 
 def _list_folders(settings: PretrainSettings) -> str:
@@ -139,7 +146,7 @@ def look_at_images(cfg: Config, settings: PretrainSettings) -> Images:
             f'no image matches {", ".join(map(repr, idle))} of --exclude; patterns are of paths below '
             f'{_list_folders(settings)}, such as {names[0]!r}'
         )
-    values = find_value_range(paths, settings.channels, settings.value_range, settings.max_pixels or MAX_PIXELS)
+    values = find_value_range(paths, settings.channels or 3, settings.value_range, settings.max_pixels or MAX_PIXELS)
     labelled = None if settings.labels is None else find_labelled(settings.labels)  # before anything takes time
     held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if settings.val else 0
     return Images(dataset, names, held_out, values, labelled)
@@ -219,14 +226,17 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
     return batch, step // batch
 
 
-def describe(settings: PretrainSettings, found: Images, trial: Trial, accumulate: int, spent: float) -> str:
+def describe(
+    settings: PretrainSettings, encoder: Encoder, found: Images, trial: Trial, accumulate: int, spent: float
+) -> str:
     """Return the paragraph that opens a run whose length is chosen."""
     images, shown = len(found.dataset), (settings.steps or 0) * (settings.batch_size or 0) * accumulate
     apart = f', {found.held_out} of them held out' if found.held_out else ''
     text = (
-        f'{images + found.held_out} images found{apart}. DyViT-{settings.arch} and its decoder, '
+        f'{images + found.held_out} images found{apart}. {encoder.name} and its decoder, '
         f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[settings.method or METHOD]}, on crops of '
-        f'{settings.size} px, {describe_end(settings, images, trial, accumulate)}'
+        f'{settings.size or SIZE} px in patches of {encoder.backbone["patch_size"]} px, '
+        f'{describe_end(settings, images, trial, accumulate)}'
     )
     return text + (advise_length(shown, images, spent + trial.seconds * USEFUL) if shown < USEFUL else '')
 

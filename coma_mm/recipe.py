@@ -6,31 +6,91 @@ ordinary config, which ``tools/train.py`` takes as well.
 
 import math
 import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mmengine.config import Config
 
 from .engine.common import type_name
 from .engine.runner.run_length import PERIODIC
 from .engine.runner.written_config import WrittenConfig
-from .settings import METHOD, PretrainSettings
+from .settings import METHOD, VITS, PretrainSettings, find_arch
 from .utils.environment import count_cores
 from .utils.files import shipped
 
-# Per variant a decoder to suit it, and the peak learning rate at 256 images a step. Not measured, but for pico's rate,
-# which is that of docs/evidence.md; those of base and large are MAE's.
+
+def _decoder(dim: int, depth: int) -> dict:
+    return dict(dim=dim, depth=depth, num_heads=dim // 32)
+
+
+class Variant(NamedTuple):
+    """Width of an encoder's last stage, a decoder to suit it, and the peak learning rate at 256 images a step."""
+
+    width: int
+    decoder: dict
+    rate: float
+
+
+# Not measured, but for pico's rate, which is that of docs/evidence.md; those of base and large are MAE's.
 VARIANTS = {
-    'pico': (dict(dim=128, depth=2, num_heads=4), 2e-3),
-    'tiny': (dict(dim=256, depth=4, num_heads=8), 6e-4),
-    'small': (dict(dim=384, depth=6, num_heads=12), 3e-4),
-    'base': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
-    'large': (dict(dim=512, depth=8, num_heads=16), 1.5e-4),
+    'pico': Variant(256, _decoder(128, 2), 2e-3),
+    'tiny': Variant(512, _decoder(256, 4), 6e-4),
+    'small': Variant(768, _decoder(384, 6), 3e-4),
+    'base': Variant(1024, _decoder(512, 8), 1.5e-4),
+    'large': Variant(1536, _decoder(512, 8), 1.5e-4),
+    'vit-tiny': Variant(192, _decoder(256, 4), 6e-4),
+    'vit-small': Variant(384, _decoder(384, 6), 3e-4),
+    'vit-base': Variant(768, _decoder(512, 8), 1.5e-4),
+    'vit-large': Variant(1024, _decoder(512, 8), 1.5e-4),
 }
+
+
+@dataclass
+class Encoder:
+    """An encoder to pre-train, and what suits it.
+
+    Args:
+        name: As users read it.
+        backbone: Settings of the model's backbone.
+        decoder: Those of a :class:`.ViTDecoder`.
+        rate: Peak of the learning rate at 256 images a step.
+        values: ``mean`` and ``std`` of pixels where weights say them.
+        origin: Sentences on the weights that it starts from; none if they are random.
+    """
+
+    name: str
+    backbone: dict
+    decoder: dict
+    rate: float
+    values: dict = field(default_factory=dict)
+    origin: str = ''
+
+    @property
+    def unit_size(self) -> int:
+        """Side of a mask unit in pixels: a patch of a ViT, 8 of a DyViT."""
+        return self.backbone['patch_size'] * (8 if self.backbone['type'] == 'coma_mm.DyViT' else 1)
+
+    def check_size(self, size: int) -> None:
+        """Refuse images that cannot be masked.
+
+        Raises:
+            ValueError: If the side is no multiple of the unit, with the nearest that are.
+        """
+        unit = self.unit_size
+        if size % unit or size < 2 * unit:
+            near = sorted({max(2, size // unit) * unit, max(2, size // unit + 1) * unit})
+            raise ValueError(
+                f'images of {size} px do not divide into units of {unit} px: give size {" or ".join(map(str, near))}'
+            )
+
+
 # What each method sets of the model. In docs/evidence.md features of `align` are the best in probes with few labels.
 METHODS: dict[str, dict] = dict(
     mae=dict(evaluation=dict(mode='off')),
     coma=dict(evaluation=dict(mode='copy')),
     align=dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0),
 )
+SIZE = 224  # pixels
 SIGHTS = 20  # pictures and checkpoints in a run, about
 LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
 LOOK_LABELS = 450  # the same of a probe with few labels
@@ -54,29 +114,35 @@ def passes_for(images: int) -> int:
     return round(min(MOST, max(FEWEST, PASSES * (PHOTOS / images) ** FALL)))
 
 
-def patch_size_for(size: int) -> int:
-    """Return the patch size for square images of ``size`` px: 1, 2 or 4, so that there are 16 units or more.
+def choose_encoder(settings: PretrainSettings) -> Encoder:
+    """Return the encoder that settings name; patches are so small that there are 16 units or more.
 
     Raises:
-        ValueError: If the side is no multiple of the unit, with the nearest that are.
+        ValueError: If the size is no multiple of the unit, or the arch is unknown.
     """
-    patch = 4 if size >= 128 else 2 if size >= 64 else 1
-    unit = 8 * patch
-    if size % unit or size < 2 * unit:
-        near = sorted({max(2, size // unit) * unit, max(2, size // unit + 1) * unit})
-        raise ValueError(
-            f'images of {size} px do not divide into units of {unit} px: give size {" or ".join(map(str, near))}'
-        )
-    return patch
+    arch, size = find_arch(settings.arch or 'tiny'), settings.size or SIZE
+    scale = 4 if size >= 128 else 2 if size >= 64 else 1
+    if arch in VITS:
+        name, backbone = f'ViT-{arch[4:]}', dict(type='coma_mm.MaskedViT', arch=VITS[arch], patch_size=4 * scale)
+    else:
+        name, backbone = f'DyViT-{arch}', dict(type='coma_mm.DyViT', arch=arch, patch_size=scale)
+    backbone |= dict(img_size=size)
+    if settings.channels not in (None, 3):
+        backbone |= dict(in_channels=settings.channels)
+    _, decoder, rate = VARIANTS[arch]
+    encoder = Encoder(name, backbone, decoder, rate)
+    encoder.check_size(size)
+    return encoder
 
 
-def make_config(settings: PretrainSettings, accumulate: int = 1) -> Config:
+def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accumulate: int = 1) -> Config:
     """Return the config of a run.
 
     Args:
         settings: Its length in ``steps`` of the optimiser, of which warm-up, cosine, checkpoints and pictures follow;
             1,000 if there are none. With ``minutes`` they are a guess. ``batch_size``: the images that are computed at
             once, 64 if ``None``.
+        encoder: By ``arch``, ``size`` and ``channels`` if ``None``.
         accumulate: How many batches make a step. The rate follows from the images of a step by the square root.
 
     Raises:
@@ -86,10 +152,11 @@ def make_config(settings: PretrainSettings, accumulate: int = 1) -> Config:
     cfg.work_dir = str(settings.out)
     cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
     batch = settings.batch_size or 64
-    rate = set_model(cfg, settings)
-    set_images(cfg, settings, batch)
+    encoder = encoder or choose_encoder(settings)
+    set_model(cfg, settings, encoder)
+    set_images(cfg, settings, encoder.unit_size, batch)
     cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
-    cfg.optim_wrapper.optimizer.lr = settings.lr or rate * math.sqrt(batch * accumulate / 256)
+    cfg.optim_wrapper.optimizer.lr = settings.lr or encoder.rate * math.sqrt(batch * accumulate / 256)
     if accumulate > 1:
         cfg.optim_wrapper.accumulative_counts = accumulate
     iterations = (settings.steps or 1000) * accumulate
@@ -101,30 +168,24 @@ def make_config(settings: PretrainSettings, accumulate: int = 1) -> Config:
     return cfg
 
 
-def set_model(cfg: Config, settings: PretrainSettings) -> float:
-    """Have a config train a model; return its peak rate at 256 images a step.
+def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None:
+    """Have a config train an encoder.
 
     Raises:
-        ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
+        ValueError: If the method is unknown.
     """
-    method, arch = settings.method or METHOD, settings.arch
+    method = settings.method or METHOD
     if method not in METHODS:
         raise ValueError(f'there is no method {method!r}; choose one of {", ".join(METHODS)}')
-    arch = next((name for name in VARIANTS if arch in (name, name[0])), arch)
-    if arch not in VARIANTS:
-        raise ValueError(f'there is no arch {arch!r}; choose one of {", ".join(VARIANTS)}')
-    decoder, rate = VARIANTS[arch]
-    patch_size = patch_size_for(settings.size)
-    cfg.model.backbone.update(arch=arch, img_size=settings.size, patch_size=patch_size)
-    cfg.model.decoder.update(decoder)
+    cfg.model.backbone = encoder.backbone
+    cfg.model.decoder.update(encoder.decoder)
     cfg.model.update(METHODS[method])
-    if settings.channels != 3:
-        cfg.model.backbone.in_channels = settings.channels
+    if settings.channels not in (None, 3):
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
-    return rate
+    cfg.model.data_preprocessor.update(encoder.values)
 
 
-def set_images(cfg: Config, settings: PretrainSettings, batch: int) -> None:
+def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: int) -> None:
     """Have a config read images, so many at once."""
     loader, dataset = cfg.train_dataloader, cfg.train_dataloader.dataset
     workers = count_workers() if settings.workers is None else settings.workers
@@ -136,8 +197,8 @@ def set_images(cfg: Config, settings: PretrainSettings, batch: int) -> None:
     )
     dataset.update(data_root=list(settings.data))
     crop, flip, mask, _ = dataset.pipeline
-    crop.scale = settings.size
-    mask.update(input_size=settings.size, unit_size=8 * cfg.model.backbone.patch_size)
+    crop.scale = settings.size or SIZE
+    mask.update(input_size=crop.scale, unit_size=unit_size)
     if settings.mask_ratio is not None:
         mask.ratio = settings.mask_ratio
     if settings.exclude:
@@ -150,7 +211,7 @@ def set_images(cfg: Config, settings: PretrainSettings, batch: int) -> None:
         crop.value_range = list(settings.value_range)
     if settings.max_pixels is not None:
         crop.max_pixels = settings.max_pixels
-    if settings.channels != 3:
+    if settings.channels not in (None, 3):
         crop.channels = settings.channels
     if settings.val:
         dataset.update(part='train', val=settings.val)

@@ -11,6 +11,13 @@ from typing import Any
 from .utils import ranges
 from .utils.arguments import Range, did_you_mean
 
+ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of DyViT
+VITS = {
+    'vit-tiny': 'deit-tiny',
+    'vit-small': 'deit-small',
+    'vit-base': 'base',
+    'vit-large': 'large',
+}  # as in mmpretrain
 METHODS = 'mae', 'coma', 'align'
 LOGGERS = 'tensorboard', 'wandb', 'mlflow'
 METHOD = 'align'  # unless told otherwise
@@ -68,8 +75,20 @@ class RunSettings:
 class PretrainSettings(RunSettings):
     """Settings of a new run of pre-training."""
 
-    arch: str = setting('tiny', 'pico, tiny, small, base or large (tiny)', type='arch')
-    size: int = setting(224, 'side of the crops in pixels (224)', range=ranges.IMAGE_SIZE)
+    arch: str | None = setting(None, 'pico, tiny, small, base, large, vit-tiny, ..., vit-large (tiny)', type='arch')
+    init: str | PathLike | None = setting(
+        None,
+        "weights to start from, of a DyViT or a plain ViT: a run's folder, a file (ours, mmpretrain's, timm's, MAE's), "
+        'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (none)',
+        type='init_weights',
+        metavar='WEIGHTS',
+    )
+    size: int | None = setting(
+        None,
+        'side of the crops in pixels (224, or that of --init); patches are of 4 px, below 128 px of 2, below 64 of 1, '
+        "a ViT's four times as large",
+        range=ranges.IMAGE_SIZE,
+    )
     method: str | None = setting(
         None,
         'masked autoencoding, CoMA, or both halves of a photo aligned; docs/pretraining.md has the default',
@@ -87,7 +106,9 @@ class PretrainSettings(RunSettings):
         None, 'folder with a sub-folder for each class: a linear probe at each look (none)', type='folder'
     )
     val: float = setting(0.0, 'share of the images to hold out, e.g. 0.02 (none)', range=ranges.FRACTION)
-    channels: int = setting(3, 'of the images, e.g. 1, or 4 of a TIFF (3)', range=ranges.CHANNELS)
+    channels: int | None = setting(
+        None, 'of the images, e.g. 1, or 4 of a TIFF (3, or those of --init)', range=ranges.CHANNELS
+    )
     value_range: Sequence[float] | None = setting(
         None,
         'values of 16-bit or float images that become black and white (found in the files)',
@@ -111,6 +132,19 @@ class FinetuneSettings(RunSettings):
     init: str | None = setting(
         None, 'begin with random weights of the same backbone, for comparison', choices=('none',)
     )
+
+
+def find_arch(name: str) -> str:
+    """Return the architecture that a name, or the first letter of a DyViT's, stands for.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    every = (*ARCHITECTURES, *VITS)
+    found = next((known for known in every if name == known or (known not in VITS and name == known[0])), None)
+    if found is None:
+        raise ValueError(f'there is no arch {name!r}; choose one of {", ".join(every)}{did_you_mean(name, every)}')
+    return found
 
 
 def ranges_of(kind: type) -> dict[str, Range]:

@@ -50,6 +50,7 @@ FLOORS = [
     ['engine.hooks'],
     ['engine'],
     ['recipe', 'export'],
+    ['starting'],
     ['planning'],
     ['pretraining'],
     ['finetuning'],

@@ -32,6 +32,7 @@ from .bounded_building import bounded_building
 from .downloads import fetched
 from .torch_file import read_torch_file
 from .unpickler import Refused
+from .vit_names import rename_vit
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
 HUB_FILE = 'model.safetensors'  # of a repository of the Hugging Face hub
@@ -39,6 +40,12 @@ HUB_FILE = 'model.safetensors'  # of a repository of the Hugging Face hub
 ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_path_rate')
 # Arguments of backbones that say nothing about what they compute.
 NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
+# Arguments of a DyViT that decide, beside its weights, which function it is.
+SHAPING = (
+    *('arch', 'img_size', 'patch_size', 'in_channels', 'attention', 'windows', 'kv_conv', 'mlp_ratio', 'qkv_bias'),
+    'layer_scale',
+)
+FROM = 'from:'  # before the name of a file, as the arch of a DyViT whose arguments it says
 MAX_TEXT = 2_000_000  # characters of settings, or of a config, in a file
 
 
@@ -259,18 +266,20 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
     Raises:
         ValueError: If the checkpoint holds no such backbone, not all of it, or one of other settings.
     """
-    state_dict = get_state_dict(checkpoint)
+    state_dict, own = get_state_dict(checkpoint), backbone.state_dict()
     if not state_dict:
         raise ValueError(f'{source} holds no weights; its keys are {", ".join(map(str, list(checkpoint)[:5]))}')
+    if {'patch_embed.projection.weight', 'embeddings.0.weight'} & own.keys():  # a ViT of mmpretrain, or our decoder
+        state_dict = rename_vit(state_dict)
     if prefix is None:
-        prefix = find_prefix(state_dict, backbone.state_dict())
+        prefix = find_prefix(state_dict, own)
     found = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     if not found:
         raise ValueError(f'{source} has no weights that start with {prefix!r}; its first is {next(iter(state_dict))}')
     is_optional = getattr(backbone, 'is_optional_weight', lambda key: False)
-    missing, unexpected = load_weights(backbone, found, source, is_optional)
     check_settings(backbone, checkpoint, source)
-    total = len(backbone.state_dict())
+    missing, unexpected = load_weights(backbone, found, source, is_optional)
+    total = len(own)
     aside = len(state_dict) - len(found)
     print_log(
         f'{type(backbone).__name__}: matched {total - len(missing)} of {total} tensors'
@@ -321,8 +330,18 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
         )
         raise ValueError(
             f'{source} was trained with other settings of {kind.__name__}, with which its weights compute something '
-            f'else: {differences[:1000]}. Give model.backbone the values of the checkpoint'
+            f'else: {differences[:1000]}. Set {_list_options(names, wrong, theirs)}, or '
+            f'model.backbone.arch=from:{source}, by which a DyViT takes all of it from the file'
         )
+
+
+def _list_options(names: list[str], wrong: list[str], settings: dict) -> str:
+    """Return settings of the backbone as ``--cfg-options`` takes them: those that are wrong, and the image size."""
+    values: dict[str, Any] = {name: settings.get(name) for name in names if name in wrong or name == 'img_size'}
+    sides = values.get('img_size')
+    if isinstance(sides, list) and len(set(sides)) == 1:
+        values['img_size'] = sides[0]
+    return ' '.join(f'model.backbone.{name}={value}'.replace(' ', '') for name, value in values.items())[:1000]
 
 
 def read_settings(checkpoint: dict) -> dict | None:
@@ -339,7 +358,16 @@ def read_settings(checkpoint: dict) -> dict | None:
             settings = (read_config_text(meta.get('cfg') or '').get('model') or {}).get('backbone')
     except (AttributeError, SyntaxError, TypeError, ValueError, RecursionError):
         return None
-    return settings if isinstance(settings, dict) else None
+    # What a file says names no other one.
+    return settings if isinstance(settings, dict) and FROM not in json.dumps(settings, default=str) else None
+
+
+def read_dyvit(checkpoint: dict) -> dict | None:
+    """Return :data:`SHAPING` arguments of the :class:`.DyViT` that a checkpoint holds; None if it does not say them."""
+    settings = read_settings(checkpoint) or {}
+    if str(settings.get('type')).rpartition('.')[2] != 'DyViT':
+        return None
+    return {name: settings[name] for name in SHAPING if name in settings}
 
 
 def read_meta(checkpoint: dict) -> dict:

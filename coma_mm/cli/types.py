@@ -9,12 +9,11 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..settings import find_arch
 from ..utils import ranges
-from ..utils.arguments import did_you_mean
 from ..utils.files import require_writable
 from ..utils.ranges import Range
 
-ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of coma_mm.pretrain
 PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
 HUB_FILE = 'model.safetensors'  # of a folder as the hub has
 
@@ -69,11 +68,10 @@ def text(given: str) -> str:
 
 def arch(name: str) -> str:
     """Read the name of an architecture, or its first letter."""
-    for known in ARCHITECTURES:
-        if name in (known, known[0]):
-            return known
-    hint = did_you_mean(name, ARCHITECTURES)
-    raise ArgumentTypeError(f'there is no arch {name!r}; choose one of {", ".join(ARCHITECTURES)}{hint}')
+    try:
+        return find_arch(name)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def device(name: str) -> str:
@@ -141,10 +139,15 @@ def checkpoint_file(name: str) -> str:
     return name
 
 
-def weights(name: str) -> str:
-    """Read the path or address of weights: a run's folder, a checkpoint, or the config of the one that follows."""
+def init_weights(name: str) -> str:
+    """Read the path or address of weights: a folder that has some, or a checkpoint."""
     name = path(name)
-    return name if Path(name).is_dir() or (name.endswith('.py') and Path(name).is_file()) else checkpoint_file(name)
+    return name if Path(name).is_dir() else checkpoint_file(name)
+
+
+def weights(name: str) -> str:
+    """Read the path or address of weights, or the config of those that follow."""
+    return path(name) if name.endswith('.py') and Path(path(name)).is_file() else init_weights(name)
 
 
 def checkpoint_or_auto(name: str) -> str:

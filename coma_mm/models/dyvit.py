@@ -17,6 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..checkpoints.pretrained import FROM, SHAPING, read_checkpoint, read_dyvit
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
@@ -80,7 +81,9 @@ class DyViT(BaseModule):
 
     Args:
         arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with
-            ``dims``, ``depths`` and ``heads`` (four entries each).
+            ``dims``, ``depths`` and ``heads`` (four entries each). With ``'from:FILE'`` all arguments that decide which
+            function it is (:data:`.pretrained.SHAPING`) are those that the weights in a file were trained with, as far
+            as it says them; the weights are loaded by ``pretrained`` or ``init_cfg``.
         img_size: image size of pre-training in pixels, one number or (height, width). Without ``attn_window`` images of
             any other size see the same range of positions, interpolated.
         patch_size: side of a stage-1 token in pixels: 1 for 32 px images, 2 for 64-96 px, 4 for 224 px and more.
@@ -143,6 +146,13 @@ class DyViT(BaseModule):
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
+        if isinstance(arch, str) and arch.startswith(FROM):
+            given: tuple[Any, ...] = (arch, img_size, patch_size, in_channels, attention, windows, kv_conv)
+            given += (mlp_ratio, qkv_bias, layer_scale)
+            said = read_shape(arch.removeprefix(FROM))
+            arch, img_size, patch_size, in_channels, attention, windows, kv_conv, mlp_ratio, qkv_bias, layer_scale = (
+                said[name] if name in said else value for name, value in zip(SHAPING, given)
+            )
         require_whole(1, patch_size=patch_size, in_channels=in_channels)
         require_number('(0, inf)', mlp_ratio=mlp_ratio)
         require_number('[0, 1)', drop_path_rate=drop_path_rate)
@@ -379,6 +389,19 @@ def check_channels(images: Tensor, expected: int) -> None:
             f'the images have {images.shape[1]} channels, but the backbone was built with in_channels={expected}: set '
             'model.backbone.in_channels, or the channels that the pipeline loads (LoadImage), to what the other is'
         )
+
+
+def read_shape(path: str) -> dict:
+    """Return the arguments of the DyViT that a file holds, as :data:`.pretrained.SHAPING` names them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not say them.
+    """
+    said = read_dyvit(read_checkpoint(path))
+    if said is None:
+        raise ValueError(f'arch={FROM}{path}: the file does not say which DyViT it holds; give arch and patch_size')
+    return said
 
 
 def read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:

@@ -122,7 +122,7 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
 
 
 def test_the_parser_knows_the_architectures_and_loggers():
-    assert types.ARCHITECTURES == tuple(VARIANTS)
+    assert (*settings.ARCHITECTURES, *settings.VITS) == tuple(VARIANTS)
     assert types.arch('b') == 'base'
     assert settings.LOGGERS == tuple(LOGGERS)
 

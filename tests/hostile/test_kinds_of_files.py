@@ -16,6 +16,8 @@ READERS = {
     'checkpoints/torch_file.py': ['checkpoint'],
     'checkpoints/pretrained.py': ['checkpoint'],
     'models/variants.py': ['checkpoint'],
+    'models/dyvit.py': ['checkpoint'],
+    'starting.py': ['checkpoint'],
     'checkpoints/finding.py': ['checkpoint', '`checkpoints.json`'],
     'engine/runner/config_files.py': ['config'],
     'engine/runner/build.py': ['config'],

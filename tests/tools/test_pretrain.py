@@ -32,7 +32,7 @@ from coma_mm.visualization.serve import serve_report
 
 
 def plan(accumulate=1, **given):
-    return make_config(PretrainSettings(['images'], 'out', 'pico', **given), accumulate)
+    return make_config(PretrainSettings(['images'], 'out', arch='pico', **given), accumulate=accumulate)
 
 
 OPTIONS = dict(arch='pico', size=32, batch_size=4, workers=0)

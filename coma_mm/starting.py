@@ -1,0 +1,190 @@
+"""Weights that pre-training starts from: whose they are, and whether their decoder goes on as well."""
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from .checkpoints.finding import newest_whole_checkpoint
+from .checkpoints.pretrained import (
+    get_state_dict,
+    read_checkpoint,
+    read_config_text,
+    read_dyvit,
+    read_meta,
+    read_settings,
+)
+from .checkpoints.vit_names import find_parts, read_vit, rename_vit
+from .export.source import find_normalisation
+from .models.dyvit import ARCHITECTURES
+from .recipe import VARIANTS, Encoder
+from .settings import VITS, PretrainSettings
+from .utils.paths import short_path
+from .utils.text import one_line
+
+BACKBONES = 'backbone.safetensors', 'model.safetensors'  # in folders without a checkpoint: ours, the hub's
+
+
+def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
+    """Return the encoder of the weights ``init``, and settings that go with it.
+
+    Raises:
+        FileNotFoundError: If there are no such weights.
+        ValueError: If they are of no such encoder, or do not go with the settings.
+    """
+    source = find_weights(str(settings.init))
+    called = one_line(source if '://' in source else short_path(Path(source)))
+    checkpoint = read_checkpoint(source)
+    weights = rename_vit(get_state_dict(checkpoint))
+    prefix, encoder = read_encoder(checkpoint, weights, called, settings.channels or 3)
+    if settings.arch is not None:
+        raise ValueError(f'{called} has a {encoder.name}, so leave --arch {settings.arch} out')
+    channels = encoder.backbone.get('in_channels', 3)
+    if settings.channels not in (None, channels):
+        raise ValueError(
+            f'{called} takes images of {channels} channels: give --channels {channels}, in place of {settings.channels}'
+        )
+    own = encoder.backbone['img_size']
+    known = own if isinstance(own, int) else own[0] if len(set(own)) == 1 else None
+    size = settings.size or known
+    if size is None:
+        raise ValueError(f'{called} takes images of {own[0]} x {own[1]} px, and crops are squares: give --size')
+    encoder.check_size(size)
+    if encoder.backbone['type'] == 'coma_mm.MaskedViT':
+        encoder.backbone['img_size'] = size
+    init = dict(type='coma_mm.Pretrained', checkpoint=source)
+    encoder.backbone['init_cfg'] = init | dict(prefix=prefix)
+    decoder = read_decoder(checkpoint, weights, encoder)
+    if decoder:
+        encoder.decoder = decoder | dict(init_cfg=init | dict(prefix='decoder.'))
+        if 'decoder_pos_embed' in {name.rpartition('.')[2] for name in weights}:  # MAE's looks at the class token
+            encoder.backbone['decode_cls_token'] = True
+    encoder.values = read_values(checkpoint, called)
+    encoder.origin = list_weights(weights, prefix, decoder is not None, called)
+    if size != known:
+        encoder.origin += f' Positions of {own} px are interpolated to {size} px.'
+    return replace(settings, size=size, channels=channels), encoder
+
+
+def find_weights(name: str) -> str:
+    """Return the file that a folder stands for, with its path; an address as it is.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = Path(os.path.abspath(os.path.expanduser(name)))
+    if '://' in name or not path.is_dir():
+        return name if '://' in name else str(path)
+    found = newest_whole_checkpoint(path) or next((path / one for one in BACKBONES if (path / one).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f'{short_path(path)} has no whole checkpoint and no {BACKBONES[0]}: name a file')
+    return str(found)
+
+
+def read_encoder(checkpoint: dict, weights: dict[str, Tensor], called: str, channels: int) -> tuple[str, Encoder]:
+    """Return what stands before the names of an encoder's weights, and the encoder.
+
+    Raises:
+        ValueError: If there is none that pre-training takes.
+    """
+    said = read_settings(checkpoint) or {}
+    arch = said.get('arch')
+    if (prefix := find_parts(weights, 'stem.weight', 'stages.0.blocks.0.norm1.weight')) is not None:
+        arguments = read_dyvit(checkpoint) or guess_dyvit(weights, prefix, channels)
+        if arguments is None:
+            raise ValueError(f'{called} has a DyViT of a shape without a name, and does not say its settings')
+        name = next((one for one, shape in ARCHITECTURES.items() if is_same(arguments['arch'], one, shape)), '')
+        backbone = dict(type='coma_mm.DyViT') | arguments
+        backbone.setdefault('img_size', 224)
+        width = len(weights[f'{prefix}stages.3.blocks.0.norm1.weight'])
+        return prefix, suit(f'DyViT-{name}'.rstrip('-'), backbone, width)
+    try:
+        found = read_vit(weights, arch.get('num_heads') if isinstance(arch, dict) else None)
+    except ValueError as error:
+        raise ValueError(f'{called} has {error}, so no pre-training starts from it') from None
+    if found is None:
+        first = f'its first weight is {next(iter(weights))}' if weights else f'its keys are {[*checkpoint][:3]}'
+        raise ValueError(
+            f'{called} has neither a DyViT nor a plain ViT ({one_line(first)[:200]}), which --init takes: '
+            f'coma-mm train CONFIG --cfg-options load_from={called} starts a config of its own model'
+        )
+    prefix, backbone = found
+    if said.get('decode_cls_token') is True:
+        backbone['decode_cls_token'] = True
+    shape = backbone['arch']
+    name = f'ViT of {shape["num_layers"]} blocks, {shape["embed_dims"]} wide'
+    return prefix, suit(name, dict(type='coma_mm.MaskedViT') | backbone, shape['embed_dims'])
+
+
+def is_same(arch: str | dict, name: str, shape: dict) -> bool:
+    """Say whether an architecture, as a file gives it, is one that has a name."""
+    return arch in (name, name[0]) if isinstance(arch, str) else arch == json.loads(json.dumps(shape))
+
+
+def suit(name: str, backbone: dict, width: int) -> Encoder:
+    """Return an encoder with the decoder and the rate of the variant that is as wide."""
+    variants = [one for arch, one in VARIANTS.items() if (arch in VITS) == (backbone['type'] == 'coma_mm.MaskedViT')]
+    variant = next((one for one in variants if width <= one.width), variants[-1])
+    return Encoder(name, backbone, variant.decoder, variant.rate)
+
+
+def guess_dyvit(weights: dict[str, Tensor], prefix: str, channels: int) -> dict | None:
+    """Return the settings of a bare DyViT whose shape is one of those with a name."""
+    places = [
+        name.removeprefix(f'{prefix}stages.').split('.') for name in weights if name.startswith(f'{prefix}stages.')
+    ]
+    blocks = {(int(place[0]), int(place[2])) for place in places if place[1] == 'blocks'}
+    depths = tuple(sum(stage == i for stage, _ in blocks) for i in range(4))
+    patch_size = math.isqrt(weights[f'{prefix}stem.weight'].shape[1] // channels)
+    for name, shape in ARCHITECTURES.items():
+        if shape['depths'] == depths and shape['dims'][0] == len(weights[f'{prefix}stem.weight']):
+            size = {1: 32, 2: 64}.get(patch_size, 224)
+            return dict(arch=name, patch_size=patch_size, img_size=size, in_channels=channels)
+    return None
+
+
+def read_decoder(checkpoint: dict, weights: dict[str, Tensor], encoder: Encoder) -> dict | None:
+    """Return the settings of the decoder in a file; ``None`` without one that predicts pixels of this encoder alone."""
+    own = {name.removeprefix('decoder.'): value for name, value in weights.items() if name.startswith('decoder.')}
+    parts = 'embeddings.0.weight', 'blocks.0.attn.qkv.weight', 'prediction.weight'
+    if not all(name in own for name in parts) or 'embeddings.1.weight' in own:
+        return None
+    channels = encoder.backbone.get('in_channels', 3)
+    if len(own['prediction.weight']) != channels * encoder.unit_size**2:
+        return None
+    dim = len(own['embeddings.0.weight'])
+    depth = 1 + max(int(name.split('.')[1]) for name in own if name.startswith('blocks.'))
+    try:
+        said = (read_config_text(str(read_meta(checkpoint).get('cfg') or '')).get('model') or {}).get('decoder') or {}
+    except (AttributeError, SyntaxError, TypeError, ValueError):
+        said = {}
+    ratio = len(own['blocks.0.mlp.0.weight']) / dim
+    return dict(dim=dim, depth=depth, num_heads=said.get('num_heads', dim // 32), mlp_ratio=ratio)
+
+
+def read_values(checkpoint: dict, called: str) -> dict:
+    """Return mean and std of pixels that a file says.
+
+    Raises:
+        ValueError: If its encoder takes colours in another order.
+    """
+    said = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
+    if said.get('channel_order') == 'BGR' and len(said.get('mean') or ()) == 3:
+        raise ValueError(f'{called} takes images in the order BGR, which pre-training does not give')
+    return {name: said[name] for name in ('mean', 'std') if said.get('mean') and said.get('std')}
+
+
+def list_weights(weights: dict[str, Tensor], prefix: str, with_decoder: bool, called: str) -> str:
+    """Return a sentence on what is taken from a file, and what is not."""
+    taken = [name for name in weights if name.startswith(prefix)] if prefix else list(weights)
+    of_decoder = [name for name in weights if name.startswith('decoder.')] if with_decoder else []
+    taken = [name for name in taken if name not in of_decoder]
+    others = [name for name in weights if name not in {*taken, *of_decoder}]
+    parts = f'{len(taken)} tensors of the encoder, ' + (
+        f'{len(of_decoder)} of the decoder' if of_decoder else 'and a decoder of random weights'
+    )
+    left = f'; not taken: {len(others)} ({", ".join(others[:3])}{", ..." if len(others) > 3 else ""})' if others else ''
+    return one_line(f'It starts from {called}: {parts}{left}.')

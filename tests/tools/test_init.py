@@ -1,0 +1,242 @@
+"""``coma-mm pretrain --init``: weights of any origin go on, and compute what they did."""
+
+import json
+import sys
+import time
+
+import pytest
+import timm
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.models import VisionTransformer
+from PIL import Image
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from coma_mm.cli import main
+from coma_mm.models import DyViT
+from coma_mm.planning import plan_run
+from coma_mm.recipe import make_config
+from coma_mm.settings import PretrainSettings
+from coma_mm.starting import start_from
+
+SMALL = dict(embed_dim=192, depth=2, num_heads=3)
+
+
+def vit(**options):
+    """Return timm's ViT of MAE's name with random weights, positions and biases too."""
+    torch.manual_seed(0)
+    model = timm.create_model('vit_base_patch16_224.mae', pretrained=False, num_classes=0, **(SMALL | options))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+class MAE(nn.Module):
+    """The decoder of MAE's official code, for its names: ``decoder_*`` and ``mask_token``."""
+
+    def __init__(self, width=192, dim=64, patch=16):
+        super().__init__()
+        self.decoder_embed = nn.Linear(width, dim)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.decoder_pos_embed = nn.Parameter(torch.zeros(1, 1 + 14 * 14, dim), requires_grad=False)
+        self.decoder_blocks = nn.ModuleList(Block(dim, 2, 4, qkv_bias=True) for _ in range(2))
+        self.decoder_norm = nn.LayerNorm(dim, eps=1e-5)
+        self.decoder_pred = nn.Linear(dim, 3 * patch**2)
+        quarter = dim // 4
+        angles = torch.arange(14)[:, None] / 10000 ** (torch.arange(quarter) / quarter)
+        table = torch.cat([angles.sin(), angles.cos()], 1)  # of one axis; x comes first
+        of_x, of_y = table[None].expand(14, -1, -1), table[:, None].expand(-1, 14, -1)
+        self.decoder_pos_embed.data[:, 1:] = torch.cat([of_x, of_y], -1).flatten(0, 1)
+
+    def forward(self, tokens, ids):
+        tokens = self.decoder_embed(tokens)
+        places = self.mask_token.repeat(len(tokens), 14 * 14, 1)
+        places[torch.arange(len(tokens))[:, None], ids] = tokens[:, 1:]
+        x = torch.cat([tokens[:, :1], places], 1) + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            x = block(x)
+        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+
+
+def make(cfg):
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model
+
+
+def build(path, **given):
+    """Return the model that pre-training from a file builds, its settings and what is said."""
+    settings, encoder = start_from(PretrainSettings(['images'], 'out', init=str(path), **given))
+    cfg = make_config(settings, encoder)
+    return make(cfg).eval(), settings, encoder
+
+
+def encode(model, images, ids):
+    """Return what timm's ViT makes of some patches alone, the class token first."""
+    patches = model.patch_embed(images)
+    if model.cls_token is None:
+        tokens = patches + model.pos_embed
+    else:
+        tokens = torch.cat([model.cls_token.expand(len(images), -1, -1), patches], 1) + model.pos_embed
+    extra = tokens.shape[1] - patches.shape[1]
+    kept = tokens[:, extra:].gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
+    tokens = torch.cat([tokens[:, :extra], kept], 1)
+    return model.norm(model.blocks(model.norm_pre(tokens)))
+
+
+@pytest.mark.parametrize(
+    'options',
+    [{}, dict(init_values=0.1), dict(class_token=False, global_pool=''), dict(pre_norm=True), dict(in_chans=1)],
+    ids=str,
+)
+@torch.no_grad()
+def test_timm_and_we_compute_the_same(tmp_path, options):
+    theirs = vit(**options)
+    torch.save(theirs.state_dict(), tmp_path / 'vit.pth')
+    model, settings, encoder = build(tmp_path / 'vit.pth')
+    assert settings.size == 224 and settings.channels == theirs.patch_embed.proj.in_channels
+    images, ids = torch.randn(2, settings.channels, 224, 224), torch.randperm(196)[:50].expand(2, -1)
+    expected = encode(theirs, images, ids)[:, -50:]
+    torch.testing.assert_close(model.backbone(images, ids)[0], expected, rtol=1e-4, atol=1e-4)
+    whole = theirs.forward_features(images)[:, -196:]
+    torch.testing.assert_close(model.backbone(images)[0].flatten(2).transpose(1, 2), whole, rtol=1e-4, atol=1e-4)
+    assert f'{len(theirs.state_dict())} tensors of the encoder, and a decoder of random weights' in encoder.origin
+
+
+@torch.no_grad()
+def test_the_decoder_of_mae_goes_on(tmp_path):
+    theirs, decoder = vit(), MAE()
+    weights = theirs.state_dict() | decoder.state_dict()
+    torch.save(dict(model=weights), tmp_path / 'mae_visualize_vit_base.pth')
+    model, _, encoder = build(tmp_path / 'mae_visualize_vit_base.pth')
+    assert f'{len(weights) - len(decoder.state_dict())} tensors of the encoder, 31 of the decoder' in encoder.origin
+    assert '1 (decoder_pos_embed)' in encoder.origin and model.backbone.extra_tokens == 1
+    images, ids = torch.randn(2, 3, 224, 224), torch.randperm(196)[:50].expand(2, -1)
+    expected = decoder(encode(theirs, images, ids), ids).unflatten(-1, (256, 3)).transpose(-1, -2).flatten(-2)
+    filled = model.decoder.fill(model.backbone(images, ids), ids, 196)
+    torch.testing.assert_close(model.decoder(filled, (14, 14)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_mmpretrain_and_positions_of_another_size(tmp_path):
+    theirs = VisionTransformer('deit-tiny', img_size=64, out_type='featmap')
+    theirs.init_weights()
+    weights = {f'backbone.{name}': value for name, value in theirs.state_dict().items()} | {
+        'head.fc.weight': torch.ones(2)
+    }
+    torch.save(dict(state_dict=weights, meta={}), tmp_path / 'vit.pth')
+    model, settings, encoder = build(tmp_path / 'vit.pth', size=96)
+    assert encoder.name == 'ViT of 12 blocks, 192 wide' and model.decoder.dim == 256
+    assert 'not taken: 1 (head.fc.weight). Positions of 64 px are interpolated to 96 px.' in encoder.origin
+    assert model.backbone.pos_embed.shape[1] == 1 + 6 * 6
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('photos')
+    for number in range(8):
+        Image.effect_noise((70, 80), 50 + number).convert('RGB').save(folder / f'{number}.png')
+    return folder
+
+
+def test_a_run_goes_on_from_another_one(photos, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    first = make(make_config(PretrainSettings(['images'], 'out', arch='pico', size=32)))
+    meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT') | first.backbone.settings), epoch=0, iter=1)
+    (tmp_path / 'first').mkdir()
+    torch.save(dict(state_dict=first.state_dict(), meta=meta), 'first/iter_1.pth')
+    settings = PretrainSettings([str(photos)], 'out', init='first', steps=1, batch_size=4, workers=0)
+    second = make(plan_run(settings, time.monotonic()))
+    out = ' '.join(capfd.readouterr().out.split())
+    assert 'DyViT-pico and its decoder' in out and 'crops of 32 px in patches of 1 px' in out
+    assert (
+        'starts from first/iter_1.pth: 102 tensors of the encoder, 31 of the decoder; not taken: 9 (alignment.' in out
+    )
+    weights = second.state_dict()
+    for name, value in first.state_dict().items():
+        assert name.startswith('alignment.') or torch.equal(weights[name], value), name
+
+
+def test_a_vit_by_its_name():
+    cfg = make_config(PretrainSettings(['images'], 'out', arch='vit-tiny', size=32))
+    assert cfg.train_dataloader.dataset.pipeline[2].unit_size == 4
+    model = make(cfg)
+    mask = torch.arange(64).view(1, 8, 8).expand(2, -1, -1) % 5 < 3
+    assert set(model.train()(torch.randn(2, 3, 32, 32), dict(mask=mask), mode='loss')) >= {'loss_align', 'loss_visible'}
+
+
+@pytest.mark.parametrize('settings', [True, False])
+def test_a_dyvit_says_its_shape_or_is_known_by_it(tmp_path, settings):
+    source = DyViT('pico', img_size=64, patch_size=2)
+    meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT') | source.settings)) if settings else {}
+    torch.save(dict(state_dict=source.state_dict(), meta=meta), tmp_path / 'x.pth')
+    model, found, encoder = build(tmp_path / 'x.pth')
+    assert encoder.name == 'DyViT-pico' and found.size == 64 and model.backbone.unit_size == 16
+    assert torch.equal(model.backbone.stem.weight, source.stem.weight)
+    _, _, encoder = build(tmp_path / 'x.pth', size=96)
+    assert encoder.origin.endswith('px are interpolated to 96 px.')
+    if settings:
+        shaped = DyViT(
+            f'from:{tmp_path}/x.pth',
+            out_indices=(0, 1),
+            init_cfg=dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth')),
+        )
+        shaped.init_weights()
+        assert shaped.settings == source.settings and torch.equal(shaped.stem.weight, source.stem.weight)
+        with pytest.raises(ValueError, match=r'img_size=64 model.backbone.patch_size=2, or model.backbone.arch=from:'):
+            DyViT('pico', pretrained=str(tmp_path / 'x.pth')).init_weights()
+
+
+def save(name, weights, **meta):
+    torch.save(dict(state_dict=weights, meta=meta), name)
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['nowhere.pth'], 'there is no file nowhere.pth'),
+        (['text.pth'], 'is damaged or no checkpoint'),
+        (['config.py'], 'is a config'),
+        (['.'], 'has no whole checkpoint and no backbone.safetensors: name a file'),
+        (['detector.pth'], 'coma-mm train CONFIG --cfg-options load_from=detector.pth'),
+        (['empty.pth'], 'has neither a DyViT nor a plain ViT'),
+        (['hiera.pth'], 'has neither a DyViT nor a plain ViT'),
+        (['wide.pth'], 'has a ViT of width 200, and does not say how many heads it has'),
+        (['oblong.pth'], 'positions are no square'),
+        (['grey.pth', '--channels', '3'], 'give --channels 1, in place of 3'),
+        (['grey.pth', '--arch', 'tiny'], 'leave --arch tiny out'),
+        (['grey.pth', '--size', '100'], 'give size 96 or 112'),
+        (['half.pth'], 'missing in the checkpoint: layers.1.'),
+        (['grey.pth', '--arch', 'vit-bas'], "did you mean 'vit-base'?"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capfd, args, words):
+    monkeypatch.chdir(tmp_path)
+    MMLogger._instance_dict.clear()
+    grey = vit(in_chans=1, img_size=32).state_dict()
+    contents = {
+        'detector': {'backbone.conv1.weight': torch.ones(2), 'roi_head.weight': torch.ones(2)},
+        'hiera': {
+            'blocks.0.attn.qkv.weight': torch.ones(6, 2),
+            'patch_embed.proj.weight': torch.ones(2),
+            'pos_embed_win': torch.ones(2),
+        },
+        'empty': {},
+        'wide': vit(embed_dim=200, num_heads=4, img_size=32).state_dict(),
+        'oblong': vit(img_size=(32, 64)).state_dict(),
+        'grey': grey,
+        'half': {name: value for name, value in grey.items() if name != 'blocks.1.attn.qkv.weight'},
+    }
+    name = args[0].removesuffix('.pth')
+    if name in contents:
+        torch.save(dict(state_dict=contents[name]), args[0])
+    (tmp_path / 'text.pth').write_text('weights')
+    (tmp_path / 'config.py').write_text('a = 1')
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', str(photos), '--out', 'run', '--init', *args])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code and 'error: ' in line and words in line
+    assert not (tmp_path / 'run').exists()
