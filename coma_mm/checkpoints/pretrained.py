@@ -330,8 +330,8 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
         )
         raise ValueError(
             f'{source} was trained with other settings of {kind.__name__}, with which its weights compute something '
-            f'else: {differences[:1000]}. Set {_list_options(names, wrong, theirs)}, or '
-            f'model.backbone.arch=from:{source}, by which a DyViT takes all of it from the file'
+            f'else: {differences[:1000]}. Set {_list_options(names, wrong, theirs)}'
+            + (f', or model.backbone.arch={FROM}{source}, which takes all of it' if kind.__name__ == 'DyViT' else '')
         )
 
 

@@ -152,7 +152,7 @@ def with_settings(text=False, **arguments):
 @pytest.mark.parametrize(
     ('there', 'here', 'error'),
     [
-        (dict(arch='small'), {}, r'arch.heads is 4 in the checkpoint and 2 here\. Give model.backbone'),
+        (dict(arch='small'), {}, r'arch.heads is 4 in the checkpoint and 2 here\. Set model.backbone.arch.heads=4'),
         (dict(), dict(windows=(2, 4)), r'it was trained .* Windowed, .*: windows is \[4, 8\] .* and \[2, 4\] here'),
         (dict(arch='small', windows=[1]), {}, r'arch.heads is 4 .*; windows is \[1\] .* and \[4, 8\] here'),
         (dict(patch=3), {}, r'settings that Windowed does not take \(.*patch.*another version'),
