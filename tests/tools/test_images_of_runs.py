@@ -56,7 +56,7 @@ def run(request, tmp_path):
         PretrainSettings(
             ['images'],
             'run',
-            'pico',
+            arch='pico',
             steps=2,
             size=32,
             batch_size=4,
