@@ -6,7 +6,7 @@
 
 ``checkpoint_path`` takes files of ``tools/export.py`` and checkpoints of pre-training, of mmpretrain's classifiers
 (with their head), of detectors and segmentors. timm reads the weights alone: settings other than an architecture's own
-(``patch_size``, ``windows``, ...) have to be given to ``create_model``.
+(``patch_size``, ``windows``, ...) have to be given to ``create_model``, or ``arch='from:FILE'`` takes them from the file.
 """
 
 import codecs
@@ -96,7 +96,7 @@ class TimmDyViT(DyViT):
         **settings: Any,
     ):
         super().__init__(arch, in_channels=in_chans, out_indices=(0, 1, 2, 3), **settings)
-        self.in_chans = in_chans
+        self.in_chans = self.in_channels  # with arch='from:FILE' those of the file
         self.num_classes = num_classes
         self.drop_rate = drop_rate
         self.head_hidden_size = self.num_features

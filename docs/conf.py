@@ -46,6 +46,7 @@ docs/pretraining
 docs/classification
 docs/detection
 docs/segmentation
+docs/start-from-weights
 docs/compare
 docs/finetune
 docs/your-config
