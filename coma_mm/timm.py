@@ -6,7 +6,7 @@
 
 ``checkpoint_path`` takes files of ``tools/export.py`` and checkpoints of pre-training, of mmpretrain's classifiers
 (with their head), of detectors and segmentors. timm reads the weights alone: settings other than an architecture's own
-(``patch_size``, ``windows``, ...) have to be given to ``create_model``, or ``arch='from:FILE'`` takes them from the file.
+(``patch_size``, ``windows``, ...) have to be given to ``create_model``; ``arch='from:FILE'`` takes them from the file.
 """
 
 import codecs
