@@ -26,7 +26,7 @@ from coma_mm.cli import COMMANDS, main
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import METHOD_NAMES, advise_length, choose_batch
 from coma_mm.pretraining import hand_over
-from coma_mm.recipe import METHODS, make_config, passes_for, patch_size_for
+from coma_mm.recipe import METHODS, choose_encoder, make_config, passes_for
 from coma_mm.settings import METHOD, PretrainSettings
 from coma_mm.visualization.serve import serve_report
 
@@ -71,7 +71,8 @@ def test_from_a_folder_to_weights(photos, begin, capfd, tmp_path):
     assert lines[0].startswith('coma_mm ') and f'pre-training on {photos}' in lines[0]
     opening = r'12 images found, 2 of them held out. DyViT-pico and its decoder, [\d.]+ M parameters, by masked '
     assert re.search(
-        opening + r'autoencoding with aligned halves, on crops of 32 px, 6 steps of 4 images \(3 passes\), on the CPU',
+        opening + r'autoencoding with aligned halves, on crops of 32 px in patches of 1 px, 6 steps of 4 images '
+        r'\(3 passes\), on the CPU',
         done.stdout,
     )
     assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying two steps')
@@ -229,7 +230,9 @@ def test_every_method_has_a_name_and_a_model():
 
 @pytest.mark.parametrize(('size', 'patch'), [(224, 4), (96, 2), (64, 2), (32, 1), (512, 4)])
 def test_patches_suit_the_size(size, patch):
-    assert patch_size_for(size) == patch
+    for arch, times in (('tiny', 1), ('vit-tiny', 4)):
+        settings = PretrainSettings(['images'], 'out', arch=arch, size=size)
+        assert choose_encoder(settings).backbone['patch_size'] == times * patch
 
 
 @pytest.mark.parametrize('fast', [True, False])
