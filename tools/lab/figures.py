@@ -151,6 +151,15 @@ class Results:
                     found[line['seed']] = values[key]
         return sum(found.values()) / len(found) if found else None
 
+    def compared(self, run: str, row: str, column: str) -> float | None:
+        """Return what `coma-mm compare` measured, the mean over runs of other seeds; row ``weights`` is the run's."""
+        found = []
+        for path in sorted(self._evidence.glob(f'compare-{run}-*.json')):
+            first, *others = json.loads(path.read_text())['rows']
+            rows = {'weights': first} | {other['name']: other for other in others}
+            found.append(rows[row]['accuracy'][column]['mean'])
+        return sum(found) / len(found) if found else None
+
     def report(self, study: str) -> str:
         """Write the tables and plots of a study's page, and below what they were made from."""
         path = self._evidence / f'{study}.md'

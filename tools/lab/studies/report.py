@@ -262,6 +262,7 @@ def draw(
 
 def draw_bars(path: Path, lines: list[dict], titles: dict[str, str], qualities: list[str], cells: dict) -> None:
     """Draw what cells are worth: the mean over seeds as a bar, with its number, and each seed as a point."""
+    cells = {cell: label for cell, label in cells.items() if any(line['cell'] == cell for line in lines)}
     figure, axes = plt.subplots(
         1, len(qualities), figsize=(4.2 * len(qualities), 0.8 + 0.36 * len(cells)), sharey=True, layout='constrained'
     )
@@ -278,8 +279,8 @@ def draw_bars(path: Path, lines: list[dict], titles: dict[str, str], qualities: 
         values = [value for each in found.values() for value in each]
         panel.set(xlabel=titles[key], xlim=(0, 1.15 * max(values, default=1)), yticks=range(len(cells)))
         panel.set_yticklabels(cells.values())
+        panel.set_ylim(len(cells) - 0.4, -0.6)
         panel.spines[['top', 'right']].set_visible(False)
-    panel.invert_yaxis()
     with atomic_write(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
     plt.close(figure)
