@@ -5,7 +5,7 @@ import json
 import pytest
 from processes import call, refuse
 
-PAGE = """It takes <!--= ratio('step', 'B') : .2f -->0.99<!--/--> of A, {more}
+PAGE = """It takes <!--step_b-->0.99<!--/--> of A, {more}
 or <!--= 2 * column('models', 'B', 'GM') / 4 - 1 : .0% -->old<!--/-->,
 then <!--= median('gpu/step', 'B') --><!--/-->.
 
@@ -18,8 +18,12 @@ then <!--= median('gpu/step', 'B') --><!--/-->.
 | <!--= aim('>= 50 %', ratio('step', 'B')) : .0% -->@<!--/--> |
 
 <!--= grid('sizes') --><!--/-->
+
+<!-- figures
+step_b = ratio('step', 'B') : .2f
+-->
 """
-WRITTEN = """It takes <!--= ratio('step', 'B') : .2f -->0.50<!--/--> of A, and
+WRITTEN = """It takes <!--step_b-->0.50<!--/--> of A, and
 or <!--= 2 * column('models', 'B', 'GM') / 4 - 1 : .0% -->50 %<!--/-->,
 then <!--= median('gpu/step', 'B') -->not measured<!--/-->.
 
@@ -45,6 +49,10 @@ then <!--= median('gpu/step', 'B') -->not measured<!--/-->.
 | many | 3.00 |  |
 
 <!--/-->
+
+<!-- figures
+step_b = ratio('step', 'B') : .2f
+-->
 """
 
 
@@ -86,6 +94,19 @@ def test_pages_that_are_wrong(text, error, data, monkeypatch, capfd):
     page.write_text(f'first\nthen <!--= {text} -->1<!--/-->{"<!--/-->" * text.count("<!--=")} more\n')
     printed = refuse(monkeypatch, capfd, data, 'lab/figures.py', page, '--data', data)
     assert 'error: page.md, line 2: ' in printed and error in printed
+
+
+@pytest.mark.parametrize(
+    ('text', 'error'),
+    [
+        ('takes <!--b-->1<!--/-->', "line 1: there is no formula 'b' in the list"),
+        ('takes <!--a-->1<!--/-->\n\n<!-- figures\na = median("step", "A")\nb = 1\n-->\n', 'has b, which nothing uses'),
+    ],
+)
+def test_names_stand_for_one_formula_each(text, error, data, monkeypatch, capfd):
+    page = data / 'page.md'
+    page.write_text(text)
+    assert error in refuse(monkeypatch, capfd, data, 'lab/figures.py', page, '--data', data)
 
 
 def test_a_figure_does_not_begin_a_line(data, monkeypatch, capfd):

@@ -1,13 +1,18 @@
 #!/usr/bin/env python
 """Write the measured figures into README and docs: what benchmark.py, get_flops.py and study.py left beside the pages.
 
-Edit the text as you like; a figure in it stands between a formula and an end mark, which no page shows:
+Edit the text as you like. A figure stands between a name and an end mark, and its formula at the end of the page:
 
-    takes <!--= ratio('step', 'CoMA DyViT-B') : .2f -->0.92<!--/--> of the time
+    takes <!--step-->0.92<!--/--> of the time
 
-and so does a table, with the formula and the end mark on lines of their own. A formula computes with + - * / and the
-functions below. After the colon comes how to write the number, in Python's format language (".2f", ".0%"); without it
-there are three significant digits. What has not been measured reads "not measured".
+    <!-- figures
+    step = ratio('step', 'CoMA DyViT-B') : .2f
+    -->
+
+No page shows any of it. A table stands between <!--= FORMULA --> and an end mark, on lines of their own; a figure may,
+too. A formula computes with + - * / and the functions below. After the colon comes how to write the number, in Python's
+format language (".2f", ".0%"); without it there are three significant digits. What has not been measured reads "not
+measured".
 
 A table of docs/benchmarks/FILE.json is called 'FILE/TABLE', one of cpu-2-threads.json or counts.json just 'TABLE'.
 Studies are the docs/evidence/STUDY.jsonl, and the pages that ``study.py STUDY --report`` makes of them.
@@ -27,6 +32,7 @@ from statistics import median as middle
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = ('cpu-2-threads', 'counts')
 FIGURE = re.compile(r'<!--=\s*(?P<formula>.*?)\s*(?:\s:\s(?P<format>\S+)\s*)?-->(?P<text>.*?)<!--/-->', re.DOTALL)
+NAMES = re.compile(r'\n<!-- figures\n(?P<lines>.*?)\n-->\n*\Z', re.DOTALL)
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 NOT_MEASURED = 'not measured'
 
@@ -245,6 +251,42 @@ def parse(formula: str) -> ast.AST:
     return ast.parse(formula, mode='eval').body
 
 
+def read_names(page: str) -> dict[str, str]:
+    """Return the formulas at the end of a page by their names."""
+    found = NAMES.search(page)
+    pairs = [line.partition(' = ') for line in (found['lines'].splitlines() if found else ())]
+    return {name.strip(): formula.strip() for name, _, formula in pairs}
+
+
+def expand(page: str) -> str:
+    """Put formulas in the place of their names.
+
+    Raises:
+        ValueError: If the end of the page does not have a name, or nothing uses it.
+    """
+    names, used = read_names(page), set()
+
+    def replace(match: re.Match) -> str:
+        name = match['name']
+        if name not in names:
+            place = page[: match.start()].count('\n') + 1
+            raise ValueError(f'line {place}: there is no formula {name!r} in the list <!-- figures at the end')
+        used.add(name)
+        return f'<!--= {names[name]} -->'
+
+    page = re.sub(r'<!--(?P<name>\w+)-->', replace, page)
+    if unused := sorted(names.keys() - used):
+        raise ValueError(f'the list <!-- figures at the end has {", ".join(unused)}, which nothing uses')
+    return page
+
+
+def collapse(page: str) -> str:
+    """Undo :func:`expand`."""
+    for name, formula in read_names(page).items():
+        page = page.replace(f'<!--= {formula} -->', f'<!--{name}-->')
+    return page
+
+
 def rewrite(page: str, results: Results) -> tuple[str, list[str]]:
     """Return a page with its figures anew, and the formulas that nothing has been measured for.
 
@@ -280,8 +322,8 @@ def main() -> None:
     args = parse_args()
     results, stale, missing = Results(args.data), [], []
     for path in args.pages:
-        page = path.read_text()
         try:
+            page = expand(path.read_text())
             new, unmeasured = rewrite(page, results)
         except ValueError as error:
             raise ValueError(f'{path.name}, {error}') from None
@@ -293,7 +335,7 @@ def main() -> None:
         ]
         if new != page:
             if not args.check:
-                path.write_text(new)
+                path.write_text(collapse(new))
     if missing:
         print(f'not measured ({len(missing)}):', *missing, sep='\n    ')
     if stale and args.check:
