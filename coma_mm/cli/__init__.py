@@ -56,13 +56,14 @@ def run(command: str, main: Callable[[], None] | None = None) -> None:
 
 
 def _show_usage(command: str) -> None:
+    from ..utils.arguments import did_you_mean
     from .parser import UsageError
 
     usage = 'usage: coma-mm COMMAND ...; coma-mm COMMAND --help tells more\n\n' + '\n'.join(
         f'  {name:<10} {what}' for name, what in COMMANDS.items()
     )
     if command not in ('-h', '--help'):
-        raise UsageError(f'{usage}\n\nerror: there is no command {command!r}')
+        raise UsageError(f'{usage}\n\nerror: there is no command {command!r}{did_you_mean(command, COMMANDS)}')
     print(usage)
 
 

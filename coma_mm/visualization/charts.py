@@ -44,7 +44,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
 
     charts = [
         take('Training loss', r'(\w+\.)?loss\w*'),
-        take("Each branch's loss, in training and on held-out images", r'mse_\w+|quality/loss\w*'),
+        take("Each branch's loss, of steps and as measured", r'mse_\w+|quality/loss\w*'),
         take('Reconstruction', r'psnr\w*|quality/psnr\w*', 'dB'),
         take('Effective rank of the features (RankMe)', 'quality/rankme'),
         take('Share of dead channels', 'quality/dead_channels'),

@@ -8,10 +8,12 @@ import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from ...models import CoMA
 from ...registry import HOOKS
 from ...utils.paths import short_path
 from ...visualization.report import write_report
 from ...visualization.run_files import forget_pictures, write_facts
+from ..common import unwrap
 from ..runner.failures import spare
 from ..runner.periodic import PeriodicHook
 
@@ -49,7 +51,7 @@ class ReportHook(PeriodicHook):
     def look(self, runner: Runner, step: int, last: bool) -> None:
         self.shown, begin = self._news(runner), time.monotonic()
         loader, loop = runner.train_dataloader, runner.train_loop
-        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        by_epoch, pretrains = isinstance(loop, EpochBasedTrainLoop), isinstance(unwrap(runner.model), CoMA)
         write_facts(
             runner.work_dir,
             dict(
@@ -61,6 +63,9 @@ class ReportHook(PeriodicHook):
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
                 processes=get_world_size(),
                 finished=last,
+                **dict(next=f'coma-mm compare {short_path(runner.work_dir)} LABELLED_FOLDER')
+                if last and pretrains
+                else {},
                 warnings=[text for _, text in (runner.message_hub.get_info('quality') or {}).get('warnings', ())],
             ),
         )
