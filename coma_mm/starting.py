@@ -6,20 +6,16 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from .checkpoints.bounded_building import bounded_building
 from .checkpoints.finding import newest_whole_checkpoint
-from .checkpoints.pretrained import (
-    get_state_dict,
-    read_checkpoint,
-    read_config_text,
-    read_dyvit,
-    read_meta,
-    read_settings,
-)
+from .checkpoints.reading import get_state_dict, read_checkpoint
+from .checkpoints.settings import read_config_text, read_dyvit, read_meta, read_settings
 from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
-from .models.dyvit import ARCHITECTURES
+from .models.dyvit import ARCHITECTURES, DyViT
 from .recipe import VARIANTS, Encoder
 from .settings import VITS, PretrainSettings
 from .utils.paths import short_path
@@ -39,7 +35,10 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     called = one_line(source if '://' in source else short_path(Path(source)))
     checkpoint = read_checkpoint(source)
     weights = rename_vit(get_state_dict(checkpoint))
-    prefix, encoder = read_encoder(checkpoint, weights, called, settings.channels or 3)
+    try:
+        prefix, encoder = read_encoder(checkpoint, weights, called, settings.channels or 3)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:  # what stands in a file can be wrong in any way
+        raise ValueError(f'{called} says of its encoder what cannot be: {one_line(str(error))[:200]}') from None
     if settings.arch is not None:
         raise ValueError(f'{called} has a {encoder.name}, so leave --arch {settings.arch} out')
     channels = encoder.backbone.get('in_channels', 3)
@@ -96,11 +95,15 @@ def read_encoder(checkpoint: dict, weights: dict[str, Tensor], called: str, chan
         arguments = read_dyvit(checkpoint) or guess_dyvit(weights, prefix, channels)
         if arguments is None:
             raise ValueError(f'{called} has a DyViT of a shape without a name, and does not say its settings')
-        name = next((one for one, shape in ARCHITECTURES.items() if is_same(arguments['arch'], one, shape)), '')
-        backbone = dict(type='coma_mm.DyViT') | arguments
-        backbone.setdefault('img_size', 224)
-        width = len(weights[f'{prefix}stages.3.blocks.0.norm1.weight'])
-        return prefix, suit(f'DyViT-{name}'.rstrip('-'), backbone, width)
+        try:
+            with torch.device('meta'), bounded_building(weights, arguments):  # not far larger than its weights
+                shape = DyViT(**arguments).settings
+        except Exception as error:  # what stands in a file can be wrong in any way
+            raise ValueError(f'{called} says settings that DyViT does not take: {one_line(str(error))[:300]}') from None
+        name = next((one for one, known in ARCHITECTURES.items() if known == shape['arch']), '')
+        backbone = dict(type='coma_mm.DyViT', **arguments) | dict(img_size=arguments.get('img_size', 224))
+        backbone.setdefault('patch_size', 4)
+        return prefix, suit(f'DyViT-{name}'.rstrip('-'), backbone, shape['arch']['dims'][-1])
     try:
         found = read_vit(weights, arch.get('num_heads') if isinstance(arch, dict) else None)
     except ValueError as error:
@@ -117,11 +120,6 @@ def read_encoder(checkpoint: dict, weights: dict[str, Tensor], called: str, chan
     shape = backbone['arch']
     name = f'ViT of {shape["num_layers"]} blocks, {shape["embed_dims"]} wide'
     return prefix, suit(name, dict(type='coma_mm.MaskedViT') | backbone, shape['embed_dims'])
-
-
-def is_same(arch: str | dict, name: str, shape: dict) -> bool:
-    """Say whether an architecture, as a file gives it, is one that has a name."""
-    return arch in (name, name[0]) if isinstance(arch, str) else arch == json.loads(json.dumps(shape))
 
 
 def suit(name: str, backbone: dict, width: int) -> Encoder:
@@ -156,7 +154,7 @@ def read_decoder(checkpoint: dict, weights: dict[str, Tensor], encoder: Encoder)
     if len(own['prediction.weight']) != channels * encoder.unit_size**2:
         return None
     dim = len(own['embeddings.0.weight'])
-    depth = 1 + max(int(name.split('.')[1]) for name in own if name.startswith('blocks.'))
+    depth = len({name.split('.')[1] for name in own if name.startswith('blocks.')})
     try:
         said = (read_config_text(str(read_meta(checkpoint).get('cfg') or '')).get('model') or {}).get('decoder') or {}
     except (AttributeError, SyntaxError, TypeError, ValueError):

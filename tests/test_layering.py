@@ -21,6 +21,7 @@ FLOW = [
     'files',
     'registry',
     'batch_norm_neck',
+    'settings',
     'pretrained',
     'compiled',
     'mask_units',

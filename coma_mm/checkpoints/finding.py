@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from ..utils import manifest
 from ..utils.reading import open_regular
 from .archive import list_members
-from .pretrained import read_checkpoint
+from .reading import read_checkpoint
 
 # Those between the checkpoints of the schedule: epochs that are complete, and all iterations.
 STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')

@@ -7,7 +7,8 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from .pretrained import check_settings, get_state_dict, load_weights, read_checkpoint
+from .pretrained import check_settings, load_weights
+from .reading import get_state_dict, read_checkpoint
 
 
 def read_checkpoints_safely() -> None:

@@ -67,8 +67,10 @@ def read_vit(weights: dict[str, Tensor], heads: int | None = None) -> tuple[str,
     if prefix is None or f'{prefix}layers.0.ffn.layers.0.0.weight' not in weights:
         return None
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    if own['patch_embed.projection.weight'].ndim != 4 or own['pos_embed'].ndim != 3:
+        raise ValueError('a ViT whose patches or positions have another number of dimensions')
     width, channels, patch_size, _ = own['patch_embed.projection.weight'].shape
-    depth = 1 + max(int(name.split('.')[1]) for name in own if re.match(r'layers\.\d+\.', name))
+    depth = len({name.split('.')[1] for name in own if name.startswith('layers.')})
     heads = heads or (8 if (width, depth) == (768, 8) else HEADS.get(width))  # mmpretrain's own small ViT
     side = math.isqrt(own['pos_embed'].shape[1])  # a class token is one beside a square
     if own['pos_embed'].shape[1] != side**2 + ('cls_token' in own):

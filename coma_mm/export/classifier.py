@@ -4,7 +4,8 @@ import json
 
 from torch import Tensor, nn
 
-from ..checkpoints.pretrained import get_state_dict, read_meta
+from ..checkpoints.reading import get_state_dict
+from ..checkpoints.settings import read_meta
 
 
 class Classifier(nn.Module):

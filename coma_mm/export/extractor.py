@@ -11,7 +11,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ..checkpoints.pretrained import get_state_dict, load_weights, read_checkpoint
+from ..checkpoints.pretrained import load_weights
+from ..checkpoints.reading import get_state_dict, read_checkpoint
 from ..datasets.loading import read_channels
 from ..engine.common import read_loading, read_normalisation
 from ..engine.runner.config_files import read_config

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.pretrained import HUB_FILE
+from ..checkpoints.reading import HUB_FILE
 from ..models.dyvit import ARCHITECTURES
 from ..utils.files import whole_folder
 from ..utils.text import one_line

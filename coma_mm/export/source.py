@@ -12,7 +12,8 @@ import torch
 from mmengine.registry import MODELS
 
 from ..checkpoints.bounded_building import bounded_building
-from ..checkpoints.pretrained import get_state_dict, read_config_text, read_meta, read_settings
+from ..checkpoints.reading import get_state_dict
+from ..checkpoints.settings import read_config_text, read_meta, read_settings
 from ..datasets.loading import read_channels
 from ..engine.common import find_steps, read_loading, read_normalisation
 from ..engine.runner.config_files import read_config

@@ -11,7 +11,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from ..checkpoints.loading import describe_backbone
-from ..checkpoints.pretrained import read_meta
+from ..checkpoints.settings import read_meta
 from ..models import load_backbone, read_checkpoint
 from ..utils.manifest import any_file, own_file
 from ..utils.text import one_line

@@ -2,7 +2,8 @@
 
 from mmengine.registry import MODELS as ROOT_MODELS
 
-from ..checkpoints.pretrained import Pretrained, load_backbone, read_checkpoint
+from ..checkpoints.pretrained import Pretrained, load_backbone
+from ..checkpoints.reading import read_checkpoint
 from .attention import DMMSA, MSA
 from .batch_norm_neck import BatchNormNeck
 from .coma import CoMA

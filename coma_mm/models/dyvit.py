@@ -17,7 +17,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoints.pretrained import FROM, SHAPING, read_checkpoint, read_dyvit
+from ..checkpoints.reading import read_checkpoint
+from ..checkpoints.settings import FROM, SHAPING, read_dyvit
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
@@ -82,7 +83,7 @@ class DyViT(BaseModule):
     Args:
         arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with
             ``dims``, ``depths`` and ``heads`` (four entries each). With ``'from:FILE'`` all arguments that decide which
-            function it is (:data:`.pretrained.SHAPING`) are those that the weights in a file were trained with, as far
+            function it is (``SHAPING``) are those that the weights in a file were trained with, as far
             as it says them; the weights are loaded by ``pretrained`` or ``init_cfg``.
         img_size: image size of pre-training in pixels, one number or (height, width). Without ``attn_window`` images of
             any other size see the same range of positions, interpolated.
@@ -392,7 +393,7 @@ def check_channels(images: Tensor, expected: int) -> None:
 
 
 def read_shape(path: str) -> dict:
-    """Return the arguments of the DyViT that a file holds, as :data:`.pretrained.SHAPING` names them.
+    """Return the arguments of the DyViT that a file holds, as ``SHAPING`` names them.
 
     Raises:
         FileNotFoundError: If there is no such file.

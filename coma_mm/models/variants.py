@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.bounded_building import bounded_building
-from ..checkpoints.pretrained import NO_SETTINGS, get_state_dict, read_checkpoint, read_settings
 from ..checkpoints.pretrained import load_backbone as load_into
+from ..checkpoints.reading import get_state_dict, read_checkpoint
+from ..checkpoints.settings import NO_SETTINGS, read_settings
 from .dyvit import ARCHITECTURES, DyViT
 
 
@@ -19,7 +20,7 @@ def load_backbone(path: str | Path, **options: Any) -> DyViT:
 
     Args:
         path: A checkpoint of a run of our tools, a file of ``tools/export.py``, a folder of its ``--hub-dir``, or
-            ``hf://user/repository``: whatever :func:`.pretrained.read_checkpoint` reads. No code in it is run.
+            ``hf://user/repository``: whatever :func:`.checkpoints.reading.read_checkpoint` reads. No code in it is run.
         **options: Arguments of :class:`.DyViT` in place of those in the file: ``out_indices``, ``attn_window``, ...
 
     Returns:

@@ -9,7 +9,7 @@ import pytest
 from pickles import OLDER, PICKLES, ZIPS, write
 
 from coma_mm.checkpoints.finding import is_whole
-from coma_mm.checkpoints.pretrained import get_state_dict
+from coma_mm.checkpoints.reading import get_state_dict
 from coma_mm.models import read_checkpoint
 
 ATTACKS = {

@@ -15,6 +15,7 @@ READERS = {
     'checkpoints/downloads.py': ['checkpoint'],
     'checkpoints/torch_file.py': ['checkpoint'],
     'checkpoints/pretrained.py': ['checkpoint'],
+    'checkpoints/reading.py': ['checkpoint'],
     'models/variants.py': ['checkpoint'],
     'models/dyvit.py': ['checkpoint'],
     'starting.py': ['checkpoint'],
@@ -39,6 +40,7 @@ READERS = {
     'datasets/finding.py': ['list of images (`.txt`)'],
     'datasets/image_headers.py': ['image'],
     'datasets/value_range.py': ['image'],
+    'datasets/members.py': ['image'],
     'utils/manifest.py': ['`manifest.json`'],
     'checkpoints/older_runs.py': ['`manifest.json`'],
     'utils/reading.py': [],  # lent to those above

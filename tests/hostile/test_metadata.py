@@ -12,7 +12,8 @@ from processes import refuse, run
 from safetensors.torch import save_file
 
 import coma_mm
-from coma_mm.checkpoints.pretrained import check_settings, read_settings
+from coma_mm.checkpoints.pretrained import check_settings
+from coma_mm.checkpoints.settings import read_settings
 from coma_mm.models import DyViT, load_backbone, read_checkpoint
 
 RUN = dict(command='mkdir ran')

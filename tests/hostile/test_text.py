@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from torch import nn
 
-from coma_mm.checkpoints.pretrained import read_settings
+from coma_mm.checkpoints.settings import read_settings
 from coma_mm.cli import errors, main
 from coma_mm.export.hub import write_hub_folder
 from coma_mm.export.source import find_normalisation

@@ -13,7 +13,7 @@ from mmengine.logging import HistoryBuffer, MMLogger
 from safetensors.torch import save_file
 from torch import nn
 
-from coma_mm.checkpoints.pretrained import read_config_text, read_settings
+from coma_mm.checkpoints.settings import read_config_text, read_settings
 from coma_mm.models import CoMA, DyViT, load_backbone, read_checkpoint
 
 DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=1, num_heads=4)

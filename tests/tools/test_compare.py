@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from PIL import Image
 from processes import TOOLS
 
-from coma_mm.checkpoints.pretrained import read_checkpoint
+from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import main
 from coma_mm.cli.test import take_backbone_of
 from coma_mm.datasets.labelled import find_labelled

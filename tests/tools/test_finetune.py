@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
-from coma_mm.checkpoints.pretrained import read_checkpoint
+from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import main
 from coma_mm.export.classifier import Classifier
 from coma_mm.export.graph import write_graph

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 import coma_mm
-from coma_mm.checkpoints.pretrained import read_checkpoint
+from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import main
 from coma_mm.datasets import ImageShards, LoadImage
 from coma_mm.recipe import make_config

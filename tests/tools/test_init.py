@@ -14,6 +14,8 @@ from PIL import Image
 from timm.models.vision_transformer import Block
 from torch import nn
 
+import coma_mm.timm  # noqa: F401 - which has timm know DyViT
+from coma_mm.checkpoints.settings import read_settings
 from coma_mm.cli import main
 from coma_mm.models import DyViT
 from coma_mm.planning import plan_run
@@ -185,12 +187,17 @@ def test_a_dyvit_says_its_shape_or_is_known_by_it(tmp_path, settings):
         )
         shaped.init_weights()
         assert shaped.settings == source.settings and torch.equal(shaped.stem.weight, source.stem.weight)
+        path = str(tmp_path / 'x.pth')
+        of_timm = timm.create_model('dyvit_tiny', arch=f'from:{path}', checkpoint_path=path, num_classes=0)
+        assert of_timm.settings == source.settings and torch.equal(of_timm.stem.weight, source.stem.weight)
         with pytest.raises(ValueError, match=r'img_size=64 model.backbone.patch_size=2, or model.backbone.arch=from:'):
             DyViT('pico', pretrained=str(tmp_path / 'x.pth')).init_weights()
 
 
-def save(name, weights, **meta):
-    torch.save(dict(state_dict=weights, meta=meta), name)
+def test_what_a_file_says_names_no_other_file():
+    said = json.dumps(dict(type='coma_mm.DyViT', arch='from:other.pth'))
+    assert read_settings(dict(meta=dict(backbone=said))) is None
+    assert read_settings(dict(meta=dict(cfg="model = dict(backbone=dict(type='DyViT', arch='from:x'))"))) is None
 
 
 @pytest.mark.parametrize(
@@ -209,6 +216,9 @@ def save(name, weights, **meta):
         (['grey.pth', '--arch', 'tiny'], 'leave --arch tiny out'),
         (['grey.pth', '--size', '100'], 'give size 96 or 112'),
         (['half.pth'], 'missing in the checkpoint: layers.1.'),
+        (['deep.pth'], 'missing in the checkpoint'),
+        (['flat.pth'], 'positions have another number of dimensions'),
+        (['huge.pth'], 'huge.pth says settings that DyViT does not take'),
         (['grey.pth', '--arch', 'vit-bas'], "did you mean 'vit-base'?"),
     ],
 )
@@ -227,11 +237,16 @@ def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capf
         'wide': vit(embed_dim=200, num_heads=4, img_size=32).state_dict(),
         'oblong': vit(img_size=(32, 64)).state_dict(),
         'grey': grey,
+        'deep': grey | {'blocks.999999999.norm1.weight': torch.ones(2)},
+        'flat': grey | dict(pos_embed=torch.ones(2)),
+        'huge': DyViT('pico').state_dict(),
         'half': {name: value for name, value in grey.items() if name != 'blocks.1.attn.qkv.weight'},
     }
     name = args[0].removesuffix('.pth')
     if name in contents:
-        torch.save(dict(state_dict=contents[name]), args[0])
+        said = dict(type='DyViT', arch=dict(dims=[10**6] * 4, depths=[900] * 4, heads=[1] * 4))
+        meta = dict(backbone=json.dumps(said)) if name == 'huge' else {}
+        torch.save(dict(state_dict=contents[name], meta=meta), args[0])
     (tmp_path / 'text.pth').write_text('weights')
     (tmp_path / 'config.py').write_text('a = 1')
     monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', str(photos), '--out', 'run', '--init', *args])

@@ -21,7 +21,7 @@ from processes import TOOLS
 
 import coma_mm
 from coma_mm import settings
-from coma_mm.checkpoints.pretrained import read_checkpoint
+from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import METHOD_NAMES, advise_length, choose_batch

@@ -12,8 +12,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
-from ...checkpoints.pretrained import read_config_text
 from ...checkpoints.run_state import check_end, check_moments, check_progress
+from ...checkpoints.settings import read_config_text
 from ...utils.paths import short_path
 from ..common import type_name
 from .run_length import settle_warm_ups
