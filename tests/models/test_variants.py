@@ -58,7 +58,7 @@ def test_settings_come_from_the_file(tmp_path):
         (
             dict(backbone='{"type": "DyViT", "arch": "pico"}'),
             dict(patch_size=2),
-            'does not fit the model',
+            'patch_size is 4 in the checkpoint and 2 here',
         ),
     ],
 )
