@@ -74,6 +74,8 @@ def finetune(
     """
     if not resume and not (isinstance(weights, (str, PathLike)) and os.fspath(weights).strip()):
         raise ValueError(f'weights must name a run, a file or an address, got {weights!r}')
+    if not resume and not isinstance(data, (str, PathLike)):
+        raise ValueError(f'data must be a folder with a sub-folder for each class, got {data!r}')
     given = settings | dict(weights=None if weights is None else os.fspath(weights))
     run = begin_run(FinetuneSettings, data, out, given, resume, overwrite, serve, (CLASSIFIER,), plan_finetuning)
     if type_name(run.cfg.model.type) != 'ImageClassifier':

@@ -54,7 +54,7 @@ FLOORS = [
     ['starting'],
     ['planning'],
     ['pretraining'],
-    ['finetuning'],
+    ['downstream', 'finetuning'],
     ['cli', '__main__'],
 ]
 

@@ -18,6 +18,7 @@ SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {
     'pretrain': 'pre-train a DyViT on a folder of images',
     'finetune': 'fine-tune weights to a classifier of labelled images',
+    'config': 'write a config of a detector or segmentor that begins with weights',
     'train': 'train any config of mmpretrain, mmdet or mmseg',
     'test': 'evaluate a checkpoint',
     'browse': 'draw what training gets to see of its images',

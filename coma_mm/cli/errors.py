@@ -65,7 +65,7 @@ OVERRIDING = dict(
         '--cfg-options: of coma-mm train CONFIG, with config.py of the run as its CONFIG',
     ),
     export='--cfg-options: of coma-mm train; here correct the config itself',
-    **dict.fromkeys(('compare', 'report', 'shards'), '--cfg-options: of coma-mm train'),
+    **dict.fromkeys(('compare', 'config', 'report', 'shards'), '--cfg-options: of coma-mm train'),
 )
 WORKERS = {
     'train': 'train_dataloader.num_workers',

@@ -44,8 +44,9 @@ class Weights:
     def normalisation(self) -> dict:
         """Mean and deviation of images, as settings of a data preprocessor."""
         read = self.extractor.data_preprocessor
-        is_known = read._enable_normalize
-        return {name: getattr(read, name).flatten().tolist() if is_known else None for name in ('mean', 'std')}
+        if not read._enable_normalize:
+            return dict(mean=None, std=None)
+        return {name: [round(x, 4) for x in getattr(read, name).flatten().tolist()] for name in ('mean', 'std')}
 
     def draw_random(self, seed: int) -> FeatureExtractor:
         """Return the same backbone with random weights."""

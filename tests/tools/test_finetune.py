@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import main
 from coma_mm.export.classifier import Classifier
@@ -167,6 +168,12 @@ def test_what_cannot_be_fine_tuned_ends_in_a_line(args, reason, photos, weights,
     last = call('finetune', *args, '--out', 'run', succeeds=False).splitlines()[-1]
     assert last.startswith('error: ') and reason in last
     assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_arguments_of_the_function(tmp_path):
+    for weights, data, reason in ((None, 'a', 'weights must name'), ('x', ['a', 'b'], 'data must be a folder')):
+        with pytest.raises(ValueError, match=reason):
+            coma_mm.finetune(weights, data, tmp_path / 'run')
 
 
 def test_few_images_are_seen_more_often():

@@ -1,0 +1,120 @@
+"""A COCO file of boxes, or boxes and masks, read and checked before a detector is configured for it."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from ..utils.reading import read_text
+from ..utils.text import one_line, printable
+
+MOST = 4_000_000_000  # bytes
+PARTS = 'images', 'annotations', 'categories'
+
+
+@dataclass
+class CocoFile:
+    """Content of a COCO file.
+
+    Args:
+        path: Of the file.
+        content: Of it, with lists under ``images``, ``annotations`` and ``categories``.
+        folder: Of its images.
+        unmasked: How many annotations are boxes without a mask.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    folder: Path
+    unmasked: int
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the categories."""
+        return [category['name'] for category in self.content['categories']]
+
+    def split(self, share: float) -> tuple[dict, dict]:
+        """Return the content in two parts, a share of the images held out in the second, always the same ones."""
+        images = self.content['images']
+        if len(images) < 2:
+            raise ValueError(f'{self.path} has one image, so none can be held out: name others with --val')
+        order = sorted(images, key=lambda image: crc32(image['file_name'].encode(errors='surrogatepass')))
+        held_out = {image['id'] for image in order[: min(max(1, round(share * len(order))), len(order) - 1)]}
+
+        def part(is_held_out: bool) -> dict:
+            kept = {image['id'] for image in images if (image['id'] in held_out) == is_held_out}
+            return self.content | dict(
+                images=[image for image in images if image['id'] in kept],
+                annotations=[one for one in self.content['annotations'] if one['image_id'] in kept],
+            )
+
+        return part(False), part(True)
+
+
+def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) -> CocoFile:
+    """Read a COCO file.
+
+    Args:
+        folder: Of its images; looked for around the file if ``None``.
+
+    Raises:
+        FileNotFoundError: If the images are not there.
+        ValueError: If it is no such file, or a part of it cannot be true.
+    """
+    path = Path(os.path.abspath(path))
+    try:
+        content = json.loads(read_text(path, MOST))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is no COCO file: {str(error) or "it is nested too deeply"}') from None
+    for part in PARTS:
+        found = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
+            raise ValueError(f'{path} is no COCO file with annotations: it has no {part}')
+    images, categories = content['images'], content['categories']
+    names = [category.get('name') for category in categories]
+    if not all(isinstance(name, str) and name.strip() for name in names) or len({*names}) < len(names):
+        raise ValueError(
+            f'{path}: each of its categories needs a name of its own, and they have {one_line(str(names[:5]))}'
+        )
+    if not all(isinstance(one.get('file_name'), str) for one in images):
+        raise ValueError(f'{path}: each image needs a file_name')
+    for kind in (images, categories):
+        numbers = [one.get('id') for one in kind]
+        if not all(type(number) in (int, str) for number in numbers) or len({*numbers}) < len(numbers):
+            raise ValueError(f'{path}: each image and each category needs an id of its own')
+    known = dict(image_id={one['id'] for one in images}, category_id={one['id'] for one in categories})
+    for one in content['annotations']:
+        for key, ids in known.items():
+            if type(one.get(key)) not in (int, str) or one[key] not in ids:
+                raise ValueError(f'{path}: the annotation {one.get("id")} has {key}={one.get(key)}, which is not there')
+        box = one.get('bbox')
+        if not (isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)):
+            raise ValueError(
+                f'{path}: the annotation {one.get("id")} has no bbox of four numbers (x, y, width, height)'
+            )
+    unmasked = sum(not one.get('segmentation') for one in content['annotations'])
+    return CocoFile(path, content, find_folder(path, [one['file_name'] for one in images], folder), unmasked)
+
+
+def find_folder(path: Path, names: Sequence[str], folder: str | os.PathLike | None) -> Path:
+    """Return the folder of the images of a COCO file.
+
+    Raises:
+        FileNotFoundError: If one of them is not there.
+    """
+    part = path.stem.rpartition('_')[2]
+    around = [path.parent, *(path.parent / name for name in ('images', part))]
+    around += [path.parents[1], *(path.parents[1] / name for name in (part, 'images', f'images/{part}'))]
+    places = around if folder is None else [Path(os.path.abspath(folder))]
+    place = next((place for place in places if (place / names[0]).is_file()), None)
+    if place is None:
+        where = 'near it' if folder is None else f'in {folder}'
+        raise FileNotFoundError(
+            printable(f'{path} names the image {names[0]}, which is not {where}: name the folder with --images')
+        )
+    if missing := [name for name in names if not (place / name).is_file()]:
+        raise FileNotFoundError(printable(f'{len(missing)} images of {path} are not in {place}, such as {missing[0]}'))
+    return place

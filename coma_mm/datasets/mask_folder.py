@@ -1,0 +1,163 @@
+"""A folder of images and one of masks, read and checked before a segmentor is configured for them."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from PIL import Image
+
+from ..utils.reading import open_regular, read_text
+from ..utils.text import printable
+from .finding import image_endings
+from .image_headers import FORMATS
+from .loading import MAX_PIXELS, image_size, pillow_limit
+
+IMAGES = 'images', 'image', 'img', 'imgs'
+MASKS = 'masks', 'labels', 'annotations', 'mask', 'label'
+PARTS = dict(train=('train', 'training'), val=('val', 'validation', 'valid'))
+IGNORED = 255
+READ = 1000  # masks of a part whose values are looked at, at equal distances
+
+
+@dataclass
+class MaskFolder:
+    """Images with masks, in parts or not.
+
+    Args:
+        root: The folder.
+        pairs: By part, ``train`` and ``val`` or ``all``: the folders of images and of masks, below the root.
+        stems: By part, the names of images without their ending.
+        endings: Of images, and of their masks.
+        classes: Their names.
+    """
+
+    root: Path
+    pairs: dict[str, tuple[str, str]]
+    stems: dict[str, list[str]]
+    endings: tuple[str, str]
+    classes: list[str]
+
+    def split(self, share: float) -> tuple[list[str], list[str]]:
+        """Return the names of images in two parts, a share held out in the second, always the same ones."""
+        order = sorted(self.stems['all'], key=lambda stem: crc32(os.fsencode(stem)))
+        count = min(max(1, round(share * len(order))), len(order) - 1)
+        return sorted(order[count:]), sorted(order[:count])
+
+
+def read_masks(root: str | os.PathLike, classes: Sequence[str] | None = None) -> MaskFolder:
+    """Find images and masks below a folder, and look at the masks.
+
+    Args:
+        root: Has ``images`` and ``masks`` (or ``labels``, ``annotations``), with ``train`` and ``val`` in both or not.
+        classes: Names; those in ``classes.txt`` of the folder, or numbers, if ``None``.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If they do not go together.
+    """
+    root = Path(os.path.abspath(root))
+    images, masks = (_find(root, names) for names in (IMAGES, MASKS))
+    parts: dict[str, tuple[str, str]] = {}
+    for part, names in PARTS.items():
+        found = [[place / name for name in names if (place / name).is_dir()] for place in (images, masks)]
+        if all(found):
+            parts[part] = tuple(str(places[0].relative_to(root)) for places in found)  # type: ignore[assignment]
+    if len(parts) == 1:
+        raise FileNotFoundError(
+            f'{root} has the part {next(iter(parts))} alone: add the other, or put all in one folder'
+        )
+    if not parts and min(len(os.listdir(place)) for place in (images, masks)) < 2:
+        raise FileNotFoundError(f'{root} has one image, so none can be held out: add some')
+    if not parts:
+        parts = dict(all=(images.name, masks.name))
+    stems, endings = {}, None
+    for part, (image_folder, mask_folder) in parts.items():
+        stems[part], endings = _pair(root / image_folder, root / mask_folder, endings)
+    assert endings is not None
+    if classes is None and (root / 'classes.txt').is_file():
+        classes = [line.strip() for line in read_text(root / 'classes.txt').splitlines() if line.strip()]
+    values: dict[int, Path] = {}
+    for part, (image_folder, mask_folder) in parts.items():
+        chosen = stems[part][:: -(-len(stems[part]) // READ)]
+        for stem in chosen:
+            image, mask = root / image_folder / (stem + endings[0]), root / mask_folder / (stem + endings[1])
+            values |= dict.fromkeys(_read_values(image, mask, classes), mask)
+    return MaskFolder(root, parts, stems, endings, _name_classes(root, values, classes))
+
+
+def _find(root: Path, names: Sequence[str]) -> Path:
+    place = next((root / name for name in names if (root / name).is_dir()), None)
+    if place is None:
+        raise FileNotFoundError(f'{root} has no folder {names[0]} (nor {", ".join(names[1:])})')
+    return place
+
+
+def _pair(images: Path, masks: Path, endings: tuple[str, str] | None) -> tuple[list[str], tuple[str, str]]:
+    """Return the names of images without their ending, and the endings of images and masks."""
+    names = sorted(name for name in os.listdir(images) if name.lower().endswith(image_endings()))
+    mask_names = sorted(name for name in os.listdir(masks) if name.lower().endswith(image_endings()))
+    if not names or not mask_names:
+        raise FileNotFoundError(printable(f'no images in {images if not names else masks}'))
+    if endings is None:
+        ending = Counter(os.path.splitext(name)[1] for name in names).most_common(1)[0][0]
+        first = next(name for name in names if name.endswith(ending)).removesuffix(ending)
+        mask = next((name for name in mask_names if name.startswith(first) and not name[len(first)].isalnum()), None)
+        if mask is None:
+            raise ValueError(printable(f'{images / first}{ending} has no mask of its name in {masks}'))
+        endings = ending, mask[len(first) :]
+    others = [name for name in names if not name.endswith(endings[0])]
+    if others:
+        raise ValueError(
+            printable(f'{images} has images of two endings, {endings[0]} and that of {others[0]}: mmseg reads one')
+        )
+    stems = [name.removesuffix(endings[0]) for name in names]
+    if missing := [stem for stem in stems if stem + endings[1] not in {*mask_names}]:
+        raise ValueError(
+            printable(f'{len(missing)} images of {images} have no mask in {masks}, such as {missing[0]}{endings[1]}')
+        )
+    return stems, endings
+
+
+def _read_values(image: Path, mask: Path, classes: Sequence[str] | None) -> list[int]:
+    """Return the classes in a mask."""
+    try:
+        with open_regular(mask) as file, pillow_limit(MAX_PIXELS), Image.open(file) as opened:
+            if opened.format not in FORMATS:
+                raise ValueError(f'{opened.format} is not read')
+            mode, pixels = opened.mode, np.asarray(opened)
+    except Exception as error:  # Pillow raises what it stumbles over
+        raise ValueError(printable(f'the mask {mask} cannot be read: {error}')) from None
+    if pixels.ndim != 2:
+        raise ValueError(
+            printable(f'the mask {mask} has colours ({mode}): a mask has one channel of numbers of classes')
+        )
+    if (size := image_size(image)) != pixels.shape:
+        raise ValueError(
+            printable(
+                f'the mask {mask} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image {size[1]} x {size[0]}'
+            )
+        )
+    values = [int(value) for value in np.unique(pixels) if value != IGNORED]
+    if pixels.dtype == bool:
+        raise ValueError(
+            printable(f'the mask {mask} has 1 bit a pixel, and mmseg reads 8: save it as 0 and 1 of 8 bits')
+        )
+    most = IGNORED if classes is None else len(classes)
+    if wrong := [value for value in values if not 0 <= value < most]:
+        known = f'there are {most} classes, 0 to {most - 1}' if classes else '0 to 254 are classes'
+        raise ValueError(printable(f'the mask {mask} has the value {wrong[0]}, but {known}, and 255 is no class'))
+    return values
+
+
+def _name_classes(root: Path, found: dict[int, Path], classes: Sequence[str] | None) -> list[str]:
+    named = list(classes or (f'class {number}' for number in range(max(found, default=0) + 1)))
+    if len(found) < 2 or len(named) < 2:
+        raise ValueError(
+            f'the values of masks in {root} are {sorted(found)} and perhaps 255, which is no class: '
+            'two classes are needed, such as 0 and 1'
+        )
+    return named
