@@ -1,8 +1,10 @@
 """Config files with their options, read and checked before anything is built."""
 
+import ast
 import difflib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from traceback import walk_tb
 
@@ -10,6 +12,7 @@ from mmengine.config import Config
 
 from ...utils.files import shipped
 from ...utils.paths import short_path
+from ...utils.reading import read_text
 from ..checks.config import check_names, check_options
 from ..checks.values import check_values
 from .run_length import fit_intervals, fit_schedule, run_length
@@ -56,18 +59,37 @@ def read_config(path: str, options: dict | None = None) -> Config:
 
 def _explain_config(path: str, error: Exception) -> str:
     """Say in which file and line of a config, or of one that it builds on, an error is."""
-    files, line = [path], None
-    for frame, number in walk_tb(error.__traceback__):
-        if frame.f_code.co_name in ('_file2dict', '_parse_lazy_import'):
-            files.append(short_path(frame.f_locals['filename']))
-        elif frame.f_code.co_filename == os.path.abspath(files[-1]):
-            line = number
-    if isinstance(error, FileNotFoundError) and not Path(files[-1]).is_file():
-        return f'{files[-2]} builds on {files[-1]}, which is not there: correct its _base_'
-    if isinstance(error, SyntaxError):
-        return f'{files[-1]}, line {error.lineno}: {error.msg}'
+    run = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_name == '<module>']
+    if run:  # the code of a config
+        path, line = short_path(run[0][0].co_filename), f', line {run[0][1]}'
+    elif isinstance(error, SyntaxError):
+        file = next((base for base, _ in _bases(path) if _parse(base) is None), path)
+        return f'{file}, line {error.lineno}: {error.msg}'
+    else:
+        line = ''
+        for base, parent in _bases(path) if isinstance(error, FileNotFoundError) else ():
+            if not Path(base).is_file():
+                return f'{parent} builds on {base}, which is not there: correct its _base_'
     reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f'{files[-1]}{f", line {line}" if line else ""}: {type(error).__name__}: {reason}'
+    return f'{path}{line}: {type(error).__name__}: {reason}'
+
+
+def _bases(path: str) -> Iterator[tuple[str, str]]:
+    """Yield the files that a config builds on, each with the one that names it."""
+    tree = _parse(path)
+    for statement in tree.body if tree else ():
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == '_base_':
+            for name in (node.value for node in ast.walk(statement.value) if isinstance(node, ast.Constant)):
+                base = os.path.normpath(os.path.join(os.path.dirname(path), str(name)))
+                yield base, path
+                yield from _bases(base)
+
+
+def _parse(path: str) -> ast.Module | None:
+    try:
+        return ast.parse(read_text(path))
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def default_work_dir(config: str) -> str:
