@@ -62,15 +62,8 @@ def write_graph(
     example = torch.randn(2, channels, *size)  # of two: exporters take one for a constant
     with torch.no_grad():
         maps = model(example)
-    meta = meta | dict(
-        layout='NCHW',
-        size='dynamic' if dynamic else json.dumps(list(size)),
-    )
-    if isinstance(backbone, Classifier):
-        meta['classes'] = backbone.classes
-    else:
-        meta['strides'] = json.dumps([round(size[0] / image_map.shape[2]) for image_map in maps])
-        meta['out_channels'] = json.dumps([image_map.shape[1] for image_map in maps])
+    meta = meta | dict(layout='NCHW', size='dynamic' if dynamic else json.dumps(list(size)))
+    meta |= dict(classes=backbone.classes) if isinstance(backbone, Classifier) else _describe_maps(maps, size)
     Dim = torch.export.Dim
     sides = (Dim.DYNAMIC, Dim.DYNAMIC)
     if unit and ending == '.pt2':  # which is strict about what it was traced for
@@ -95,6 +88,11 @@ def write_graph(
         if not difference <= TOLERANCE:
             raise ValueError(f'{path} would differ from the model by {difference:.2g} of its values: it is not written')
     return difference, [' x '.join(map(str, images.shape)) for images in inputs]
+
+
+def _describe_maps(maps: Sequence[Tensor], size: tuple[int, int]) -> dict[str, str]:
+    strides = [round(size[0] / image_map.shape[2]) for image_map in maps]
+    return dict(strides=json.dumps(strides), out_channels=json.dumps([image_map.shape[1] for image_map in maps]))
 
 
 def _check_means(ending: str) -> None:

@@ -4,7 +4,6 @@ import ast
 import difflib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from traceback import walk_tb
 
@@ -59,37 +58,32 @@ def read_config(path: str, options: dict | None = None) -> Config:
 
 def _explain_config(path: str, error: Exception) -> str:
     """Say in which file and line of a config, or of one that it builds on, an error is."""
-    run = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_name == '<module>']
-    if run:  # the code of a config
-        path, line = short_path(run[0][0].co_filename), f', line {run[0][1]}'
-    elif isinstance(error, SyntaxError):
-        file = next((base for base, _ in _bases(path) if _parse(base) is None), path)
-        return f'{file}, line {error.lineno}: {error.msg}'
-    else:
-        line = ''
-        for base, parent in _bases(path) if isinstance(error, FileNotFoundError) else ():
-            if not Path(base).is_file():
-                return f'{parent} builds on {base}, which is not there: correct its _base_'
-    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f'{path}{line}: {type(error).__name__}: {reason}'
+    for base in _bases(path) if not isinstance(error, RecursionError) else ():
+        if not Path(base).is_file():
+            return f'{path} builds on {base}, which is not there: correct its _base_'
+        try:
+            Config.fromfile(base)
+        except Exception as reason:
+            return _explain_config(base, reason)
+    if isinstance(error, SyntaxError):
+        return f'{path}, line {error.lineno}: {error.msg}'
+    frames = [(frame.f_code, number) for frame, number in walk_tb(error.__traceback__)]
+    run = [(short_path(code.co_filename), f', line {number}') for code, number in frames if code.co_name == '<module>']
+    file, line = run[0] if run else (path, '')  # of the code of a config
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f'{file}{line}: {type(error).__name__}: {text}'
 
 
-def _bases(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the files that a config builds on, each with the one that names it."""
-    tree = _parse(path)
-    for statement in tree.body if tree else ():
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == '_base_':
-            for name in (node.value for node in ast.walk(statement.value) if isinstance(node, ast.Constant)):
-                base = os.path.normpath(os.path.join(os.path.dirname(path), str(name)))
-                yield base, path
-                yield from _bases(base)
-
-
-def _parse(path: str) -> ast.Module | None:
+def _bases(path: str) -> list[str]:
+    """Return the files that a config in Python builds on, as far as it can be read."""
     try:
-        return ast.parse(read_text(path))
+        statements = ast.parse(read_text(path)).body
     except (OSError, SyntaxError, ValueError):
-        return None
+        return []
+    values = [x.value for x in statements if isinstance(x, ast.Assign) and ast.unparse(x.targets[0]) == '_base_']
+    names = [node.value for value in values for node in ast.walk(value) if isinstance(node, ast.Constant)]
+    folder = os.path.dirname(path)
+    return [os.path.normpath(os.path.join(folder, str(name))) for name in names if '::' not in str(name)]
 
 
 def default_work_dir(config: str) -> str:
