@@ -78,7 +78,7 @@ def _bases(path: str) -> list[str]:
     """Return the files that a config in Python builds on, as far as it can be read."""
     try:
         statements = ast.parse(read_text(path)).body
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last two of deep nesting
         return []
     values = [x.value for x in statements if isinstance(x, ast.Assign) and ast.unparse(x.targets[0]) == '_base_']
     names = [node.value for value in values for node in ast.walk(value) if isinstance(node, ast.Constant)]
