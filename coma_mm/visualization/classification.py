@@ -27,7 +27,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     right, total = counts.diagonal(), counts.sum()
     title = f'{right.sum() / max(1, total):.1%} of {total:,} images right'
     seen = counts.sum(1)
-    title += f', {(right[seen > 0] / seen[seen > 0]).mean() if total else 0:.1%} on average over classes'
+    title += f'\n{(right[seen > 0] / seen[seen > 0]).mean() if total else 0:.1%} on average over classes'
     if len(classes) > SHOWN:
         wrong = counts.sum(0) + counts.sum(1) - 2 * right
         kept = np.sort(np.argsort(-wrong, kind='stable')[:SHOWN])
@@ -35,7 +35,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         counts, classes, seen = counts[np.ix_(kept, kept)], [classes[i] for i in kept], seen[kept]
     names = [_plain(shorten(name, 24)) for name in classes]
     side = 1.6 + 0.36 * len(names)
-    figure = Figure(figsize=(side + 1.2, side + 1.0), dpi=DPI, layout='constrained')
+    figure = Figure(figsize=(max(3.6, side + 1.2), max(3.4, side + 1.0)), dpi=DPI, layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     shares = counts / np.maximum(1, seen)[:, None]
