@@ -39,8 +39,9 @@ HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}
 def rename_vit(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights of a ViT as ``backbone.*`` of mmpretrain and ``decoder.*`` of ours; all others as they are."""
     prefix = find_parts(weights, 'blocks.0.attn.qkv.weight', 'patch_embed.proj.weight', 'pos_embed')
-    if prefix is not None:
-        weights = _rename(weights, prefix, ENCODER, 'backbone.')
+    norms = re.compile(rf'{re.escape(prefix or "")}blocks\.\d+\.norm1\.weight')
+    if prefix is not None and len({value.shape for name, value in weights.items() if norms.fullmatch(name)}) == 1:
+        weights = _rename(weights, prefix, ENCODER, 'backbone.')  # of one width: Hiera has these names, too
     of_decoder = find_parts(weights, 'decoder_embed.weight', 'decoder_pos_embed', 'decoder_pred.weight')
     kernel = weights.get('backbone.patch_embed.projection.weight')
     if of_decoder is None or kernel is None:

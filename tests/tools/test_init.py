@@ -229,9 +229,9 @@ def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capf
     contents = {
         'detector': {'backbone.conv1.weight': torch.ones(2), 'roi_head.weight': torch.ones(2)},
         'hiera': {
-            'blocks.0.attn.qkv.weight': torch.ones(6, 2),
-            'patch_embed.proj.weight': torch.ones(2),
-            'pos_embed_win': torch.ones(2),
+            **{f'blocks.{i}.attn.qkv.weight': torch.ones(6, 2) for i in range(2)},
+            **{f'blocks.{i}.norm1.weight': torch.ones(2 * (i + 1)) for i in range(2)},
+            **dict.fromkeys(('patch_embed.proj.weight', 'pos_embed'), torch.ones(2)),
         },
         'empty': {},
         'wide': vit(embed_dim=200, num_heads=4, img_size=32).state_dict(),
