@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capf
         'wide': vit(embed_dim=200, num_heads=4, img_size=32).state_dict(),
         'oblong': vit(img_size=(32, 64)).state_dict(),
         'grey': grey,
-        'deep': grey | {'blocks.999999999.norm1.weight': torch.ones(2)},
+        'deep': grey | {'blocks.999999999.norm1.weight': torch.ones(192)},
         'flat': grey | dict(pos_embed=torch.ones(2)),
         'huge': DyViT('pico').state_dict(),
         'half': {name: value for name, value in grey.items() if name != 'blocks.1.attn.qkv.weight'},

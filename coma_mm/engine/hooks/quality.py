@@ -94,7 +94,9 @@ class QualityHook(PeriodicHook):
             if self.few_labels:
                 values['probe'] = self.few_labels.measure(model)
         runner.visualizer.add_scalars({f'quality/{key}': value for key, value in values.items()}, step)
-        count, channels = len(self.held_out.images), model.backbone.out_channels[-1]
+        # an encoder of one's own need not say more than the channels of its units
+        channels = getattr(model.backbone, 'out_channels', model.backbone.unit_channels)[-1]
+        count = len(self.held_out.images)
         what = 'held-out' if self.dataset else 'training'
         runner.logger.info(
             f'{count} {what} images: loss {values["loss"]:.4f}, PSNR {values["psnr_assembled"]:.1f} dB, RankMe '
