@@ -50,7 +50,8 @@ def test_files_that_a_page_names_are_there(page):
 
 def without_figures(page):
     """Return a page without what tools/lab/figures.py and tools/lab/metafiles.py write, without formulas and code."""
-    text = re.sub(r'<!--=.*?<!--/-->|<!-- configs/.*?<!-- end -->', '', page.read_text(), flags=re.DOTALL)
+    written = r'<!--(?:=.*?|\w+)-->.*?<!--/-->|<!-- figures\n.*?-->|<!-- configs/.*?<!-- end -->'
+    text = re.sub(written, '', page.read_text(), flags=re.DOTALL)
     return re.sub(r'```.*?```|`[^`\n]*`|^    [^\n]*$', '', text, flags=re.DOTALL | re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints.reading import read_checkpoint
-from ..checkpoints.settings import FROM, SHAPING, read_dyvit
+from ..checkpoints.settings import FROM, read_dyvit
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
@@ -147,35 +147,26 @@ class DyViT(BaseModule):
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
-        if isinstance(arch, str) and arch.startswith(FROM):
-            given: tuple[Any, ...] = (arch, img_size, patch_size, in_channels, attention, windows, kv_conv)
-            given += (mlp_ratio, qkv_bias, layer_scale)
-            said = read_shape(arch.removeprefix(FROM))
-            arch, img_size, patch_size, in_channels, attention, windows, kv_conv, mlp_ratio, qkv_bias, layer_scale = (
-                said[name] if name in said else value for name, value in zip(SHAPING, given)
-            )
-        require_whole(1, patch_size=patch_size, in_channels=in_channels)
-        require_number('(0, inf)', mlp_ratio=mlp_ratio)
-        require_number('[0, 1)', drop_path_rate=drop_path_rate)
-        require_flag(qkv_bias=qkv_bias, norm_eval=norm_eval, with_cp=with_cp)
-        if layer_scale is not None:
-            require_number('(-inf, inf)', layer_scale=layer_scale)
-        if attn_window is not None:
-            require_whole(1, attn_window=attn_window)
-        dims, depths, heads = read_arch(arch)
-        # Arguments that a checkpoint must match.
-        self.settings: dict[str, Any] = dict(
-            arch=dict(dims=dims, depths=depths, heads=heads),
-            img_size=read_size('img_size', img_size),
+        shape: dict[str, Any] = dict(
+            arch=arch,
+            img_size=img_size,
             patch_size=patch_size,
             in_channels=in_channels,
-            attention=tuple(attention),
-            windows=read_windows(attention, windows, heads),
-            kv_conv=kv_conv if 'dm_msa' in attention else None,
+            attention=attention,
+            windows=windows,
+            kv_conv=kv_conv,
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
             layer_scale=layer_scale,
         )
+        if isinstance(arch, str) and arch.startswith(FROM):
+            shape |= read_shape(arch.removeprefix(FROM))
+        self.settings = check_shape(shape)  # arguments that a checkpoint must match
+        depths = self.settings['arch']['depths']
+        require_number('[0, 1)', drop_path_rate=drop_path_rate)
+        require_flag(norm_eval=norm_eval, with_cp=with_cp)
+        if attn_window is not None:
+            require_whole(1, attn_window=attn_window)
         self.attn_window = attn_window
         self.frozen_stages = frozen_stages
         self.norm_eval, self.with_cp = norm_eval, with_cp
@@ -403,6 +394,23 @@ def read_shape(path: str) -> dict:
     if said is None:
         raise ValueError(f'arch={FROM}{path}: the file does not say which DyViT it holds; give arch and patch_size')
     return said
+
+
+def check_shape(shape: dict[str, Any]) -> dict[str, Any]:
+    """Check what decides, beside weights, which function a :class:`DyViT` is; return it in one form."""
+    dims, depths, heads = read_arch(shape['arch'])
+    require_whole(1, **{name: shape[name] for name in ('patch_size', 'in_channels')})
+    require_number('(0, inf)', mlp_ratio=shape['mlp_ratio'])
+    require_flag(qkv_bias=shape['qkv_bias'])
+    if shape['layer_scale'] is not None:
+        require_number('(-inf, inf)', layer_scale=shape['layer_scale'])
+    return shape | dict(
+        arch=dict(dims=dims, depths=depths, heads=heads),
+        img_size=read_size('img_size', shape['img_size']),
+        attention=tuple(shape['attention']),
+        windows=read_windows(shape['attention'], shape['windows'], heads),
+        kv_conv=shape['kv_conv'] if 'dm_msa' in shape['attention'] else None,
+    )
 
 
 def read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
