@@ -37,6 +37,14 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         '--config', type=types.path, help='if the checkpoint does not tell its backbone: the config that does'
     )
     parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
+    _add_groups(parser)
+    add_force(parser)
+    args = parser.parse_args(argv)
+    _check(parser, args)
+    return args
+
+
+def _add_groups(parser: ArgumentParser) -> None:
     graphs = parser.add_argument_group('for .onnx and .pt2')
     size = graphs.add_mutually_exclusive_group()
     size.add_argument(
@@ -71,8 +79,9 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         metavar='ID',
         help="of the weights, in the hub's terms: apache-2.0, ... (unknown)",
     )
-    add_force(parser)
-    args = parser.parse_args(argv)
+
+
+def _check(parser: ArgumentParser, args: Namespace) -> None:
     if not args.out and not args.hub_dir:
         parser.error('say what to write: OUT, --hub-dir DIR or both')
     if args.out_indices and args.out_indices != sorted({*args.out_indices}):
@@ -87,7 +96,6 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         parser.error(f'there is no folder {Path(args.hub_dir).parent}')
     if args.out:
         check_output(args.out, 'OUT', [args.checkpoint, args.config], args.force)
-    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:

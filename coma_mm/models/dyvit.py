@@ -404,11 +404,12 @@ def check_shape(shape: dict[str, Any]) -> dict[str, Any]:
     require_flag(qkv_bias=shape['qkv_bias'])
     if shape['layer_scale'] is not None:
         require_number('(-inf, inf)', layer_scale=shape['layer_scale'])
+    windows = read_windows(shape['attention'], shape['windows'], heads)
     return shape | dict(
         arch=dict(dims=dims, depths=depths, heads=heads),
         img_size=read_size('img_size', shape['img_size']),
         attention=tuple(shape['attention']),
-        windows=read_windows(shape['attention'], shape['windows'], heads),
+        windows=windows,
         kv_conv=shape['kv_conv'] if 'dm_msa' in shape['attention'] else None,
     )
 

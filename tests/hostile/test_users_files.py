@@ -15,7 +15,7 @@ from PIL import Image
 from processes import TINY
 from safetensors.torch import save_file
 
-from coma_mm.checkpoints import pretrained
+from coma_mm.checkpoints import reading
 from coma_mm.checkpoints.finding import find_checkpoints
 from coma_mm.checkpoints.older_runs import find_config
 from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
@@ -377,9 +377,9 @@ def test_a_folder_that_may_not_be_read_is_named(monkeypatch):
 @pytest.mark.parametrize('error', [MemoryError, PermissionError])
 def test_what_the_system_refuses_is_no_damage(error, monkeypatch):
     checkpoint('a.pth')
-    monkeypatch.setattr(pretrained, 'read_torch_file', lambda *args: (_ for _ in ()).throw(error()))
+    monkeypatch.setattr(reading, 'read_torch_file', lambda *args: (_ for _ in ()).throw(error()))
     with pytest.raises(error):
-        pretrained.read_checkpoint('a.pth')
+        reading.read_checkpoint('a.pth')
 
 
 @pytest.mark.parametrize(

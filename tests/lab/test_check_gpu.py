@@ -13,7 +13,7 @@ LEFT_OUT = {'cpu': ['step in fp16'], 'cuda': ['RoIAlign and deformable convoluti
 
 
 # What takes longest on a CPU; other tests resume sharded runs and compile blocks there.
-SLOW = ('SyncBN, DDP, FSDP', 'step, compiled')
+SLOW = ('SyncBN, DDP, FSDP', 'step, compiled', 'peak memory')
 
 
 @pytest.mark.gpu

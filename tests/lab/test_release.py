@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from processes import TINY, refuse, run
 from safetensors import safe_open
 
-from coma_mm.checkpoints import pretrained
+from coma_mm.checkpoints import reading
 from coma_mm.models import DyViT, read_checkpoint
 
 LINE = dict(study='method', size='cpu', seed=0, images=512, commit='abc')
@@ -48,7 +48,7 @@ def test_release_and_load_by_name(folder, monkeypatch, capfd):
             'tiny.safetensors', 'tiny.md', 'config.py', 'scalars.json'
         }  # fmt: skip
 
-    monkeypatch.setattr(pretrained, 'shipped', lambda name: folder / name)
+    monkeypatch.setattr(reading, 'shipped', lambda name: folder / name)
     original = torch.load(folder / 'run/epoch_2.pth', weights_only=True)['state_dict']
     settings = Config.fromfile(TINY).model.backbone
     settings.pop('type')

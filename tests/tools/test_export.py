@@ -184,6 +184,7 @@ def test_program_of_any_size(indices, tmp_path, monkeypatch):
     check_maps(lambda images: model(images)[: len(indices)], program, sizes)
 
 
+@pytest.mark.slow
 def test_graph_of_one_size_in_windows(tmp_path, monkeypatch):
     if not GRAPHS:
         return  # see above
