@@ -16,6 +16,7 @@ def backends():
     register_backend('local', LocalBackend, force=True, prefixes='')
 
 
+@pytest.mark.slow  # kills of other kinds are tried in each run of the tests
 def test_killed_runs_end_as_those_left_alone(monkeypatch, tmp_path, capfd):
     run(monkeypatch, tmp_path, 'lab/chaos.py', '--runs', len(FEW), '--kinds', *FEW, '--json', 'chaos.json')
     columns = json.loads((tmp_path / 'chaos.json').read_text())['tables']['kills']['columns']

@@ -30,14 +30,14 @@ STUDIES = sorted(path.stem for path in studies_folder().glob('*.py'))
 # What runs each time: a cell or two of each study that does something of its own, with few measures. All else is slow.
 QUICK = dict(
     attention=[],
-    backbones=['swin_copy'],
+    backbones=[],
     coverage=['coma'],
     efficiency=[],
     evaluation_weights=['copy_100'],
     memory=[],
     method=['copy', 'random'],
     recipe=['align@toy'],
-    texture=['units_16_fused'],
+    texture=[],
     transfer=[],
 )
 ALL = [(name, cell.name) for name in STUDIES for cell in make_cells(read_study(name), 'smoke')]

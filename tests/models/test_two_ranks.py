@@ -1,4 +1,4 @@
-"""Twenty optimiser steps on four ranks, and on two, equal those on the joined batch."""
+"""Ten optimiser steps on four ranks, and on two, equal those on the joined batch."""
 
 import os
 
@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper
 from coma_mm.models import CoMA
 
 EVALUATION = [dict(mode='copy'), dict(mode='ema', momentum=0.1), dict(mode='off'), dict(mode='align', jitter=0)]
-STEPS = 20
+STEPS = 10
 
 
 def build(evaluation):
