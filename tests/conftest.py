@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,14 +39,6 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-began = [0.0]
-
-
-def pytest_runtest_setup():
-    """Note when a test begins."""
-    began[0] = time.monotonic()
-
-
 @pytest.hookimpl(trylast=True)  # after fixtures
 def pytest_runtest_teardown(nextitem):
     """Exempt what a test left, too, and forget visualizers, which would go on writing into its folder."""
@@ -55,9 +46,8 @@ def pytest_runtest_teardown(nextitem):
     for kind in kinds:
         kinds += kind.__subclasses__()
         kind._instance_dict.clear()
-    if time.monotonic() - began[0] > 0.2:  # others leave little
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from processes import call, refuse
+from processes import refuse, run
 
 PAGE = """It takes <!--step_b-->0.99<!--/--> of A, {more}
 or <!--= 2 * column('models', 'B', 'GM') / 4 - 1 : .0% -->old<!--/-->,
@@ -72,10 +72,11 @@ def test_rewrite_then_check(data, monkeypatch, capfd):
     error = refuse(monkeypatch, capfd, data, 'lab/figures.py', page, '--data', data, '--check')
     assert "page.md: ratio('step', 'B'): '0.99' should be '0.50'" in error
     assert page.read_text() == PAGE.format(more='and')
-    printed = call(data, 'lab/figures.py', page, '--data', data)
+    run(monkeypatch, data, 'lab/figures.py', page, '--data', data)
+    printed = capfd.readouterr().out
     assert page.read_text() == WRITTEN
     assert "not measured (1):\n    page.md: median('gpu/step', 'B')" in printed
-    call(data, 'lab/figures.py', page, '--data', data, '--check')
+    run(monkeypatch, data, 'lab/figures.py', page, '--data', data, '--check')
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_a_figure_does_not_begin_a_line(data, monkeypatch, capfd):
     assert 'line 2' in error and 'a line that begins with <!-- is HTML' in error
 
 
-def test_numbers_and_pages_of_studies(tmp_path):
+def test_numbers_and_pages_of_studies(tmp_path, monkeypatch):
     folder = tmp_path / 'benchmarks'
     folder.mkdir()
     evidence = tmp_path / 'evidence'
@@ -139,7 +140,7 @@ def test_numbers_and_pages_of_studies(tmp_path):
         "report('transfer')",
     )
     page.write_text('\n\n'.join(f'say <!--= {formula} --><!--/-->' for formula in formulas))
-    call(tmp_path, 'lab/figures.py', '--data', folder, page)
+    run(monkeypatch, tmp_path, 'lab/figures.py', '--data', folder, page)
     text = page.read_text()
     assert '-->41.0<!--/-->' in text and '-->100<!--/-->' in text and '-->not measured<!--/-->' in text
     assert '| a |\n\n![loss](evidence/method-plot.png)\n\nFrom [lines](evidence/method.jsonl).' in text
