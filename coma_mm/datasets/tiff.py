@@ -10,7 +10,8 @@ from ..utils.text import one_line
 from .image_headers import TIFF_STARTS, check_pages, check_segments
 from .pixels import Pixels, check_channels, check_size, turn_upright
 
-ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
+ORIENTATION = 0x0112  # a tag of EXIF and TIFF
+BITS_PER_SAMPLE = 258  # a tag of TIFF
 
 
 class CodecError(ValueError):

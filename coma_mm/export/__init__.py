@@ -1,3 +1,5 @@
 """Backbones for use elsewhere: files of weights, graphs, folders for the hub."""
 
-WEIGHTS, GRAPHS = ('.pth', '.safetensors'), ('.onnx', '.pt2')  # endings of files
+# Endings of files.
+WEIGHTS = '.pth', '.safetensors'
+GRAPHS = '.onnx', '.pt2'

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from ..utils.text import printable
 
 POINTS = 400  # of a curve, at most
-CHARTS, CURVES = 14, 8  # drawn, and in each
+CHARTS = 14  # that are drawn
+CURVES = 8  # in each
 
 
 @dataclass
