@@ -16,7 +16,7 @@ from .engine.common import find_steps, type_name
 from .engine.runner.written_config import WrittenConfig
 from .export.extractor import Weights, open_for_training
 from .export.source import without_weights
-from .recipe import WARM_UP, count_workers
+from .recipe import WARM_UP, Passes, count_workers
 from .utils.files import shipped, write_whole
 
 DETECTOR = 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py'
@@ -25,9 +25,7 @@ STAGES = 0, 1, 2, 3
 PATCH = 4  # pixels, which the sizes of the recipes are meant for
 SHORT, LONG, CROP = 800, 1333, 512  # pixels at that patch size
 HELD_OUT = 0.2  # of the images, where there are none to validate with
-# Passes over so many images, a curve between the fewest and the most; a guess.
-PASSES, IMAGES, FALL = 12, 100_000, 0.3
-FEWEST, MOST = 12, 100
+PASSES = Passes(12, 100_000, 0.3, 12, 100)  # a guess
 
 
 @dataclass
@@ -108,7 +106,7 @@ class Options:
 
     def passes(self, images: int) -> int:
         """Return how many passes over so many images a run has."""
-        return self.epochs or round(min(MOST, max(FEWEST, PASSES * (IMAGES / images) ** FALL)))
+        return self.epochs or PASSES.over(images)
 
 
 def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None, options: Options) -> str:
@@ -212,7 +210,7 @@ def set_pixels(cfg: Config, backbone: Backbone) -> None:
     """Have a config read and normalise images as the weights say."""
     weights, preprocessor = backbone.weights, cfg.model.data_preprocessor
     is_rgb = not weights.extractor.data_preprocessor._channel_conversion
-    reading = {name: value for name, value in weights.settings.items() if value is not None and value != 3}
+    reading = weights.reading
     preprocessor.update(weights.normalisation, bgr_to_rgb=is_rgb)
     if not reading:
         return

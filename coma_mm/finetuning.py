@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from .checkpoints.finding import find_best
-from .datasets.labelled import HELD_OUT, Labelled, find_labelled
+from .datasets.labelled import HELD_OUT, Labelled, choose_part, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, read_image
 from .datasets.value_range import find_value_range
 from .engine.common import type_name
@@ -24,7 +24,7 @@ from .engine.runner.written_config import WrittenConfig
 from .export.extractor import Weights, open_for_training
 from .planning import TRIED, choose_length, describe_end, try_out
 from .pretraining import begin_run, link_checkpoint, train
-from .recipe import LOOKING_SHARE, count_workers, set_schedule
+from .recipe import LOOKING_SHARE, Passes, count_workers, set_schedule, take_middle
 from .settings import FinetuneSettings
 from .utils.files import shipped
 from .utils.paths import quoted_path, short_path
@@ -35,9 +35,7 @@ CLASSIFIER = 'classifier.pth'  # name in the run's folder
 RATE = 1e-3  # peak of the learning rate at 256 images a step
 LOOKS = 20  # validations of a run, about
 MIXED = 10_000  # images from which on they are mixed: a short run on few images has no time to learn from mixtures
-# How long a run is if nobody says so: a curve through what is usual, between 20 and 200 passes; not measured by us.
-PASSES, IMAGES, FALL = 50, 10_000, 0.3  # passes over so many images, exponent
-FEWEST, MOST = 20, 200  # passes
+PASSES = Passes(50, 10_000, 0.3, 20, 200)  # what is usual; not measured
 
 
 def finetune(
@@ -94,11 +92,6 @@ def hand_over(out: Path, accuracy: float | None) -> Path:
     return path
 
 
-def passes_for(images: int) -> int:
-    """Return how many passes over so many images a run has that is given no length."""
-    return round(min(MOST, max(FEWEST, PASSES * (IMAGES / images) ** FALL)))
-
-
 def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
     """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
 
@@ -115,9 +108,9 @@ def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
     labelled = find_labelled(folder, settings.val, settings.exclude)
     print(' '.join(describe_classes(labelled)), flush=True)
     weights, backbone = open_for_training(str(settings.weights), settings.size, settings.max_pixels)
-    require_readable([path for path, _ in labelled.learn], weights.settings)
+    paths = [path for path, _ in labelled.learn]
+    require_readable(paths, weights.settings)
     if weights.settings['value_range'] is None:
-        paths = [path for path, _ in labelled.learn]
         found = find_value_range(paths, weights.settings['channels'], None, settings.max_pixels or MAX_PIXELS)
         weights.settings['value_range'] = found and (found.low, found.high)
     name = backbone['init_cfg']['checkpoint']
@@ -127,7 +120,7 @@ def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
     with redirect_stdout(io.StringIO()):
         trying = make_config(replace(settings, batch_size=TRIED, workers=0), weights, backbone, labelled)
         trial = try_out(trying)
-    settings, accumulate = choose_length(settings, images, trial, time.monotonic() - begin, passes_for(images))
+    settings, accumulate = choose_length(settings, images, trial, time.monotonic() - begin, PASSES.over(images))
     what = 'random weights' if settings.init == 'none' else short_path(name)
     print(
         printable(
@@ -232,19 +225,15 @@ def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, image
 def set_images(cfg: Config, settings: FinetuneSettings, weights: Weights, classes: Sequence[str], batch: int) -> None:
     """Have a config read labelled images, so many at once."""
     folder, workers = settings.data[0], count_workers() if settings.workers is None else settings.workers
-    reading = {name: value for name, value in weights.settings.items() if value is not None and value != 3}
-    crop = dict(type='coma_mm.LoadRandomResizedCrop', scale=weights.size, **reading)
-    # a box of the image's area and square: what does not fit, and gives way to the largest square in the middle
-    middle = dict(crop_ratio_range=(1.0, 1.0), aspect_ratio_range=(1.0, 1.0), max_attempts=1)
+    crop = dict(type='coma_mm.LoadRandomResizedCrop', scale=weights.size, **weights.reading)
     _, _, flip, *colours, pack = cfg.train_dataloader.dataset.pipeline
     if settings.no_flip:
         flip.prob = 0.0
     colours = colours if weights.settings['channels'] == 3 else []  # which are made for three channels
-    for name, pipeline in dict(train=[crop, flip, *colours, pack], val=[dict(crop, **middle), pack]).items():
+    for name, pipeline in dict(train=[crop, flip, *colours, pack], val=[take_middle(crop), pack]).items():
         root = settings.val if name == 'val' and settings.val else folder
         dataset = dict(type='coma_mm.LabelledFolder', data_root=str(root), val=HELD_OUT, pipeline=pipeline)
-        is_divided = all(Path(root, part).is_dir() for part in ('train', 'val'))
-        dataset['part'] = name if is_divided or settings.val is None else None
+        dataset['part'] = choose_part(root, name, settings.val)
         dataset['metainfo'] = dict(classes=list(classes))
         if settings.exclude:
             dataset['exclude'] = list(settings.exclude)

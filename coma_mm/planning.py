@@ -24,7 +24,7 @@ from .datasets.loading import MAX_PIXELS
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
-from .recipe import LOOKING_SHARE, METHOD, SIZE, USEFUL, Encoder, choose_encoder, make_config, passes_for
+from .recipe import LOOKING_SHARE, METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, make_config
 from .settings import PretrainSettings
 from .starting import start_from
 from .utils.environment import has_fast_bf16
@@ -118,7 +118,7 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     with redirect_stdout(io.StringIO()):
         trial = try_out(cfg)
     spent = time.monotonic() - begin
-    settings, accumulate = choose_length(settings, images, trial, spent, passes_for(images))
+    settings, accumulate = choose_length(settings, images, trial, spent, PASSES.over(images))
     # one image has nothing to be compared with
     settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else METHOD))
     text = describe(settings, encoder, found, trial, accumulate, spent)

@@ -98,20 +98,36 @@ LOOKING_SHARE = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
 FINEST = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
 
-# How long a run is if nobody says so. Peers pre-train for 1,000 passes over 1,000 photos, 400 over 10,000 and 100 to
-# 200 over 100,000 and more. This is a curve through these, between their fewest and their most; not measured by us.
-PASSES = 400  # over this many photos:
-PHOTOS = 10_000
-FALL = 0.4  # exponent of passes by photos
-FEWEST, MOST = 100, 2000  # passes
 # Images that a run has to show before its features are worth having, about: with 15 labels a class 27,000 gain 3 points
 # over random weights, and 46,000 gain 4 with 20 (docs/evidence.md, question 10).
 USEFUL = 30_000
 
 
-def passes_for(images: int) -> int:
-    """Return how many passes over so many images a run has that is given no length."""
-    return round(min(MOST, max(FEWEST, PASSES * (PHOTOS / images) ** FALL)))
+class Passes(NamedTuple):
+    """Passes of a run by its number of images: a falling curve between the most and the fewest.
+
+    Args:
+        passes: Over so many images:
+        images: This number.
+        fall: Exponent of passes by images.
+        fewest: Passes at least.
+        most: Passes at most.
+    """
+
+    passes: int
+    images: int
+    fall: float
+    fewest: int
+    most: int
+
+    def over(self, images: int) -> int:
+        """Return the passes of a run that is given no length."""
+        return round(min(self.most, max(self.fewest, self.passes * (self.images / images) ** self.fall)))
+
+
+# Peers pre-train for 1,000 passes over 1,000 photos, 400 over 10,000 and 100 to 200 over 100,000 and more. This curve
+# goes through these; not measured.
+PASSES = Passes(400, 10_000, 0.4, 100, 2000)
 
 
 def choose_encoder(settings: PretrainSettings) -> Encoder:
@@ -252,9 +268,13 @@ def set_schedule(cfg: Config, iterations: int) -> None:
 def hold_out(training: dict) -> dict:
     """Return the data set of what is held out from another one: whole images, scaled and cut to squares."""
     crop, *_, mask, pack = training['pipeline']
-    # a box of the image's area and square: what does not fit, and gives way to the largest square in the middle
-    middle = {**crop, 'crop_ratio_range': (1.0, 1.0), 'aspect_ratio_range': (1.0, 1.0), 'max_attempts': 1}
-    return {**training, 'part': 'val', 'pipeline': [middle, mask, pack]}
+    return {**training, 'part': 'val', 'pipeline': [take_middle(crop), mask, pack]}
+
+
+def take_middle(crop: dict) -> dict:
+    """Return the step that takes the largest square in the middle of an image, in the place of a random crop."""
+    # A box of the image's area and square does not fit, and gives way to that.
+    return {**crop, 'crop_ratio_range': (1.0, 1.0), 'aspect_ratio_range': (1.0, 1.0), 'max_attempts': 1}
 
 
 def count_workers() -> int:

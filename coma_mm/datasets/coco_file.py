@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from ..utils.reading import read_text
 from ..utils.text import one_line, printable
+from .finding import hold_out
 
 MOST = 4_000_000_000  # bytes
 PARTS = 'images', 'annotations', 'categories'
@@ -41,8 +41,8 @@ class CocoFile:
         images = self.content['images']
         if len(images) < 2:
             raise ValueError(f'{self.path} has one image, so none can be held out: name others with --val')
-        order = sorted(images, key=lambda image: crc32(image['file_name'].encode(errors='surrogatepass')))
-        held_out = {image['id'] for image in order[: min(max(1, round(share * len(order))), len(order) - 1)]}
+        numbers = hold_out([image['file_name'].encode(errors='surrogatepass') for image in images], share)
+        held_out = {images[number]['id'] for number in numbers}
 
         def part(is_held_out: bool) -> dict:
             kept = {image['id'] for image in images if (image['id'] in held_out) == is_held_out}

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence, Set
 from functools import lru_cache
+from zlib import crc32
 
 from mmengine.logging import print_log
 from PIL import Image
@@ -195,3 +196,9 @@ def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
             raise FileNotFoundError(f'there is {"no image in the folder" if os.path.isdir(name) else "no file"} {name}')
         named += [(name, path) for path in paths]
     return named
+
+
+def hold_out(names: Sequence[bytes], share: float) -> set[int]:
+    """Return the numbers of files to hold out: a share, one at least and not all, always the same by their names."""
+    order = sorted(range(len(names)), key=lambda number: crc32(names[number]))
+    return set(order[: min(max(1, round(share * len(names))), len(names) - 1)])

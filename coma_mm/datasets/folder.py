@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
-from zlib import crc32
 
 import torch
 from mmengine.dataset import BaseDataset
@@ -16,7 +15,7 @@ from ..registry import DATASETS
 from ..utils.arguments import require_number, require_whole
 from ..utils.text import one_line, printable
 from .exclusion import Exclusion
-from .finding import find_images, image_endings, log_error, name_endings, read_list
+from .finding import find_images, hold_out, image_endings, log_error, name_endings, read_list
 from .loading import UnreadableImageError
 
 UNREAD, READABLE, UNREADABLE = range(3)
@@ -139,10 +138,9 @@ class ImageFolder(BaseDataset):
             )
         # by their names in the folder, so that it may be moved
         common = os.path.commonpath(paths)
-        order = sorted(paths, key=lambda path: crc32(os.fsencode(f'{self.seed} {os.path.relpath(path, common)}')))
-        count = min(max(1, round(self.val * len(paths))), len(paths) - 1)
-        held_out = set(order[:count])
-        return [path for path in paths if (path in held_out) == (self.part == 'val')]
+        names = [os.fsencode(f'{self.seed} {os.path.relpath(path, common)}') for path in paths]
+        held_out = hold_out(names, self.val)
+        return [path for number, path in enumerate(paths) if (number in held_out) == (self.part == 'val')]
 
     def find_files(self, what: str, extensions: Sequence[str]) -> list[str]:
         """Return the paths of all files in the folders with one of these endings, called ``what`` in errors."""

@@ -81,8 +81,7 @@ def find_labelled(
     options = dict(exclude=exclude, val=HELD_OUT, pipeline=[])
 
     def read(root: str | os.PathLike, part: str) -> LabelledFolder:
-        is_divided = all(Path(root, name).is_dir() for name in ('train', 'val'))
-        return LabelledFolder(str(root), part=part if is_divided or val is None else None, **options)
+        return LabelledFolder(str(root), part=choose_part(root, part, val), **options)
 
     train, test = read(folder, 'train'), read(val or folder, 'val')
     classes = train.metainfo['classes']
@@ -94,6 +93,12 @@ def find_labelled(
     if both := sum(os.path.realpath(path) in files for path, _ in classify):
         raise ValueError(f'{both} images to classify are also learnt from, in {folder}: give --val others')
     return Labelled(learn, classify, classes, describe(train, learn, classify))
+
+
+def choose_part(root: str | os.PathLike, part: str, val: str | os.PathLike | None) -> str | None:
+    """Return the part of a folder to read: all of it where ``val`` names another one, and it has no parts."""
+    is_divided = all(Path(root, name).is_dir() for name in ('train', 'val'))
+    return part if is_divided or val is None else None
 
 
 def describe(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tuple[str, int]]) -> list[str]:

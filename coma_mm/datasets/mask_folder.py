@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 from PIL import Image
 
 from ..utils.reading import open_regular, read_text
 from ..utils.text import printable
-from .finding import image_endings
+from .finding import hold_out, image_endings
 from .image_headers import FORMATS
 from .loading import MAX_PIXELS, image_size, pillow_limit
 
@@ -43,9 +42,10 @@ class MaskFolder:
 
     def split(self, share: float) -> tuple[list[str], list[str]]:
         """Return the names of images in two parts, a share held out in the second, always the same ones."""
-        order = sorted(self.stems['all'], key=lambda stem: crc32(os.fsencode(stem)))
-        count = min(max(1, round(share * len(order))), len(order) - 1)
-        return sorted(order[count:]), sorted(order[:count])
+        stems = self.stems['all']
+        held_out = hold_out([os.fsencode(stem) for stem in stems], share)
+        train, val = ([one for i, one in enumerate(stems) if (i in held_out) == out] for out in (False, True))
+        return train, val
 
 
 def read_masks(root: str | os.PathLike, classes: Sequence[str] | None = None) -> MaskFolder:
@@ -115,7 +115,8 @@ def _pair(images: Path, masks: Path, endings: tuple[str, str] | None) -> tuple[l
             printable(f'{images} has images of two endings, {endings[0]} and that of {others[0]}: mmseg reads one')
         )
     stems = [name.removesuffix(endings[0]) for name in names]
-    if missing := [stem for stem in stems if stem + endings[1] not in {*mask_names}]:
+    known = {*mask_names}
+    if missing := [stem for stem in stems if stem + endings[1] not in known]:
         raise ValueError(
             printable(f'{len(missing)} images of {images} have no mask in {masks}, such as {missing[0]}{endings[1]}')
         )

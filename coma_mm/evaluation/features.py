@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from mmengine.utils import ProgressBar
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -67,8 +67,7 @@ def extract_features(
     )
     features: list[Tensor] = []
     read: list[int] = []
-    progress = ProgressBar(len(images)) if sys.stdout.isatty() else None  # each of its lines would stay in a file
-    for items in loader:
+    for items in track(loader, 'features', total=len(loader), disable=not sys.stdout.isatty()):
         kept = [item for item in items if item[1] is not None]
         if kept:
             batch = torch.stack([image for _, image in kept])
@@ -77,10 +76,6 @@ def extract_features(
             for whole, part in zip(features, found):
                 whole[len(read) : len(read) + len(kept)] = part
             read += [index for index, _ in kept]
-        if progress:
-            progress.update(len(items))
-    if progress:
-        print()
     if not read:
         raise ValueError('there are no images to take features of')
     return [whole[: len(read)] for whole in features], read

@@ -48,6 +48,11 @@ class Weights:
             return dict(mean=None, std=None)
         return {name: [round(x, 4) for x in getattr(read, name).flatten().tolist()] for name in ('mean', 'std')}
 
+    @property
+    def reading(self) -> dict:
+        """Settings of a loading step, but for its defaults."""
+        return {name: value for name, value in self.settings.items() if value is not None and value != 3}
+
     def draw_random(self, seed: int) -> FeatureExtractor:
         """Return the same backbone with random weights."""
         assert self.cfg is not None

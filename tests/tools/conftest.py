@@ -1,11 +1,15 @@
 """Tools in this process: what a new one takes, importing torch and a toolbox, is most of a small run."""
 
+import sys
+
 import pytest
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from processes import run
+
+from coma_mm.cli import main
 
 
 @pytest.fixture
@@ -22,3 +26,24 @@ def perform(monkeypatch, capfd):
 
     yield call
     register_backend('local', LocalBackend, force=True, prefixes='')
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capfd):
+    """Return a function that calls ``coma-mm`` in this process, in a folder of its own, and returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*args, succeeds=True):
+        MMLogger._instance_dict.clear()
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', *map(str, args)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        MMLogger._instance_dict.clear()
+        printed = ''.join(capfd.readouterr())
+        assert (not code) == succeeds, printed
+        return printed
+
+    return run_command

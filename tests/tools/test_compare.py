@@ -3,18 +3,16 @@
 import json
 import os
 import shutil
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from PIL import Image
 from processes import TOOLS
 
 from coma_mm.checkpoints.reading import read_checkpoint
-from coma_mm.cli import main
 from coma_mm.cli.test import take_backbone_of
 from coma_mm.datasets.labelled import find_labelled
 from coma_mm.export.extractor import open_weights
@@ -42,24 +40,9 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture
-def compare(monkeypatch, tmp_path, capfd):
-    """Call the command in this process, in a folder of its own; return what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args, succeeds=True):
-        MMLogger._instance_dict.clear()
-        monkeypatch.setattr(sys, 'argv', ['coma-mm', 'compare', *map(str, args)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        MMLogger._instance_dict.clear()
-        printed = ''.join(capfd.readouterr())
-        assert (not code) == succeeds, printed
-        return printed
-
-    return call
+def compare(call):
+    """Call ``coma-mm compare``; return what it printed."""
+    return partial(call, 'compare')
 
 
 def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):

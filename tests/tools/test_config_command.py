@@ -1,17 +1,15 @@
 """``coma-mm config``: weights and annotated images in, a config of a detector or a segmentor out."""
 
 import json
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from test_finetune import write_weights
 
-from coma_mm.cli import main
 from coma_mm.datasets.coco_file import read_coco
 from coma_mm.datasets.mask_folder import read_masks
 from coma_mm.engine.runner.trial import make_step
@@ -20,23 +18,9 @@ SQUARE = [[2, 2, 20, 2, 20, 20, 2, 20]]
 
 
 @pytest.fixture
-def call(monkeypatch, tmp_path, capfd):
-    """Call ``coma-mm config`` in this process, in a folder of its own; return what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args, succeeds=True):
-        MMLogger._instance_dict.clear()
-        monkeypatch.setattr(sys, 'argv', ['coma-mm', 'config', *map(str, args)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        printed = ''.join(capfd.readouterr())
-        assert (not code) == succeeds, printed
-        return printed
-
-    return run
+def call(call):
+    """Call ``coma-mm config``; return what it printed."""
+    return partial(call, 'config')
 
 
 def save(path, pixels):

@@ -1,23 +1,20 @@
 """``coma-mm finetune``: weights and labelled images in, a classifier out, as its users call it."""
 
 import json
-import sys
 from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
-from coma_mm.cli import main
 from coma_mm.export.classifier import Classifier
 from coma_mm.export.graph import write_graph
-from coma_mm.finetuning import passes_for
+from coma_mm.finetuning import PASSES
 from coma_mm.models import DyViT
 from coma_mm.utils import manifest
 from coma_mm.visualization.classification import draw_confusion, draw_mistakes
@@ -55,27 +52,6 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp('weights') / 'tiny.pth')
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path, capfd):
-    """Call ``coma-mm`` in this process, in a folder of its own; return what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args, succeeds=True):
-        MMLogger._instance_dict.clear()
-        monkeypatch.setattr(sys, 'argv', ['coma-mm', *map(str, args)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        MMLogger._instance_dict.clear()
-        printed = ''.join(capfd.readouterr())
-        assert (not code) == succeeds, printed
-        return printed
-
-    return run
 
 
 def test_from_weights_to_a_classifier(photos, weights, call, tmp_path):
@@ -177,7 +153,7 @@ def test_arguments_of_the_function(tmp_path):
 
 
 def test_few_images_are_seen_more_often():
-    assert [passes_for(images) for images in (10, 1_000, 10_000, 10**6)] == [200, 100, 50, 20]
+    assert [PASSES.over(images) for images in (10, 1_000, 10_000, 10**6)] == [200, 100, 50, 20]
 
 
 def test_pictures_of_many_classes_and_few_mistakes():

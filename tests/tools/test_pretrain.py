@@ -26,7 +26,7 @@ from coma_mm.cli import COMMANDS, main
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import METHOD_NAMES, advise_length, choose_batch
 from coma_mm.pretraining import hand_over
-from coma_mm.recipe import METHODS, choose_encoder, make_config, passes_for
+from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
 from coma_mm.settings import METHOD, PretrainSettings
 from coma_mm.visualization.serve import serve_report
 
@@ -281,7 +281,7 @@ def test_a_budget_has_a_fine_schedule_and_intervals_of_the_plan():
     'images, passes', [(1, 2000), (150, 2000), (1000, 1005), (10_000, 400), (50_000, 210), (10**6, 100)]
 )
 def test_passes_follow_from_the_images(images, passes):
-    assert passes_for(images) == passes
+    assert PASSES.over(images) == passes
 
 
 def test_a_run_that_is_too_short_says_what_would_do():
