@@ -167,6 +167,8 @@ class DyViT(BaseModule):
         require_flag(norm_eval=norm_eval, with_cp=with_cp)
         if attn_window is not None:
             require_whole(1, attn_window=attn_window)
+        if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):
+            raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
         self.attn_window = attn_window
         self.frozen_stages = frozen_stages
         self.norm_eval, self.with_cp = norm_eval, with_cp
@@ -310,8 +312,6 @@ class DyViT(BaseModule):
         return bool(self.attn_window) and number in self.global_blocks
 
     def _freeze_stages(self) -> None:
-        if self.frozen_stages not in range(-1, 5) or not isinstance(self.frozen_stages, int):
-            raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {self.frozen_stages}')
         if self.frozen_stages < 0:
             return
         frozen = [self.stem, *self.stages[: self.frozen_stages]]
