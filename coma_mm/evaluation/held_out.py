@@ -94,7 +94,7 @@ class HeldOut:
             torch.cat([part.assembled for part in parts]),
             masks,
             model.unit_size,
-            model.norm_pix,
+            torch.cat([part.means for part in parts]) if model.norm_pix else None,
         )
 
     def measure_psnr(self, model: nn.Module) -> dict[str, float]:

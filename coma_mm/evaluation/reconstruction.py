@@ -52,14 +52,15 @@ class Reconstructions:
         assembled: The same of the assembled reconstruction: no unit was seen by the branch that predicted it.
         mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
         unit_size: In pixels.
-        norm_pix: Whether each unit's mean and variance were taken from the original.
+        means: Under ``norm_pix``, where each unit's mean and deviation are taken from the original: an image of these
+            means alone, ``(B, C, H, W)``. ``None`` if the model predicts pixels as they are.
     """
 
     originals: Tensor
     assembled: Tensor
     mask: Tensor
     unit_size: int
-    norm_pix: bool
+    means: Tensor | None = None
 
     @cached_property
     def psnr(self) -> Tensor:
@@ -68,23 +69,27 @@ class Reconstructions:
 
     @cached_property
     def baseline(self) -> Tensor:
-        """PSNR of filling each unit with the mean colour of its visible neighbours, in dB: (B,)."""
-        return psnr(self.originals, mean_colour_baseline(self.originals, self.mask, self.unit_size))
+        """PSNR of what needs no learning, in dB: (B,).
+
+        The means that the model was given; without these each unit has the mean colour of its visible neighbours.
+        """
+        guess = mean_colour_baseline(self.originals, self.mask, self.unit_size) if self.means is None else self.means
+        return psnr(self.originals, guess)
 
     def summary(self) -> str:
         """Return one line on the average of all images."""
-        note = ' (not comparable: unit mean and variance taken from the original)' if self.norm_pix else ''
-        return _compare(self.psnr.mean(), self.baseline.mean()) + note
+        return self._compare(self.psnr.mean(), self.baseline.mean())
 
     def report(self, names: Sequence[str]) -> str:
         """Return a line per image and one on their average."""
-        lines = [f'{name}: {_compare(*values)}' for name, *values in zip(names, self.psnr, self.baseline, strict=True)]
+        pairs = zip(names, self.psnr, self.baseline, strict=True)
+        lines = [f'{name}: {self._compare(*values)}' for name, *values in pairs]
         return '\n'.join([*lines, f'average of {len(lines)}: {self.summary()}'])
 
-
-def _compare(reconstruction: Tensor, baseline: Tensor) -> str:
-    gain = reconstruction - baseline
-    return f'reconstruction {reconstruction:.1f} dB, mean-colour baseline {baseline:.1f} dB: {gain:+.1f} dB'
+    def _compare(self, reconstruction: Tensor, baseline: Tensor) -> str:
+        what = 'mean-colour baseline' if self.means is None else 'mean brightness of each unit alone'
+        gain = reconstruction - baseline
+        return f'reconstruction {reconstruction:.1f} dB, {what} {baseline:.1f} dB: {gain:+.1f} dB'
 
 
 def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Reconstructions:
@@ -97,9 +102,11 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
     preprocessor = model.data_preprocessor
     inputs = preprocessor(dict(inputs=images, data_samples=None))['inputs'].to(torch.float32)
     assembled = model.reconstruct(inputs, mask.to(inputs.device))
+    means = model.target.to_image(torch.zeros_like(model.target(inputs)), inputs) if model.norm_pix else None
     mean, std = getattr(preprocessor, 'mean', 0.0), getattr(preprocessor, 'std', 1.0)
 
     def to_pixels(normalised: Tensor) -> Tensor:
         return ((normalised.float() * std + mean) / 255).clamp(0, 1).cpu()
 
-    return Reconstructions(to_pixels(inputs), to_pixels(assembled), mask.cpu(), model.unit_size, model.norm_pix)
+    drawn_means = None if means is None else to_pixels(means)
+    return Reconstructions(to_pixels(inputs), to_pixels(assembled), mask.cpu(), model.unit_size, drawn_means)

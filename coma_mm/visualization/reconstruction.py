@@ -44,26 +44,32 @@ def draw_reconstructions(
         raise ValueError(f'{len(names)} names for {len(r.originals)} images')
     error = (r.originals - r.assembled).abs().mean(1, keepdim=True) / ERROR_SCALE
     drawn = slice(3 if r.originals.shape[1] >= 3 else 1)
-    originals = r.originals[:, drawn]
+    originals, given = r.originals[:, drawn], {}
+    if r.means is not None:
+        given = {'mean brightness of each\nunit, from the original': r.means[:, drawn]}
     of_error = f'absolute error\n(0 black, {ERROR_SCALE:g} and more bright)'
     columns = {
         'original': originals,
         **what_branches_see(originals, r.mask, r.unit_size),
+        **given,
         'assembled\nreconstruction': r.assembled[:, drawn],
         of_error: error,
     }
     caption = 'Each unit of the reconstruction is predicted by the branch that did not see it.'
-    if r.norm_pix:
+    if given:
+        baseline_is = 'means'
         caption += (
-            '\nThe model predicts normalised units: the mean and variance of each unit are taken from the original,'
-            '\nso PSNR is too kind to it and not comparable to the baseline.'
+            '\nThe model predicts the structure of each unit. Its mean brightness and contrast come from the original.'
+            '\nPSNR of the reconstruction; of these means alone; and the gain, which is what the model adds.'
         )
-    caption += (
-        '\nPSNR of the reconstruction; of the baseline, which fills each unit with the mean colour of its visible '
-        'neighbours; and the gain.'
-    )
+    else:
+        baseline_is = 'baseline'
+        caption += (
+            '\nPSNR of the reconstruction; of the baseline, which fills each unit with the mean colour of its visible '
+            'neighbours; and the gain.'
+        )
     labels = [
-        f'{own:.1f} dB\nbaseline {baseline:.1f} dB\n{own - baseline:+.1f} dB'
+        f'{own:.1f} dB\n{baseline_is} {baseline:.1f} dB\n{own - baseline:+.1f} dB'
         for own, baseline in zip(r.psnr, r.baseline)
     ]
     if names:

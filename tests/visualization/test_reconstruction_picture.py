@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from coma_mm.evaluation import Reconstructions, mean_colour_baseline, reconstruct_images
+from coma_mm.models.reconstruction import PixelTarget
 from coma_mm.visualization import draw_reconstructions
 from coma_mm.visualization.reconstruction import GREY
 
@@ -15,7 +16,7 @@ def reconstructions():
     torch.manual_seed(0)
     originals = torch.rand(2, 3, 32, 48)
     mask = torch.rand(2, 4, 6) < 0.5
-    return Reconstructions(originals, originals * 0.9, mask, unit_size=8, norm_pix=False)
+    return Reconstructions(originals, originals * 0.9, mask, unit_size=8)
 
 
 def colours(path):
@@ -52,13 +53,22 @@ def test_a_failure_leaves_the_earlier_picture(reconstructions, tmp_path):
     assert path.read_bytes() == b'earlier' and len(list(tmp_path.iterdir())) == 1
 
 
-def test_norm_pix_is_confessed(reconstructions, tmp_path):
-    plain, normalised = tmp_path / 'plain.png', tmp_path / 'normalised.png'
-    draw_reconstructions(reconstructions, plain)
-    reconstructions.norm_pix = True
-    draw_reconstructions(reconstructions, normalised)
-    assert plain.read_bytes() != normalised.read_bytes()
-    assert 'unit mean and variance taken from the original' in reconstructions.summary()
+def test_of_normalised_units_the_given_means_stand_apart():
+    """A model that predicts nothing adds 0 dB to the means, which have a column; one that predicts some of it more."""
+    images = torch.randint(250, (2, 3, 16, 16), dtype=torch.uint8)
+    model, mask = Model(), torch.tensor([[[0, 1], [1, 0]]] * 2).bool()
+    before = reconstruct_images(model, images, mask)
+    model.norm_pix, model.target = True, PixelTarget(8)
+    for share, gain in ((0, 0.0), (0.5, 6.0)):
+        model.reconstruct = lambda inputs, mask, share=share: model.target.to_image(
+            share * model.target(inputs), inputs
+        )
+        result = reconstruct_images(model, images, mask)
+        assert (
+            result.summary().endswith(f': {gain:+.1f} dB') and 'mean brightness of each unit alone' in result.summary()
+        )
+    assert result.means[0, :, :8, :8].flatten(1).std(1).max() < 1e-6
+    assert draw_reconstructions(result).shape[1] > draw_reconstructions(before).shape[1] + 150  # pixels, of a column
 
 
 def test_report(reconstructions):
@@ -97,7 +107,7 @@ def test_any_number_of_channels(reconstructions, tmp_path, channels):
     three = reconstructions.originals
     path = tmp_path / 'picture.png'
     originals = torch.cat([three, 1 - three[:, :1]], 1)[:, :channels]
-    r = Reconstructions(originals, originals * 0.9, reconstructions.mask, 8, False)
+    r = Reconstructions(originals, originals * 0.9, reconstructions.mask, 8)
     assert r.baseline.isfinite().all() and r.baseline.shape == (2,)
     draw_reconstructions(r, path)
     saturation = max(max(colour) - min(colour) for colour in picture_of_originals(path))
