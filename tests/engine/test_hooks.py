@@ -3,6 +3,7 @@ import multiprocessing
 import re
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mmengine.registry import HOOKS, DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
 from PIL import Image
 
-from coma_mm.engine import KNNHook
+from coma_mm.engine import KNNHook, ReconstructionHook
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 SEED, NAN, PICTURE, KNN, FINISHED = range(5)  # of the config's custom hooks
@@ -112,8 +113,8 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):
     assert (tmp_path / 'run' / 'last_checkpoint').read_text() == str(good)
     assert all(tensor.isfinite().all() for tensor in weights(good).values())
     assert [path.name for path in good.parent.glob('*.pth')] == [good.name]
-    # The picture is the one of the first epoch: the next would have come after the same check.
-    assert (tmp_path / 'run' / 'log').read_text().count('mean-colour baseline') == 1
+    # The pictures are those of the first step and epoch: the next would have come after the same check.
+    assert (tmp_path / 'run' / 'log').read_text().count('mean-colour baseline') == 2
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_pictures_knn_and_last_words(run):
     assert (folder / 'picture.png').stat().st_size > 10_000
     assert 'coffee.png: reconstruction ' in log and 'rocket.jpg: reconstruction ' in log and 'average of 2: ' in log
     scalars = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]
-    assert [line['step'] for line in scalars if 'psnr_baseline' in line] == [3, 6]
+    assert [line['step'] for line in scalars if 'psnr_baseline' in line] == [1, 3, 6]
     assert 'random weights ' in log and '898 to compare with, 899 to classify' in log
     assert log.rstrip().endswith('run/epoch_2.pth') and 'run/reconstruction.png; next: ' in log
 
@@ -230,7 +231,25 @@ def test_knn_needs_labels(run, labelled, part, what):
 def test_pictures_by_iteration(run):
     folder, log = run('run', [dict(type='coma_mm.ReconstructionHook', num_images=1, by_epoch=False, interval=2)])
     scalars = [json.loads(line) for path in folder.glob('*/vis_data/scalars.json') for line in path.open()]
-    assert [line['step'] for line in scalars if 'psnr' in line] == [2, 4, 6]
+    assert [line['step'] for line in scalars if 'psnr' in line] == [1, 2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ('begun', 'length', 'interval', 'expected'),
+    [
+        (0, 1, 12, [1]), (0, 2, 12, [1, 2]), (0, 12, 12, [1, 12]), (0, 19, 5, [1, 5, 10, 15, 19]),
+        (0, 100, 40, [10, 40, 80, 100]), (0, 100, 10, [*range(10, 101, 10)]), (0, 300, 20, [*range(20, 301, 20)]),
+        (5, 100, 40, [10, 40, 80, 100]), (10, 100, 40, [40, 80, 100]), (60, 100, 40, [80, 100]),
+    ],
+)  # fmt: skip
+def test_the_first_picture_comes_within_a_tenth(begun, length, interval, expected):
+    """One comes in short and long runs, and in a run that goes on only if it has not come that far."""
+    hook, steps = ReconstructionHook(interval=interval, by_epoch=False), []
+    hook.look = lambda runner, step, last: steps.append(step)
+    for step in range(begun, length):
+        hook.after_train_iter(SimpleNamespace(iter=step, max_iters=length), 0)
+    hook.after_train(SimpleNamespace(iter=length, max_iters=length))
+    assert steps == expected
 
 
 @pytest.mark.parametrize('interval', [1, 3])

@@ -14,7 +14,7 @@ from coma_mm.engine.runner.build import build_runner, prepare
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 LOGGERS = ['tensorboard', 'wandb', 'mlflow']
-PICTURES = {'reconstruction', 'features', 'neighbours'}
+PICTURES = {'reconstruction': [1, 3, 6], 'features': [3, 6], 'neighbours': [3, 6]}  # and when they come
 
 
 def arguments(work_dir, log, resume=None, config=TINY, **options):
@@ -65,11 +65,11 @@ def test_tensorboard(work_dir):
     events.Reload()
     assert {'loss', 'lr', 'psnr', 'quality/rankme'} <= set(events.Tags()['scalars'])
     assert [event.step for event in events.Scalars('loss')] == [1, 2, 3, 4, 5, 6]
-    assert [event.step for event in events.Scalars('psnr')] == [3, 6]
-    assert set(events.Tags()['images']) == PICTURES
-    for name in PICTURES:
+    assert [event.step for event in events.Scalars('psnr')] == [1, 3, 6]
+    assert set(events.Tags()['images']) == {*PICTURES}
+    for name, steps in PICTURES.items():
         images = events.Images(name)
-        assert [image.step for image in images] == [3, 6] and images[0].width > 300
+        assert [image.step for image in images] == steps and images[0].width > 300
 
 
 def read_wandb(path):
@@ -117,10 +117,10 @@ def test_wandb(work_dir):
     # Each number has its step, also those that are logged less often.
     assert [int(line['step']) for line in history[0] if 'loss' in line] == [1, 2, 3, 4, 5, 6]
     assert [int(line['step']) for line in history[0] if 'quality/rankme' in line] == [0, 3, 6]
-    for name in PICTURES:
+    for name, steps in PICTURES.items():
         keys = [line for line in history[0] if any(key.startswith(name) for key in line)]
-        assert [int(line['step']) for line in keys] == [3, 6]
-        assert len(list(files[0].parent.glob(f'files/media/images/{name}_*.png'))) == 2
+        assert [int(line['step']) for line in keys] == steps
+        assert len(list(files[0].parent.glob(f'files/media/images/{name}_*.png'))) == len(steps)
     # The resumed run is the same run.
     assert [int(line['step']) for line in history[1] if 'loss' in line] == [4, 5, 6]
     assert len(set(ids)) == 1 and (work_dir / 'wandb_id.txt').read_text() == ids[0]
@@ -136,16 +136,16 @@ def test_mlflow(work_dir):
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == 'FINISHED' and run.data.params['model.type'] == 'coma_mm.CoMA'
     assert [point.step for point in client.get_metric_history(run.info.run_id, 'loss')] == [1, 2, 3, 4, 5, 6]
-    assert [point.step for point in client.get_metric_history(run.info.run_id, 'psnr')] == [3, 6]
-    for name in PICTURES:
+    assert [point.step for point in client.get_metric_history(run.info.run_id, 'psnr')] == [1, 3, 6]
+    for name, steps in PICTURES.items():
         files = [file.path for file in client.list_artifacts(run.info.run_id, name)]
-        assert files == [f'{name}/00000003.png', f'{name}/00000006.png']
+        assert files == [f'{name}/{step:08}.png' for step in steps]
     assert 'config.py' in [file.path for file in client.list_artifacts(run.info.run_id)]
 
 
 def test_local_files_hold_no_picture_twice(work_dir):
     assert {path.name for path in (work_dir / 'pictures').glob('*.jpg')} == {
-        f'{name}_{step}.jpg' for name in PICTURES for step in (3, 6)
+        f'{name}_{step}.jpg' for name, steps in PICTURES.items() for step in steps
     }
     assert not list(work_dir.glob('*/vis_data/vis_image'))
     text = (work_dir / 'report.html').read_text()

@@ -40,18 +40,21 @@ def name_of(item: dict, number: int) -> str:
 class ReconstructionHook(PeriodicHook):
     """Draws ``reconstruction.png`` into the work dir every few epochs and at the end of training.
 
+    The first picture comes within the first tenth of the run, or after the first step.
     Images, drawn at random, and masks are taken once, with a fixed seed, so that pictures can be compared. The log gets
-    the PSNR, and that of filling each unit with the mean colour of its visible neighbours.
+    the PSNR, and that of a guess without a model (:attr:`.Reconstructions.baseline`).
 
     Args:
         dataset: Config of the data set to take images from; its pipeline must draw masks
             (``coma_mm.ComplementaryMask``) and pack them. The training data set if ``None``.
         num_images: Images in the picture, at most.
-        interval: Epochs (or iterations) between pictures; those at the end of training come anyway.
+        interval: Epochs (or iterations) between pictures; the first and the one at the end of training come anyway.
         by_epoch: Whether ``interval`` counts epochs.
         seed: Of the choice of images, the masks, and random transforms in the pipeline.
         out: File name in the work dir.
     """
+
+    early = True
 
     def __init__(
         self,

@@ -81,7 +81,8 @@ class ReportHook(PeriodicHook):
     @master_only
     def _forget(self, runner: Runner) -> None:
         with spare(runner, self.what):
-            forget_pictures(runner.work_dir, self.start)
+            is_drawn = self._news(runner)[1] != self.shown[1]  # after this, the first step
+            forget_pictures(runner.work_dir, self.start + is_drawn)
 
     def _news(self, runner: Runner) -> tuple:
         return runner.message_hub.get_info('last_ckpt'), runner.message_hub.get_info('last_picture')

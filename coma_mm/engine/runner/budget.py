@@ -141,9 +141,9 @@ class BudgetHook(Hook):
     def _note(self, runner: Runner, passed: float) -> None:
         """Note the seconds of an iteration, or what a look or a checkpoint added to it."""
         added = passed - self.plain / max(1, self.count)
-        if self._is_due(runner, self.looking):
+        if any(hook.latest == runner.iter + 1 for hook in self.looking):
             self.looks.append(added)
-        elif self._is_due(runner, self.saving):
+        elif any(self.every_n_train_iters(runner, hook.interval) for hook in self.saving):
             self.saves.append(added)
         else:
             self.plain, self.count = self.plain + passed, self.count + 1
@@ -165,9 +165,6 @@ class BudgetHook(Hook):
         for hook in self.looking:
             if least > FITTED * hook.interval:
                 hook.interval = least
-
-    def _is_due(self, runner: Runner, hooks: list) -> bool:
-        return any(self.every_n_train_iters(runner, hook.interval) for hook in hooks)
 
     def _whole_steps(self, runner: Runner, iterations: int) -> int:
         counts = self._counts(runner)

@@ -22,6 +22,9 @@ class PeriodicHook(Hook):
     """
 
     what = 'a look'  # the subject of a sentence
+    early = False  # whether the first look comes at the end of the first tenth of a run, if none is due before
+    begun: int | None = None  # iterations that were done when this process began to train
+    latest: int | None = None  # those that were done at the latest look
 
     def __init__(self, interval: int = 10, by_epoch: bool = True):
         require_whole(0, interval=interval)
@@ -34,14 +37,22 @@ class PeriodicHook(Hook):
         """Look at the model after ``step`` iterations, ``last`` at the end of training."""
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.begun = runner.iter if self.begun is None else self.begun
         due = not self.by_epoch and self.every_n_train_iters(runner, self.interval)
-        if due and not self.is_last_train_iter(runner):
+        if (due or self._is_first(runner)) and not self.is_last_train_iter(runner):
+            self.latest = runner.iter + 1
             self.try_to_look(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
         due = self.by_epoch and self.every_n_epochs(runner, self.interval)
         if due and not self.is_last_train_epoch(runner):
+            self.latest = runner.iter
             self.try_to_look(runner, runner.iter)
+
+    def _is_first(self, runner: Runner) -> bool:
+        """Say whether a tenth of the run is done without a look, by its length as it is known now."""
+        tenth = max(1, runner.max_iters // 10)
+        return self.early and self.latest is None and self.begun < tenth <= runner.iter + 1
 
     def after_train(self, runner: Runner) -> None:
         self.try_to_look(runner, runner.iter, last=True)
