@@ -26,7 +26,7 @@ from .engine.hooks.progress import duration
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
 from .recipe import LOOKING_SHARE, METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, make_config
 from .settings import PretrainSettings
-from .starting import start_from
+from .starting import add_teacher, start_from
 from .utils.environment import has_fast_bf16
 from .utils.memory import available_memory
 from .utils.paths import short_path
@@ -103,6 +103,8 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
         encoder = choose_encoder(settings)
     else:
         settings, encoder = start_from(settings)
+    if settings.teacher is not None:
+        settings = add_teacher(settings, encoder)
     cfg = make_config(replace(settings, batch_size=TRIED, workers=0), encoder)
     print(f'looking at the images in {_list_folders(settings)} ...', flush=True)
     with redirect_stdout(io.StringIO()):

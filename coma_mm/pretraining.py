@@ -194,10 +194,10 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
     named = [data] if isinstance(data, (str, PathLike)) else [] if data is None else data
     if not isinstance(named, Sequence) or (data is not None and not named):
         raise ValueError(f'data must be a folder of images, or a list of them, got {data!r}')
-    labels, init = given.get('labels', '.'), given.get('init', '.')
-    for name, value in [('out', out), *(('data', path) for path in named), ('labels', labels), ('init', init)]:
+    places = [(name, given.get(name, '.')) for name in ('labels', 'init', 'teacher')]
+    for name, value in [('out', out), *(('data', path) for path in named), *places]:
         if not isinstance(value, (str, PathLike)) or not os.fspath(value).strip():
-            raise ValueError(f'{name} must name a {"file or " * (name == "init")}folder, got {value!r}')
+            raise ValueError(f'{name} must name a {"file or " * (name in ("init", "teacher"))}folder, got {value!r}')
     Exclusion(given.get('exclude'))
     require_flag(no_flip=given.get('no_flip', False))
     check_crop_scale(given.get('crop_scale'))

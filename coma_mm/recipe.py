@@ -55,7 +55,8 @@ class Encoder:
         decoder: Those of a :class:`.ViTDecoder`.
         rate: Peak of the learning rate at 256 images a step.
         values: ``mean`` and ``std`` of pixels where weights say them.
-        origin: Sentences on the weights that it starts from; none if they are random.
+        origin: Sentences on the weights that it starts from, and on its teacher; none if there are none.
+        teacher: Settings of the evaluation branch where that is a frozen teacher.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Encoder:
     rate: float
     values: dict = field(default_factory=dict)
     origin: str = ''
+    teacher: dict | None = None
 
     @property
     def unit_size(self) -> int:
@@ -196,6 +198,8 @@ def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None
     cfg.model.backbone = encoder.backbone
     cfg.model.decoder.update(encoder.decoder)
     cfg.model.update(METHODS[method])
+    if encoder.teacher:
+        cfg.model.evaluation = encoder.teacher
     if settings.channels not in (None, 3):
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
     cfg.model.data_preprocessor.update(encoder.values)

@@ -94,6 +94,13 @@ class PretrainSettings(RunSettings):
         'masked autoencoding, CoMA, or both halves of a photo aligned; docs/pretraining.md has the default',
         choices=METHODS,
     )
+    teacher: str | PathLike | None = setting(
+        None,
+        'weights of a frozen encoder, whose tokens of what is hidden are predicted as well; named as those of --init '
+        '(none)',
+        type='init_weights',
+        metavar='WEIGHTS',
+    )
     mask_ratio: float | None = setting(None, 'hidden share of an image (0.6)', range=ranges.MASK_RATIO, metavar='R')
     crop_scale: Sequence[float] | None = setting(
         None,

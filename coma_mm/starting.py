@@ -1,4 +1,4 @@
-"""Weights that pre-training starts from: whose they are, and whether their decoder goes on as well."""
+"""Weights that pre-training starts from or learns from: whose they are, and whether their decoder goes on as well."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from .checkpoints.settings import read_config_text, read_dyvit, read_meta, read_
 from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
 from .models.dyvit import ARCHITECTURES, DyViT
-from .recipe import VARIANTS, Encoder
+from .recipe import SIZE, VARIANTS, Encoder
 from .settings import VITS, PretrainSettings
 from .utils.paths import short_path
 from .utils.text import one_line
@@ -31,14 +31,7 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
         FileNotFoundError: If there are no such weights.
         ValueError: If they are of no such encoder, or do not go with the settings.
     """
-    source = find_weights(str(settings.init))
-    called = one_line(source if '://' in source else short_path(Path(source)))
-    checkpoint = read_checkpoint(source)
-    weights = rename_vit(get_state_dict(checkpoint))
-    try:
-        prefix, encoder = read_encoder(checkpoint, weights, called, settings.channels or 3)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:  # what stands in a file can be wrong in any way
-        raise ValueError(f'{called} says of its encoder what cannot be: {one_line(str(error))[:200]}') from None
+    source, called, checkpoint, weights, prefix, encoder = read_source(str(settings.init), settings.channels, '--init')
     if settings.arch is not None:
         raise ValueError(f'{called} has a {encoder.name}, so leave --arch {settings.arch} out')
     channels = encoder.backbone.get('in_channels', 3)
@@ -68,6 +61,56 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     return replace(settings, size=size, channels=channels), encoder
 
 
+def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSettings:
+    """Have an encoder learn from the weights ``teacher``; return settings that go with it.
+
+    Raises:
+        FileNotFoundError: If there are no such weights.
+        ValueError: If they are of no such encoder, or do not go with the settings.
+    """
+    if settings.method not in (None, 'mae'):
+        raise ValueError(f'--teacher goes with masked autoencoding alone: leave --method {settings.method} out')
+    source, called, checkpoint, _, prefix, teacher = read_source(str(settings.teacher), None, '--teacher')
+    own, theirs = settings.channels or 3, teacher.backbone.get('in_channels', 3)
+    if own not in (1, theirs):
+        raise ValueError(f'{called} takes images of {theirs} channels, and those of the run have {own}: give another')
+    size, unit, parts = settings.size or SIZE, teacher.unit_size, max(1, encoder.unit_size // teacher.unit_size)
+    seen = size // encoder.unit_size * parts * unit
+    if teacher.backbone['type'] == 'coma_mm.MaskedViT':
+        teacher.backbone['img_size'] = seen
+    teacher.backbone['init_cfg'] = dict(type='coma_mm.Pretrained', checkpoint=source, prefix=prefix)
+    encoder.teacher = dict(mode='frozen', encoder=teacher.backbone, **read_values(checkpoint, called))
+    scaled = '' if seen == size else f', scaled to {seen} px'
+    said = (
+        f'Its teacher is the {teacher.name} of {called}, frozen: it sees what is hidden{scaled}, and its tokens are '
+        'predicted beside the pixels.'
+    )
+    encoder.origin = f'{encoder.origin} {one_line(said)}'.strip()
+    return replace(settings, method='mae')
+
+
+def read_source(name: str, channels: int | None, option: str) -> tuple[str, str, dict, dict[str, Tensor], str, Encoder]:
+    """Read the weights that an option names.
+
+    Returns:
+        Their file or address, how to call it, what it holds, its weights, what stands before the names of those of the
+        encoder, and the encoder.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If they are of no encoder that pre-training takes.
+    """
+    source = find_weights(name)
+    called = one_line(source if '://' in source else short_path(Path(source)))
+    checkpoint = read_checkpoint(source)
+    weights = rename_vit(get_state_dict(checkpoint))
+    try:
+        prefix, encoder = read_encoder(checkpoint, weights, called, channels or 3, option)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:  # what stands in a file can be wrong in any way
+        raise ValueError(f'{called} says of its encoder what cannot be: {one_line(str(error))[:200]}') from None
+    return source, called, checkpoint, weights, prefix, encoder
+
+
 def find_weights(name: str) -> str:
     """Return the file that a folder stands for, with its path; an address as it is.
 
@@ -83,7 +126,9 @@ def find_weights(name: str) -> str:
     return str(found)
 
 
-def read_encoder(checkpoint: dict, weights: dict[str, Tensor], called: str, channels: int) -> tuple[str, Encoder]:
+def read_encoder(
+    checkpoint: dict, weights: dict[str, Tensor], called: str, channels: int, option: str = '--init'
+) -> tuple[str, Encoder]:
     """Return what stands before the names of an encoder's weights, and the encoder.
 
     Raises:
@@ -107,12 +152,16 @@ def read_encoder(checkpoint: dict, weights: dict[str, Tensor], called: str, chan
     try:
         found = read_vit(weights, arch.get('num_heads') if isinstance(arch, dict) else None)
     except ValueError as error:
-        raise ValueError(f'{called} has {error}, so no pre-training starts from it') from None
+        raise ValueError(f'{called} has {error}, so {option} does not take it') from None
     if found is None:
         first = f'its first weight is {next(iter(weights))}' if weights else f'its keys are {[*checkpoint][:3]}'
         raise ValueError(
-            f'{called} has neither a DyViT nor a plain ViT ({one_line(first)[:200]}), which --init takes: '
-            f'coma-mm train CONFIG --cfg-options load_from={called} starts a config of its own model'
+            f'{called} has neither a DyViT nor a plain ViT ({one_line(first)[:200]}), which {option} takes: '
+            + (
+                'name a run, an exported backbone, or weights of timm, MAE or mmpretrain'
+                if option == '--teacher'
+                else f'coma-mm train CONFIG --cfg-options load_from={called} starts a config of its own model'
+            )
         )
     prefix, backbone = found
     if said.get('decode_cls_token') is True:

@@ -11,6 +11,8 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, distributed, nn
 
+from ..utils.arguments import require_flag, require_number
+
 HIDDEN, PROJECTED = 512, 64  # widths of the projector
 COVARIANCE = 80.0  # weight of the mean squared covariance, beside 1 for the distance and for the deviation
 RAMP = 0.1  # of the run, in which the weight grows from 0
@@ -61,6 +63,14 @@ class Alignment(nn.Module):
             halves = [half.to(torch.promote_types(dtype, torch.float32)) for half in halves]
             spread = [spread_loss(half) for half in halves[: 1 + self.both]]
             return self.weight * run_share(RAMP) * (F.mse_loss(*halves) + sum(spread) / len(spread))
+
+
+def build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:
+    """Check the options of ``align`` and build it."""
+    require_number('(0, inf)', **{'evaluation weight': weight})
+    require_number('[0, 1]', **{'evaluation jitter': jitter})
+    require_flag(**{'evaluation both': both})
+    return Alignment(channels, weight, jitter, both)
 
 
 def spread_loss(projections: Tensor) -> Tensor:

@@ -5,36 +5,25 @@ branch), D decoder width, V pixels per unit.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseAveragedModel, BaseModel, ExponentialMovingAverage
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from ..utils.arguments import did_you_mean, require_flag, require_number, require_whole
-from .alignment import Alignment, jitter_colours
+from ..utils.arguments import require_flag, require_number
+from .alignment import jitter_colours
 from .attention import identity
 from .compiled import compile_blocks
+from .evaluation_branch import ALONE, build_evaluation
 from .mask_units import MaskedUnits, read_masked_units
 from .reconstruction import PixelTarget, unit_errors
 
-EVALUATION_MODES = ('copy', 'ema', 'off', 'align')
-EVALUATION_OPTIONS = ('mode', 'interval', 'momentum', 'weight', 'jitter', 'both')
-ALONE = ('off', 'align')  # modes in which the adaptive branch alone is decoded
 # What one branch saw: its tokens per stage, and which units they are of.
 Seen = tuple[tuple[Tensor, ...], Tensor]
-
-
-class PeriodicCopy(BaseAveragedModel):
-    """A second model that takes over the first one's weights every ``interval`` updates."""
-
-    def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
-        """Copy."""
-        averaged_param.copy_(source_param)
 
 
 @MODELS.register_module()
@@ -70,10 +59,13 @@ class CoMA(BaseModel):
             mean tokens of both branches are to be alike, see :class:`.alignment.Alignment`, in training only.
             ``jitter`` changes the colours of each branch's image, so that these give nothing away. ``interval`` and
             ``momentum`` are as above; with ``both=True`` both halves get gradient.
+            ``dict(mode='frozen', encoder=..., weight=1.0, mean=None, std=None)``: another encoder with weights of its
+            own, the teacher, sees what is hidden. Its tokens are predicted beside the pixels, in training only, see
+            :class:`.distillation.Distillation`. ``mean`` and ``std`` of pixels are those that the teacher takes.
         norm_pix: predict pixels normalised by their unit's mean and deviation.
         fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
         predict_visible: weight of a further task of the adaptive branch: the decoder also predicts the units
-            that the branch saw. Only with the modes ``off`` and ``align``; 0 is masked autoencoding.
+            that the branch saw. Only with the modes ``off``, ``align`` and ``frozen``; 0 is masked autoencoding.
         compile: ``torch.compile`` each block of encoder and decoder, ``True`` or a dict of its options. The same
             results to rounding and the same checkpoints; the first step takes a minute or two.
         data_preprocessor: config or module, usually ``mmpretrain.SelfSupDataPreprocessor``.
@@ -128,16 +120,10 @@ class CoMA(BaseModel):
         self.fuse_stages = fuse_stages
         self.target = PixelTarget(self.unit_size, norm_pix)
         self.norm_pix = norm_pix
-        evaluation = evaluation or {}
-        for name in set(evaluation) - set(EVALUATION_OPTIONS):
-            raise ValueError(
-                f'evaluation has the options {", ".join(EVALUATION_OPTIONS)}, not {name!r}'
-                f'{did_you_mean(name, EVALUATION_OPTIONS)}'
-            )
-        self.mode, self.evaluation, self.alignment = _build_evaluation(backbone, **evaluation)
+        self.mode, self.evaluation, self.alignment, self.distillation = build_evaluation(self, evaluation or {})
         if predict_visible and self.mode not in ALONE:
             raise ValueError(
-                f'predict_visible goes with evaluation mode {" and ".join(ALONE)} only, where one branch is decoded, '
+                f'predict_visible goes with evaluation mode {", ".join(ALONE)} only, where one branch is decoded, '
                 f'not with {self.mode!r}'
             )
         self.predict_visible = predict_visible
@@ -166,8 +152,8 @@ class CoMA(BaseModel):
 
         Returns:
             ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
-            ``off`` and ``align``: ``loss_adaptive`` over the hidden ones). Beside them
-            ``loss_visible`` and ``loss_align`` where they are asked for; for the log each branch's own mean ``mse_*``.
+            one branch alone: ``loss_adaptive`` over the hidden ones). Beside them ``loss_visible``, ``loss_align`` and
+            ``loss_teacher`` where they are asked for; for the log each branch's own mean ``mse_*``.
 
         Raises:
             ValueError: if masks are missing or do not fit the images.
@@ -194,8 +180,14 @@ class CoMA(BaseModel):
         alignment = self.alignment if self.training else None
         views = [jitter_colours(inputs, alignment.jitter) for _ in range(2)] if alignment else [inputs]
         seen = self._adaptive_branch(views[0], masked)
-        prediction = self._decode([seen], masked)
         losses = {}
+        if self.distillation and self.training:
+            features = self._decode([seen], masked, self.decoder.features)
+            hidden = take_units(features, masked.ids_mask) if self.predict_visible else features
+            losses['loss_teacher'] = self.distillation(hidden, inputs, masked)
+            prediction = self.decoder.prediction(features)
+        else:
+            prediction = self._decode([seen], masked)
         if self.predict_visible:
             errors = unit_errors(prediction, self.target(views[0]))
             adaptive, visible = (errors.gather(1, idx).mean() for idx in (masked.ids_mask, masked.ids_keep))
@@ -250,8 +242,8 @@ class CoMA(BaseModel):
     def _stages(self, tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tokens if self.fuse_stages else tokens[-1:]
 
-    def _decode(self, seen: list[Seen], masked: MaskedUnits) -> Tensor:
-        """Decode, in one call, what the branches saw.
+    def _decode(self, seen: list[Seen], masked: MaskedUnits, decoder: Callable | None = None) -> Tensor:
+        """Decode, in one call, what the branches saw, by ``decoder`` in place of the whole one.
 
         Returns:
             ``(B, U, V)``: each unit as predicted by the branch that did not see it. Of the adaptive branch alone
@@ -266,9 +258,10 @@ class CoMA(BaseModel):
             return torch.where(masked.hidden[..., None], *x.chunk(2))
 
         filled = [self.decoder.fill(tokens, idx, units) for tokens, idx in seen]
+        decoder = decoder or self.decoder
         if len(filled) == 1:
-            return self.decoder(filled[0], masked.grid, identity if self.predict_visible else keep_hidden)
-        return self.decoder(torch.cat(filled), masked.grid, assemble)
+            return decoder(filled[0], masked.grid, identity if self.predict_visible else keep_hidden)
+        return decoder(torch.cat(filled), masked.grid, assemble)
 
     def _last_tokens(self, seen: Seen) -> Tensor:
         """Return what a branch has of its units in the last stage, ``(B, K, L)``."""
@@ -304,46 +297,3 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _build_evaluation(
-    encoder: nn.Module,
-    mode: str = 'copy',
-    interval: int = 1,
-    momentum: float | None = None,
-    **align: Any,
-) -> tuple[str, BaseAveragedModel | None, Alignment | None]:
-    """Check the evaluation options; return the mode, and a second model and an alignment where needed."""
-    if mode not in EVALUATION_MODES:
-        raise ValueError(
-            f'evaluation mode must be one of {", ".join(EVALUATION_MODES)}, got {mode!r}'
-            f'{did_you_mean(mode, EVALUATION_MODES)}'
-        )
-    alignment = None
-    if mode == 'align':
-        alignment = _build_alignment(encoder.unit_channels[-1], **align)
-    elif align:
-        raise ValueError(f"evaluation {', '.join(align)} goes with mode='align' only, not with {mode!r}")
-    require_whole(1, **{'evaluation interval': interval})
-    if momentum is not None:
-        require_number('(0, 1)', **{'evaluation momentum': momentum})
-    both = alignment is not None and alignment.both
-    named = f'{mode!r} and both=True' if both else repr(mode)
-    if interval > 1 and (mode == 'off' or both):
-        raise ValueError(f'evaluation interval {interval} goes with copy, ema and align only, not with {named}')
-    if momentum is not None and (mode not in ('ema', 'align') or both):
-        raise ValueError(f"evaluation momentum goes with mode='ema' or 'align' only, got {momentum} for {named}")
-    second = None
-    if mode == 'ema' or momentum is not None:
-        second = ExponentialMovingAverage(encoder, 0.004 if momentum is None else momentum, interval).eval()
-    elif interval > 1:
-        second = PeriodicCopy(encoder, interval).eval()
-    return mode, second, alignment
-
-
-def _build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:
-    """Check the options of ``align``."""
-    require_number('(0, inf)', **{'evaluation weight': weight})
-    require_number('[0, 1]', **{'evaluation jitter': jitter})
-    require_flag(**{'evaluation both': both})
-    return Alignment(channels, weight, jitter, both)

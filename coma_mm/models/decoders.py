@@ -96,9 +96,13 @@ class MaskedDecoder(BaseModule):
         Returns:
             ``(B', U', V)``.
         """
+        return self.prediction(self.features(x, grid, keep))
+
+    def features(self, x: Tensor, grid: tuple[int, int], keep: Keep = identity) -> Tensor:
+        """Return what pixels are predicted from, ``(B', U', D)``, see :meth:`forward`."""
         positions = sincos_positions(grid, 1, self.dim, device=x.device, dtype=self.mask_token.dtype)
         positions = F.pad(positions[:, 0], (0, 0, self.extra_tokens, 0))  # zero for what has no place
-        return self.prediction(self.norm(self.mix(x + positions, grid, keep)))
+        return self.norm(self.mix(x + positions, grid, keep))
 
 
 @MODELS.register_module()

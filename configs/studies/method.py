@@ -18,6 +18,8 @@ cells = dict(
     off_long=dict(options={'model.evaluation.mode': 'off'}, length=1.56),
     # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
     align=dict(options={'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}),
+    # learns from off, the run of this study; that run's own GFLOPs come on top
+    frozen=dict(options={'model.evaluation.mode': 'frozen'}, teacher='off'),
     random=dict(length=0),
     mae75=dict(
         options={
@@ -89,6 +91,7 @@ report = dict(
         qualities=['probe', 'finetune_10'],
         cells=dict(
             align='align, the default of coma-mm pretrain',
+            frozen='off with a first run of off as a frozen teacher',
             off_long='off, as many GFLOPs as copy',
             mae75='off, 75 % hidden, half the GFLOPs',
             ema='ema',

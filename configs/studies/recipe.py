@@ -16,6 +16,7 @@ cells = dict(
     mae=dict(),
     align=dict(options=align),
     visible=dict(options={'model.predict_visible': 1.0}),
+    frozen=dict(options={'model.evaluation.mode': 'frozen'}, teacher='mae'),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),

@@ -117,6 +117,13 @@ INFINITE = {
     'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=7),
     'train_dataloader.sampler': dict(_delete_=True, type='InfiniteSampler'),
 }
+TEACHER = dict(
+    type='coma_mm.DyViT',
+    arch='pico',
+    img_size=32,
+    patch_size=1,
+    init_cfg=dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10', prefix='backbone.'),
+)
 WORKERS = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True}
 FOREIGN = {
     'train_dataloader.dataset': dict(
@@ -136,6 +143,7 @@ FOREIGN = {
         {
             'train_dataloader.sampler': dict(_delete_=True, type='coma_mm.PartSampler', parts=2),
             'train_dataloader.batch_size': 2,
+            'model.evaluation': dict(mode='frozen', encoder=TEACHER),
         },
         {'train_dataloader.sampler': dict(_delete_=True, type='RepeatAugSampler'), 'randomness': dict(seed=None)},
         INFINITE | {'train_dataloader.num_workers': 2},

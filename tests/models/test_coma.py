@@ -62,7 +62,7 @@ class Recorder(torch.nn.Module):
 
     def forward(self, images, ids_keep):
         self.seen.append((ids_keep, torch.is_grad_enabled(), self.training))
-        means = torch.nn.functional.avg_pool2d(images, 16).flatten(2).transpose(1, 2)
+        means = torch.nn.functional.avg_pool2d(images, self.unit_size).flatten(2).transpose(1, 2)
         return (means[torch.arange(len(images))[:, None], ids_keep] * self.scale,)
 
 
@@ -406,8 +406,8 @@ def test_layer_depth_counts_the_decoder_as_head():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(evaluation=dict(mode='momentum')), "mode must be one of copy, ema, off, align, got 'momentum'"),
-        (dict(evaluation=dict(mode='joint')), "mode must be one of copy, ema, off, align, got 'joint'"),
+        (dict(evaluation=dict(mode='momentum')), "mode must be one of copy, ema, off, align, frozen, got 'momentum'"),
+        (dict(evaluation=dict(mode='joint')), "mode must be one of copy, ema, off, align, frozen, got 'joint'"),
         (dict(evaluation=dict(mode='off', interval=2)), 'interval .* goes with copy, ema and align only'),
         (dict(evaluation=dict(mode='align', both=True, interval=2)), "not with 'align' and both=True"),
         (dict(evaluation=dict(mode='align', both=True, momentum=0.1)), "got 0.1 for 'align' and both=True"),
@@ -416,7 +416,10 @@ def test_layer_depth_counts_the_decoder_as_head():
         (dict(evaluation=dict(mode='align', both=1)), 'evaluation both must be True or False'),
         (dict(evaluation=dict(mode='off', weight=1.0, both=True)), "evaluation weight, both goes with mode='align'"),
         (dict(evaluation=dict(mode='off'), predict_visible=-1), 'predict_visible must be a number >= 0'),
-        (dict(predict_visible=1.0), "predict_visible goes with evaluation mode off and align only.* not with 'copy'"),
+        (
+            dict(predict_visible=1.0),
+            "predict_visible goes with evaluation mode off, align, frozen only.* not with 'copy'",
+        ),
         (dict(evaluation=dict(mode='copy', momentum=0.1)), "momentum goes with mode='ema' or 'align' only"),
         (dict(backbone=Recorder(), fuse_stages=True), 'fuse_stages=True needs an encoder of several stages; Recorder'),
         (dict(backbone={**BACKBONE, 'attn_window': 7}), 'attn_window'),

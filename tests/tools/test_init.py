@@ -1,6 +1,7 @@
-"""``coma-mm pretrain --init``: weights of any origin go on, and compute what they did."""
+"""``coma-mm pretrain --init`` and ``--teacher``: weights of any origin go on or teach, and compute what they did."""
 
 import json
+import os
 import sys
 import time
 
@@ -11,6 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models import VisionTransformer
 from PIL import Image
+from safetensors import safe_open
 from timm.models.vision_transformer import Block
 from torch import nn
 
@@ -19,10 +21,11 @@ from coma_mm.checkpoints.settings import read_settings
 from coma_mm.cli import main
 from coma_mm.models import DyViT
 from coma_mm.planning import plan_run
-from coma_mm.recipe import make_config
+from coma_mm.recipe import choose_encoder, make_config
 from coma_mm.settings import PretrainSettings
-from coma_mm.starting import start_from
+from coma_mm.starting import add_teacher, start_from
 
+BGR = dict(mean='[1, 1, 1]', std='[1, 1, 1]', channel_order='"BGR"')
 SMALL = dict(embed_dim=192, depth=2, num_heads=3)
 
 
@@ -161,6 +164,62 @@ def test_a_run_goes_on_from_another_one(photos, tmp_path, monkeypatch, capfd):
         assert name.startswith('alignment.') or torch.equal(weights[name], value), name
 
 
+def test_a_run_teaches_another_one_which_goes_on(photos, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        MMLogger._instance_dict.clear()
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', *map(str, args)])
+        main()
+        return ' '.join(capfd.readouterr().out.split())
+
+    options = '--arch pico --size 32 --batch-size 4 --workers 0'.split()
+    call(photos, '--out', 'first', '--steps', 1, *options)
+    out = call(photos, '--out', 'second', '--steps', 2, '--teacher', 'first', *options)
+    assert 'by masked autoencoding, on crops of 32 px' in out
+    assert 'Its teacher is the DyViT-pico of first/iter_1.pth, frozen: it sees what is hidden, and its tokens' in out
+    state = torch.load('second/last.pth', weights_only=False)['state_dict']
+    assert not any('teacher' in name for name in state) and state['distillation.checksum'] > 0
+    with safe_open('second/backbone.safetensors', 'pt') as file:
+        assert not any('distillation' in name for name in file.keys())
+    (tmp_path / 'first/iter_1.pth').unlink()
+    (tmp_path / 'second/iter_2.pth').unlink()
+    with pytest.raises(SystemExit):
+        call('--out', 'second', '--resume')
+    assert "error: the teacher's weights" in capfd.readouterr().err
+    os.link('first/last.pth', 'first/iter_1.pth')
+    call('--out', 'second', '--resume')
+    again = torch.load('second/last.pth', weights_only=False)['state_dict']
+    assert all(torch.equal(value, again[name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize(
+    'given, said',
+    [
+        (dict(arch='vit-tiny'), ''),
+        (dict(arch='tiny'), ''),  # 2 x 2 patches for each unit
+        (dict(arch='tiny', size=64), ''),
+        (dict(arch='vit-tiny', size=64), ', scaled to 128 px'),  # patches of 8 px
+        (dict(arch='tiny', channels=1), ''),
+    ],
+    ids=str,
+)
+def test_a_vit_of_timm_teaches(tmp_path, given, said):
+    torch.save(vit().state_dict(), tmp_path / 'vit.pth')
+    settings = PretrainSettings(['images'], 'out', teacher=str(tmp_path / 'vit.pth'), **given)
+    encoder = choose_encoder(settings)
+    settings = add_teacher(settings, encoder)
+    model = make(make_config(settings, encoder)).train()
+    size, channels = given.get('size', 224), given.get('channels', 3)
+    side = size // encoder.unit_size
+    mask = torch.arange(side**2).view(1, side, side).expand(2, -1, -1) % 5 < 3
+    losses = model(torch.randn(2, channels, size, size), dict(mask=mask), mode='loss')
+    assert losses['loss_teacher'].isfinite() and 'loss_align' not in losses
+    assert f'is the ViT of 2 blocks, 192 wide of {tmp_path}/vit.pth, frozen: it sees what is hidden{said}, and' in (
+        encoder.origin
+    )
+
+
 def test_a_vit_by_its_name():
     cfg = make_config(PretrainSettings(['images'], 'out', arch='vit-tiny', size=32))
     assert cfg.train_dataloader.dataset.pipeline[2].unit_size == 4
@@ -220,6 +279,21 @@ def test_what_a_file_says_names_no_other_file():
         (['flat.pth'], 'positions have another number of dimensions'),
         (['huge.pth'], 'huge.pth says settings that DyViT does not take'),
         (['grey.pth', '--arch', 'vit-bas'], "did you mean 'vit-base'?"),
+        (['--teacher', 'nowhere.pth'], 'there is no file nowhere.pth'),
+        (['--teacher', 'text.pth'], 'is damaged or no checkpoint'),
+        (['--teacher', 'config.py'], 'is a config'),
+        (['--teacher', '.'], 'has no whole checkpoint and no backbone.safetensors: name a file'),
+        (['--teacher', 'detector.pth'], 'which --teacher takes: name a run, an exported backbone, or weights of timm'),
+        (['--teacher', 'wide.pth'], 'does not say how many heads it has, so --teacher does not take it'),
+        (['--teacher', 'grey.pth'], 'grey.pth takes images of 1 channels, and those of the run have 3'),
+        (['--teacher', 'half.pth', '--channels', '1'], 'missing in the checkpoint: layers.1.'),
+        (['--teacher', 'huge.pth'], 'huge.pth says settings that DyViT does not take'),
+        (['--teacher', 'huge.pth', '--method', 'align'], 'leave --method align out'),
+        (['--teacher', 'huge.pth', '--method', 'coma'], 'leave --method coma out'),
+        (['--teacher', 'coma_mm://nothing'], 'there are no weights coma_mm://nothing'),
+        (['--teacher', 'bgr.pth'], 'takes images in the order BGR'),
+        (['--teacher', 'mean.pth'], 'which cannot be'),
+        (['--teacher', 'deep.pth', '--resume'], 'with --resume'),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capfd, args, words):
@@ -239,17 +313,18 @@ def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capf
         'grey': grey,
         'deep': grey | {'blocks.999999999.norm1.weight': torch.ones(192)},
         'flat': grey | dict(pos_embed=torch.ones(2)),
-        'huge': DyViT('pico').state_dict(),
+        **dict.fromkeys(('huge', 'bgr', 'mean'), DyViT('pico').state_dict()),
         'half': {name: value for name, value in grey.items() if name != 'blocks.1.attn.qkv.weight'},
     }
-    name = args[0].removesuffix('.pth')
+    args = args if args[0] == '--teacher' else ['--init', *args]
+    name = args[1].removesuffix('.pth')
     if name in contents:
         said = dict(type='DyViT', arch=dict(dims=[10**6] * 4, depths=[900] * 4, heads=[1] * 4))
-        meta = dict(backbone=json.dumps(said)) if name == 'huge' else {}
-        torch.save(dict(state_dict=contents[name], meta=meta), args[0])
+        meta = dict(huge=dict(backbone=json.dumps(said)), bgr=BGR, mean=dict(mean='[1e999]', std='[1]')).get(name, {})
+        torch.save(dict(state_dict=contents[name], meta=meta), args[1])
     (tmp_path / 'text.pth').write_text('weights')
     (tmp_path / 'config.py').write_text('a = 1')
-    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', str(photos), '--out', 'run', '--init', *args])
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', str(photos), '--out', 'run', *args])
     with pytest.raises(SystemExit) as stop:
         main()
     line = capfd.readouterr().err.strip().splitlines()[-1]

@@ -1,0 +1,67 @@
+"""The evaluation branch's weights: the modes, what each of them takes, and the second model or loss that it needs."""
+
+from typing import Any
+
+from mmengine.model import BaseAveragedModel, ExponentialMovingAverage
+from torch import Tensor, nn
+
+from ..utils.arguments import did_you_mean, require_number, require_whole
+from .alignment import Alignment, build_alignment
+from .distillation import Distillation, build_distillation
+
+MODES = ('copy', 'ema', 'off', 'align', 'frozen')
+ALONE = ('off', 'align', 'frozen')  # modes in which the adaptive branch alone is decoded
+OWN = dict(align=('weight', 'jitter', 'both'), frozen=('encoder', 'weight', 'mean', 'std'))  # options of a mode
+OPTIONS = tuple(dict.fromkeys(('mode', 'interval', 'momentum', *OWN['align'], *OWN['frozen'])))
+
+
+class PeriodicCopy(BaseAveragedModel):
+    """A second model that takes over the first one's weights every ``interval`` updates."""
+
+    def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
+        """Copy."""
+        averaged_param.copy_(source_param)
+
+
+def build_evaluation(
+    model: nn.Module, options: dict[str, Any]
+) -> tuple[str, BaseAveragedModel | None, Alignment | None, Distillation | None]:
+    """Check the options of ``evaluation``; return the mode, and what it needs: a second model, a loss.
+
+    Args:
+        model: A :class:`.CoMA` with backbone and decoder.
+        options: As its ``evaluation``.
+
+    Raises:
+        ValueError: On an unknown mode or option, one of another mode, or a value that cannot be.
+    """
+    for name in set(options) - set(OPTIONS):
+        raise ValueError(f'evaluation has the options {", ".join(OPTIONS)}, not {name!r}{did_you_mean(name, OPTIONS)}')
+    mode, interval, momentum = options.get('mode', 'copy'), options.get('interval', 1), options.get('momentum')
+    if mode not in MODES:
+        raise ValueError(f'evaluation mode must be one of {", ".join(MODES)}, got {mode!r}{did_you_mean(mode, MODES)}')
+    own = {name: options[name] for name in options if name not in ('mode', 'interval', 'momentum')}
+    if wrong := [name for name in own if name not in OWN.get(mode, ())]:
+        takers = ' or '.join(repr(one) for one, names in OWN.items() if set(wrong) <= set(names))
+        raise ValueError(f'evaluation {", ".join(wrong)} goes with mode={takers} only, not with {mode!r}')
+    alignment = build_alignment(model.backbone.unit_channels[-1], **own) if mode == 'align' else None
+    both = alignment is not None and alignment.both
+    _check_weights(mode, interval, momentum, both)
+    distillation = build_distillation(model, **own) if mode == 'frozen' else None
+    second = None
+    if mode == 'ema' or momentum is not None:
+        second = ExponentialMovingAverage(model.backbone, 0.004 if momentum is None else momentum, interval).eval()
+    elif interval > 1:
+        second = PeriodicCopy(model.backbone, interval).eval()
+    return mode, second, alignment, distillation
+
+
+def _check_weights(mode: str, interval: int, momentum: float | None, both: bool) -> None:
+    require_whole(1, **{'evaluation interval': interval})
+    if momentum is not None:
+        require_number('(0, 1)', **{'evaluation momentum': momentum})
+    named = f'{mode!r} and both=True' if both else repr(mode)
+    if interval > 1 and (mode in ('off', 'frozen') or both):
+        raise ValueError(f'evaluation interval {interval} goes with copy, ema and align only, not with {named}')
+    if momentum is not None and (mode not in ('ema', 'align') or both):
+        raise ValueError(f"evaluation momentum goes with mode='ema' or 'align' only, got {momentum} for {named}")

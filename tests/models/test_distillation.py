@@ -1,0 +1,173 @@
+"""A frozen teacher: what it sees, what is learnt from it, what is kept of it, what is refused."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.model import BaseDataPreprocessor
+from test_coma import BACKBONE, DECODER, Recorder, build, gradients, sample
+
+from coma_mm.models import DyViT
+from coma_mm.models.distillation import checksum
+from coma_mm.models.mask_units import read_masked_units
+
+SOURCE = 'coma_mm://dyvit-p_cifar10'
+TEACHER = dict(
+    type='coma_mm.DyViT',
+    arch='pico',
+    img_size=32,
+    patch_size=1,
+    init_cfg=dict(type='coma_mm.Pretrained', checkpoint=SOURCE, prefix='backbone.'),
+)
+ViT = dict(type='coma_mm.MaskedViT', arch='deit-tiny', patch_size=16, init_cfg=dict(checkpoint='x.pth'))
+
+
+def frozen(teacher=TEACHER, **options):
+    return dict(mode='frozen', encoder=teacher, **options)
+
+
+def recorder(unit_size=16, channels=3):
+    """Return a teacher whose token is a unit's mean colour."""
+    teacher = Recorder()
+    teacher.unit_size, teacher.in_channels = unit_size, channels
+    return teacher
+
+
+@pytest.mark.parametrize('options', [{}, dict(predict_visible=0.5)], ids=['hidden', 'visible'])
+def test_the_teacher_sees_what_is_hidden_and_its_tokens_are_predicted(options):
+    teacher = recorder()
+    model, (images, mask) = build(evaluation=frozen(teacher, weight=2.0), **options), sample(grid=(3, 5))
+    losses, grads = gradients(model, images, mask)
+    masked = read_masked_units(images, dict(mask=mask), 16)
+    ((seen, with_gradient, training),) = teacher.seen
+    assert torch.equal(seen, masked.ids_mask) and not with_gradient and not training
+    target = model.distillation.look(images, masked)
+    colours = images.unflatten(3, (5, 16)).unflatten(2, (3, 16)).mean((3, 5)).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(target, colours[mask.flatten(1)].view(target.shape), msg='in the order of ids_mask')
+    features = []
+    hook = model.decoder.prediction.register_forward_pre_hook(lambda _, args: features.append(args[0]))
+    assert losses['loss_teacher'] == model(images, dict(mask=mask), mode='loss')['loss_teacher']
+    hook.remove()
+    hidden = features[0].gather(1, masked.ids_mask[..., None].expand(-1, -1, 32)) if options else features[0]
+    target = torch.nn.functional.layer_norm(target, (3,))
+    expected = 2 * (model.distillation.head(hidden) - target).square().mean()
+    torch.testing.assert_close(losses['loss_teacher'], expected)
+    assert grads.keys() == {name for name, _ in model.named_parameters()}
+    assert teacher.scale.grad is None
+    plain = build(evaluation=dict(mode='off'), **options)
+    for name, value in plain(images, dict(mask=mask), mode='loss').items():
+        assert losses[name] == value, 'pixels are predicted as without a teacher'
+
+
+@pytest.mark.parametrize('unit_size, tolerance', [(8, 1e-5), (4, 1e-5), (16, 1e-5), (14, 0.15), (32, 0.15), (24, 0.15)])
+def test_units_of_another_size(unit_size, tolerance):
+    """A teacher of smaller units sees several of them, one of larger or odd ones scaled images."""
+    images, mask = torch.randn(2, 3, 3, 5), sample(grid=(3, 5))[1]
+    large = images.repeat_interleave(16, 2).repeat_interleave(16, 3)
+    model = build(evaluation=frozen(recorder(unit_size)))
+    found = model.distillation.look(large, read_masked_units(large, dict(mask=mask), 16))
+    expected = images.flatten(2).transpose(1, 2)[mask.flatten(1)].view(found.shape)
+    assert (found - expected).abs().mean() < tolerance
+
+
+def test_values_of_pixels_are_those_that_the_teacher_takes():
+    preprocessor = BaseDataPreprocessor()
+    preprocessor.mean, preprocessor.std = torch.full((3, 1, 1), 100.0), torch.full((3, 1, 1), 50.0)
+    images, mask = sample()
+    masked = read_masked_units(images, dict(mask=mask), 16)
+    options = dict(mean=[120.0, 100.0, 90.0], std=[60.0])
+    models = [build(evaluation=frozen(recorder(), **more), data_preprocessor=preprocessor) for more in ({}, options)]
+    plain, other = (model.distillation.look(images, masked) for model in models)
+    shift = torch.tensor([20.0, 0.0, -10.0])
+    torch.testing.assert_close(other, (plain * 50 - shift) / 60)
+    same = build(evaluation=frozen(recorder(), mean=[100.0], std=[50.0]), data_preprocessor=preprocessor)
+    assert same.distillation.values is None
+    grey = build(backbone={**BACKBONE, 'in_channels': 1}, evaluation=frozen(recorder()))
+    assert torch.equal(grey.distillation.look(images[:, :1], masked), plain[..., :1].expand(-1, -1, 3))
+
+
+def test_weights_of_the_teacher_are_loaded_once_kept_apart_and_compared(tmp_path):
+    source = DyViT('pico', img_size=32, patch_size=1)
+    torch.save(source.state_dict(), tmp_path / 'x.pth')
+    teacher = TEACHER | dict(init_cfg=dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth')))
+    images, mask = sample(unit_size=8)
+    batch = images, dict(mask=mask)
+    student = dict(backbone={**BACKBONE, 'img_size': 32, 'patch_size': 1})
+    model = build(evaluation=frozen(teacher), **student)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = model(*batch, mode='loss')
+    assert torch.equal(state, torch.get_rng_state()), 'loading draws nothing'
+    plain = build(evaluation=dict(mode='off'), **student)
+    own = {'distillation.checksum', 'distillation.head.weight', 'distillation.head.bias'}
+    assert model.state_dict().keys() == plain.state_dict().keys() | own
+    assert model.state_dict()['distillation.checksum'] == checksum(source)
+    kept = deepcopy(model)
+    with torch.autocast('cpu', torch.bfloat16):
+        half = kept(*batch, mode='loss')
+    assert half['loss_teacher'].dtype == torch.float32
+    torch.testing.assert_close(half['loss_teacher'], first['loss_teacher'], rtol=0.05, atol=0)
+
+    again = build(evaluation=frozen(teacher), seed=1, **student)
+    again.load_state_dict(model.state_dict())
+    assert again(*batch, mode='loss')['loss_teacher'] == first['loss_teacher']
+    with torch.no_grad():
+        source.stem.bias += 1
+    torch.save(source.state_dict(), tmp_path / 'x.pth')
+    again = build(evaluation=frozen(teacher), **student)
+    again.load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match='x.pth have changed since the run began'):
+        again(*batch, mode='loss')
+    (tmp_path / 'x.pth').unlink()
+    again = build(evaluation=frozen(teacher), **student)
+    with pytest.raises(FileNotFoundError, match="the teacher's weights .*x.pth are not there"):
+        again(*batch, mode='loss')
+    again.eval()  # nothing is learnt, so no teacher is looked for
+    plain.eval()
+    again.load_state_dict(plain.state_dict(), strict=False)
+    losses = again(*batch, mode='loss')
+    assert losses == plain(*batch, mode='loss') and again.reconstruct(*batch[:1], mask).shape == images.shape
+
+
+class Other(torch.nn.Module):
+    """A decoder of one's own, as far as :class:`CoMA` builds it."""
+
+    in_channels, out_channels, extra_tokens = (256,), 768, 0
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(mode='frozen'), r'takes encoder=\.\.\., the teacher'),
+        (frozen('x.pth'), r'takes encoder=\.\.\., the teacher'),
+        (frozen(BACKBONE), 'a teacher of random weights has nothing to teach'),
+        (frozen(TEACHER | dict(init_cfg=[dict(type='Constant', val=0)])), 'a teacher of random weights'),
+        (frozen(weight=0), 'evaluation weight must be a number > 0'),
+        (frozen(weight='1'), 'evaluation weight must be a number > 0'),
+        (frozen(jitter=0.4), "evaluation jitter goes with mode='align' only, not with 'frozen'"),
+        (dict(mode='align', encoder=TEACHER), "evaluation encoder goes with mode='frozen' only, not with 'align'"),
+        (dict(mode='off', weight=1.0), "evaluation weight goes with mode='align' or 'frozen' only, not with 'off'"),
+        (frozen(interval=2), 'interval 2 goes with copy, ema and align only'),
+        (frozen(momentum=0.1), "momentum goes with mode='ema' or 'align' only"),
+        (frozen(TEACHER | dict(attn_window=7)), 'the teacher DyViT cannot encode some units of an image alone'),
+        (frozen(torch.nn.Identity()), 'the teacher Identity cannot encode some units of an image alone'),
+        (frozen(TEACHER | dict(in_channels=4)), 'the teacher takes images of 4 channels, and those of the run have 3'),
+        (frozen(mean=[1.0, 2.0], std=[1.0, 1.0]), 'evaluation mean takes 3 numbers'),
+        (frozen(mean=[1.0]), 'evaluation std takes 3 numbers'),
+        (frozen(mean=[1.0], std=[0.0]), 'evaluation std must be a number > 0'),
+        (frozen(mean=[1.0], std=[2.0]), 'need a data_preprocessor that says'),
+    ],
+    ids=str,
+)
+def test_wrong_teachers_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(evaluation=options)
+
+
+def test_a_decoder_without_features_and_a_vit_of_another_size_are_named():
+    with pytest.raises(ValueError, match="mode='frozen' goes with our decoders, not with a Other"):
+        build(decoder=Other(), evaluation=frozen())
+    images, mask = sample()
+    teacher = build(backbone=ViT | dict(img_size=224), decoder=DECODER).backbone
+    with pytest.raises(ValueError, match=r'would get those of 64 x 64 px: set evaluation.encoder.img_size=\(64, 64\)'):
+        build(evaluation=frozen(teacher))(images, dict(mask=mask), mode='loss')
