@@ -201,8 +201,9 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
             'another folder and name that)'
         )
     if cfg.resume:
-        for _, node in walk_dicts(cfg.model):
-            node.pop('init_cfg', None)
+        for place, node in walk_dicts(cfg.model):
+            if 'evaluation' not in place.split('.'):  # a teacher is in no checkpoint
+                node.pop('init_cfg', None)
         cfg.model.pop('pretrained', None)
 
 
