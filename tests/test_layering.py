@@ -33,6 +33,8 @@ FLOW = [
     'decoders',
     'reconstruction',
     'alignment',
+    'distillation',
+    'evaluation_branch',
     'coma',
     'feature_extractor',
 ]
