@@ -141,6 +141,38 @@ class FinetuneSettings(RunSettings):
     )
 
 
+@dataclass
+class CompareSettings:
+    """Settings of a comparison of weights; what each means is the help of its option."""
+
+    val: str | PathLike | None = setting(None, 'folder of images to classify (a fifth of each class)', type='folder')
+    against: Sequence[str | PathLike] = setting(
+        (),
+        'more weights: runs, files, addresses, timm://NAME@FILE',
+        type='weights',
+        nargs='+',
+        metavar='WEIGHTS',
+    )
+    finetune: int | None = setting(
+        None,
+        'also fine-tune each network, six times for so many steps of 32 images, e.g. 200, which takes as long as '
+        'features of 120,000 images for each (no)',
+        range=ranges.whole(1, 100_000),
+        metavar='STEPS',
+    )
+    seeds: int = setting(5, 'draws of few labels (5)', range=ranges.whole(1, 100))
+    size: int | None = setting(None, 'side of the images in pixels (what the weights say)', range=ranges.IMAGE_SIZE)
+    exclude: Sequence[str] | None = setting(
+        None, "leave out, e.g. '*_mask.png'", type='pattern', nargs='+', metavar='GLOB'
+    )
+    batch_size: int = setting(64, '(64)', range=ranges.BATCH_SIZE)
+    num_workers: int = setting(4, 'processes that read images (4)', range=ranges.WORKERS)
+    device: str | None = setting(None, '(cuda if there is one)', type='device')
+    max_pixels: int | None = setting(
+        None, 'height times width beyond which an image is refused (10^8)', range=ranges.MAX_PIXELS, metavar='N'
+    )
+
+
 def find_arch(name: str) -> str:
     """Return the architecture that a name, or the first letter of a DyViT's, stands for.
 

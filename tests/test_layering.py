@@ -56,7 +56,7 @@ FLOORS = [
     ['starting'],
     ['planning'],
     ['pretraining'],
-    ['downstream', 'finetuning'],
+    ['comparing', 'downstream', 'finetuning'],
     ['cli', '__main__'],
 ]
 

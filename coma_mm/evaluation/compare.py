@@ -1,4 +1,4 @@
-"""Comparison of weights on labelled images: kNN and linear probes, beside other features.
+"""Comparison of weights on labelled images: accuracies, their errors, and what they say.
 
 Shapes: N images to learn from, Q images to classify, C features of each, S draws of labels.
 """
@@ -14,6 +14,7 @@ from .ridge import probe_hits
 
 FEW = 1, 5, 20  # labels a class
 NEIGHBOURS = 20
+FINE_TUNED = 'fine-tuned'  # a column
 CLEAR = 2.0  # standard errors that a difference has to have
 
 
@@ -69,7 +70,7 @@ def count_labels(labels: Tensor) -> dict[str, int | None]:
 
 
 def measure(
-    networks: Sequence[tuple[Tensor, Tensor]], labels: Tensor, truth: Tensor, seeds: int = 5
+    networks: Sequence[tuple[Tensor, Tensor]], labels: Tensor, truth: Tensor, seeds: int = 5, whole: int | None = None
 ) -> dict[str, Accuracy]:
     """Classify by nearest neighbours, and by linear probes with few labels and with all.
 
@@ -79,6 +80,7 @@ def measure(
         labels: (N,), int64.
         truth: (Q,), int64.
         seeds: Draws of the labels.
+        whole: How many networks have features of all N images; all if ``None``. Others have those of their draws.
 
     Returns:
         By ``'kNN'``, ``'5 labels'``, ..., ``'all labels'``.
@@ -88,10 +90,11 @@ def measure(
     """
     if not all(part.isfinite().all() for pair in networks for part in pair):
         raise ValueError('its features have NaN or infinite values')
-    neighbours = [NearestNeighbours(bank, labels).predict(queries, [NEIGHBOURS])[:, 0] for bank, queries in networks]
+    complete = networks[:whole]
+    neighbours = [NearestNeighbours(bank, labels).predict(queries, [NEIGHBOURS])[:, 0] for bank, queries in complete]
     found = dict(kNN=Accuracy(torch.stack([predicted == truth for predicted in neighbours])))
     for name, per_class in count_labels(labels).items():
-        draws = range(seeds if per_class else len(networks))
+        draws = range(seeds if per_class else len(complete))
         hits = [
             probe_hits(bank, labels, queries, truth, per_class, [seed])
             for seed in draws
@@ -102,24 +105,28 @@ def measure(
 
 
 def judge(rows: dict[str, dict[str, Accuracy]], baseline: str) -> list[str]:
-    """Return sentences on the first row: against a baseline with numbers, against others in short."""
+    """Return sentences on the first row: against a baseline with numbers, against others in short.
+
+    Rows may lack columns, and the baseline may be missing.
+    """
     first, *others = rows
-    verdicts = [
-        f'{_phrase(column)}: {own.mean:.1f} +- {own.error:.1f} %, {baseline} {rows[baseline][column].mean:.1f}: '
-        f'{("no gain", "a gain", "a loss")[own.lead(rows[baseline][column])]}'
-        for column, own in rows[first].items()
-    ]
+    verdicts = []
+    for column, own in rows[first].items():
+        if theirs := rows.get(baseline, {}).get(column):
+            verdict = ('no gain', 'a gain', 'a loss')[own.lead(theirs)]
+            verdicts.append(
+                f'{_phrase(column)}: {own.mean:.1f} +- {own.error:.1f} %, {baseline} {theirs.mean:.1f}: {verdict}'
+            )
     for other in others:
         if other != baseline:
-            leads = {column: own.lead(rows[other][column]) for column, own in rows[first].items()}
+            leads = {column: rows[first][column].lead(theirs) for column, theirs in rows[other].items()}
             verdicts.append(f'against {other}: ' + '; '.join(_sort(leads)))
     return verdicts
 
 
 def _phrase(column: str) -> str:
-    if column == 'kNN':
-        return 'by nearest neighbours'
-    return f'with {column}' if column.startswith('all') else f'with {column} a class'
+    named = {'kNN': 'by nearest neighbours', 'all labels': 'with all labels', FINE_TUNED: FINE_TUNED}
+    return named.get(column) or f'with {column} a class'
 
 
 def _sort(leads: dict[str, int]) -> list[str]:
@@ -129,10 +136,12 @@ def _sort(leads: dict[str, int]) -> list[str]:
 
 
 def make_table(rows: dict[str, dict[str, Accuracy]]) -> str:
-    """Return an aligned table, in percent."""
+    """Return an aligned table, in percent, with ``-`` for what a row lacks."""
     columns = list(next(iter(rows.values())))
     lines = [['', *columns]]
-    lines += [[name, *(f'{cell.mean:.1f} +- {cell.error:.1f}' for cell in row.values())] for name, row in rows.items()]
+    for name, row in rows.items():
+        cells = map(row.get, columns)
+        lines.append([name, *(f'{cell.mean:.1f} +- {cell.error:.1f}' if cell else '-' for cell in cells)])
     widths = [max(map(len, column)) for column in zip(*lines)]
     return '\n'.join(
         '  '.join(

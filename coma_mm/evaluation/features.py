@@ -1,7 +1,7 @@
 """Features of image files, by one or several extractors at once, in bounded memory."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from rich.progress import track
@@ -41,6 +41,10 @@ class ImageFiles(Dataset):
             return index, None
         return index, fit_image(image, *self.size)
 
+    def take(self, numbers: Sequence[int]) -> 'ImageFiles':
+        """Return some of the images, by number."""
+        return ImageFiles([self.paths[number] for number in numbers], *self.size, self.settings)
+
 
 @torch.no_grad()
 def extract_features(
@@ -58,6 +62,21 @@ def extract_features(
     Raises:
         ValueError: If no image can be read.
     """
+    features: list[Tensor] = []
+    read: list[int] = []
+    for numbers, batch in read_batches(images, batch_size, workers, 'features'):
+        found = [_compute(extractor, batch) for extractor in extractors]
+        features = features or [torch.empty(len(images), part.shape[1]) for part in found]
+        for whole, part in zip(features, found):
+            whole[len(read) : len(read) + len(numbers)] = part
+        read += numbers
+    if not read:
+        raise ValueError('there are no images to take features of')
+    return [whole[: len(read)] for whole in features], read
+
+
+def read_batches(images: ImageFiles, batch_size: int, workers: int, doing: str) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield numbers and images ``(B, C, height, width)``, uint8, of those that can be read, and show how far it is."""
     loader = DataLoader(
         images,
         batch_size,
@@ -65,20 +84,10 @@ def extract_features(
         collate_fn=list,
         worker_init_fn=end_with_unsent,
     )
-    features: list[Tensor] = []
-    read: list[int] = []
-    for items in track(loader, 'features', total=len(loader), disable=not sys.stdout.isatty()):
+    for items in track(loader, doing, total=len(loader), disable=not sys.stdout.isatty()):
         kept = [item for item in items if item[1] is not None]
         if kept:
-            batch = torch.stack([image for _, image in kept])
-            found = [_compute(extractor, batch) for extractor in extractors]
-            features = features or [torch.empty(len(images), part.shape[1]) for part in found]
-            for whole, part in zip(features, found):
-                whole[len(read) : len(read) + len(kept)] = part
-            read += [index for index, _ in kept]
-    if not read:
-        raise ValueError('there are no images to take features of')
-    return [whole[: len(read)] for whole in features], read
+            yield [index for index, _ in kept], torch.stack([image for _, image in kept])
 
 
 def _compute(extractor: FeatureExtractor, images: Tensor) -> Tensor:

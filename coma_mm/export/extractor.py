@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from ..checkpoints.pretrained import load_weights
 from ..checkpoints.reading import get_state_dict, read_checkpoint
@@ -33,12 +34,14 @@ class Weights:
         size: Height and width of its images in pixels.
         settings: Of :func:`.datasets.read_image`.
         cfg: Config with its ``model.backbone``; ``None`` for models of timm.
+        timm: Name of such a model.
     """
 
     extractor: FeatureExtractor
     size: tuple[int, int]
     settings: dict
     cfg: Config | None = None
+    timm: str = ''
 
     @property
     def normalisation(self) -> dict:
@@ -55,12 +58,11 @@ class Weights:
 
     def draw_random(self, seed: int) -> FeatureExtractor:
         """Return the same backbone with random weights."""
-        assert self.cfg is not None
-        cfg = Config(dict(model=dict(backbone=without_weights(self.cfg.model.backbone.to_dict()))))
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            extractor = FeatureExtractor(cfg.model.backbone, self.extractor.pool, self.extractor.data_preprocessor)
-            if hasattr(extractor.backbone, 'init_weights'):
+            backbone = _make_timm(self.timm) if self.cfg is None else without_weights(self.cfg.model.backbone.to_dict())
+            extractor = FeatureExtractor(backbone, self.extractor.pool, self.extractor.data_preprocessor)
+            if self.cfg is not None and hasattr(extractor.backbone, 'init_weights'):
                 extractor.backbone.init_weights()
         return extractor.eval()
 
@@ -177,13 +179,7 @@ def _open_timm(address: str, size: int | None, max_pixels: int | None) -> Weight
     name, at, file = address.removeprefix(TIMM).partition('@')
     if not at or not name or not file:
         raise ValueError(f'{address} names no file of weights: write timm://NAME@FILE')
-    try:
-        import timm
-    except ImportError:
-        raise ValueError(f'reading {address} takes timm: pip install timm') from None
-    if not timm.is_model(name):
-        raise ValueError(f'timm has no model {name!r}; timm.list_models() has the names')
-    model = timm.create_model(name, num_classes=0)
+    model = _make_timm(name)
     data = model.pretrained_cfg
     heads = data.get('classifier') or ()
     heads = tuple(f'{head}.' for head in ((heads,) if isinstance(heads, str) else heads))
@@ -196,4 +192,16 @@ def _open_timm(address: str, size: int | None, max_pixels: int | None) -> Weight
     )
     channels, height, width = data['input_size']
     settings = dict(channels=channels, value_range=None, **({} if max_pixels is None else dict(max_pixels=max_pixels)))
-    return Weights(FeatureExtractor(model, True, preprocessor).eval(), (size or height, size or width), settings)
+    extractor = FeatureExtractor(model, True, preprocessor).eval()
+    return Weights(extractor, (size or height, size or width), settings, timm=name)
+
+
+def _make_timm(name: str) -> nn.Module:
+    """Return a model of timm with random weights."""
+    try:
+        import timm
+    except ImportError:
+        raise ValueError(f'timm://{name} takes timm: pip install timm') from None
+    if not timm.is_model(name):
+        raise ValueError(f'timm has no model {name!r}; timm.list_models() has the names')
+    return timm.create_model(name, num_classes=0)

@@ -17,7 +17,7 @@ def draw_comparison(
     """Draw the accuracy of each row, a group of bars for each measurement, with its standard error.
 
     Args:
-        rows: By name; the columns of all are the same.
+        rows: By name; the first has all columns.
         path: File to write; ``None`` writes nothing.
 
     Returns:
@@ -29,7 +29,7 @@ def draw_comparison(
     axes = figure.subplots()
     width = 0.8 / len(rows)
     for i, (name, row) in enumerate(rows.items()):
-        places = np.arange(len(columns)) + (i - (len(rows) - 1) / 2) * width
+        places = np.array([columns.index(column) for column in row]) + (i - (len(rows) - 1) / 2) * width
         means, errors = [cell.mean for cell in row.values()], [cell.error for cell in row.values()]
         label = shorten(name, 40).replace('$', r'\$')
         axes.bar(places, means, 0.92 * width, yerr=errors, label=label, error_kw=dict(elinewidth=0.9, capsize=2))
@@ -45,4 +45,4 @@ def draw_comparison(
 
 
 def _label(column: str) -> str:
-    return column if column in ('kNN', 'all labels') else f'{column}\na class'
+    return f'{column}\na class' if column.endswith(('label', 'labels')) and not column.startswith('all') else column

@@ -1,0 +1,243 @@
+"""``coma_mm.compare``: what weights are worth on labelled images, beside random weights and raw pixels."""
+
+import os
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .datasets.exclusion import Exclusion
+from .datasets.labelled import Labelled, find_labelled
+from .engine.runner.runs import resolve_run
+from .evaluation.compare import FEW, FINE_TUNED, Accuracy, judge, measure
+from .evaluation.features import ImageFiles, extract_features
+from .evaluation.ridge import draw_labelled
+from .evaluation.short_finetuning import ShortFineTuning
+from .export.extractor import Weights, open_weights
+from .models import FeatureExtractor
+from .settings import CompareSettings, given_settings
+from .utils.files import MARK
+from .utils.paths import short_path
+from .utils.text import one_line, printable
+from .version import __version__
+
+COMMANDS = 'give [CONFIG] WEIGHTS, or the folder of a run'
+RANDOM, PIXELS = 'random weights', 'raw pixels'
+NETWORKS = 3  # of random weights, at most
+MANY = 5000  # images to learn from, beyond which all but the first of these see what they draw, and no more
+AVERAGES = 8  # of raw pixels along a side
+
+
+def compare(
+    weights: str | PathLike | Sequence[str | PathLike], data: str | PathLike, **settings: Any
+) -> dict[str, Any]:
+    """Measure weights on labelled images: kNN and linear probes, beside random weights and raw pixels.
+
+    Args:
+        weights: The folder of a run, a file that says what it holds, or an address; or a config and its weights.
+        data: A folder with a sub-folder of images for each class, or with ``train`` and ``val``, which have these.
+        **settings: Such as ``against=['runs/other'], finetune=200``: the fields of :class:`.CompareSettings`, which are
+            the options of the command. ``None`` is one's default.
+
+    Returns:
+        What the command writes to ``compare.json``: ``rows``, each with ``name`` and ``accuracy`` in percent by column,
+        ``verdicts`` in words, and what was measured.
+
+    Raises:
+        FileNotFoundError: If there are no images or weights.
+        ValueError: If a setting is impossible, or weights or images cannot be used.
+    """
+    names = [weights] if isinstance(weights, (str, PathLike)) else weights
+    if not isinstance(names, Sequence) or not names or not all(map(_is_name, names)):
+        raise ValueError(f'weights must name a run, a file or an address, got {weights!r}')
+    if not _is_name(data):
+        raise ValueError(f'data must be a folder with a sub-folder for each class, got {data!r}')
+    return measure_all(names, data, **settings).describe()
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, (str, PathLike)) and bool(os.fspath(name).strip())
+
+
+def measure_all(names: Sequence[str | PathLike], data: str | PathLike, **settings: Any) -> 'Comparison':
+    """Measure each of the weights that are named, and print how far it is; see :func:`compare`."""
+    chosen = check_settings(CompareSettings(**given_settings(CompareSettings, settings)))
+    labelled = find_labelled(os.path.expanduser(data), chosen.val, chosen.exclude)
+    print(
+        f'{len(labelled.learn):,} images of {len(labelled.classes)} classes to learn from, '
+        f'{len(labelled.test):,} to classify'
+    )
+    for sentence in labelled.left_out:
+        print(printable(sentence))
+    named = read_names([*names, *chosen.against])
+    opened = [open_weights(*one[:2], size=chosen.size, max_pixels=chosen.max_pixels) for one in named]
+    found = Comparison(labelled, data, chosen, named[0][1])
+    for (*_, name), weights in zip(named, opened):
+        found.add(weights, name)
+    if found.skipped:
+        print(f'images that could not be read and are left out: {len(found.skipped)}')
+    return found
+
+
+def check_settings(settings: CompareSettings) -> CompareSettings:
+    """Refuse what is no setting, and choose a device if none is given.
+
+    Raises:
+        ValueError: With the name of the setting.
+    """
+    against = settings.against
+    if isinstance(against, (str, PathLike)) or not isinstance(against, Sequence) or not all(map(_is_name, against)):
+        raise ValueError(f'against must be a list of weights, got {against!r}')
+    if settings.val is not None and not _is_name(settings.val):
+        raise ValueError(f'val must be a folder of images, got {settings.val!r}')
+    Exclusion(settings.exclude)
+    settings.device = settings.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.empty(0, device=settings.device)
+    except (AssertionError, RuntimeError, TypeError):
+        raise ValueError(f'device must be one to compute on, such as cpu, got {settings.device!r}') from None
+    return settings
+
+
+def read_names(names: Sequence[str | PathLike]) -> list[tuple[str | None, str, str]]:
+    """Return config, weights and what they are called, for each that is named.
+
+    Raises:
+        ValueError: If two are called the same.
+    """
+    left = [os.path.expanduser(name) for name in names]
+    found: list[tuple[str | None, str, str]] = []
+    while left:
+        before = left
+        config, checkpoint, left = resolve_run(left, COMMANDS)
+        called = one_line(short_path(before[len(before) - len(left) - 1]))
+        if called in [other for *_, other in found]:
+            raise ValueError(f'{called} is named twice')
+        found.append((config, checkpoint, called))
+    return found
+
+
+class Comparison:
+    """Rows of accuracies, of weights on the same images.
+
+    Args:
+        labelled: The images.
+        data: The folder that they are from.
+        settings: Of the comparison.
+        checkpoint: The file of the first weights.
+    """
+
+    def __init__(self, labelled: Labelled, data: str | PathLike, settings: CompareSettings, checkpoint: str):
+        self.labelled, self.data, self.settings, self.checkpoint = labelled, data, settings, checkpoint
+        self.pairs = labelled.learn + labelled.test
+        self.kept = list(range(len(self.pairs)))  # numbers of those that can be read
+        self.skipped: list[str] = []
+        self.rows: dict[str, dict[str, Accuracy]] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of all images that can be read."""
+        return torch.tensor([self.pairs[i][1] for i in self.kept])
+
+    @property
+    def learn(self) -> int:
+        """Number of these that are learnt from."""
+        return sum(i < len(self.labelled.learn) for i in self.kept)
+
+    def add(self, weights: Weights, name: str) -> None:
+        """Measure weights; if they are the first, also random ones of the same backbone, and raw pixels."""
+        settings, (height, width) = self.settings, weights.size
+        groups = {name: [weights.extractor]}
+        if not self.rows:
+            pixels = FeatureExtractor(nn.AdaptiveAvgPool2d(AVERAGES), False, dict(type='mmengine.ImgDataPreprocessor'))
+            networks = [weights.draw_random(seed) for seed in range(min(NETWORKS, settings.seeds))]
+            groups |= {RANDOM: networks, PIXELS: [pixels.eval()]}
+        print(printable(f'features of {", ".join(groups)}, from images of {height} x {width} px'), flush=True)
+        for group in groups.values():
+            for extractor in group:
+                extractor.to(settings.device)
+        whole = {row: group[: 1 if len(self.labelled.learn) > MANY else None] for row, group in groups.items()}
+        images = ImageFiles([self.pairs[i][0] for i in self.kept], height, width, weights.settings)
+        every = [extractor for group in whole.values() for extractor in group]
+        try:
+            features, read = extract_features(every, images, settings.batch_size, settings.num_workers)
+        except ValueError as error:
+            channels = weights.settings['channels']
+            raise ValueError(f'{name}, of {channels} channels, {height} x {width} px: {error}') from None
+        self._keep(name, images.paths, read)
+        images = images.take(read)
+        for row, group in groups.items():
+            own, features = features[: len(whole[row])], features[len(whole[row]) :]
+            own += self._features_of_draws(group[len(own) :], images)
+            self._measure(row, group, own, len(whole[row]), images)
+        self.sizes |= dict.fromkeys(groups, weights.size)
+
+    def _keep(self, name: str, paths: Sequence[str], read: Sequence[int]) -> None:
+        """Leave out what the first weights cannot read; others have to read what is left."""
+        if not self.rows:
+            self.skipped = [path for i, path in enumerate(paths) if i not in set(read)]
+            self.kept = [self.kept[i] for i in read]
+        elif len(read) < len(self.kept):
+            raise ValueError(f'{name}: {len(self.kept) - len(read)} images cannot be read as these weights take them')
+        if len(self.labels[: self.learn].unique()) < 2 or self.learn == len(self.kept):
+            raise ValueError(
+                'too few images can be read: none are left to classify, or of one class only to learn from'
+            )
+
+    def _features_of_draws(self, extractors: Sequence[FeatureExtractor], images: ImageFiles) -> list[Tensor]:
+        """Return features of what is drawn with few labels, and of what is classified; zeros for all else."""
+        if not extractors:
+            return []
+        labels = self.labels[: self.learn]
+        drawn = torch.cat([draw_labelled(labels, max(FEW), seed) for seed in range(self.settings.seeds)]).unique()
+        seen = torch.cat([drawn, torch.arange(self.learn, len(images))])
+        batch, workers = self.settings.batch_size, self.settings.num_workers
+        parts, _ = extract_features(extractors, images.take(seen.tolist()), batch, workers)
+        return [torch.zeros(len(images), part.shape[1]).index_copy_(0, seen, part) for part in parts]
+
+    def _measure(
+        self, row: str, group: Sequence[FeatureExtractor], features: list[Tensor], whole: int, images: ImageFiles
+    ) -> None:
+        settings, learn = self.settings, self.learn
+        labels, truth = self.labels[:learn], self.labels[learn:]
+        try:
+            found = measure([(part[:learn], part[learn:]) for part in features], labels, truth, settings.seeds, whole)
+        except ValueError as error:
+            raise ValueError(f'{row}: {error}') from None
+        if settings.finetune and row != PIXELS:
+            tuning = ShortFineTuning(
+                images, labels, truth, settings.finetune, settings.batch_size, settings.num_workers
+            )
+            found[FINE_TUNED] = Accuracy(tuning.measure(row, group))
+        self.rows[row] = found
+
+    def describe(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        settings = self.settings
+        return dict(
+            kind=f'comparison of {MARK}',
+            version=__version__,
+            labelled=str(self.data),
+            val=None if settings.val is None else str(settings.val),
+            classes=list(self.labelled.classes),
+            learn=self.learn,
+            test=len(self.kept) - self.learn,
+            unreadable=self.skipped,
+            seeds=settings.seeds,
+            steps=settings.finetune,
+            rows=[
+                dict(
+                    name=name,
+                    size=list(self.sizes[name]),
+                    accuracy={
+                        column: dict(mean=cell.mean, standard_error=cell.error, draws=cell.draws)
+                        for column, cell in row.items()
+                    },
+                )
+                for name, row in self.rows.items()
+            ],
+            verdicts=judge(self.rows, RANDOM),
+        )

@@ -1,0 +1,232 @@
+"""Short fine-tuning: the same few schedules for all weights that are compared.
+
+Shapes: N images to learn from, Q images to classify, C features of each, K classes.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..models import FeatureExtractor
+from ..utils.environment import has_fast_bf16
+from ..utils.text import printable
+from .features import ImageFiles, extract_features, read_batches
+
+RATES = 2e-3, 5e-4, 1e-4  # peaks of the learning rate, of which one is chosen for each row
+BATCH = 32  # images of a step
+DRAWS = 3  # runs at the chosen rate, of other seeds
+WARM_UP = 0.1  # of the steps
+SHIFT = 8  # images are shifted by up to this part of a side
+HELD_OUT = 0.2  # of the images of a class, for the choice of a rate
+MOST_HELD_OUT = 1000
+CACHE = 10**9  # bytes of images in memory
+SAMPLE = 256  # images by which features are standardised
+PIXELS = BATCH * 128**2  # computed at once
+
+
+@dataclass
+class ShortFineTuning:
+    """Fine-tunes networks with a linear head for some steps, and says which images they then classify correctly.
+
+    Each row's learning rate is the best of three on a fifth of the images to learn from, which is held out for that.
+    Three runs of other seeds then learn from all of them. Images lie in memory: 1 GB at most, a random part of them
+    where there are more.
+
+    Args:
+        files: The images: first those to learn from, then those to classify.
+        labels: (N,), int64, of those to learn from.
+        truth: (Q,), int64, of the others.
+        steps: Of a run, of 32 images each.
+        batch_size: Images to classify at once.
+        workers: Processes that read images.
+    """
+
+    files: ImageFiles
+    labels: Tensor
+    truth: Tensor
+    steps: int
+    batch_size: int
+    workers: int
+
+    def measure(self, name: str, networks: Sequence[FeatureExtractor]) -> Tensor:
+        """Fine-tune copies of networks.
+
+        Args:
+            name: Of the row.
+            networks: On the device to compute on; each takes its share of the runs.
+
+        Returns:
+            (3, Q), bool: the images that are classified correctly, by run.
+
+        Raises:
+            ValueError: If no run ends with finite weights.
+        """
+        images, labels = self._load()
+        held = hold_out(labels)
+        every, others = torch.arange(len(labels)), held.nonzero().flatten()
+        found: dict[float, tuple[float, float]] = {}
+        for rate in RATES if len(others) else RATES[1:2]:
+            began = time.monotonic()
+            tuned = self._train(networks[0], images, labels, every[~held], rate, 0)
+            if tuned is None:
+                continue
+            found[rate] = tuned.score(images, labels, others)
+            if len(others):
+                self._say(name, f'at a rate of {rate:g}: {100 * found[rate][0]:.1f} % of {len(others):,} others', began)
+        if not found:
+            raise ValueError(f'{name}: fine-tuning ends in NaN or infinite values at each rate')
+        rate = max(found, key=found.__getitem__)
+        hits = []
+        for seed in range(DRAWS):
+            began, number = time.monotonic(), seed % len(networks)
+            tuned = self._train(networks[number], images, labels, every, rate, seed)
+            if tuned is None:
+                raise ValueError(f'{name}: fine-tuning ends in NaN or infinite values at a rate of {rate:g}')
+            hits.append(self._classify(tuned) == self.truth)
+            accuracy = 100 * hits[-1].double().mean().item()
+            self._say(name, f'at a rate of {rate:g}, run {seed + 1} of {DRAWS}: {accuracy:.1f} %', began)
+        return torch.stack(hits)
+
+    def _load(self) -> tuple[Tensor, Tensor]:
+        """Return images to learn from, uint8, in random order, and their labels."""
+        channels, (height, width) = self.files.settings['channels'], self.files.size
+        most = max(BATCH, CACHE // (height * width * channels))
+        chosen = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:most]
+        images = torch.empty(len(chosen), channels, height, width, dtype=torch.uint8)
+        for numbers, batch in read_batches(self.files.take(chosen.tolist()), self.batch_size, self.workers, 'images'):
+            images[numbers] = batch
+        return images, self.labels[chosen]
+
+    def _train(
+        self, network: FeatureExtractor, images: Tensor, labels: Tensor, numbers: Tensor, rate: float, seed: int
+    ) -> '_Classifier | None':
+        """Return a classifier that has learnt from the images of some numbers; ``None`` if its loss is not finite."""
+        model = _Classifier(deepcopy(network), images[:SAMPLE], int(self.labels.max()) + 1)
+        optimizer = torch.optim.AdamW(model.group_parameters(), rate, weight_decay=0.05)
+        warm_up = max(1, round(WARM_UP * self.steps))
+        generator = torch.Generator().manual_seed(seed)
+        passes = math.ceil(self.steps * BATCH / len(numbers))
+        order = torch.cat([numbers[torch.randperm(len(numbers), generator=generator)] for _ in range(passes)])
+        model.train()
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            steps = order[: self.steps * BATCH].split(BATCH)
+            for step, chosen in enumerate(track(steps, 'fine-tuning', disable=not sys.stdout.isatty())):
+                share = max(0, step - warm_up) / max(1, self.steps - warm_up)
+                now = rate * min((step + 1) / warm_up, (1 + math.cos(math.pi * share)) / 2)
+                for group in optimizer.param_groups:
+                    group['lr'] = now
+                loss = model.learn(shift(images[chosen], generator), labels[chosen])
+                if not math.isfinite(loss):
+                    return None
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        return model.eval()
+
+    def _classify(self, model: '_Classifier') -> Tensor:
+        """Return the classes (Q,) of the images to classify."""
+        numbers = range(len(self.labels), len(self.files))
+        (features,), _ = extract_features([model.network], self.files.take(numbers), self.batch_size, self.workers)
+        with torch.no_grad():
+            return torch.cat([model.classify(part.to(model.mean)).argmax(1).cpu() for part in features.split(4096)])
+
+    def _say(self, name: str, what: str, began: float) -> None:
+        seconds = time.monotonic() - began
+        print(printable(f'{name}, fine-tuned for {self.steps} steps {what} ({seconds:.0f} s)'), flush=True)
+
+
+class _Classifier(nn.Module):
+    """A linear layer on standardised features, which begins with zeros; some images decide on the scale."""
+
+    def __init__(self, network: FeatureExtractor, images: Tensor, classes: int):
+        super().__init__()
+        if hasattr(network.backbone, 'frozen_stages'):
+            network.backbone.frozen_stages = -1
+        self.network = network.requires_grad_(True)
+        with torch.no_grad():
+            features = torch.cat(
+                [self.extract(images[part]) for part in self._split(torch.arange(len(images)), images)]
+            )
+        self.deviation, self.mean = torch.std_mean(features, 0, unbiased=False)
+        self.deviation.clamp_(min=max(0.1 * self.deviation.mean().item(), 1e-6))  # of what hardly varies
+        self.fc = nn.Linear(len(self.mean), classes, device=self.mean.device)
+        nn.init.zeros_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return scores (B, K) of features (B, C)."""
+        return self.fc((features - self.mean) / self.deviation)
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Return features (B, C) of images, float32."""
+        device = next(self.network.parameters()).device
+        fast = device.type == 'cuda' and torch.cuda.is_bf16_supported() or device.type == 'cpu' and has_fast_bf16()
+        inputs = self.network.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            return self.network(inputs).float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classify(self.extract(images))
+
+    def learn(self, images: Tensor, labels: Tensor) -> float:
+        """Add the gradient of the mean loss; return that."""
+        loss = 0.0
+        for part in self._split(torch.arange(len(images)), images):
+            value = self._loss(self(images[part]), labels[part]) / len(images)
+            value.backward()
+            loss += value.item()
+        return loss
+
+    @torch.no_grad()
+    def score(self, images: Tensor, labels: Tensor, numbers: Tensor) -> tuple[float, float]:
+        """Return the share of some images that are classified correctly, and how likely their labels are."""
+        right = likely = 0.0
+        for part in self._split(numbers, images):
+            scores = self(images[part])
+            right += (scores.argmax(1).cpu() == labels[part]).double().sum().item()
+            likely -= self._loss(scores, labels[part]).item()
+        return right / max(1, len(numbers)), likely
+
+    def group_parameters(self) -> list[dict]:
+        """Return the parameters in groups: norms, biases and scales are not decayed."""
+        matrices = [parameter for parameter in self.parameters() if parameter.ndim > 1]
+        return [dict(params=matrices), dict(params=[p for p in self.parameters() if p.ndim < 2], weight_decay=0.0)]
+
+    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(scores, labels.to(scores.device), reduction='sum')
+
+    def _split(self, numbers: Tensor, images: Tensor) -> tuple[Tensor, ...]:
+        """Return numbers of images in parts that memory is enough for."""
+        return numbers.split(max(1, PIXELS // (images.shape[2] * images.shape[3])))
+
+
+def hold_out(labels: Tensor) -> Tensor:
+    """Return (N,), bool: a fifth of each class, one if it has two, and 1,000 of all at most."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    chosen = []
+    for label in labels.unique():
+        own = order[labels[order] == label]
+        chosen.append(own[: max(int(HELD_OUT * len(own)), int(len(own) > 1))])
+    held = torch.cat(chosen)
+    held = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(2))[:MOST_HELD_OUT]]
+    return torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, held, True)
+
+
+def shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to an eighth of its sides; what comes in is what is at its edge."""
+    height, width = images.shape[2:]
+    down, right = height // SHIFT, width // SHIFT
+    y = torch.randint(-down, down + 1, (len(images), 1), generator=generator) + torch.arange(height)
+    x = torch.randint(-right, right + 1, (len(images), 1), generator=generator) + torch.arange(width)
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    each = torch.arange(len(images))[:, None, None]
+    return images[each, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2).contiguous()
