@@ -81,9 +81,11 @@ def main() -> None:
     from ..engine.runner.distributed import leave_distributed
     from ..engine.runner.signals import stop_listening
     from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+    from ..export.following import follow_weights
 
     options = take_up_options(args)
     cfg = prepare(args)
+    follow_weights(cfg, args.cfg_options or ())
     ours = (
         dict(type='coma_mm.ConfigHook', options=options),
         dict(type='coma_mm.ProgressHook', lines=False, opening=True),

@@ -302,6 +302,17 @@ def read_channels(channels: Any, value_range: Any) -> tuple[int, tuple[float, fl
     return channels, (low, high)
 
 
+def turn_bgr(img: np.ndarray, channels: int) -> np.ndarray:
+    """Bring BGR or grey of 8 bits to RGB or grey; what else has as many channels as are wanted stays as it is."""
+    img = np.atleast_3d(img)
+    if channels in (1, 3) and img.shape[2] in (1, 3):
+        return to_array(
+            Image.fromarray(img[..., 0] if img.shape[2] == 1 else np.ascontiguousarray(img[..., ::-1])), channels
+        )
+    check_channels(img.shape, channels)
+    return np.ascontiguousarray(img)
+
+
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
     """Load an image file with :func:`read_image`, in **RGB** order.
@@ -336,20 +347,11 @@ class LoadImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         data = results.pop('img_bytes', None)
         if 'img' in results and 'img_path' not in results:
-            results['img'] = self._turn(results['img'])
+            results['img'] = turn_bgr(results['img'], self.channels)
         else:
             results['img'] = read_image(results['img_path'], data, self.channels, self.value_range, self.max_pixels)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
-
-    def _turn(self, img: np.ndarray) -> np.ndarray:
-        """Bring BGR or grey of 8 bits to RGB or grey; what else has as many channels as are wanted stays as it is."""
-        img = np.atleast_3d(img)
-        if self.channels in (1, 3) and img.shape[2] in (1, 3):
-            img = Image.fromarray(img[..., 0] if img.shape[2] == 1 else np.ascontiguousarray(img[..., ::-1]))
-            return to_array(img, self.channels)
-        check_channels(img.shape, self.channels)
-        return np.ascontiguousarray(img)
 
     def __repr__(self) -> str:
         return (

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from ..registry import TRANSFORMS
 from ..utils.arguments import read_size, require_number, require_whole
 from .image_headers import check_exif, check_header
-from .loading import MAX_PIXELS, pillow_limit, read_bytes, read_channels, read_image
+from .loading import MAX_PIXELS, pillow_limit, read_bytes, read_channels, read_image, turn_bgr
 
 # How many times larger than the result a crop of a reduced image must be. On photos the mean difference to Pillow's
 # result, which is sharper, was 1.3 to 2.7 / 255 at 1 to 1.5 times and 0.3 to 0.9 / 255 beyond.
@@ -84,10 +84,14 @@ class LoadRandomResizedCrop(BaseTransform):
         self.max_bytes = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
 
     def transform(self, results: dict) -> dict:
-        path, data = results['img_path'], read_bytes(results, self.max_bytes)
-        shape, img = _upright_jpeg_shape(data, self.max_pixels) if self.channels == 3 else None, None
+        shape, img, path, data = None, None, results.get('img_path', ''), b''
+        if path or 'img' not in results:
+            data = read_bytes(results, self.max_bytes)
+            shape = _upright_jpeg_shape(data, self.max_pixels) if self.channels == 3 else None
+        else:  # of mmpretrain's inferencers
+            img = turn_bgr(results['img'], self.channels)
         if shape is None:
-            img = read_image(path, data, self.channels, self.value_range, self.max_pixels)
+            img = read_image(path, data, self.channels, self.value_range, self.max_pixels) if img is None else img
             shape = img.shape[:2]
         y, x, height, width = self.boxes.rand_crop_params(SimpleNamespace(shape=shape))
         factor = 1

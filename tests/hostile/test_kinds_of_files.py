@@ -51,6 +51,7 @@ READERS = {
     'utils/environment.py': [],  # of the system
     'utils/memory.py': [],
     'export/weights.py': ['checkpoint'],
+    'export/following.py': ['checkpoint'],
     'export/source.py': ['config'],
     'export/extractor.py': ['checkpoint', 'config'],
     'export/graph.py': [],  # what has just been written

@@ -11,13 +11,19 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 from processes import TOOLS
+from tiny_weights import write_weights
 
+import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
-from coma_mm.cli.test import take_backbone_of
+from coma_mm.comparing import measure_all
 from coma_mm.datasets.labelled import find_labelled
+from coma_mm.evaluation.compare import make_table
+from coma_mm.evaluation.short_finetuning import hold_out, shift
 from coma_mm.export.extractor import open_weights
+from coma_mm.export.following import take_backbone_of
 from coma_mm.utils import manifest
 from coma_mm.utils.files import shipped
+from coma_mm.visualization.comparison import draw_comparison
 
 WEIGHTS = 'coma_mm://dyvit-p_cifar10'
 
@@ -87,6 +93,8 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
             'compare.json is there already, and no command like this has written it',
         ),
         ((WEIGHTS, 'photos', '--seeds', '0'), 'must be a whole number'),
+        ((WEIGHTS, 'photos', '--finetune', '0'), 'must be a whole number'),
+        ((WEIGHTS, 'photos', '--finetune'), 'expected one argument'),
         ((WEIGHTS, 'photos', '--exclude', '*'), 'such as'),
         ((WEIGHTS, 'photos', '--against', 'nothing.pth'), 'there is no file nothing.pth'),
         ((WEIGHTS, 'photos', '--against', WEIGHTS, WEIGHTS), 'is named twice'),
@@ -115,6 +123,81 @@ def test_what_cannot_be_compared_ends_in_a_line(args, reason, photos, compare, t
     assert last.startswith('error: ') or ' error: ' in last, printed
     assert reason in last and 'Traceback' not in printed
     assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_fine_tuning_is_a_column(photos, tmp_path):
+    weights = [
+        write_weights(tmp_path / f'{name}.pth', frozen_stages=frozen) for name, frozen in dict(a=-1, b=4).items()
+    ]
+    shutil.copy(weights[0], tmp_path / 'same.pth')
+    options = dict(against=[weights[1], tmp_path / 'same.pth'], seeds=3, num_workers=0, device='cpu')
+    found = measure_all(weights[:1], photos, finetune=1, **options)
+    first, random, pixels, *others = found.rows.values()
+    assert [len(row['fine-tuned'].draws) for row in (first, random, *others)] == [3] * 4 and 'fine-tuned' not in pixels
+    assert others[1]['fine-tuned'].draws == first['fine-tuned'].draws
+    lines = make_table(found.rows).splitlines()
+    assert lines[0].endswith('fine-tuned') and lines[3].endswith('   -') and lines[3].startswith('raw pixels')
+    assert draw_comparison(found.rows, 'title').dtype == np.uint8
+    assert any(text.startswith('fine-tuned: ') for text in found.describe()['verdicts'])
+
+
+def test_fewer_passes_over_many_images(photos, tmp_path, monkeypatch):
+    weights = write_weights(tmp_path / 'tiny.pth')
+    options = dict(seeds=4, num_workers=0, device='cpu')
+    every = coma_mm.compare(weights, photos, **options)['rows']
+    monkeypatch.setattr('coma_mm.comparing.MANY', 1)
+    fewer = coma_mm.compare(weights, photos, **options)['rows']
+    random, again = every[1]['accuracy'], fewer[1]['accuracy']
+    assert every[0] == fewer[0] and every[2] == fewer[2]
+    assert random['1 label'] == again['1 label'] and random['5 labels'] == again['5 labels']
+    for column in ('kNN', 'all labels'):
+        assert len(random[column]['draws']) == 3 and again[column]['draws'] == random[column]['draws'][:1]
+
+
+@pytest.mark.parametrize(
+    'arguments, reason',
+    [
+        (dict(weights=None), 'weights must name'),
+        (dict(weights=[]), 'weights must name'),
+        (dict(weights=' '), 'weights must name'),
+        (dict(weights='nothing.pth'), 'nothing.pth'),
+        (dict(data=None), 'data must be a folder'),
+        (dict(data='nowhere'), 'nowhere'),
+        (dict(finetune=0), 'finetune'),
+        (dict(finetune=True), 'finetune'),
+        (dict(finetune='many'), 'finetune'),
+        (dict(seeds=0), 'seeds'),
+        (dict(seeds=2.5), 'seeds'),
+        (dict(batch_size=-1), 'batch_size'),
+        (dict(num_workers='a'), 'num_workers'),
+        (dict(size=0), 'size'),
+        (dict(max_pixels=0), 'max_pixels'),
+        (dict(device='nowhere'), 'device'),
+        (dict(device=5.5), 'device'),
+        (dict(against=WEIGHTS), 'against must be a list'),
+        (dict(against=5), 'against must be a list'),
+        (dict(against=[None]), 'against must be a list'),
+        (dict(against=['nothing.pth']), 'nothing.pth'),
+        (dict(val='nowhere'), 'nowhere'),
+        (dict(val=5), 'val must'),
+        (dict(exclude=5), 'exclude'),
+        (dict(finetunes=5), 'did you mean'),
+    ],
+)
+def test_arguments_of_the_function(arguments, reason, photos):
+    with pytest.raises((ValueError, FileNotFoundError), match=reason) as error:
+        coma_mm.compare(**dict(weights=WEIGHTS, data=photos, num_workers=0) | arguments)
+    assert '\n' not in str(error.value)
+
+
+def test_images_that_are_held_out_and_shifted():
+    labels = torch.tensor([0] * 10 + [1] * 2 + [2])
+    held = hold_out(labels)
+    assert labels[held].tolist() == [0, 0, 1] and hold_out(torch.arange(20_000) % 2).sum() == 1000
+    images = torch.arange(2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
+    moved = shift(images, torch.Generator().manual_seed(0))
+    assert moved.shape == images.shape and not torch.equal(moved, images)
+    assert torch.equal(moved[:, 1] - moved[:, 0], images[:, 1] - images[:, 0])
 
 
 def test_parts_of_a_labelled_folder(photos, tmp_path):

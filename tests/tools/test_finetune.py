@@ -8,34 +8,18 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from PIL import Image
+from mmpretrain import ImageClassificationInferencer
+from tiny_weights import ARCH, MEAN, save, write_weights
 
 import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.export.classifier import Classifier
+from coma_mm.export.following import follow_weights
 from coma_mm.export.graph import write_graph
 from coma_mm.finetuning import PASSES
-from coma_mm.models import DyViT
 from coma_mm.utils import manifest
+from coma_mm.utils.files import shipped
 from coma_mm.visualization.classification import draw_confusion, draw_mistakes
-
-ARCH = dict(dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), heads=(4, 8, 4, 4))
-MEAN = [120.0, 110.0, 100.0]
-
-
-def write_weights(path, **settings):
-    """Write weights of a tiny backbone, which say what they are."""
-    settings = dict(arch=ARCH, img_size=32, patch_size=2) | settings
-    meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT', **settings)), scope='mmpretrain')
-    meta |= dict(mean=json.dumps(MEAN), std=json.dumps([60.0] * 3))
-    torch.save(dict(state_dict=DyViT(**settings).state_dict(), meta=meta), path)
-    return path
-
-
-def save(path, level, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = level + np.random.default_rng(seed).integers(60, size=(32, 40, 3))
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 @pytest.fixture(scope='module')
@@ -78,6 +62,11 @@ def test_from_weights_to_a_classifier(photos, weights, call, tmp_path):
     tested = call('test', 'run/config.py', 'run/classifier.pth', '--work-dir', 'tested')
     assert 'accuracy/top1' in tested
     check_classifier(tmp_path / 'run')
+    inferencer = ImageClassificationInferencer('run/config.py', 'run/classifier.pth', device='cpu')
+    assert (
+        inferencer(str(photos / 'light/0.png'), show=False)[0]['pred_class']
+        in cfg.val_dataloader.dataset.metainfo.classes
+    )
     assert 'has results of an earlier run' in call('finetune', weights, photos, '--out', 'run', succeeds=False)
 
 
@@ -144,6 +133,41 @@ def test_what_cannot_be_fine_tuned_ends_in_a_line(args, reason, photos, weights,
     last = call('finetune', *args, '--out', 'run', succeeds=False).splitlines()[-1]
     assert last.startswith('error: ') and reason in last
     assert sorted(tmp_path.rglob('*')) == before
+
+
+@pytest.mark.parametrize('kind', ['linear', 'finetune'])
+def test_configs_of_classifiers_follow_a_file(kind, tmp_path, call):
+    for number in range(6):
+        save(tmp_path / f'images/dark/{number}.png', 20, number)
+        save(tmp_path / f'images/light/{number}.png', 150, number)
+    file = write_weights(tmp_path / 'grey.pth', img_size=64, in_channels=1)
+    config = str(shipped('configs') / f'cls/{kind}_dyvit-b_folder.py')
+    shared = ['model.head.num_classes=2', *['model.data_preprocessor.num_classes=2'] * (kind == 'finetune')]
+    for part in ('train', 'val', 'test'):
+        shared += [f'{part}_dataloader.{name}' for name in ('dataset.data_root=images', 'batch_size=4')]
+        shared += [f'{part}_dataloader.num_workers=0']
+    names = f'model.backbone.arch=from:{file}', f'model.backbone.init_cfg.checkpoint={file}'
+    call('train', config, '--work-dir', 'run', '--cfg-options', *names, 'train_cfg.max_epochs=1', *shared)
+    cfg = Config.fromfile(f'run/{kind}_dyvit-b_folder.py')
+    assert cfg.model.head.in_channels == 64 and cfg.model.backbone.arch == json.loads(json.dumps(ARCH))
+    assert cfg.model.backbone.patch_size == 2 and cfg.model.data_preprocessor.mean == MEAN[:1]
+    assert [step.get('scale') for step in cfg.val_dataloader.dataset.pipeline] == [64, None]
+    assert 'accuracy/top1' in call('test', f'run/{kind}_dyvit-b_folder.py', 'run/epoch_1.pth', '--work-dir', 'tested')
+
+
+def test_what_is_set_by_hand_does_not_follow(tmp_path):
+    cfg = Config.fromfile(shipped('configs') / 'cls/linear_dyvit-b_folder.py')
+    cfg.model.backbone.arch = f'from:{write_weights(tmp_path / "tiny.pth")}'
+    options = {'model.head.in_channels': 0, 'model.data_preprocessor.mean': 0, 'train_dataloader.dataset.pipeline': 0}
+    before = json.dumps([cfg.train_dataloader, cfg.model.data_preprocessor, cfg.model.head])
+    follow_weights(cfg, options)
+    assert json.dumps([cfg.train_dataloader, cfg.model.data_preprocessor, cfg.model.head]) == before
+    assert cfg.model.neck[1].input_features == 64
+    for name, reason in (('nowhere.pth', 'nowhere.pth'), ('bare.pth', 'does not say which DyViT')):
+        torch.save(dict(weight=torch.zeros(1)), tmp_path / 'bare.pth')
+        cfg.model.backbone.arch = f'from:{tmp_path / name}'
+        with pytest.raises((ValueError, FileNotFoundError), match=reason):
+            follow_weights(cfg)
 
 
 def test_arguments_of_the_function(tmp_path):

@@ -1,0 +1,133 @@
+"""Configs that follow a file of weights: its backbone, and how its images come in."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from ..checkpoints.reading import read_checkpoint
+from ..checkpoints.settings import FROM
+from ..engine.checks.data import BUILDERS
+from ..engine.common import LOADERS, find_steps, type_name
+from ..models.dyvit import read_arch, read_shape
+from ..recipe import take_middle
+from ..utils.configs import walk_dicts
+from .source import check_types, find_backbone, find_normalisation
+
+SIZES = dict(ResizeEdge='scale', CenterCrop='crop_size', RandomResizedCrop='scale', LoadRandomResizedCrop='scale')
+COLOURS = 'ReverseChannels', 'RandAugment', 'RandomErasing', 'ColorJitter'  # steps that are made for three channels
+
+
+def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
+    """Have a config with ``model.backbone.arch='from:FILE'`` say itself what the file does.
+
+    Of mmpretrain's classifiers the neck and the head follow as well, and so do the size, channels and normalisation of
+    images.
+
+    Args:
+        cfg: Of any model; others stay as they are.
+        options: Names of settings that stay as they are, and what is in them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not say which DyViT it holds.
+    """
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    arch = backbone.get('arch')
+    if type_name(backbone.get('type')) != 'DyViT' or not isinstance(arch, str) or not arch.startswith(FROM):
+        return
+    file, before = arch.removeprefix(FROM), backbone.get('img_size', 224)
+    backbone.update(read_shape(file))
+    if type_name(cfg.model.type) != 'ImageClassifier':
+        return
+    width = read_arch(backbone['arch'])[0][backbone.get('out_indices', (3,))[-1]]
+    neck = cfg.model.get('neck') or []
+    for place, part in [('neck', part) for part in (neck if isinstance(neck, list) else [neck])] + [
+        ('head', cfg.model.head)
+    ]:
+        for name in {'input_features', 'in_channels'} & part.keys():
+            if not any(option.startswith(f'model.{place}') and option.endswith(name) for option in options):
+                part[name] = width
+    fit_images(cfg, read_checkpoint(file), before, backbone.get('img_size', 224), options)
+
+
+def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) -> None:
+    """Have features extracted by the backbone that the checkpoint was trained with, of images as it was trained on.
+
+    Args:
+        cfg: A config of ``coma_mm.FeatureExtractor``.
+        checkpoint: Its backbone, image size and normalisation replace those of the config, as far as it says them.
+        options: Names of settings that stay as they are, and what is in them.
+    """
+    try:
+        read = read_checkpoint(checkpoint)
+        backbone, scope, _ = find_backbone(read, None)
+    except ValueError:  # bare weights say nothing: the config's it is
+        return
+    check_types(backbone, scope)
+    ours = {**cfg.model.backbone}
+    different = {
+        name: value
+        for name, value in backbone.items()
+        if name in ('arch', 'img_size', 'patch_size') and ours.get(name) != value
+    }
+    if different:
+        print(
+            f'the backbone is that of {checkpoint}: {", ".join(f"{k}={v}" for k, v in different.items())}', flush=True
+        )
+    cfg.model.backbone = ConfigDict({**backbone, '_scope_': scope})
+    fit_images(cfg, read, ours.get('img_size', 224), backbone.get('img_size', 224), options)
+
+
+def fit_images(
+    cfg: Config,
+    checkpoint: dict,
+    before: int | Sequence[int],
+    size: int | Sequence[int],
+    options: Iterable[str],
+) -> None:
+    """Have images read, scaled and normalised as those that a backbone was trained with.
+
+    Args:
+        cfg: Its pipelines and its data preprocessor are changed.
+        checkpoint: Says how images are read and normalised, as far as it does.
+        before: Size of images that the pipelines are meant for.
+        size: That of the backbone; only squares are followed.
+        options: Names of settings that stay as they are, and what is in them.
+    """
+    known = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
+    values = {'model.data_preprocessor', 'model.data_preprocessor.mean', 'model.data_preprocessor.std'}
+    if known.get('mean') and cfg.model.get('data_preprocessor') and not values & {*options}:
+        cfg.model.data_preprocessor.update(mean=known['mean'], std=known['std'])
+    if any('pipeline' in name for name in options):
+        return
+    loading = {name: known[name] for name in ('channels', 'value_range') if known.get(name) is not None}
+    loading.setdefault('channels', cfg.model.backbone.get('in_channels', 3))
+    (old, _), (new, width) = (2 * (one,) if isinstance(one, int) else tuple(one) for one in (before, size))
+    parts = [cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')]
+    steps = {id(step): step for step in find_steps(parts, (*LOADERS, *SIZES))}  # loaders share their pipelines
+    for step in steps.values():
+        kind = type_name(step['type'])
+        if kind in LOADERS:
+            step.update(loading)
+        if kind in SIZES and new == width:
+            side: Any = step[SIZES[kind]]
+            step[SIZES[kind]] = round(side * new / old) if kind == 'ResizeEdge' else new if side == old else side
+    if loading['channels'] != 3:
+        for _, node in walk_dicts(parts):
+            if isinstance(node.get('pipeline'), list):
+                node['pipeline'] = for_channels(node['pipeline'])
+
+
+def for_channels(pipeline: Sequence[dict]) -> list[dict]:
+    """Return a pipeline for other channels than three: without colours, and scaled by a step that knows them."""
+    first, *rest = [step for step in pipeline if type_name(step['type']) not in COLOURS]
+    kinds = [type_name(step['type']) for step in rest]
+    if type_name(first['type']) == 'LoadImage' and {'CenterCrop', 'RandomResizedCrop'} & {*kinds}:
+        side = next(step[SIZES[kind]] for step, kind in zip(rest, kinds) if kind in ('CenterCrop', 'RandomResizedCrop'))
+        first = {**first, 'type': 'coma_mm.LoadRandomResizedCrop', 'scale': side}
+        if 'CenterCrop' in kinds:
+            first = take_middle(first)
+        rest = [step for step, kind in zip(rest, kinds) if kind not in SIZES]
+    return [first, *rest]
