@@ -171,7 +171,7 @@ class Comparison:
         images = images.take(read)
         for row, group in groups.items():
             own, features = features[: len(whole[row])], features[len(whole[row]) :]
-            own += self._features_of_draws(group[len(own) :], images)
+            own += [self._features_of_draws(group, number, images) for number in range(len(own), len(group))]
             self._measure(row, group, own, len(whole[row]), images)
         self.sizes |= dict.fromkeys(groups, weights.size)
 
@@ -187,16 +187,15 @@ class Comparison:
                 'too few images can be read: none are left to classify, or of one class only to learn from'
             )
 
-    def _features_of_draws(self, extractors: Sequence[FeatureExtractor], images: ImageFiles) -> list[Tensor]:
-        """Return features of what is drawn with few labels, and of what is classified; zeros for all else."""
-        if not extractors:
-            return []
-        labels = self.labels[: self.learn]
-        drawn = torch.cat([draw_labelled(labels, max(FEW), seed) for seed in range(self.settings.seeds)]).unique()
+    def _features_of_draws(self, group: Sequence[FeatureExtractor], number: int, images: ImageFiles) -> Tensor:
+        """Return features, by a network of a group, of what it draws and of what is classified; zeros for all else."""
+        settings, labels = self.settings, self.labels[: self.learn]
+        seeds = range(number, settings.seeds, len(group))
+        drawn = torch.cat([draw_labelled(labels, max(FEW), seed) for seed in seeds]).unique()
         seen = torch.cat([drawn, torch.arange(self.learn, len(images))])
-        batch, workers = self.settings.batch_size, self.settings.num_workers
-        parts, _ = extract_features(extractors, images.take(seen.tolist()), batch, workers)
-        return [torch.zeros(len(images), part.shape[1]).index_copy_(0, seen, part) for part in parts]
+        files = images.take(seen.tolist())
+        (part,), _ = extract_features([group[number]], files, settings.batch_size, settings.num_workers)
+        return torch.zeros(len(images), part.shape[1]).index_copy_(0, seen, part)
 
     def _measure(
         self, row: str, group: Sequence[FeatureExtractor], features: list[Tensor], whole: int, images: ImageFiles
