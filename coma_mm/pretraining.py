@@ -21,6 +21,7 @@ from .checkpoints.older_runs import find_config
 from .datasets.exclusion import Exclusion
 from .datasets.loading import read_channels
 from .engine import BudgetHook, RunInterrupted
+from .engine.common import type_name
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
 from .engine.runner.loggers import LOGGERS, check_loggers
 from .engine.runner.recalled_options import REMOVE, recall_options
@@ -34,7 +35,8 @@ from .utils.arguments import require_flag
 from .utils.clock import command_begin
 from .utils.files import require_writable
 from .utils.manifest import fingerprint, own_file
-from .utils.paths import short_path
+from .utils.paths import quoted_path, short_path
+from .utils.stopping import Stopped
 from .utils.text import one_line, printable
 from .visualization.run_files import PICTURES
 from .visualization.serve import serve_report
@@ -125,6 +127,10 @@ def begin_run(
     if serve is not None:
         print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)
     cfg = continue_run(out) if resume else start_run(kind(roots, out, **given), begin, plan)
+    command = 'pretrain' if kind is PretrainSettings else 'finetune'
+    for hook in cfg.custom_hooks:
+        if type_name(hook['type']) == 'StepCheckpointHook':
+            hook['way_on'] = f'coma-mm {command} --out {quoted_path(out)} --resume'
     return Run(cfg, out, begin, overwrite, names)
 
 
@@ -141,7 +147,9 @@ def train(run: Run) -> Runner:
         runner.train()
     except RunInterrupted as end:
         if end.code == 128 + signal.SIGINT:
-            raise KeyboardInterrupt(f'a checkpoint is saved in {run.out}; resume=True goes on from it') from None
+            stop = Stopped(signal.SIGINT, end.where)
+            stop.args = (f'stopped {end.where}: a checkpoint is saved in {run.out}; resume=True goes on from it',)
+            raise stop from None
         raise
     finally:
         stop_listening()
@@ -175,7 +183,7 @@ def continue_run(out: Path) -> Config:
 
 def read_run(path: Path, out: Path, log: Sequence[str] | None, options: dict | None) -> Config:
     """Return a config made ready, with the hooks that show the run and keep its config and options in its folder."""
-    given = dict(config=str(path), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0, way_on='')
+    given = dict(config=str(path), cfg_options=None, work_dir=str(out), launcher='none', local_rank=0)
     cfg = prepare(Namespace(**given, log=log, resume=options is None))
     cfg.custom_hooks.append(dict(type='coma_mm.ProgressHook'))
     cfg.custom_hooks.append(dict(type='coma_mm.ConfigHook', text=path.read_text(), options=options))

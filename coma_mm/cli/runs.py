@@ -53,7 +53,9 @@ def way_on(command: str, out: str) -> Iterator[None]:
     except (KeyboardInterrupt, RunInterrupted) as end:
         stop = Stopped(end.code - 128 if isinstance(end, (RunInterrupted, Stopped)) else signal.SIGINT)
         if find_checkpoints(Path(out)):
-            stop.way_on = f'; to go on from the last checkpoint: coma-mm {command} --out {quoted_path(out)} --resume'
+            where = getattr(end, 'where', '')
+            again = f'coma-mm {command} --out {quoted_path(out)} --resume'
+            stop.way_on = f'{where and " "}{where}; to go on from the last checkpoint: {again}'
         else:
             stop.way_on = ' before there was a checkpoint; the same command starts anew'
         raise stop from end

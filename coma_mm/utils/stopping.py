@@ -19,15 +19,19 @@ AGAIN = 0.3  # seconds after which an exception is raised again that something h
 class Stopped(KeyboardInterrupt):
     """A signal has told this process to end; ``code`` is 128 + its number.
 
+    Args:
+        number: Of the signal.
+        where: ``at step 7 of 12``, of a run.
+
     Attributes:
         way_on: How to go on, for the end of the line that a command ends with.
     """
 
     way_on = ''
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, where: str = '') -> None:
         super().__init__(f'stopped by {describe_signal(number)}')
-        self.code = 128 + number
+        self.code, self.where = 128 + number, where
 
 
 class _State:

@@ -62,11 +62,12 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
     if not work_dir.is_dir():
         raise FileNotFoundError(f'there is no folder {work_dir}; give the work dir of a run')
     scalars, pictures, settings = read_scalars(work_dir), find_pictures(work_dir), read_settings(work_dir)
-    if not scalars and not pictures:
+    facts = read_facts(work_dir)
+    if not scalars and not pictures and not facts:
         raise FileNotFoundError(
             f'{work_dir} is no work dir of a run: there are neither <time>/vis_data/scalars.json nor {PICTURES}/*.jpg'
         )
-    page = printable(_page(work_dir.resolve().name, scalars, pictures, settings, read_facts(work_dir)))
+    page = printable(_page(work_dir.resolve().name, scalars, pictures, settings, facts))
     if path is None:
         return manifest.write_own(work_dir, REPORT, 'report', page)
     path = Path(path)
@@ -88,10 +89,12 @@ def _page(
     images = facts.get('images_per_iteration')
     charts = make_charts(scalars, images if images is not None and is_drawable(images) and images > 0 else None)
     epochs = scalars.get('epoch', [])
+    # of earlier versions there is no state
     state = 'Finished.' if finished is True else 'Still training when this was written.' if finished is False else ''
+    state = str(facts.pop('state', state))[:CELL]
     sections = [
         f'<h1>{escape(name)}</h1>',
-        f'<p class="note">{state}</p>' if state else '',
+        f'<p class="note">{escape(state)}</p>' if state else '',
         *(f'<p class="warning">{escape(str(text)[:CELL])}</p>' for text in warnings),
         _table([(key.replace('_', ' '), value) for key, value in facts.items()]),
         '<h2>Curves</h2>' if charts else '',

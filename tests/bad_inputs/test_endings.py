@@ -77,7 +77,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(train, tmp_path, times):
     found = [path.name for path in (tmp_path / 'run').glob('*.pth')]
     assert code == 130 and 'Traceback' not in printed and 'press it again to stop at once' in printed
     if times == 1:
-        assert 'SIGINT: stopped after iteration 1 of' in log and found == ['epoch_0_iter_1.pth']
+        assert 'stopped by the keyboard at step 1 of' in log and found == ['epoch_0_iter_1.pth']
     else:
         expected = 'stopped by the keyboard before there was a checkpoint; the same command starts anew'
         assert last_line(printed) == expected and not found

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import uuid
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from coma_mm.checkpoints.finding import find_checkpoints
 from coma_mm.engine import RunInterrupted, StepCheckpointHook
 from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 from coma_mm.engine.runner.signals import stop_listening
+from coma_mm.utils.stopping import describe_signal
 
+REPORT = dict(type='coma_mm.ReportHook')
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 
 
@@ -44,6 +47,18 @@ class SignalHook(Hook):
             workers = [worker.pid for worker in torch.multiprocessing.active_children()]
             command = ['kill', f'-{self.number}', *map(str, workers), str(os.getpid())]
             subprocess.run(command, check=True)  # from elsewhere: a loader's own signals do end its workers
+
+
+@HOOKS.register_module()
+class EndHook(Hook):
+    """Raises an error in a step, if there is one."""
+
+    def __init__(self, at, error):
+        self.at, self.error = at, error
+
+    def before_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.at and self.error:
+            raise {'bug': RuntimeError('no\nroom'), 'keyboard': KeyboardInterrupt()}[self.error]
 
 
 @HOOKS.register_module()
@@ -103,17 +118,45 @@ def test_a_warned_run_saves_and_goes_on_to_the_bit(start, number, workers):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
     start('whole', **options).train()
     with pytest.raises(RunInterrupted) as end:
-        start('warned', dict(type='SignalHook', at=4, number=int(number)), **options).train()
-    assert end.value.code == 128 + number
+        start('warned', dict(type='SignalHook', at=4, number=int(number)), REPORT, **options).train()
+    assert end.value.code == 128 + number and end.value.where == 'at step 5 of 6'
+    again = f'Stopped by {describe_signal(number)} at step 5 of 6. To go on: the same command and --resume<'
+    assert again in Path('warned/report.html').read_text()
     assert [path.name for path in find_checkpoints(Path('warned'))] == ['epoch_1.pth', 'epoch_1_iter_5.pth']
-    (line,) = re.findall(f'.*{number.name}.*', log_of('warned'))
-    assert 'stopped after iteration 5 of 6' in line and 'warned/epoch_1_iter_5.pth; go on with' in line
-    start('warned', resume=True, **options).train()
+    (line,) = re.findall('.*stopped by.*', log_of('warned'))
+    assert f'by {describe_signal(number)} at step 5 of 6' in line and 'warned/epoch_1_iter_5.pth; go on with' in line
+    start('warned', REPORT, resume=True, **options).train()
     assert same('whole/epoch_2.pth', 'warned/epoch_2.pth')
+    assert 'Stopped' not in Path('warned/report.html').read_text()
     # One checkpoint of the schedule later it is of no more use.
     assert [path.name for path in find_checkpoints(Path('warned'))] == ['epoch_1.pth', 'epoch_2.pth']
     files = json.loads(Path('warned/manifest.json').read_text())['files']
     assert [name for name in files if name.endswith('.pth')] == ['epoch_1.pth', 'epoch_2.pth']
+
+
+def test_the_report_says_what_has_ended_a_run(start):
+    """An error and a second Ctrl-C have a step; a run that ends before its first leaves no page."""
+    for at, error, expected in [
+        (5, 'bug', 'Ended by an error in step 5 of 6: no room. To go on: the same'),
+        (2, 'keyboard', 'Stopped by the keyboard in step 2 of 6.<'),
+        (6, None, 'Finished.'),
+    ]:
+        with suppress(RuntimeError, KeyboardInterrupt):
+            start(f'run{at}', dict(type='EndHook', at=at, error=error), REPORT).train()
+        assert expected in Path(f'run{at}/report.html').read_text()
+    with pytest.raises(KeyboardInterrupt):
+        start('none', dict(type='EndHook', at=1, error='keyboard'), REPORT).train()
+    assert not Path('none/report.html').exists()
+
+
+def test_a_report_says_how_long_a_run_takes(start):
+    runner = start('run', dict(type='EndHook', at=5, error='keyboard'), REPORT)
+    seen = []
+    (hook,) = (hook for hook in runner.hooks if type(hook).__name__ == 'ReportHook')
+    hook.on_stop = lambda runner, error: seen.append(Path('run/report.html').read_text())
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert re.search(r'Still training when this was written, \w+day \d\d:\d\d: about \d+ s left, until \w+day', seen[0])
 
 
 def test_a_warning_waits_until_the_accumulated_batches_are_a_step(start):

@@ -2,6 +2,7 @@
 
 import os.path as osp
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,19 +12,23 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from ...models import CoMA
 from ...registry import HOOKS
 from ...utils.paths import short_path
+from ...utils.stopping import describe_signal
 from ...visualization.report import write_report
 from ...visualization.run_files import forget_pictures, write_facts
 from ..common import unwrap
 from ..runner.failures import spare
 from ..runner.periodic import PeriodicHook
+from ..runner.step_checkpoint import RunInterrupted, StepCheckpointHook
+from .progress import duration
 
 SHARE = 0.05  # of the time, at most
 
 
 @HOOKS.register_module()
 class ReportHook(PeriodicHook):
-    """Writes ``report.html`` into the work dir when there is a new checkpoint or picture, and at the end of training.
+    """Writes ``report.html`` into the work dir when there is a new checkpoint or picture, and when training ends.
 
+    It ends when it is done, by a signal or by an error: the page says which, at which step, and what to type next.
     Where those come fast, some are passed over: the page takes at most a twentieth of the run's time. One file
     with all in it: curves, pictures, settings (:mod:`coma_mm.visualization.report`). ``tools/report.py``
     writes it anew afterwards.
@@ -37,6 +42,7 @@ class ReportHook(PeriodicHook):
 
     def before_train(self, runner: Runner) -> None:
         self.start, self.shown, self.not_before = runner.iter, self._news(runner), 0.0
+        self.is_new = runner.iter == 0  # what is shown of a run that goes on is out of date
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Leave out pictures that an earlier run has left in the folder; write if there is something new."""
@@ -48,8 +54,21 @@ class ReportHook(PeriodicHook):
     def after_train_epoch(self, runner: Runner) -> None:
         self._look_at_news(runner, runner.iter)
 
+    @master_only
+    def on_stop(self, runner: Runner, error: BaseException) -> None:
+        """Say what has ended the run before it was done, if it has taken a step."""
+        if self.start is None:
+            with spare(runner, self.what):
+                step = runner.iter + isinstance(error, RunInterrupted)  # which ends a step
+                self._write(runner, step, _describe_stop(runner, error))
+
     def look(self, runner: Runner, step: int, last: bool) -> None:
-        self.shown, begin = self._news(runner), time.monotonic()
+        path = self._write(runner, step, 'Finished.' if last else _describe_rest(runner), last)
+        if last:
+            runner.logger.info(f'all of it on one page: {short_path(path)}')
+
+    def _write(self, runner: Runner, step: int, state: str, last: bool = False) -> Path:
+        self.shown, begin, self.is_new = self._news(runner), time.monotonic(), True
         loader, loop = runner.train_dataloader, runner.train_loop
         by_epoch, pretrains = isinstance(loop, EpochBasedTrainLoop), isinstance(unwrap(runner.model), CoMA)
         write_facts(
@@ -63,6 +82,7 @@ class ReportHook(PeriodicHook):
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
                 processes=get_world_size(),
                 finished=last,
+                state=state,
                 **dict(next=f'coma-mm compare {short_path(runner.work_dir)} LABELLED_FOLDER')
                 if last and pretrains
                 else {},
@@ -71,11 +91,12 @@ class ReportHook(PeriodicHook):
         )
         path = write_report(runner.work_dir)
         self.not_before = time.monotonic() + (time.monotonic() - begin) / SHARE
-        if last:
-            runner.logger.info(f'all of it on one page: {short_path(path)}')
+        return path
 
     def _look_at_news(self, runner: Runner, step: int) -> None:
-        if self._news(runner) != self.shown and time.monotonic() >= self.not_before:
+        news = self._news(runner)
+        is_first = bool(news[1]) and not self.shown[1]  # a picture, for which somebody waits
+        if not self.is_new or is_first or (news != self.shown and time.monotonic() >= self.not_before):
             self.try_to_look(runner, step)
 
     @master_only
@@ -86,3 +107,26 @@ class ReportHook(PeriodicHook):
 
     def _news(self, runner: Runner) -> tuple:
         return runner.message_hub.get_info('last_ckpt'), runner.message_hub.get_info('last_picture')
+
+
+def _describe_rest(runner: Runner) -> str:
+    """Return how long a run will still take, and until when, by the average of its steps so far."""
+    now, left = time.localtime(), runner.message_hub.get_info('eta')
+    written = f'Still training when this was written, {time.strftime("%A %H:%M", now)}'
+    if left is None:
+        return f'{written}.'
+    end = time.strftime('%A %H:%M', time.localtime(time.time() + left))
+    return f'{written}: about {duration(left)} left, until {end}.'
+
+
+def _describe_stop(runner: Runner, error: BaseException) -> str:
+    """Return what has ended a run, at which step, and what to type to go on."""
+    where = f'in step {runner.iter + 1} of {runner.max_iters}'
+    if isinstance(error, RunInterrupted):
+        text = f'Stopped by {describe_signal(error.code - 128)} {error.where}.'
+    elif isinstance(error, KeyboardInterrupt):
+        text = f'Stopped by {describe_signal(getattr(error, "code", 130) - 128)} {where}.'
+    else:
+        text = f'Ended by an error {where}: {" ".join(str(error).split())[:300]}.'
+    again = next((hook.way_on for hook in runner.hooks if isinstance(hook, StepCheckpointHook)), '')
+    return f'{text} To go on: {again}' if again and runner.message_hub.get_info('last_ckpt') else text

@@ -64,8 +64,7 @@ def prepare(args: Namespace) -> Config:
         _add_hook(cfg, 'coma_mm.CheckClassesHook')  # labels have to be those of the checkpoint
     _add_hook(cfg, 'coma_mm.DataTimeHook')
     _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
-    told = {'way_on': args.way_on} if hasattr(args, 'way_on') else {}
-    _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0), **told)
+    _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0))
     _add_hook(cfg, 'coma_mm.SpareRunHook')
     add_loggers(cfg, args)
     return cfg

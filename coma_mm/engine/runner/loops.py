@@ -38,9 +38,17 @@ class _Resumable(BaseLoop):
         self.validation_due = False
 
     def run(self) -> nn.Module:
-        """Train; end the processes that load images, whose end takes 5 s each if it is left to garbage collection."""
+        """Train; end the processes that load images, whose end takes 5 s each if it is left to garbage collection.
+
+        Hooks with a method ``on_stop`` learn what ends the run before it is done.
+        """
         try:
             return self._train()
+        except BaseException as error:
+            for hook in self.runner.hooks:
+                if hasattr(hook, 'on_stop'):
+                    hook.on_stop(self.runner, error)
+            raise
         finally:
             for hook in self.runner.hooks:
                 if hasattr(hook, 'close'):

@@ -1,7 +1,5 @@
 """Checkpoints between those of the schedule: at a warning or Ctrl-C, and so often that a kill costs little."""
 
-import logging
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from ...checkpoints.writing import announce_checkpoint, note_validated, remove_c
 from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.paths import short_path
+from ...utils.stopping import describe_signal
 from .deferred_runtime_info import DeferredRuntimeInfoHook
 from .signals import ShutdownSignals, outlive_warnings, stop_listening
 
@@ -26,9 +25,17 @@ NOTHING, TIME = 0, 1  # why a checkpoint is saved; larger numbers are those of s
 
 
 class RunInterrupted(SystemExit):
-    """End of a run that a signal has stopped, once a checkpoint is saved; ``code`` is 128 + the signal's number."""
+    """End of a run that a signal has stopped, once a checkpoint is saved; ``code`` is 128 + the signal's number.
+
+    Attributes:
+        where: ``at step 7 of 12``.
+    """
 
     code: int
+
+    def __init__(self, number: int, where: str = ''):
+        super().__init__(128 + number)
+        self.where = where
 
 
 @HOOKS.register_module()
@@ -47,8 +54,7 @@ class StepCheckpointHook(Hook):
 
     Args:
         minutes: Between two checkpoints, of whatever kind; 0 saves none by the clock.
-        way_on: What the user does to go on, for the line that a stopped run ends with; if empty, whoever catches
-            :class:`RunInterrupted` has to say it, and the line goes to the log file alone.
+        way_on: What the user types to go on, for the log line that a stopped run ends with and its report.
     """
 
     priority = 'VERY_LOW'  # with mmengine's, after schedules and averages have taken their step
@@ -109,14 +115,13 @@ class StepCheckpointHook(Hook):
         if reason == TIME:
             runner.logger.info(f'Saved {path}: {self.minutes:g} minutes have gone by')
             return
-        number = signal.Signals(reason - TIME)
-        runner.logger.log(
-            logging.WARNING if self.way_on else logging.INFO,
-            f'{number.name}: stopped after iteration {runner.iter + 1} of {runner.max_iters}, all of which is in {path}'
-            + (f'; go on with {self.way_on}' if self.way_on else ''),
+        stop = RunInterrupted(reason - TIME, f'at step {runner.iter + 1} of {runner.max_iters}')
+        runner.logger.info(
+            f'stopped by {describe_signal(reason - TIME)} {stop.where}, all of which is in {path}; go on with '
+            f'{self.way_on}'
         )
         stop_listening()
-        raise RunInterrupted(128 + number)
+        raise stop
 
     def after_train(self, runner: Runner) -> None:
         """Leave no checkpoint behind that those of the schedule have overtaken."""
