@@ -6,6 +6,7 @@ from os import PathLike
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from .datasets.exclusion import Exclusion
@@ -52,9 +53,17 @@ def compare(
     names = [weights] if isinstance(weights, (str, PathLike)) else weights
     if not isinstance(names, Sequence) or not names or not all(map(_is_name, names)):
         raise ValueError(f'weights must name a run, a file or an address, got {weights!r}')
+    if len(names) > 1 and not (len(names) == 2 and os.fspath(names[0]).endswith('.py')):
+        raise ValueError(f'weights must be one, or a config and its weights, got {weights!r}: give others as against')
     if not _is_name(data):
         raise ValueError(f'data must be a folder with a sub-folder for each class, got {data!r}')
-    return measure_all(names, data, **settings).describe()
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')  # mmengine has a line for each random weight
+    try:
+        return measure_all(names, data, **settings).describe()
+    finally:
+        logger.setLevel(level)
 
 
 def _is_name(name: object) -> bool:
@@ -95,7 +104,7 @@ def check_settings(settings: CompareSettings) -> CompareSettings:
     Exclusion(settings.exclude)
     settings.device = settings.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
-        torch.empty(0, device=settings.device)
+        torch.zeros(1, device=settings.device).item()
     except (AssertionError, RuntimeError, TypeError):
         raise ValueError(f'device must be one to compute on, such as cpu, got {settings.device!r}') from None
     return settings

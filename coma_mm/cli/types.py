@@ -79,7 +79,7 @@ def device(name: str) -> str:
     import torch
 
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()
     except (AssertionError, RuntimeError) as error:
         reason = str(error).partition('\n')[0]
         raise ArgumentTypeError(f'nothing can be computed on {name!r} here ({reason}); try cuda or cpu') from None
