@@ -3,7 +3,7 @@
     tools/lab/study.py method --jobs 2 --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
-Hardware: 2 CPU cores, 19 cells of a quarter of an hour; --size gpu: 1 GPU.
+Hardware: 2 CPU cores, 17 cells of a quarter of an hour; --size gpu: 1 GPU.
 Results: docs/evidence.md
 """
 
@@ -18,7 +18,7 @@ cells = dict(
     off_long=dict(options={'model.evaluation.mode': 'off'}, length=1.56),
     # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
     align=dict(options={'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}),
-    # learns from off, the run of this study; that run's own GFLOPs come on top
+    # learns from off, the cell of this study; the GFLOPs of that one come on top
     frozen=dict(options={'model.evaluation.mode': 'frozen'}, teacher='off'),
     random=dict(length=0),
     mae75=dict(
