@@ -15,7 +15,8 @@ from .checkpoints.reading import get_state_dict, read_checkpoint
 from .checkpoints.settings import read_config_text, read_dyvit, read_meta, read_settings
 from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
-from .models.dyvit import ARCHITECTURES, DyViT
+from .models.architectures import ARCHITECTURES
+from .models.dyvit import DyViT
 from .recipe import SIZE, VARIANTS, Encoder
 from .settings import VITS, PretrainSettings
 from .utils.paths import short_path

@@ -26,7 +26,8 @@ from timm.models._features import feature_take_indices  # where all of timm's ow
 from torch import Tensor, nn
 
 from .checkpoints.pretrained import find_prefix
-from .models.dyvit import ARCHITECTURES, DyViT
+from .models.architectures import ARCHITECTURES
+from .models.dyvit import DyViT
 from .models.layers import initialize_linear
 
 __all__ = ['TimmDyViT', 'adapt_weights']

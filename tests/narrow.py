@@ -1,6 +1,6 @@
 """Encoders with the depth, heads and options of shipped ones, and a fourth of their width."""
 
-from coma_mm.models.dyvit import ARCHITECTURES
+from coma_mm.models.architectures import ARCHITECTURES
 
 
 def narrow(arch):

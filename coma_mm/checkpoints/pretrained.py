@@ -25,7 +25,7 @@ from .settings import FROM, NO_SETTINGS, read_settings
 from .vit_names import rename_vit
 
 # Settings in which a backbone differs from its checkpoint on purpose.
-ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'drop_path_rate')
+ADJUSTABLE = ('img_size', 'out_indices', 'attn_window', 'global_blocks', 'global_window', 'drop_path_rate')
 
 
 def load_weights(

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..masking import num_hidden, unit_grid
 from ..models import CoMA, DyViT
-from ..models.dyvit import ARCHITECTURES
+from ..models.architectures import ARCHITECTURES
 
 PARAMETERS = 'parameters (M)'
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..checkpoints.reading import HUB_FILE
-from ..models.dyvit import ARCHITECTURES
+from ..models.architectures import ARCHITECTURES
 from ..utils.files import whole_folder
 from ..utils.text import one_line
 
@@ -125,7 +125,7 @@ def describe_for_timm(backbone: nn.Module, config: dict) -> dict:
         return {}
     given = config['backbone']
     arguments = {name: value for name, value in settings.items() if name not in ('arch', 'in_channels')}
-    arguments |= {name: given[name] for name in ('attn_window', 'global_blocks') if name in given}
+    arguments |= {name: given[name] for name in ('attn_window', 'global_blocks', 'global_window') if name in given}
     channels, side = backbone.in_channels, list(backbone.img_size)
     known = [name for name in ('mean', 'std') if len(config.get(name) or ()) == channels]
     of_images = {name: [value / 255 for value in config[name]] for name in known}

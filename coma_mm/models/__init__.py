@@ -4,11 +4,12 @@ from mmengine.registry import MODELS as ROOT_MODELS
 
 from ..checkpoints.pretrained import Pretrained, load_backbone
 from ..checkpoints.reading import read_checkpoint
+from .architectures import ARCHITECTURES
 from .attention import DMMSA, MSA
 from .batch_norm_neck import BatchNormNeck
 from .coma import CoMA
 from .decoders import ConvNeXtDecoder, ViTDecoder
-from .dyvit import ARCHITECTURES, DyViT
+from .dyvit import DyViT
 from .feature_extractor import FeatureExtractor
 
 # So that a bare type='DyViT' is found under any default scope once this package is imported (custom_imports).

@@ -68,22 +68,27 @@ class MSA(nn.Module):
         dim: C.
         num_heads: h, divides ``dim``.
         qkv_bias: whether the projections to queries, keys and values have a bias.
+        kv_window: side in tokens of the windows whose keys and values are averaged to one, M = N / w**2; 1 for none.
+            It needs no weights: the mean of projected tokens is the projection of their mean.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``dim``.
     """
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True):
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, kv_window: int = 1):
         super().__init__()
         _check_heads(dim, num_heads)
         require_flag(qkv_bias=qkv_bias)
         self.num_heads = num_heads
+        self.kv_window = kv_window
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
         """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`, ``keep`` as in ``dyvit.Block``."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        if self.kv_window > 1:
+            k, v = (part.unflatten(1, (-1, self.kv_window**2)).mean(2) for part in (k, v))
         return self.proj(keep(attend(q, k, v, blocks).flatten(2)))
 
 

@@ -17,11 +17,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoints.reading import read_checkpoint
-from ..checkpoints.settings import FROM, read_dyvit
+from ..checkpoints.settings import FROM
 from ..masking import unit_grid
 from ..registry import MODELS
-from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
+from ..utils.arguments import require_flag, require_number, require_whole
+from .architectures import ATTENTION, check_shape, read_indices, read_shape
 from .attention import DMMSA, MSA
 from .compiled import compile_blocks
 from .layers import Block, initialize_linear
@@ -34,19 +34,6 @@ from .mask_units import (
     tokens_to_map,
     unit_patches,
 )
-
-# Measured parameters and GMACs: docs/models.md.
-ARCHITECTURES = {
-    'pico': dict(dims=(32, 64, 128, 256), depths=(1, 1, 4, 1), heads=(4, 8, 4, 8)),
-    'tiny': dict(dims=(64, 128, 256, 512), depths=(2, 2, 10, 2), heads=(4, 8, 8, 16)),
-    'small': dict(dims=(96, 192, 384, 768), depths=(2, 2, 10, 2), heads=(4, 8, 12, 24)),
-    # Heads of 64 channels: those of 32 in stages 1 and 2 take 4 % more time (docs/benchmarks.md).
-    'base': dict(dims=(128, 256, 512, 1024), depths=(2, 2, 10, 2), heads=(2, 4, 8, 16)),
-    'large': dict(dims=(192, 384, 768, 1536), depths=(2, 2, 16, 2), heads=(4, 8, 12, 24)),
-}
-# Per stage the windows of all heads, in tokens: 16 and 32 px in both stages at patch size 4.
-ATTENTION = 'dm_msa', 'dm_msa', 'msa', 'msa'
-WINDOWS = (((4, 8),), ((2, 4),), None, None)
 
 
 class Downsample(nn.Module):
@@ -104,8 +91,10 @@ class DyViT(BaseModule):
             a block of 7 is 224 px at patch size 4. Each block sees the positions of pre-training, so what is computed
             in it depends on nothing outside (the cure for "Window Attention is Bugged", ICLR 2024, by tiling).
         global_blocks: with ``attn_window``, numbers of the transformer blocks (counted from 0 through all stages) that
-            stay global. Defaults to the last block of each quarter of stage 3, as in ViTDet. Where in the image a
-            token lies they learn by a term of their own, which starts at zero.
+            stay global. Defaults to the last block of each half of stage 3. Where in the image a token lies they learn
+            by a term of their own, which starts at zero.
+        global_window: side in tokens of the windows that global blocks of plain attention average to one key each. At
+            most a unit. 1 compares all tokens with all.
         frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
         norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
@@ -135,6 +124,7 @@ class DyViT(BaseModule):
         layer_scale: float | None = None,
         attn_window: int | None = None,
         global_blocks: Sequence[int] | None = None,
+        global_window: int = 2,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
@@ -169,14 +159,16 @@ class DyViT(BaseModule):
             require_whole(1, attn_window=attn_window)
         if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):
             raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
+        if global_window not in (1, 2, 4, 8) or not isinstance(global_window, int):
+            raise ValueError(f'global_window must be 1, 2, 4 or 8 tokens, got {global_window!r}')
         self.attn_window = attn_window
         self.frozen_stages = frozen_stages
         self.norm_eval, self.with_cp = norm_eval, with_cp
         self._describe_outputs(read_indices('out_indices', out_indices, 4))
         if global_blocks is None:
-            global_blocks = [sum(depths[:2]) + math.ceil(quarter * depths[2] / 4) - 1 for quarter in (1, 2, 3, 4)]
+            global_blocks = [sum(depths[:2]) + math.ceil(depths[2] / 2) - 1, sum(depths[:3]) - 1]
         self.global_blocks = frozenset(read_indices('global_blocks', global_blocks, sum(depths)))
-        self._build_layers(drop_path_rate)
+        self._build_layers(drop_path_rate, global_window)
         self._freeze_stages()
         compile_blocks(self, compile)
 
@@ -197,16 +189,17 @@ class DyViT(BaseModule):
         # What one unit carries in each output: tokens times channels. Decoders of masked pre-training build on it.
         self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
 
-    def _build_layers(self, drop_path_rate: float) -> None:
+    def _build_layers(self, drop_path_rate: float, global_window: int) -> None:
         """Build stem, stages, norms of the outputs and the terms of global blocks, and draw their weights."""
         settings = self.settings
         dims, depths, heads = settings['arch'].values()
         rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
 
-        def make_block(i: int) -> Block:
+        def make_block(i: int, number: int) -> Block:
             own, bias = settings['windows'][i], settings['qkv_bias']
             if own is None:
-                attention: nn.Module = MSA(dims[i], heads[i], bias)
+                kv_window = min(global_window, UNIT_SIDE >> i) if self._is_global(number) else 1
+                attention: nn.Module = MSA(dims[i], heads[i], bias, kv_window)
             else:
                 attention = DMMSA(dims[i], own, UNIT_SIDE >> i, settings['kv_conv'], bias)
             return Block(dims[i], attention, settings['mlp_ratio'], next(rates), settings['layer_scale'])
@@ -215,7 +208,7 @@ class DyViT(BaseModule):
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):
             downsample = Downsample(dims[i - 1], dims[i]) if i else nn.Identity()
-            self.stages.append(Stage(downsample, [make_block(i) for _ in range(depths[i])]))
+            self.stages.append(Stage(downsample, [make_block(i, sum(depths[:i]) + n) for n in range(depths[i])]))
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(dims[i], eps=1e-6))
         stage_of_block = [i for i in range(self.num_stages) for _ in range(depths[i])]
@@ -381,102 +374,3 @@ def check_channels(images: Tensor, expected: int) -> None:
             f'the images have {images.shape[1]} channels, but the backbone was built with in_channels={expected}: set '
             'model.backbone.in_channels, or the channels that the pipeline loads (LoadImage), to what the other is'
         )
-
-
-def read_shape(path: str) -> dict:
-    """Return the arguments of the DyViT that a file holds, as ``SHAPING`` names them.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it does not say them.
-    """
-    said = read_dyvit(read_checkpoint(path))
-    if said is None:
-        raise ValueError(f'arch={FROM}{path}: the file does not say which DyViT it holds; give arch and patch_size')
-    return said
-
-
-def check_shape(shape: dict[str, Any]) -> dict[str, Any]:
-    """Check what decides, beside weights, which function a :class:`DyViT` is; return it in one form."""
-    dims, depths, heads = read_arch(shape['arch'])
-    require_whole(1, **{name: shape[name] for name in ('patch_size', 'in_channels')})
-    require_number('(0, inf)', mlp_ratio=shape['mlp_ratio'])
-    require_flag(qkv_bias=shape['qkv_bias'])
-    if shape['layer_scale'] is not None:
-        require_number('(-inf, inf)', layer_scale=shape['layer_scale'])
-    windows = read_windows(shape['attention'], shape['windows'], heads)
-    return shape | dict(
-        arch=dict(dims=dims, depths=depths, heads=heads),
-        img_size=read_size('img_size', shape['img_size']),
-        attention=tuple(shape['attention']),
-        windows=windows,
-        kv_conv=shape['kv_conv'] if 'dm_msa' in shape['attention'] else None,
-    )
-
-
-def read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
-    """Return dims, depths and heads, each of length 4."""
-    if isinstance(arch, str):
-        names = {**{name[0]: name for name in ARCHITECTURES}, **{name: name for name in ARCHITECTURES}}
-        if arch not in names:
-            raise ValueError(
-                f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)}, their first letters, or give a dict '
-                f'with dims, depths and heads{did_you_mean(arch, ARCHITECTURES)}'
-            )
-        arch = ARCHITECTURES[names[arch]]
-    if (
-        not isinstance(arch, dict)
-        or set(arch) != {'dims', 'depths', 'heads'}
-        or any(not isinstance(value, (tuple, list)) or len(value) != 4 for value in arch.values())
-    ):
-        raise ValueError(f'arch needs dims, depths and heads with four entries each, got {arch}')
-    for key, values in arch.items():
-        most = DEEPEST if key == 'depths' else LARGEST
-        require_whole(1, most, **{f"arch['{key}'][{i}]": value for i, value in enumerate(values)})
-    if arch['dims'][0] % 4:
-        raise ValueError(
-            f"arch['dims'][0] must be a multiple of 4 (sines and cosines of y and x), got {arch['dims'][0]}"
-        )
-    return tuple(tuple(arch[key]) for key in ('dims', 'depths', 'heads'))
-
-
-def read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """Check indices against ``count`` and make negative ones count from the end."""
-    if not isinstance(indices, Sequence):
-        raise ValueError(f'{name} must be a list of numbers from 0 to {count - 1}, got {indices!r}; one is [{indices}]')
-    if any(not isinstance(i, int) or i not in range(-count, count) for i in indices) or (
-        name == 'out_indices' and not indices
-    ):
-        raise ValueError(f'{name} must be numbers from 0 to {count - 1}, got {tuple(indices)}')
-    return tuple(sorted({i % count for i in indices}))
-
-
-def read_windows(
-    attention: Sequence[str], windows: Sequence | None, heads: Sequence[int]
-) -> tuple[tuple[tuple[int, ...], ...] | None, ...]:
-    """Check the options of all stages and return for each, ``None`` for plain attention, the windows of every head."""
-    if (
-        not isinstance(attention, Sequence)
-        or len(attention) != 4
-        or any(kind not in ('dm_msa', 'msa') for kind in attention)
-    ):
-        raise ValueError(f"attention must name 'dm_msa' or 'msa' for each of four stages, got {attention!r}")
-    if windows is not None and (not isinstance(windows, Sequence) or len(windows) != 4):
-        raise ValueError(f'windows must have one entry for each of four stages (None for msa), got {windows!r}')
-    read: list[tuple[tuple[int, ...], ...] | None] = []
-    for i, (kind, count, chosen) in enumerate(zip(attention, heads, windows or WINDOWS)):
-        if kind == 'msa':
-            read.append(None)
-            continue
-        if chosen is None:
-            raise ValueError(f'stage {i + 1} uses dm_msa but has no windows; set windows[{i}]')
-        chosen = tuple(chosen) if isinstance(chosen, Sequence) else (chosen,)
-        if len(chosen) not in (1, count):
-            raise ValueError(
-                f'stage {i + 1} has {count} heads but {len(chosen)} windows {chosen}; give one entry for each head or '
-                f'one for all of them, which may hold several windows: [{list(chosen)}]'
-            )
-        if len(chosen) == 1:
-            chosen *= count
-        read.append(tuple(sorted(tuple(sorted(side)) if isinstance(side, Sequence) else (side,) for side in chosen)))
-    return tuple(read)

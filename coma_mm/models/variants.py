@@ -7,7 +7,8 @@ from ..checkpoints.bounded_building import bounded_building
 from ..checkpoints.pretrained import load_backbone as load_into
 from ..checkpoints.reading import get_state_dict, read_checkpoint
 from ..checkpoints.settings import NO_SETTINGS, read_settings
-from .dyvit import ARCHITECTURES, DyViT
+from .architectures import ARCHITECTURES
+from .dyvit import DyViT
 
 
 def list_archs() -> list[str]:

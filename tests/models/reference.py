@@ -47,7 +47,9 @@ def attention(attn, x, allowed):
         groups = [(list(zip(windows, convs)), heads) for (windows, heads), convs in zip(attn.groups, attn.kv)]
     else:
         q, kv = attn.qkv(x).split([C, 2 * C], -1)
-        groups = [([(1, kv)], attn.num_heads)]
+        if attn.kv_window > 1:
+            kv = F.avg_pool2d(kv.permute(0, 3, 1, 2), attn.kv_window).permute(0, 2, 3, 1)
+        groups = [([(attn.kv_window, kv)], attn.num_heads)]
     d, outs, first = C // attn.num_heads, [], 0
     for scales, heads in groups:
         keys, values, masks = [], [], []

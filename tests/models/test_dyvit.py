@@ -195,6 +195,7 @@ def test_drop_path_keeps_the_expectation():
         (dict(global_blocks=(7,)), 'global_blocks must be numbers from 0 to 6'),
         (dict(frozen_stages=5), 'frozen_stages must be -1'),
         (dict(attn_window=0), 'attn_window must be'),
+        (dict(global_window=3), 'global_window must be 1, 2, 4 or 8'),
         (dict(pretrained='a.pth', init_cfg=dict(type='Constant', layer='Linear')), 'either `pretrained` or `init_cfg`'),
     ],
 )
@@ -215,7 +216,11 @@ def test_settings_name_the_function():
         dict(mlp_ratio=2.0),
     ):
         assert DyViT(**{'arch': 'pico', **other}).settings != default
-    for same in (dict(attn_window=7), dict(out_indices=(0, 1)), dict(drop_path_rate=0.1, with_cp=True)):
+    for same in (
+        dict(attn_window=7, global_window=1),
+        dict(out_indices=(0, 1)),
+        dict(drop_path_rate=0.1, with_cp=True),
+    ):
         assert DyViT('pico', **same).settings == default
 
 

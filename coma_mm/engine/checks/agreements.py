@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from ...checkpoints.settings import FROM
-from ...models.dyvit import ATTENTION, read_arch, read_indices, read_windows
+from ...models.architectures import ATTENTION, read_arch, read_indices, read_windows
 from ...utils.arguments import did_you_mean
 from ..common import explain_type, type_name
 from .table import CROPS

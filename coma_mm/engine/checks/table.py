@@ -300,6 +300,7 @@ TABLE = _rows(
     (in_range(whole(-1, 4)), '-1', 'model.**.backbone', 'frozen_stages', ('DyViT',)),
     (FLAG, 'False', 'model.**.backbone', 'with_cp norm_eval'),
     (SIZE | NONE, 'None', 'model.**.backbone', 'attn_window', OURS),
+    (exactly(1, 2, 4, 8), '2', 'model.**.backbone', 'global_window', OURS),
     (FLAG, 'True', 'model', 'norm_pix fuse_stages', ('CoMA',)),
     (NOT_NEGATIVE, '0', 'model', 'predict_visible', ('CoMA',)),
     (SETTINGS | NONE, '', 'model', 'evaluation', ('CoMA',)),

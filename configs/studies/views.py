@@ -1,0 +1,39 @@
+"""How much of an image must detectors and segmentors see at once? Blocks of attention, and a few that are global.
+
+    tools/lab/study.py views --data FOLDER
+
+Cells: a short pre-training, then UperNet on CamVid and Mask R-CNN on a few photos of COCO, with blocks of 128 px alone
+(``none``), with all four transformer blocks of stage 3 global (``four``), and with two, whose keys are means of 2 x 2
+tokens (``two``, the default).
+Data: as for the study transfer. Hardware: 2 CPU cores, 19 cells of some minutes
+"""
+
+_base_ = 'transfer.py'
+
+views = dict(
+    none=dict(global_blocks=()),
+    four=dict(global_blocks=(2, 3, 4, 5), global_window=1),
+    two=dict(global_blocks=(3, 5), global_window=2),
+)
+cells = dict(
+    _delete_=True,
+    pretrain=dict(options={'model.evaluation.mode': 'off'}),
+    **{
+        f'{data}_{name}': dict(
+            config=config,
+            start='pretrain',
+            options={'model.backbone.attn_window': 4, **{f'model.backbone.{key}': one for key, one in view.items()}},
+            measures=dict(validation=dict()),
+            smoke={**smoke, 'model.backbone.global_blocks': (2,)},
+        )
+        for data, config, smoke in (
+            ('camvid', {{_base_.upernet}}, {{_base_.smoke_seg}}),
+            ('coco', {{_base_.mask_rcnn}}, {{_base_.smoke_det}}),
+        )
+        for name, view in views.items()
+    },
+)
+sizes = dict(
+    smoke=dict(cells=['pretrain', 'camvid_two', 'coco_two']),
+    cpu=dict(seeds=[0, 1, 2], epochs=40),
+)
