@@ -27,6 +27,7 @@ FLOW = [
     'mask_units',
     'attention',
     'layers',
+    'architectures',
     'dyvit',
     'variants',
     'masked_vit',

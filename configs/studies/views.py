@@ -24,7 +24,7 @@ cells = dict(
             start='pretrain',
             options={'model.backbone.attn_window': 4, **{f'model.backbone.{key}': one for key, one in view.items()}},
             measures=dict(validation=dict()),
-            smoke={**smoke, 'model.backbone.global_blocks': (2,)},
+            smoke=smoke,
         )
         for data, config, smoke in (
             ('camvid', {{_base_.upernet}}, {{_base_.smoke_seg}}),
@@ -34,6 +34,6 @@ cells = dict(
     },
 )
 sizes = dict(
-    smoke=dict(cells=['pretrain', 'camvid_two', 'coco_two']),
+    smoke=dict(cells=['pretrain', 'camvid_none', 'coco_none']),
     cpu=dict(seeds=[0, 1, 2], epochs=40),
 )

@@ -19,6 +19,15 @@ from statistics import median
 
 import _lab
 import torch
+from benchmarks.downstream import (
+    LANDSCAPE,
+    NETWORKS,
+    PEERS,
+    build_backbone,
+    make_backbone_forward,
+    make_network_forward,
+    make_network_step,
+)
 from benchmarks.timing import (
     Table,
     describe_machine,
@@ -191,6 +200,27 @@ def run_resolution(args: Namespace) -> dict[str, Table]:
         resolution=Table('us per pixel', run_interleaved(calls, args, 1e6 / 2048**2)),
         resolution_memory=Table('bytes per pixel', measure_memory(makers, args, 2048**-2)),
     )
+
+
+def run_downstream(args: Namespace) -> dict[str, Table]:
+    """Time backbones alone at three sizes, and Mask R-CNN and UperNet on them; measure the peak memory of a step."""
+    names = list(choose(PEERS, args))
+    weights = {name: sum(weight.numel() for weight in build_backbone(name).parameters()) / 1e6 for name in names}
+    tables = {}
+    for size in ((224, 224), (512, 512), LANDSCAPE):
+        calls = {name: make_backbone_forward(name, size, args) for name in names}
+        columns = {'parameters (M)': weights}
+        tables[f'backbone_{size[1]}'] = Table('ms per image', run_interleaved(calls, args, 1e3), columns)
+    for network in NETWORKS:
+        place = network.lower().replace(' ', '-')
+        calls = {name: make_network_forward(network, name, args) for name in names}
+        tables[f'{place}_forward'] = Table('s', run_interleaved(calls, args))
+        makers = {name: partial(make_network_step, network, name, args) for name in names}
+        calls = {name: make() for name, make in makers.items()}
+        tables[f'{place}_step'] = Table('s', run_interleaved(calls, args))
+        del calls
+        tables[f'{place}_memory'] = Table('MiB', measure_memory(makers, args, 2**-20))
+    return tables
 
 
 # What to put into the environment before torch is loaded. By default idle threads of OpenMP spin for a while.
@@ -393,6 +423,7 @@ SUITES = {
     'memory': run_memory,
     'data': run_data,
     'resolution': run_resolution,
+    'downstream': run_downstream,
     'profile': run_profile,
     'imports': run_imports,
     'openmp': run_openmp,

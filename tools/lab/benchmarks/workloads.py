@@ -103,7 +103,8 @@ EVALUATION = {
 }
 ATTENTION: dict[str, dict] = {
     'windows only': dict(attn_window=7, global_blocks=()),
-    'windows and four global blocks': dict(attn_window=7),
+    'windows and two global blocks': dict(attn_window=7),
+    'windows and four global blocks of all keys': dict(attn_window=7, global_blocks=(6, 8, 11, 13), global_window=1),
     'global': dict(),
 }
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
