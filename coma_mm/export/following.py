@@ -10,7 +10,7 @@ from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.settings import FROM
 from ..engine.checks.data import BUILDERS
 from ..engine.common import LOADERS, find_steps, type_name
-from ..models.dyvit import read_arch, read_shape
+from ..models.architectures import read_arch, read_shape
 from ..recipe import take_middle
 from ..utils.configs import walk_dicts
 from .source import check_types, find_backbone, find_normalisation

@@ -202,25 +202,38 @@ def run_resolution(args: Namespace) -> dict[str, Table]:
     )
 
 
-def run_downstream(args: Namespace) -> dict[str, Table]:
-    """Time backbones alone at three sizes, and Mask R-CNN and UperNet on them; measure the peak memory of a step."""
+def run_backbones(args: Namespace) -> dict[str, Table]:
+    """Time backbones alone, four outputs, at the sizes of classifiers, segmentors and detectors."""
     names = list(choose(PEERS, args))
     weights = {name: sum(weight.numel() for weight in build_backbone(name).parameters()) / 1e6 for name in names}
     tables = {}
-    for size in ((224, 224), (512, 512), LANDSCAPE):
-        calls = {name: make_backbone_forward(name, size, args) for name in names}
+    for height, width in ((224, 224), (512, 512), LANDSCAPE):
+        calls = {name: make_backbone_forward(name, (height, width), args) for name in names}
         columns = {'parameters (M)': weights}
-        tables[f'backbone_{size[1]}'] = Table('ms per image', run_interleaved(calls, args, 1e3), columns)
-    for network in NETWORKS:
-        place = network.lower().replace(' ', '-')
-        calls = {name: make_network_forward(network, name, args) for name in names}
-        tables[f'{place}_forward'] = Table('s', run_interleaved(calls, args))
-        makers = {name: partial(make_network_step, network, name, args) for name in names}
-        calls = {name: make() for name, make in makers.items()}
-        tables[f'{place}_step'] = Table('s', run_interleaved(calls, args))
-        del calls
-        tables[f'{place}_memory'] = Table('MiB', measure_memory(makers, args, 2**-20))
+        tables[f'backbones_{width}'] = Table('ms per image', run_interleaved(calls, args, 1e3), columns)
     return tables
+
+
+def run_network(network: str, args: Namespace) -> dict[str, Table]:
+    """Time a detector or a segmentor on each backbone: a forward pass, and a step of training."""
+    names = list(choose(PEERS, args))
+    tables = {}
+    for kind, make in (('forward', make_network_forward), ('step', make_network_step)):
+        calls = {name: make(network, name, args) for name in names}
+        tables[f'{network.lower()}_{kind}'] = Table('s', run_interleaved(calls, args))
+    return tables
+
+
+def run_downstream_memory(args: Namespace) -> dict[str, Table]:
+    """Measure the peak memory of a training step of Mask R-CNN and of UperNet on each backbone."""
+    names = list(choose(PEERS, args))
+    return {
+        f'{network.lower()}_memory': Table(
+            'MiB',
+            measure_memory({name: partial(make_network_step, network, name, args) for name in names}, args, 2**-20),
+        )
+        for network in NETWORKS
+    }
 
 
 # What to put into the environment before torch is loaded. By default idle threads of OpenMP spin for a while.
@@ -423,7 +436,10 @@ SUITES = {
     'memory': run_memory,
     'data': run_data,
     'resolution': run_resolution,
-    'downstream': run_downstream,
+    'backbones': run_backbones,
+    'mask-rcnn': partial(run_network, 'Mask-RCNN'),
+    'upernet': partial(run_network, 'UperNet'),
+    'downstream-memory': run_downstream_memory,
     'profile': run_profile,
     'imports': run_imports,
     'openmp': run_openmp,

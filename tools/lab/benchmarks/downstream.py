@@ -80,7 +80,7 @@ def build_upernet(name: str) -> tuple[nn.Module, dict]:
     return revert_sync_batchnorm(MODELS.build(cfg)), dict(inputs=torch.randn(2, 3, 512, 512), data_samples=samples)
 
 
-NETWORKS = {'Mask R-CNN': build_mask_rcnn, 'UperNet': build_upernet}
+NETWORKS = {'Mask-RCNN': build_mask_rcnn, 'UperNet': build_upernet}
 
 
 def make_backbone_forward(name: str, size: tuple[int, int], args: Namespace) -> Call:
