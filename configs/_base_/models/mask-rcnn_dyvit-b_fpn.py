@@ -8,7 +8,7 @@ model = dict(
         type='coma_mm.DyViT',
         arch='base',
         out_indices=(0, 1, 2, 3),
-        attn_window=7,  # blocks of 224 px, the image size of pre-training; four transformer blocks stay global
+        attn_window=7,  # blocks of 224 px, the image size of pre-training; two transformer blocks stay global
         drop_path_rate=0.2,
         init_cfg=dict(type='coma_mm.Pretrained', checkpoint='work_dirs/coma_dyvit-b_in1k/epoch_200.pth'),
     ),
