@@ -1,11 +1,11 @@
-"""How much of an image must detectors and segmentors see at once? Blocks of attention, and a few that are global.
+"""Blocks of attention on large images, with transformer blocks among them that see the whole image, and without.
 
     tools/lab/study.py views --data FOLDER
 
-Cells: a short pre-training, then UperNet on CamVid and Mask R-CNN on a few photos of COCO, with blocks of 128 px alone
-(``none``), with all four transformer blocks of stage 3 global (``four``), and with two, whose keys are means of 2 x 2
-tokens (``two``, the default).
-Data: as for the study transfer. Hardware: 2 CPU cores, 19 cells of some minutes
+Cells: a short pre-training, then UperNet on CamVid and Mask R-CNN on a few photos of COCO. Attention is in blocks of
+128 px. ``none``: nowhere else. ``four``: all transformer blocks of stage 3 are global. ``two``: two of them, whose keys
+are means of 2 x 2 tokens, the default.
+Data: as for the study transfer. Hardware: 2 CPU cores, 21 cells of some minutes
 """
 
 _base_ = 'transfer.py'

@@ -430,7 +430,7 @@ def read_scalars(work_dir: Path) -> list[dict]:
 
 
 # Each returns tables by name.
-SUITES = {
+SUITES: dict[str, Callable[[Namespace], dict[str, Table]]] = {
     'step': run_step,
     'forward': run_forward,
     'memory': run_memory,
