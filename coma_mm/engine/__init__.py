@@ -17,7 +17,7 @@ from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
 from .runner.budget import BudgetHook
 from .runner.checkpoint_hooks import BackboneSettingsHook, ExactCheckpointHook, RunStateHook, WholeCheckpointHook
 from .runner.config_hook import ConfigHook
-from .runner.data_time import DataTimeHook
+from .runner.data_time import DataTimeHook, LoadTimerHook
 from .runner.deferred_runtime_info import DeferredRuntimeInfoHook
 from .runner.epoch_seed import EpochSeedHook
 from .runner.failures import SpareRunHook
@@ -50,6 +50,7 @@ __all__ = [
     'MistakesHook',
     'ProgressHook',
     'QualityHook',
+    'LoadTimerHook',
     'ReconstructionHook',
     'ReplaceResultsHook',
     'ReportHook',

@@ -60,7 +60,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
     if waits and times:
         seconds = dict(times)
         share = [(step, 100 * wait / seconds[step]) for step, wait in waits if seconds.get(step, 0) > 1e-9]
-        charts.append(Chart('Time between steps: data, pictures, checkpoints', dict(between=share), '%'))
+        charts.append(Chart('Waiting for data', {'data_time of time': share}, '%'))
     charts += [Chart(key, {key: values}) for key, values in left.items()]
     return [chart for chart in charts if any(chart.curves.values())]
 

@@ -1,3 +1,4 @@
+import json
 import uuid
 
 import pytest
@@ -53,7 +54,8 @@ class Model(BaseModel):
 class SlowHook(Hook):
     """A hook as slow as saving a checkpoint."""
 
-    priority = 'VERY_LOW'
+    def __init__(self, priority='VERY_LOW'):
+        self.priority = priority
 
     def after_train_iter(self, runner, **kwargs):
         clock.work(0.01)
@@ -61,23 +63,28 @@ class SlowHook(Hook):
 
 @pytest.fixture
 def warnings_of(tmp_path, monkeypatch):
-    monkeypatch.setattr('coma_mm.engine.runner.data_time.time', clock)
+    for name in ('data_time', 'loops'):
+        monkeypatch.setattr(f'coma_mm.engine.runner.{name}.time', clock)
 
-    def train(seconds, first=0.0, **hook):
+    def train(seconds, first=0.0, hooks=(), **hook):
         runner = Runner(
             Model(),
             str(tmp_path),
             train_dataloader=dict(
                 batch_size=1, dataset=Numbers(seconds, first), sampler=dict(type='DefaultSampler', shuffle=False)
             ),
-            train_cfg=dict(by_epoch=True, max_epochs=3),
+            train_cfg=dict(type='coma_mm.EpochLoop', max_epochs=3),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-            default_hooks=dict(checkpoint=None),
-            custom_hooks=[dict(type='coma_mm.DataTimeHook', **hook), SlowHook()],
+            default_hooks=dict(
+                checkpoint=None, logger=dict(type='LoggerHook', interval=1), timer=dict(type='coma_mm.LoadTimerHook')
+            ),
+            custom_hooks=[dict(type='coma_mm.DataTimeHook', **hook), *(hooks or [SlowHook()])],
             experiment_name=uuid.uuid4().hex,
         )
         runner.train()
         (log,) = tmp_path.glob('*/*.log')
+        (curves,) = tmp_path.glob('*/vis_data/scalars.json')
+        train.waits = [json.loads(line)['data_time'] for line in curves.read_text().splitlines()]
         return [line for line in log.read_text().splitlines() if 'waiting for data' in line]
 
     return train
@@ -92,6 +99,13 @@ def test_warns_less_and_less_often(warnings_of):
 
 def test_silent_when_all_is_well(warnings_of):
     assert not warnings_of(0.0, first=0.1, interval=5)
+
+
+@pytest.mark.parametrize('seconds', [0.0, 0.002, 0.03])
+def test_pictures_and_checkpoints_are_no_wait_for_data(warnings_of, seconds):
+    """What hooks do after a step is not counted, early or late in the order of hooks."""
+    warnings_of(seconds, seconds, hooks=[SlowHook(priority) for priority in ('VERY_HIGH', 'VERY_LOW', 'LOWEST')])
+    assert warnings_of.waits[2] == pytest.approx(seconds) and len(warnings_of.waits) == 36
 
 
 def test_the_share_can_be_set(warnings_of):

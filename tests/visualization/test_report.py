@@ -76,7 +76,7 @@ def test_page(work_dir):
         *('Training loss', 'Learning rate', 'Throughput (images/s)', 'Reconstruction (dB)', 'memory'),
         *(
             'Effective rank of the features (RankMe)',
-            'Time between steps: data, pictures, checkpoints (%)',
+            'Waiting for data (%)',
             'Reconstructions',
         ),
         *('Features and attention of each stage', 'Nearest neighbours', 'Still training when this was written.'),

@@ -31,7 +31,7 @@ class ProgressHook(Hook):
         opening: Whether to begin with a line on images, model, length and device.
     """
 
-    priority = 'LOWEST'  # so that the wait for data begins when all other hooks have ended
+    priority = 'LOWEST'
 
     def __init__(self, lines: bool = True, opening: bool = False):
         self.lines = lines
@@ -60,19 +60,16 @@ class ProgressHook(Hook):
         self.task = self.bar.add_task('starting', total=runner.max_iters, completed=runner.iter)
         self.bar.start()
         self.log_interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 0)
-        self.looked = self.printed = self.end = time.perf_counter()
+        self.looked = self.printed = time.perf_counter()
         self.started, self.first = self.looked, runner.iter
         self.waited, self.done = 0.0, 0
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        if self.shown:
-            self.waited += time.perf_counter() - self.end
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if not self.shown:
             return
         self.done += 1
-        now = self.end = time.perf_counter()
+        self.waited += getattr(runner.train_loop, 'waited', 0.0)
+        now = time.perf_counter()
         if self.every_n_train_iters(runner, self.log_interval) and not self.lines:
             self.printed = now  # mmengine has
         is_first = runner.iter == self.first  # whose time is that of starting
@@ -80,7 +77,7 @@ class ProgressHook(Hook):
         if not is_due and (now - self.looked < EVERY or not self.console.is_terminal):
             return
         loss = torch.as_tensor((outputs or {}).get('loss', float('nan'))).item()
-        now = self.end = time.perf_counter()  # the device has done all that it was told
+        now = time.perf_counter()  # the device has done all that it was told
         passed = now - self.looked
         rate = runner.optim_wrapper.get_lr()
         rate = next(iter(rate.values()))[0]

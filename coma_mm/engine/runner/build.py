@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.hooks import CheckpointHook, ParamSchedulerHook
+from mmengine.hooks import CheckpointHook, IterTimerHook, ParamSchedulerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
@@ -56,6 +56,7 @@ def prepare(args: Namespace) -> Config:
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
+    _put_ours(cfg, 'timer', IterTimerHook, 'coma_mm.LoadTimerHook')
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
     _resume_within_epochs(cfg)
     _add_hook(cfg, 'coma_mm.RunStateHook')

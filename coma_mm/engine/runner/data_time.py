@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, IterTimerHook
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
@@ -13,18 +13,30 @@ from ...utils.arguments import require_number, require_whole
 
 
 @HOOKS.register_module()
+class LoadTimerHook(IterTimerHook):
+    """mmengine's hook, but ``data_time`` is the wait for a batch alone: no pictures, checkpoints or validations."""
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        waited = getattr(runner.train_loop, 'waited', None)
+        if waited is None:
+            super().before_train_iter(runner, batch_idx, data_batch)
+        else:
+            runner.message_hub.update_scalar('train/data_time', waited)
+
+
+@HOOKS.register_module()
 class DataTimeHook(Hook):
     """Warns in the log when training waits for data. ``tools/train.py`` adds it to all runs.
 
-    Unlike mmengine's ``data_time``, what other hooks do after a step does not count, nor does the first iteration of an
-    epoch or after a validation.
+    It counts what the loops of this package have waited for batches; of other loops it says nothing. The first
+    iteration of an epoch, or after a validation, does not count.
 
     Args:
         share: of the time of the iterations since the last look, above which it warns. Defaults to 0.2.
         interval: iterations until it looks; doubled after each warning. Defaults to 100.
     """
 
-    priority = 'LOWEST'  # so that the wait begins when all other hooks have ended
+    priority = 'LOWEST'
 
     def __init__(self, share: float = 0.2, interval: int = 100):
         require_number('[0, 1]', share=share)
@@ -41,15 +53,13 @@ class DataTimeHook(Hook):
 
     before_val_epoch = before_train_epoch
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self.start = time.perf_counter()
-
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add up; look every now and then."""
         end, self.end = self.end, time.perf_counter()
-        if end is None:
+        waited = getattr(runner.train_loop, 'waited', None)
+        if end is None or waited is None:
             return
-        self.waited += self.start - end
+        self.waited += waited
         self.total += self.end - end
         self.count += 1
         if self.count < self.interval:

@@ -1,5 +1,6 @@
 """Training loops that go on where a checkpoint was saved, also within an epoch."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -36,6 +37,7 @@ class _Resumable(BaseLoop):
         self.loading: Iterator | None = None
         self.served = 0  # batches of this epoch
         self.validation_due = False
+        self.waited = 0.0  # seconds, for the latest batch: not for pictures, checkpoints or a validation
 
     def run(self) -> nn.Module:
         """Train; end the processes that load images, whose end takes 5 s each if it is left to garbage collection.
@@ -61,9 +63,12 @@ class _Resumable(BaseLoop):
                 loader._iterator = None  # which persistent_workers=True would have it use again
 
     def _load(self) -> Iterator:
-        """Return an iterator over the batches of an epoch, or of a pass."""
-        self.loading = loading = iter(self.dataloader)
-        return loading
+        """Yield the batches of an epoch, or of a pass; note how long the loop has waited for each."""
+        self.loading, begin = iter(self.dataloader), time.perf_counter()
+        for batch in self.loading:
+            self.waited = time.perf_counter() - begin
+            yield batch
+            begin = time.perf_counter()
 
     def position(self, epoch: int) -> dict:
         """Return where a checkpoint of so many epochs is saved.
