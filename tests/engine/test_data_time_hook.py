@@ -103,7 +103,7 @@ def test_silent_when_all_is_well(warnings_of):
 
 @pytest.mark.parametrize('seconds', [0.0, 0.002, 0.03])
 def test_pictures_and_checkpoints_are_no_wait_for_data(warnings_of, seconds):
-    """What hooks do after a step is not counted, early or late in the order of hooks."""
+    """A slow hook leaves the wait as it is, early or late in the order of hooks."""
     warnings_of(seconds, seconds, hooks=[SlowHook(priority) for priority in ('VERY_HIGH', 'VERY_LOW', 'LOWEST')])
     assert warnings_of.waits[2] == pytest.approx(seconds) and len(warnings_of.waits) == 36
 
