@@ -37,3 +37,4 @@ sizes = dict(
     smoke=dict(cells=['pretrain', 'camvid_none', 'coco_none']),
     cpu=dict(seeds=[0, 1, 2], epochs=40),
 )
+report = dict(plots=[])

@@ -87,7 +87,7 @@ def test_pictures_reports_and_loggers_are_named_counted_and_left_out(train, monk
     assert log.count('LostConnection.add_scalars failed (ConnectionError: the server is gone)') == 1
     last = log.rstrip().splitlines()[-1]
     assert 'Failed in this run, which went on without: ' in last
-    for what in ('drawing tiny_coma.py/picture.png (2 x)', 'kNN evaluation (2 x)'):
+    for what in ('drawing tiny_coma.py/picture.png (3 x)', 'kNN evaluation (2 x)'):
         assert what in last
 
 

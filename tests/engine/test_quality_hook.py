@@ -119,7 +119,7 @@ def test_a_look_that_fails_is_named_and_counted_and_the_run_goes_on(run):
     ]
     folder, _, log = run('run', hooks)
     assert log.count("drawing picture.unknown failed (ValueError: Format 'unknown' is not supported") == 1
-    assert 'Failed in this run, which went on without: drawing picture.unknown (2 x)' in log
+    assert 'Failed in this run, which went on without: drawing picture.unknown (3 x)' in log
     assert (folder / 'epoch_2.pth').exists() and (folder / 'report.html').exists()
 
 

@@ -17,7 +17,7 @@ READERS = {
     'checkpoints/pretrained.py': ['checkpoint'],
     'checkpoints/reading.py': ['checkpoint'],
     'models/variants.py': ['checkpoint'],
-    'models/dyvit.py': ['checkpoint'],
+    'models/architectures.py': ['checkpoint'],
     'starting.py': ['checkpoint'],
     'checkpoints/finding.py': ['checkpoint', '`checkpoints.json`'],
     'engine/runner/config_files.py': ['config'],

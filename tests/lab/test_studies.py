@@ -39,6 +39,7 @@ QUICK = dict(
     recipe=['align@toy'],
     texture=[],
     transfer=[],
+    views=[],
 )
 ALL = [(name, cell.name) for name in STUDIES for cell in make_cells(read_study(name), 'smoke')]
 ALL += [('recipe', f'{cell}@toy') for cell in ('random', 'align')]

@@ -61,7 +61,9 @@ from torch import Tensor, nn
 
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
+from coma_mm.datasets import ImageFolder
 from coma_mm.engine import KNNHook
+from coma_mm.engine.runner.trial import forget_peak, peak_so_far
 from coma_mm.evaluation import NearestNeighbours
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.models import DyViT, ViTDecoder
@@ -87,7 +89,7 @@ def parse_args() -> Namespace:
         '--data',
         type=types.folder,
         metavar='FOLDER',
-        help='JPEGs for the suite data (default: bundled photos, 500 x 375)',
+        help='JPEGs for the suite data (default: bundled photos, 500 x 375); where the suite folder may make files',
     )
     parser.add_argument(
         '--rounds', type=types.whole(1, 10_000), default=9, help='rounds that count; one more warms up (%(default)s)'
@@ -200,6 +202,63 @@ def run_resolution(args: Namespace) -> dict[str, Table]:
         resolution=Table('us per pixel', run_interleaved(calls, args, 1e6 / 2048**2)),
         resolution_memory=Table('bytes per pixel', measure_memory(makers, args, 2048**-2)),
     )
+
+
+LISTED = {'folder of 1 million': 10**6, 'list of 1 million': 10**6, 'list of 10 million': 10**7}
+
+
+def run_folder(args: Namespace) -> dict[str, Table]:
+    """Open many images as a data set, each time in a fresh process: a folder of hard links, and lists of paths."""
+    table = Table('s', {}, {'peak memory (MB)': {}})
+    with tempfile.TemporaryDirectory(dir=args.data) as scratch:
+        for name, count in choose(LISTED, args).items():
+            place = Path(scratch, name.replace(' ', '_'))
+            if name.startswith('folder'):
+                _link_images(place, count)
+            else:
+                _list_images(place.with_suffix('.txt'), count)
+                place = place.with_suffix('.txt')
+            seconds, peaks = [], []
+            for _ in range(args.rounds):
+                with multiprocessing.get_context('spawn').Pool(1) as pool:
+                    spent, peak = pool.apply(_open_images, (str(place),))
+                seconds.append(spent)
+                peaks.append(peak)
+            table.rows[name], table.columns['peak memory (MB)'][name] = seconds, max(peaks) / 1e6
+    return dict(folder=table)
+
+
+def _link_images(folder: Path, count: int) -> None:
+    """Make a folder of hard links to one image, 1,000 in each of its sub-folders."""
+    folder.mkdir()
+    image = folder / 'image.jpg'
+    image.write_bytes(b'')
+    for number in range(count):
+        place = folder / f'{number // 1000:05}'
+        if number % 1000 == 0:
+            place.mkdir()
+        if number % 50_000 == 0:  # a file system allows some ten thousand links to a file
+            image = place / 'image.jpg'
+            image.write_bytes(b'')
+        else:
+            os.link(image, place / f'photo_{number:08}.jpg')
+
+
+def _list_images(path: Path, count: int) -> None:
+    """Write a list of paths, of which the first is there."""
+    (path.parent / 'photos_00000').mkdir(exist_ok=True)
+    (path.parent / 'photos_00000/photo_00000000.jpg').touch()
+    with path.open('w') as file:
+        file.writelines(f'photos_{number // 1000:05}/photo_{number:08}.jpg\n' for number in range(count))
+
+
+def _open_images(place: str) -> tuple[float, int]:
+    """Return the seconds that opening a data set takes, and what that adds to the memory at most."""
+    before, start = forget_peak(False), time.perf_counter()
+    dataset = ImageFolder(place)
+    seconds = time.perf_counter() - start
+    assert len(dataset) >= 10**6
+    return seconds, peak_so_far(False) - before
 
 
 def run_backbones(args: Namespace) -> dict[str, Table]:
@@ -436,6 +495,7 @@ SUITES: dict[str, Callable[[Namespace], dict[str, Table]]] = {
     'memory': run_memory,
     'data': run_data,
     'resolution': run_resolution,
+    'folder': run_folder,
     'backbones': run_backbones,
     'mask-rcnn': partial(run_network, 'Mask-RCNN'),
     'upernet': partial(run_network, 'UperNet'),
