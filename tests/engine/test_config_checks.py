@@ -1,6 +1,7 @@
 """Settings that nothing would read, or that cannot mean what they say."""
 
 import importlib.util
+import re
 import uuid
 from argparse import Namespace
 from pathlib import Path
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from coma_mm.engine.checks.config import check_batches, check_names, check_options
-from coma_mm.engine.runner.build import build_runner, prepare
+from coma_mm.engine.runner.build import _name_additions, build_runner, prepare
 from coma_mm.engine.runner.config_files import read_config
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
@@ -151,6 +152,43 @@ def test_options_for_variables_are_named(tmp_path):
     assert logger is MMLogger.get_current_instance()
     read_config(str(path), {'data_root': 'b'})
     assert '--cfg-options data_root: in ' in (tmp_path / 'log').read_text()
+
+
+# ---- additions ----
+
+
+@pytest.mark.parametrize(
+    ('config', 'named'),
+    [
+        ('mmpretrain/configs/lenet/lenet5_mnist.py', 'LoadTimerHook for IterTimerHook, .*EpochLoop.*collate_fn'),
+        ('mmdet/configs/retinanet/retinanet_r18_fpn_1x_coco.py', 'EpochLoop for EpochBasedTrainLoop'),
+    ],
+)
+def test_additions_are_named_in_one_line(tmp_path, config, named):
+    """A config of a toolbox has none of them; the config that the run then writes has them all."""
+    before = Config.fromfile(stock(config))
+    cfg = prepare(
+        Namespace(config=str(stock(config)), work_dir=str(tmp_path), cfg_options=None, launcher='none', local_rank=0)
+    )
+    cfg.experiment_name = uuid.uuid4().hex
+    runner = build_runner(cfg)
+    (path,) = Path(runner.log_dir).glob('*.log')
+    (line,) = [line for line in path.read_text().splitlines() if 'adds to this config' in line]
+    assert re.search(named, line)
+    added = line.partition('config: ')[2].partition(';')[0].split(', ')
+    page = (Path(__file__).parents[2] / 'docs' / 'reliability.md').read_text()
+    for name in added:
+        assert f"type='{name}'" not in before.pretty_text
+        assert f'`{re.split("[ .=]", name)[0]}`' in page, name
+    hooks = [*cfg.default_hooks.values(), *cfg.custom_hooks]
+    ours = {hook['type'].rpartition('.')[2] for hook in hooks if hook['type'].startswith('coma_mm.')}
+    assert ours <= {name.partition(' ')[0] for name in added}
+
+    cfg.dump(tmp_path / 'again.py')
+    args = Namespace(
+        config=str(tmp_path / 'again.py'), work_dir=str(tmp_path), cfg_options=None, launcher='none', local_rank=0
+    )
+    assert not any('Hook' in name for name in _name_additions(prepare(args)).split(', '))
 
 
 # ---- values ----

@@ -21,7 +21,7 @@ from torch import nn
 from ...checkpoints.finding import checkpoint_folder, is_whole, newest_whole_checkpoint
 from ...checkpoints.loading import read_checkpoints_safely
 from ...checkpoints.writing import write_files_whole
-from ...utils.configs import walk_dicts
+from ...utils.configs import walk, walk_dicts
 from ...utils.environment import count_cores
 from ...utils.files import require_writable
 from ...utils.manifest import MANIFEST, read_manifest
@@ -34,14 +34,16 @@ from .config_files import default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
 
-# What mmengine says about itself: for its log file.
-NOTICES = '"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'
+ADDED = 'coma_mm adds to this config: '
+# What mmengine says about itself, and we about our additions: for the log file.
+NOTICES = '"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but', ADDED
 
 
 def prepare(args: Namespace) -> Config:
     """Read the config and apply what the options and the machine ask for."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
+    object.__setattr__(cfg, '_given', _parts(cfg))
     cfg.launcher = args.launcher
     cfg.work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
     if is_sharded(cfg):
@@ -85,6 +87,8 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         check_channels(unwrap(runner.model))
         check_modules(unwrap(runner.model), cfg.get('optim_wrapper') or {})
     _count_accumulated(runner)
+    if added := _name_additions(cfg):
+        runner.logger.info(f'{ADDED}{added}; docs/reliability.md says why')
     return runner
 
 
@@ -205,6 +209,31 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
             if 'evaluation' not in place.split('.'):  # a teacher is in no checkpoint
                 node.pop('init_cfg', None)
         cfg.model.pop('pretrained', None)
+
+
+def _parts(cfg: Config) -> dict[str, Any]:
+    """Return what the tools may add to: types of hooks and of the training loop, and settings of loaders, by place."""
+    nodes = dict(
+        default_hooks=cfg.get('default_hooks'), custom_hooks=cfg.get('custom_hooks'), train_cfg=cfg.get('train_cfg')
+    )
+    loaders = {name: cfg.get(name) for name in BUILDERS.values()}
+    types = {
+        place: type_name(node['type']) for place, node in walk_dicts(nodes) if 'type' in node and place.count('.') < 2
+    }
+    return types | {place: node for place, node in walk(loaders) if not isinstance(node, (dict, list, tuple))}
+
+
+def _name_additions(cfg: Config) -> str:
+    """Name what differs from the config as it was read; empty for a config that :func:`prepare` has not made ready."""
+    now = _parts(cfg)
+    given = getattr(cfg, '_given', now)
+    said = []
+    for place, value in now.items():
+        before = given.get(place)
+        if value is not before and str(value) != str(before):
+            setting = place.partition('_dataloader.')[2]
+            said.append(f'{setting}={value}' if setting else f'{value} for {before}' if before else value)
+    return ', '.join(dict.fromkeys(said))  # loaders have the same settings
 
 
 def _put_ours(cfg: Config, name: str, theirs: type, ours: str) -> None:
