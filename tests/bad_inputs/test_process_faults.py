@@ -90,7 +90,12 @@ def test_nohup_is_respected(tmp_path):
     [
         (KeyboardInterrupt(), True, 130, "keyboard; to go on from the last checkpoint: coma-mm pretrain --out 'a b'"),
         (KeyboardInterrupt(), False, 130, 'keyboard before there was a checkpoint; the same command starts anew'),
-        (RunInterrupted(signal.SIGTERM), True, 143, "SIGTERM; to go on from the last checkpoint: coma-mm pretrain --out 'a b'"),
+        (
+            RunInterrupted(signal.SIGTERM),
+            True,
+            143,
+            "SIGTERM; to go on from the last checkpoint: coma-mm pretrain --out 'a b'",
+        ),
     ],
 )
 def test_pretraining_names_its_folder(monkeypatch, tmp_path, capfd, end, checkpoint, code, line):
