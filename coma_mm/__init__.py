@@ -6,10 +6,11 @@ from typing import Any
 from .version import __version__
 
 # Public names and the modules they live in, imported on first use. mmengine's registries look here as well, which is
-# how type='coma_mm.MaskedViT' is found: no other module of ours imports the file that needs mmpretrain.
+# how type='coma_mm.MaskedViT' is found: no other module of ours imports the files that need mmpretrain or timm.
 _LAZY = {
     'CoMA': 'coma_mm.models',
     'DyViT': 'coma_mm.models',
+    'MaskedHiera': 'coma_mm.models.masked_hiera',
     'MaskedViT': 'coma_mm.models.masked_vit',
     'Pretrained': 'coma_mm.models',
     'compare': 'coma_mm.comparing',

@@ -31,6 +31,7 @@ FLOW = [
     'dyvit',
     'variants',
     'masked_vit',
+    'masked_hiera',
     'decoders',
     'reconstruction',
     'alignment',
@@ -40,7 +41,7 @@ FLOW = [
     'feature_extractor',
 ]
 # Imported when it is asked for: a whole file (masked_vit), or inside a function.
-ON_DEMAND = {'masked_vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
+ON_DEMAND = {'masked_hiera': {'timm'}, 'masked_vit': {'mmpretrain'}, 'pretrained': {'huggingface_hub', 'safetensors'}}
 # Each room imports from its own floor and those above it in this list; root modules are rooms, too.
 FLOORS = [
     ['utils', 'masking', 'registry', 'version', 'settings'],

@@ -26,6 +26,7 @@ SCOPES = ('coma_mm', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')
 BACKBONES = (
     *(f'{scope}.models.backbones.' for scope in SCOPES[1:4]),
     'coma_mm.models.dyvit',
+    'coma_mm.models.masked_hiera',
     'coma_mm.models.masked_vit',
 )
 LAYERS = (
