@@ -14,6 +14,12 @@ from ..utils.text import one_line
 from ..version import __version__
 from .streams import output_error, protect_streams
 
+# Of libraries to each other: the beginnings of warnings that users can do nothing about.
+NOTICES = (
+    'Fail to import ``MultiScaleDeformableAttention``',  # which pre-training and classification do not need
+    'Setting (OMP|MKL)_NUM_THREADS environment variable',  # mmengine's own
+    '`broadcast_buffers` is deprecated',  # of torch to mmengine
+)
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {
     'pretrain': 'pre-train a DyViT on a folder of images',
@@ -71,8 +77,8 @@ def _show_usage(command: str) -> None:
 def _start(command: str, main: Callable[[], None] | None) -> None:
     """Import a command's module, which for most loads torch, and run it."""
     end_with_launcher()
-    # of an mmcv without compiled operations, which pre-training and classification do not need
-    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+    for notice in NOTICES:
+        warnings.filterwarnings('ignore', notice)
     asks_for_help = bool({'-h', '--help'} & {*sys.argv})
     if not asks_for_help:
         os.getcwd()  # fails if somebody has removed it

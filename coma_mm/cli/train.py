@@ -77,6 +77,7 @@ def main() -> None:
     from ..engine import RunInterrupted
     from ..engine.checks.config import check_batches
     from ..engine.checks.data import explain_data
+    from ..engine.common import find_steps
     from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming
     from ..engine.runner.distributed import leave_distributed
     from ..engine.runner.signals import stop_listening
@@ -86,9 +87,10 @@ def main() -> None:
     options = take_up_options(args)
     cfg = prepare(args)
     follow_weights(cfg, args.cfg_options or ())
+    pretrains = any(find_steps(cfg.get('train_dataloader'), ('ComplementaryMask',)))
     ours = (
         dict(type='coma_mm.ConfigHook', options=options),
-        dict(type='coma_mm.ProgressHook', lines=False, opening=True),
+        dict(type='coma_mm.ProgressHook', lines=pretrains, opening=True),
     )
     cfg.custom_hooks = [*cfg.custom_hooks, *ours]
     if args.resume:

@@ -35,6 +35,8 @@ def test_train(trained):
         'reconstruction.png',
         'tiny_coma.py',
     }
+    shown = [line.partition(' INFO - ')[2] for line in printed.splitlines() if 'loss' in line]
+    assert [line.split()[:3] for line in shown] == [['step', '1', 'loss'], ['step', '6/6', 'loss']]
     meta = load(work_dir / 'epoch_2.pth')['meta']
     assert json.loads(meta['backbone'])['drop_path_rate'] == 0.2 and meta['scope'] == 'mmpretrain'
     assert last_line(printed).endswith(
@@ -49,6 +51,7 @@ def test_dist_train_on_two_cpu_processes(trained, tmp_path):
     options = ['--work-dir', 'out', '--resume', folder / 'work_dirs/tiny_coma/epoch_1.pth', '--amp', '--auto-scale-lr']
     printed = call(tmp_path, 'dist_train.sh', TINY, 2, *options, '--cfg-options', 'custom_hooks=[]')
     assert 'Scaling the original LR by 0.5' in printed
+    assert 'UserWarning' not in printed and 'FutureWarning' not in printed
     assert load(tmp_path / 'out' / 'epoch_2.pth')['meta']['epoch'] == 2
     # Twelve images in batches of four: three iterations on one rank, two on two.
     assert 'The run had 1 x 4 images, 3 iterations an epoch, and has 2 x 4 images, 2 iterations an epoch' in printed

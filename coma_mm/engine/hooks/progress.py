@@ -1,5 +1,6 @@
 """Progress of a run, on one line of the screen."""
 
+import logging
 import time
 from typing import Any
 
@@ -27,7 +28,8 @@ class ProgressHook(Hook):
     steps take long, the log gets a line every 30 seconds beside mmengine's.
 
     Args:
-        lines: Whether to print these lines, too, where the output is no terminal.
+        lines: Whether the screen has these lines, of the first and the last step, too, in place of mmengine's, which
+            then are in the log file alone. (A terminal whose logger is quiet has the bar.)
         opening: Whether to begin with a line on images, model, length and device.
     """
 
@@ -62,6 +64,10 @@ class ProgressHook(Hook):
         self.log_interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 0)
         self.looked = self.printed = time.perf_counter()
         self.started, self.first = self.looked, runner.iter
+        screens = [x for x in runner.logger.handlers if not isinstance(x, logging.FileHandler)]
+        self.prints = self.lines and not self.console.is_terminal and all(x.level > logging.INFO for x in screens)
+        for screen in screens if self.lines else ():
+            screen.addFilter(lambda record: not record.getMessage().startswith(('Epoch(train)', 'Iter(train)')))
         self.waited, self.done = 0.0, 0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -92,7 +98,7 @@ class ProgressHook(Hook):
             if is_first:
                 line = f'step {runner.iter + 1}  {text}'
             runner.logger.info(line)
-            if self.lines and not self.console.is_terminal:
+            if self.prints:
                 self.console.print(line)
             self.printed = now
         self.looked, self.waited, self.done = now, 0.0, 0

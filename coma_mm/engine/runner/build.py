@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook, IterTimerHook, ParamSchedulerHook
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
@@ -36,12 +37,17 @@ from .loggers import add_loggers
 
 ADDED = 'coma_mm adds to this config: '
 # What mmengine says about itself, and we about our additions: for the log file.
-NOTICES = '"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but', ADDED
+NOTICES = (
+    *('"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'),
+    *('Exp name: ', 'Checkpoints will be saved to ', ADDED),
+)
 
 
 def prepare(args: Namespace) -> Config:
     """Read the config and apply what the options and the machine ask for."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if os.environ.get('RANK', '0') != '0':
+        MMLogger.get_current_instance().setLevel(logging.ERROR)  # as mmengine has it once ranks know each other
     cfg = read_config(args.config, args.cfg_options)
     object.__setattr__(cfg, '_given', _parts(cfg))
     cfg.launcher = args.launcher
