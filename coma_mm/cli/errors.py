@@ -67,6 +67,7 @@ OVERRIDING = dict(
     export='--cfg-options: of coma-mm train; here correct the config itself',
     **dict.fromkeys(('compare', 'config', 'report', 'shards'), '--cfg-options: of coma-mm train'),
 )
+SECOND_WAY = re.compile(r', or with --cfg-options \S+')
 WORKERS = {
     'train': 'train_dataloader.num_workers',
     'test': 'test_dataloader.num_workers',
@@ -142,9 +143,16 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
 
 
 def _say_whose(line: str, command: str) -> str:
-    """Say which command has ``--cfg-options``, where an error of what several commands share names them."""
+    """Say which command has ``--cfg-options``, where an error of what several commands share names them.
+
+    Where they are the second of two ways, and the command has none, the first is left; a run that goes on needs both,
+    as its own options are refused.
+    """
     whose = OVERRIDING.get(command)
-    return f'{line} ({whose})' if whose and '--cfg-options' in line.rpartition('\n')[2] else line
+    if whose and '--resume' not in sys.argv:
+        line = SECOND_WAY.sub('', line)
+    asks = '--cfg-options' in line.rpartition('\n')[2] and 'coma-mm train CONFIG --cfg-options' not in line
+    return f'{line} ({whose})' if whose and asks else line
 
 
 def _shorten(line: str) -> str:

@@ -205,7 +205,8 @@ class ImageFolder(BaseDataset):
             raise ValueError(
                 f'{count} of the {num_read} images read so far ({len(self)} in all) are unreadable, more than '
                 f'{self.max_unreadable:.0%}: repair or remove them (the log names them; the last is {error}), '
-                'leave them out (exclude of the data set; coma-mm pretrain: --exclude), or raise its max_unreadable'
+                'leave them out (exclude of the data set; coma-mm pretrain: --exclude), or with '
+                '--cfg-options train_dataloader.dataset.max_unreadable=0.5'
             )
 
 

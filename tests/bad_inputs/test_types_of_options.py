@@ -6,15 +6,19 @@ import subprocess
 import sys
 from dataclasses import fields
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+import torch
 
 import coma_mm
 from coma_mm import cli, settings
 from coma_mm.cli import errors, types
 from coma_mm.cli.parser import ArgumentParser, UsageError
+from coma_mm.datasets import ImageFolder, LoadImage
 from coma_mm.engine.runner.loggers import LOGGERS
 from coma_mm.recipe import VARIANTS
+from coma_mm.starting import read_encoder
 from coma_mm.utils import ranges
 
 NUMBERS = int, float, int | None, float | None
@@ -89,6 +93,33 @@ def test_advice_is_of_options_that_a_command_has(command, monkeypatch):
     assert has_overrides != (command in errors.OVERRIDING)
     said = errors._say_whose('error: x; set --cfg-options a=1', command)
     assert said.endswith('a=1' if has_overrides else ')')
+
+
+def unreadable(folder):
+    """Return a data set of an image that is none."""
+    Path(folder, 'a.png').write_text('none')
+    return ImageFolder(folder, pipeline=[LoadImage()])
+
+
+@pytest.mark.parametrize('resume', [[], ['--resume']])
+@pytest.mark.parametrize(
+    ('cause', 'kept'),
+    [
+        (lambda folder: ImageFolder(folder), 'name yours as FOLDER of coma-mm pretrain'),
+        (lambda folder: ImageFolder(f'{folder}/gone'), 'name yours as FOLDER of coma-mm pretrain'),
+        (lambda folder: unreadable(folder)[0], 'leave them out'),
+        (lambda folder: read_encoder({}, dict(a=torch.zeros(2)), 'a.pth', 3), 'CONFIG --cfg-options load_from=a.pth'),
+    ],
+)
+def test_pretraining_advises_what_it_has(cause, kept, resume, tmp_path, monkeypatch):
+    """Its errors name options of train where it has none: a run that goes on takes no folder."""
+    monkeypatch.setattr('sys.argv', ['coma-mm pretrain', *resume])
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        cause(str(tmp_path))
+    said = errors._say_whose(str(error.value), 'pretrain')
+    assert kept in said
+    assert ('train_dataloader' in said and said.endswith(')')) == (bool(resume) and 'load_from' not in said)
+    assert errors._say_whose(str(error.value), 'train') == str(error.value)
 
 
 @pytest.mark.parametrize('command', COMMANDS)
