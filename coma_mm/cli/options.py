@@ -73,6 +73,11 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
 
 def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
     """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
+    if not any(name.endswith('.py') for name in args.names[:2]):
+        try:
+            types.init_weights(args.names[0])
+        except ArgumentTypeError as error:  # before torch is loaded
+            parser.error(f'argument checkpoint: {error}: {MODEL_AND_IMAGES}')
     from ..engine.runner.runs import resolve_run
 
     args.config, args.checkpoint, args.images = resolve_run(args.names, MODEL_AND_IMAGES)

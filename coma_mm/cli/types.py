@@ -142,7 +142,11 @@ def checkpoint_file(name: str) -> str:
 def init_weights(name: str) -> str:
     """Read the path or address of weights: a folder that has some, or a checkpoint."""
     name = path(name)
-    return name if Path(name).is_dir() else checkpoint_file(name)
+    if not Path(name).is_dir():
+        return checkpoint_file(name)
+    if not any(file.endswith(('.py', '.pth', '.safetensors', '.json')) for file in os.listdir(name)):
+        raise ArgumentTypeError(f'{name} has no config (*.py) of its own, so it is no folder of a run')
+    return name
 
 
 def weights(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -120,6 +121,25 @@ def test_pretraining_advises_what_it_has(cause, kept, resume, tmp_path, monkeypa
     assert kept in said
     assert ('train_dataloader' in said and said.endswith(')')) == (bool(resume) and 'load_from' not in said)
     assert errors._say_whose(str(error.value), 'train') == str(error.value)
+
+
+@pytest.mark.parametrize('command', ['embed', 'visualize', 'compare', 'finetune'])
+@pytest.mark.parametrize('place', ['gone', 'empty', 'notes'])
+def test_what_is_no_run_is_refused_at_once(command, place, tmp_path):
+    """Without torch; a folder of notes is none either."""
+    for name in ('empty', 'notes', 'images'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'notes' / 'x.txt').touch()
+    code = (
+        'import sys; from coma_mm import cli; import atexit; atexit.register(lambda: print("torch" in sys.modules)); '
+        f'sys.argv = ["coma-mm", {command!r}, {place!r}, "images"]; cli.main()'
+    )
+    ended = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stdout == 'False\n'
+    last = ended.stderr.splitlines()[-1]
+    assert re.search(
+        'there is no file gone' if place == 'gone' else f'{place} has no config .* no folder of a run', last
+    ), last
 
 
 @pytest.mark.parametrize('command', COMMANDS)
