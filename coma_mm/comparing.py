@@ -187,7 +187,8 @@ class Comparison:
     def _keep(self, name: str, paths: Sequence[str], read: Sequence[int]) -> None:
         """Leave out what the first weights cannot read; others have to read what is left."""
         if not self.rows:
-            self.skipped = [path for i, path in enumerate(paths) if i not in set(read)]
+            readable = set(read)
+            self.skipped = [path for i, path in enumerate(paths) if i not in readable]
             self.kept = [self.kept[i] for i in read]
         elif len(read) < len(self.kept):
             raise ValueError(f'{name}: {len(self.kept) - len(read)} images cannot be read as these weights take them')

@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
 from .datasets.coco_file import CocoFile
+from .datasets.labelled import HELD_OUT
 from .datasets.mask_folder import MaskFolder
 from .engine.common import find_steps, type_name
 from .engine.runner.written_config import WrittenConfig
@@ -24,7 +25,6 @@ SEGMENTOR = 'seg/upernet_dyvit-t_20k_folder-512.py'
 STAGES = 0, 1, 2, 3
 PATCH = 4  # pixels, which the sizes of the recipes are meant for
 SHORT, LONG, CROP = 800, 1333, 512  # pixels at that patch size
-HELD_OUT = 0.2  # of the images, where there are none to validate with
 PASSES = Passes(12, 100_000, 0.3, 12, 100)  # a guess
 
 

@@ -27,7 +27,7 @@ from .engine.runner.trial import forget_peak, make_step, peak_so_far
 from .recipe import LOOKING_SHARE, METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, make_config
 from .settings import PretrainSettings
 from .starting import add_teacher, start_from
-from .utils.environment import has_fast_bf16
+from .utils.environment import fast_dtype, has_fast_bf16
 from .utils.memory import available_memory
 from .utils.paths import short_path
 from .utils.text import printable
@@ -253,7 +253,8 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
         accumulate: How many batches make a step.
     """
     if torch.cuda.is_available():
-        where = f'{torch.cuda.get_device_name()}, {"bf16" if torch.cuda.is_bf16_supported() else "fp16"}'
+        short = dict(bfloat16='bf16', float16='fp16', float32='fp32')[fast_dtype(torch.cuda.get_device_capability())]
+        where = f'{torch.cuda.get_device_name()}, {short}'
     else:
         where = f'the CPU ({torch.get_num_threads()} threads), {"bf16" if has_fast_bf16() else "fp32"}'
     steps, batch = settings.steps, settings.batch_size * accumulate

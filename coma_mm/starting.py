@@ -227,12 +227,12 @@ def read_values(checkpoint: dict, called: str) -> dict:
 
 def list_weights(weights: dict[str, Tensor], prefix: str, with_decoder: bool, called: str) -> str:
     """Return a sentence on what is taken from a file, and what is not."""
-    taken = [name for name in weights if name.startswith(prefix)] if prefix else list(weights)
-    of_decoder = [name for name in weights if name.startswith('decoder.')] if with_decoder else []
-    taken = [name for name in taken if name not in of_decoder]
-    others = [name for name in weights if name not in {*taken, *of_decoder}]
+    of_decoder = [name for name in weights if with_decoder and name.startswith('decoder.')]
+    left = [name for name in weights if not (with_decoder and name.startswith('decoder.'))]
+    taken = [name for name in left if name.startswith(prefix)]
+    others = [name for name in left if not name.startswith(prefix)]
     parts = f'{len(taken)} tensors of the encoder, ' + (
         f'{len(of_decoder)} of the decoder' if of_decoder else 'and a decoder of random weights'
     )
-    left = f'; not taken: {len(others)} ({", ".join(others[:3])}{", ..." if len(others) > 3 else ""})' if others else ''
-    return one_line(f'It starts from {called}: {parts}{left}.')
+    rest = f'; not taken: {len(others)} ({", ".join(others[:3])}{", ..." if len(others) > 3 else ""})' if others else ''
+    return one_line(f'It starts from {called}: {parts}{rest}.')

@@ -77,14 +77,19 @@ class MaskedHiera(Hiera, BaseModule):
         Returns:
             One map ``(B, C, H / stride, W / stride)`` for each of ``out_indices``, the last one's with a norm; or with
             ``ids_keep`` one tensor ``(B, K, C)`` in a tuple.
+
+        Raises:
+            ValueError: if the images have another size or other channels.
         """
         check_channels(x, self.in_channels)
-        units = torch.Size(unit_grid(x.shape[-2:], self.unit_size)).numel()
+        height, width = unit_grid(x.shape[-2:], self.unit_size)
+        if [height, width] != self.mask_spatial_shape:
+            raise ValueError(f'Hiera takes images of one size: set img_size of the backbone to {x.shape[-1]}')
         if ids_keep is None:
-            last, maps = self.forward_features(x, return_intermediates=True)
+            _, maps = self.forward_features(x, return_intermediates=True)
             maps = [maps[i] if i < 3 else self.head.norm(maps[i]) for i in self.out_indices]
             return tuple(part.permute(0, 3, 1, 2) for part in maps)
-        mask = torch.zeros(len(x), units, dtype=torch.bool, device=x.device).scatter_(1, ids_keep, True)
+        mask = torch.zeros(len(x), height * width, dtype=torch.bool, device=x.device).scatter_(1, ids_keep, True)
         tokens = self.head.norm(self.forward_features(x, mask))  # units in the order of their numbers
         places = ids_keep.argsort(1).argsort(1)
         return (tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2])),)

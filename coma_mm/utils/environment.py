@@ -35,6 +35,19 @@ def has_fast_bf16(info: Path = Path('/proc/cpuinfo')) -> bool:
     return 'avx512_bf16' in flags or 'amx_bf16' in flags
 
 
+def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
+    """Return the type that a device computes matrix products fast in.
+
+    Args:
+        capability: CUDA's compute capability; ``None`` for a CPU.
+        cpu: Whether the CPU is one with fast bf16.
+    """
+    if capability is None:
+        return 'bfloat16' if cpu else 'float32'
+    # Not torch.cuda.is_bf16_supported(): recent versions count GPUs that emulate it, slower than fp32.
+    return 'bfloat16' if capability >= (8, 0) else 'float16' if capability >= (7, 0) else 'float32'
+
+
 def keep_memory() -> None:
     """Have glibc keep what is freed, as torch does on a GPU; does nothing with another C library.
 

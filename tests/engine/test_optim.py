@@ -7,8 +7,8 @@ from mmengine.optim import AmpOptimWrapper
 from torch import nn
 
 from coma_mm.engine import AutocastOptimWrapper
-from coma_mm.engine.optimizers.autocast import fast_dtype
 from coma_mm.engine.runner.build import enable_mixed_precision
+from coma_mm.utils.environment import fast_dtype
 
 
 @pytest.mark.parametrize('fast', [False, True])

@@ -70,3 +70,5 @@ def test_coma_trains_it():
 def test_refusals():
     with pytest.raises(ValueError, match="arch must be one of tiny, .* got 'bse'; did you mean 'base'"):
         MaskedHiera('bse')
+    with pytest.raises(ValueError, match='one size: set img_size of the backbone to 96'):
+        MaskedHiera('tiny')(IMAGES)

@@ -216,8 +216,8 @@ def run_folder(args: Namespace) -> dict[str, Table]:
             if name.startswith('folder'):
                 _link_images(place, count)
             else:
-                _list_images(place.with_suffix('.txt'), count)
                 place = place.with_suffix('.txt')
+                _list_images(place, count)
             seconds, peaks = [], []
             for _ in range(args.rounds):
                 with multiprocessing.get_context('spawn').Pool(1) as pool:

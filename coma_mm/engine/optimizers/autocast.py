@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...registry import OPTIM_WRAPPERS
 from ...utils.arguments import require_flag
-from ...utils.environment import has_fast_bf16
+from ...utils.environment import fast_dtype, has_fast_bf16
 from ..common import unwrap
 
 
@@ -85,19 +85,6 @@ class AutocastOptimWrapper(OptimWrapper):
                 module.forward = _with_fp32_results(autocast(module.forward))
                 stack.callback(delattr, module, 'forward')  # which leaves the class's own
             yield
-
-
-def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
-    """Return the type that a device computes matrix products fast in.
-
-    Args:
-        capability: CUDA's compute capability; ``None`` for a CPU.
-        cpu: Whether the CPU is one with fast bf16.
-    """
-    if capability is None:
-        return 'bfloat16' if cpu else 'float32'
-    # Not torch.cuda.is_bf16_supported(): recent versions count GPUs that emulate it, slower than fp32.
-    return 'bfloat16' if capability >= (8, 0) else 'float16' if capability >= (7, 0) else 'float32'
 
 
 def make_loss_scaler(device_type: str) -> 'torch.amp.GradScaler':

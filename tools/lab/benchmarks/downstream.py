@@ -17,12 +17,13 @@ from torch import nn
 
 from coma_mm.utils.files import shipped
 
-from .workloads import OUR_OPTIMIZER, autocast
+from .workloads import ATTENTION, OUR_OPTIMIZER, autocast
 
 Call = Callable[[], None]
 LANDSCAPE = 800, 1216  # what Mask R-CNN's images of COCO are resized to
 SWIN = dict(type='mmdet.SwinTransformer', embed_dims=96, num_heads=(3, 6, 12, 24), window_size=7)
-DYVIT = dict(type='coma_mm.DyViT', out_indices=(0, 1, 2, 3))
+DYVIT = dict(type='coma_mm.DyViT', arch='tiny', out_indices=(0, 1, 2, 3), attn_window=7)
+OF_64 = 64, 128, 256, 512
 OF_96 = 96, 192, 384, 768
 # Backbone, and the channels of its four outputs.
 PEERS: dict[str, tuple[dict, tuple[int, ...]]] = {
@@ -37,13 +38,10 @@ PEERS: dict[str, tuple[dict, tuple[int, ...]]] = {
         dict(type='mmdet.PyramidVisionTransformerV2', embed_dims=64, num_layers=[3, 4, 6, 3]),
         (64, 128, 320, 512),
     ),
-    'DyViT-T': (dict(DYVIT, arch='tiny', attn_window=7), (64, 128, 256, 512)),
-    'DyViT-S': (dict(DYVIT, arch='small', attn_window=7), OF_96),
-    'DyViT-T, windows only': (dict(DYVIT, arch='tiny', attn_window=7, global_blocks=()), (64, 128, 256, 512)),
-    'DyViT-T, four global blocks, all keys': (
-        dict(DYVIT, arch='tiny', attn_window=7, global_blocks=(6, 8, 11, 13), global_window=1),
-        (64, 128, 256, 512),
-    ),
+    'DyViT-T': (DYVIT, OF_64),
+    'DyViT-S': (dict(DYVIT, arch='small'), OF_96),
+    'DyViT-T, windows only': (DYVIT | ATTENTION['windows only'], OF_64),
+    'DyViT-T, four global blocks, all keys': (DYVIT | ATTENTION['windows and four global blocks of all keys'], OF_64),
 }
 
 
