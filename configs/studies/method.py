@@ -28,6 +28,10 @@ cells = dict(
         }
     ),
     ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
+    # ways for the branch to teach, of tools/lab/studies/branches.py
+    uniform=dict(options={'model.type': 'coma_mm.UniformCoMA', 'model.evaluation.mode': 'off'}),
+    which=dict(options={'model.type': 'coma_mm.ContrastCoMA', 'model.evaluation.mode': 'off'}),
+    cae=dict(options={'model.type': 'coma_mm.LatentCoMA', 'model.evaluation.mode': 'off'}),
 )
 first = ('off', 'copy', 'longest')
 finetune = '_base_/finetune_cifar10.py'

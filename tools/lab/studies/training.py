@@ -22,6 +22,7 @@ from coma_mm.evaluation.flops import count_flops
 from coma_mm.models import read_checkpoint
 from coma_mm.utils.files import atomic_write, write_whole
 
+from . import branches  # noqa: F401 - configs name them
 from .grid import Cell
 from .hook import StudyHook
 from .mask_token_encoder import MaskTokenEncoder  # noqa: F401 - configs name it
