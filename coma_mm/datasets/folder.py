@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 import torch
 from mmengine.dataset import BaseDataset
@@ -84,6 +85,7 @@ class ImageFolder(BaseDataset):
         self.max_unreadable = max_unreadable
         # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
         self.state: torch.Tensor | None = None
+        self.checksum: tuple[int, int] | None = None  # number of images, and of their names in order
         roots = [data_root] if isinstance(data_root, (str, os.PathLike)) else data_root or ['']
         self.data_roots = [os.path.expanduser(root) for root in roots]
         self.sub_folder = data_prefix
@@ -96,7 +98,12 @@ class ImageFolder(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return ``dict(img_path=...)`` for each image, in a fixed order."""
-        return [dict(img_path=path) for path in self.choose(self.find_images())]
+        paths = self.choose(self.find_images())
+        checksum = 0
+        for name in self.name_images(paths):
+            checksum = crc32(os.fsencode(name), checksum)
+        self.checksum = len(paths), checksum
+        return [dict(img_path=path) for path in paths]
 
     def find_images(self) -> list[str]:
         """Return the paths of all images; name what is left out, once in each log."""

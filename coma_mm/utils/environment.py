@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -29,6 +30,7 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
+@lru_cache
 def has_fast_bf16(info: Path = Path('/proc/cpuinfo')) -> bool:
     """Say whether this CPU multiplies in bf16 (AVX512-BF16, AMX), which on others is slower than fp32. Linux only."""
     flags = info.read_text().split() if info.is_file() else ()

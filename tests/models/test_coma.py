@@ -191,6 +191,24 @@ def test_gradient_reaches_the_encoder_through_the_adaptive_part_only():
     assert encoder['loss_adaptive'] > 0 and encoder['loss_evaluation'] == 0
 
 
+@pytest.mark.parametrize('mode', ['copy', 'ema', 'align'])
+def test_evaluation_branch_in_bf16_moves_losses_by_less_than_a_thousandth(mode, monkeypatch):
+    images, mask = sample(batch=16)  # of two alone, normalisation makes much of a little
+    evaluation = dict(mode=mode, jitter=0) if mode == 'align' else dict(mode=mode)
+    losses, types = [], []
+    for is_fast in (False, True):
+        monkeypatch.setattr('coma_mm.models.coma.has_fast_bf16', lambda is_fast=is_fast: is_fast)
+        model = build(evaluation=evaluation)
+        encoder = model.evaluation.module if mode == 'ema' else model.backbone
+        hook = encoder.stages[0].blocks[0].mlp.register_forward_hook(lambda *args: types.append(args[-1].dtype))
+        losses.append(model(images, dict(mask=mask), mode='loss'))
+        hook.remove()
+    assert types[-1] == torch.bfloat16 and set(types[:-1]) == {torch.float32}
+    assert all(loss.dtype == torch.float32 for loss in losses[1].values())
+    for name, loss in losses[0].items():
+        assert abs(loss - losses[1][name]) < 1e-3, name
+
+
 @pytest.mark.parametrize('ratio', [0.5, 0.6])
 def test_what_the_encoder_learns_is_what_plain_masked_autoencoding_teaches_it(ratio):
     """At equal weights, times the share of hidden units: the evaluation branch acts through the decoder it trains."""

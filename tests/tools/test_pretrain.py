@@ -94,9 +94,10 @@ def test_from_a_folder_to_weights(photos, begin, capfd, tmp_path):
     assert stop.value.code and capfd.readouterr().err.startswith('error: run has results of an earlier run')
 
 
-def test_going_on_needs_no_options(photos, tmp_path, monkeypatch):
+def test_going_on_needs_no_options(photos, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    whole = coma_mm.pretrain(str(photos), 'whole', steps=4, **OPTIONS)
+    copytree(photos, 'data')
+    whole = coma_mm.pretrain('data', 'whole', steps=4, **OPTIONS)
     copytree('whole', 'part')
     for name in ('iter_4.pth', 'last.pth', 'backbone.safetensors'):
         (tmp_path / 'part' / name).unlink()  # as if it had been killed in the last step
@@ -105,6 +106,14 @@ def test_going_on_needs_no_options(photos, tmp_path, monkeypatch):
     assert (tmp_path / 'part/config.py').read_text() == text
     one, other = (read_checkpoint(path)['state_dict'] for path in (whole, part))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    changed = 'the images are not those that the run began with'
+    assert changed not in ''.join(capfd.readouterr())
+
+    (tmp_path / 'data/another.jpg').write_bytes(next(photos.iterdir()).read_bytes())
+    for name in ('iter_4.pth', 'last.pth', 'backbone.safetensors'):
+        (tmp_path / 'part' / name).unlink()
+    coma_mm.pretrain(None, 'part', resume=True)
+    assert changed in ''.join(capfd.readouterr())
 
 
 def test_masks_are_named_and_left_out(photos, tmp_path, monkeypatch, capfd):

@@ -35,8 +35,20 @@ class EpochSeedHook(Hook):
         (seeds,) = shared
         runner.message_hub.update_info('seeds', seeds)
         self.seed = seeds['run']
+        self._compare_images(runner)
         if seeds['order'] is not None and hasattr(sampler, 'seed'):
             sampler.seed = seeds['order']
+
+    def _compare_images(self, runner: Runner) -> None:
+        """Say that a resumed run has other images than it began with; note those of a new one."""
+        now = getattr(runner.train_dataloader.dataset, 'checksum', None)
+        before = runner.message_hub.get_info('images')
+        if before is not None and now is not None and tuple(before) != now:
+            runner.logger.warning(
+                f'the images are not those that the run began with ({before[0]:,} then, {now[0]:,} now): it goes on '
+                'with what is there, in another order than if it had never stopped'
+            )
+        runner.message_hub.update_info('images', now)
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.batches is not None:

@@ -68,23 +68,16 @@ OUR_OPTIMIZER = dict(
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 BASE = dict(arch='base')
-# DyViT-B with other settings, to compare with. Heads of 32 channels are those of stages 1 and 2.
-SMALL_HEADS = (4, 8, 8, 16)
-SINGLE = ((2, 4, 4, 8), (1, 1, 2, 2, 2, 2, 4, 4), None, None)
-
-
-def _arch(depths: tuple[int, ...], heads: tuple[int, ...]) -> dict:
-    return dict(dims=(128, 256, 512, 1024), depths=depths, heads=heads)
-
-
-VARIANTS: dict[str, dict] = {
-    'DyViT-B, depths 1 1 12 2': dict(arch=_arch((1, 1, 12, 2), (2, 4, 8, 16))),
-    'DyViT-B, heads of 32 channels': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS)),
-    'DyViT-B, heads of 32 channels, one window each': dict(arch=_arch((2, 2, 10, 2), SMALL_HEADS), windows=SINGLE),
-    'DyViT-B at first': dict(arch=_arch((1, 1, 12, 2), SMALL_HEADS), windows=SINGLE, kv_conv='dense'),
-}
 MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'
+EVALUATION: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
+    'off': partial(coma, BASE, mode='off'),
+    'copy every step': partial(coma, BASE, mode='copy'),
+    'copy every 100 steps': partial(coma, BASE, mode='copy', interval=100),
+    'ema': partial(coma, BASE, mode='ema'),
+    'align': partial(coma, BASE, mode='align'),
+    'frozen': lambda: coma(BASE, mode='frozen', encoder=DyViT('base')),
+}
 PRETRAINING: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'MAE ViT-B (mmpretrain)': partial(stock_mae, MAE_VIT_B),
     'MAE ViT-B, with our optimiser': lambda: (stock_mae(MAE_VIT_B)[0], OUR_OPTIMIZER),
@@ -92,14 +85,7 @@ PRETRAINING: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'CoMA DyViT-T': partial(coma, dict(arch='tiny')),
     'CoMA DyViT-S': partial(coma, dict(arch='small')),
     'CoMA DyViT-B': partial(coma, BASE),
-    'CoMA DyViT-B, evaluation off': partial(coma, BASE, mode='off'),
-    **{f'CoMA {name}': partial(coma, settings) for name, settings in VARIANTS.items()},
-}
-EVALUATION = {
-    'off': partial(coma, BASE, mode='off'),
-    'copy every step': partial(coma, BASE, mode='copy'),
-    'copy every 100 steps': partial(coma, BASE, mode='copy', interval=100),
-    'ema': partial(coma, BASE, mode='ema'),
+    **{f'CoMA DyViT-B, evaluation {mode}': EVALUATION[mode] for mode in ('off', 'ema', 'align', 'frozen')},
 }
 ATTENTION: dict[str, dict] = {
     'windows only': dict(attn_window=7, global_blocks=()),
@@ -117,7 +103,6 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
     'DyViT-S': partial(DyViT, 'small'),
     'DyViT-B': partial(DyViT, 'base'),
     'DyViT-B, 20 of 49 units': partial(DyViT, 'base'),
-    **{name: partial(DyViT, **settings) for name, settings in VARIANTS.items()},
 }
 
 
