@@ -10,7 +10,7 @@ from .outputs import add_force, check_output, find_files, find_roots
 def main() -> None:
     """Draw."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', type=types.path, help='a config of mmpretrain, mmdet or mmseg')
+    parser.add_argument('config', type=types.config, help='a config of mmpretrain, mmdet or mmseg')
     parser.add_argument('--out', type=types.picture, default='browse.png', help='(%(default)s)')
     parser.add_argument('--max-images', type=types.rows, default=8, help='rows of the picture (%(default)s)')
     parser.add_argument('--seed', type=types.seed, default=0, help='of what is drawn (%(default)s)')

@@ -67,6 +67,9 @@ OVERRIDING = dict(
     export='--cfg-options: of coma-mm train; here correct the config itself',
     **dict.fromkeys(('compare', 'config', 'report', 'shards'), '--cfg-options: of coma-mm train'),
 )
+# What they say where an error has a run begin from the weights of a checkpoint that it cannot go on from.
+ANEW = dict(pretrain=r'--init \1, in a new run', finetune=r'coma-mm finetune \1 LABELLED_FOLDER --out ANOTHER')
+FROM_WEIGHTS = re.compile(r'--cfg-options load_from=(.+?), without --resume')
 SECOND_WAY = re.compile(r', or with --cfg-options \S+')
 WORKERS = {
     'train': 'train_dataloader.num_workers',
@@ -149,6 +152,7 @@ def _say_whose(line: str, command: str) -> str:
     as its own options are refused.
     """
     whose = OVERRIDING.get(command)
+    line = FROM_WEIGHTS.sub(ANEW.get(command, r'\g<0>'), line)
     if whose and '--resume' not in sys.argv:
         line = SECOND_WAY.sub('', line)
     asks = '--cfg-options' in line.rpartition('\n')[2] and 'coma-mm train CONFIG --cfg-options' not in line

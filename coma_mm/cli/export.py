@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         help=f'a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}',
     )
     parser.add_argument(
-        '--config', type=types.path, help='if the checkpoint does not tell its backbone: the config that does'
+        '--config', type=types.config, help='if the checkpoint does not tell its backbone: the config that does'
     )
     parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
     _add_groups(parser)

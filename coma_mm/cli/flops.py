@@ -11,7 +11,7 @@ def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
-        'config', nargs='?', type=types.path, help='any mm config with a backbone; if left out, all DyViT variants'
+        'config', nargs='?', type=types.config, help='any mm config with a backbone; if left out, all DyViT variants'
     )
     parser.add_argument(
         '--shape', nargs='+', type=types.image_size, default=[224], metavar='PIXELS', help='height [width] (224)'

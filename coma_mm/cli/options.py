@@ -73,11 +73,12 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
 
 def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
     """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
-    if not any(name.endswith('.py') for name in args.names[:2]):
-        try:
-            types.init_weights(args.names[0])
-        except ArgumentTypeError as error:  # before torch is loaded
-            parser.error(f'argument checkpoint: {error}: {MODEL_AND_IMAGES}')
+    configs = [name for name in args.names[:2] if name.endswith('.py')]
+    what, read = ('config', types.config) if configs else ('checkpoint', types.init_weights)
+    try:
+        read((configs or args.names)[0])
+    except ArgumentTypeError as error:  # before torch is loaded
+        parser.error(f'argument {what}: {error}: {MODEL_AND_IMAGES}')
     from ..engine.runner.runs import resolve_run
 
     args.config, args.checkpoint, args.images = resolve_run(args.names, MODEL_AND_IMAGES)
@@ -92,7 +93,7 @@ def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
 def make_parser(description: str) -> ArgumentParser:
     """Return a parser of the options that training and testing have."""
     parser = ArgumentParser(description=description)
-    parser.add_argument('config', type=types.path, help='a config of mmpretrain, mmdet or mmseg')
+    parser.add_argument('config', type=types.config, help='a config of mmpretrain, mmdet or mmseg')
     parser.add_argument(
         '--work-dir',
         type=types.output_folder,

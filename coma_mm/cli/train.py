@@ -56,7 +56,7 @@ def take_up_options(args: Namespace) -> dict:
 
     texts, again, flags = getattr(args, 'option_texts', []), [], []
     if args.resume:
-        cfg = read_config(args.config, args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options, fit=False)  # it is read again, with all options
         work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
         kept = recall_options(work_dir, KEPT, dict(log=LOGGERS))
         given = {text.partition('=')[0] for text in texts}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..settings import find_arch
 from ..utils import ranges
+from ..utils.configs import require_config_file
 from ..utils.files import require_writable
 from ..utils.ranges import Range
 
@@ -125,6 +126,16 @@ def file(name: str) -> Path:
     if not place.is_file():
         raise ArgumentTypeError(f'there is no file {place}')
     return place
+
+
+def config(name: str) -> str:
+    """Read the path of a config that is there."""
+    name = path(name)
+    try:
+        require_config_file(name)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return name
 
 
 def checkpoint_file(name: str) -> str:

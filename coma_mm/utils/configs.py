@@ -1,7 +1,16 @@
-"""One walk over the settings of a config, for all that look into one."""
+"""One walk over the settings of a config, for all that look into one, and one check of the path of its file.
 
+Imports nothing that takes time.
+"""
+
+import difflib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from .files import shipped
+from .paths import short_path
 
 
 def walk(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
@@ -20,3 +29,31 @@ def walk(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
 def walk_dicts(node: Any, place: str = '') -> Iterator[tuple[str, dict]]:
     """Yield ``(place, value)`` of the dicts among what :func:`walk` yields."""
     return ((path, value) for path, value in walk(node, place) if isinstance(value, dict))
+
+
+def require_config_file(path: str | os.PathLike) -> None:
+    """Refuse a path that is no file of a config, with the names that come near.
+
+    Raises:
+        ValueError: With what is there in its place.
+    """
+    wanted = Path(path)
+    if wanted.suffix in ('.pth', '.pt', '.safetensors') and wanted.is_file():
+        raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
+    if not wanted.is_file():
+        own = wanted / 'config.py'  # of a run
+        near = ' or '.join([short_path(own)] if own.is_file() else _near_matches(wanted))
+        raise ValueError(f'there is no config {path}' + (f'; did you mean {near}?' if near else ''))
+
+
+def _near_matches(wanted: Path) -> list[str]:
+    """Return configs with names like that of a path: beside it, in ./configs, and where the tools come from."""
+    roots = Path('configs'), shipped('configs')
+    candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
+    candidates = [config for config in candidates if config.is_file()]
+    found: dict[str, str] = {}
+    for config in sorted(candidates):
+        if '_base_' not in config.parts:
+            found.setdefault(config.stem, short_path(config))
+    stem = wanted.name.removesuffix('.py')
+    return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.5)]

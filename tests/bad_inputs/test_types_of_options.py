@@ -14,6 +14,7 @@ import torch
 
 import coma_mm
 from coma_mm import cli, settings
+from coma_mm.checkpoints.run_state import START, check_run_state
 from coma_mm.cli import errors, types
 from coma_mm.cli.parser import ArgumentParser, UsageError
 from coma_mm.datasets import ImageFolder, LoadImage
@@ -102,6 +103,21 @@ def unreadable(folder):
     return ImageFolder(folder, pipeline=[LoadImage()])
 
 
+@pytest.mark.parametrize(
+    ('command', 'advice'),
+    [
+        ('pretrain', 'start from its weights with --init runs/a b.pth, in a new run'),
+        ('finetune', 'start from its weights with coma-mm finetune runs/a b.pth LABELLED_FOLDER --out ANOTHER'),
+        ('train', START.format(source='runs/a b.pth')),
+    ],
+)
+def test_weights_of_a_checkpoint_that_no_run_goes_on_from(command, advice, monkeypatch):
+    monkeypatch.setattr('sys.argv', [f'coma-mm {command}', '--resume'])
+    with pytest.raises(ValueError) as error:
+        check_run_state(dict(state_dict={}), 'runs/a b.pth')
+    assert errors._say_whose(str(error.value), command).endswith(f'; {advice}')
+
+
 @pytest.mark.parametrize('resume', [[], ['--resume']])
 @pytest.mark.parametrize(
     ('cause', 'kept'),
@@ -123,23 +139,39 @@ def test_pretraining_advises_what_it_has(cause, kept, resume, tmp_path, monkeypa
     assert errors._say_whose(str(error.value), 'train') == str(error.value)
 
 
-@pytest.mark.parametrize('command', ['embed', 'visualize', 'compare', 'finetune'])
-@pytest.mark.parametrize('place', ['gone', 'empty', 'notes'])
-def test_what_is_no_run_is_refused_at_once(command, place, tmp_path):
-    """Without torch; a folder of notes is none either."""
-    for name in ('empty', 'notes', 'images'):
+NO_RUN = {
+    'gone': 'there is no file gone',
+    'empty': 'empty has no config .* no folder of a run',
+    'notes': 'notes has no config .* no folder of a run',
+    'gone.py': 'there is no config gone.py',
+}
+NO_CONFIG = {
+    'gone': 'there is no config gone$',
+    'tiny-comma': 'there is no config tiny-comma; did you mean .*tiny-coma.py',
+    'run': 'there is no config run; did you mean run/config.py',
+    'x.pth': 'x.pth is a checkpoint, but a config is wanted',
+}
+PLACES = [
+    *((command, place, words) for command in ('embed', 'visualize') for place, words in NO_RUN.items()),
+    *((command, place, NO_RUN[place]) for command in ('compare', 'finetune') for place in ('gone', 'empty', 'notes')),
+    *((name, place, words) for name in ('train', 'test', 'browse', 'flops') for place, words in NO_CONFIG.items()),
+]
+
+
+@pytest.mark.parametrize(('command', 'place', 'words'), PLACES)
+def test_wrong_paths_are_refused_at_once(command, place, words, tmp_path):
+    """Without torch; a folder of notes is no run either."""
+    for name in ('empty', 'notes', 'images', 'run'):
         (tmp_path / name).mkdir()
-    (tmp_path / 'notes' / 'x.txt').touch()
+    for name in ('notes/x.txt', 'tiny-coma.py', 'run/config.py', 'x.pth'):
+        (tmp_path / name).touch()
     code = (
         'import sys; from coma_mm import cli; import atexit; atexit.register(lambda: print("torch" in sys.modules)); '
         f'sys.argv = ["coma-mm", {command!r}, {place!r}, "images"]; cli.main()'
     )
     ended = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
-    assert ended.returncode == 2 and ended.stdout == 'False\n'
-    last = ended.stderr.splitlines()[-1]
-    assert re.search(
-        'there is no file gone' if place == 'gone' else f'{place} has no config .* no folder of a run', last
-    ), last
+    assert ended.returncode == 2 and ended.stdout.endswith('False\n')
+    assert re.search(words, ended.stderr.splitlines()[-1]), ended.stderr
 
 
 @pytest.mark.parametrize('command', COMMANDS)

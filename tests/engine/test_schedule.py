@@ -184,7 +184,7 @@ PLAIN = {'optim_wrapper__constructor': 'DefaultOptimWrapperConstructor', 'optim_
     ],
 )
 def test_moments_of_another_optimizer_are_refused(start, whole, options, message):
-    with pytest.raises(ValueError, match=f'{message}.* or start anew from its weights with load_from'):
+    with pytest.raises(ValueError, match=f'{message}.* or start from its weights with '):
         start(f'{whole().work_dir}/epoch_2.pth', **options).train()
 
 

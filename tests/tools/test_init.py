@@ -171,15 +171,29 @@ def test_a_run_goes_on_from_another_one(photos, tmp_path, monkeypatch, capfd):
         assert name.startswith('alignment.') or torch.equal(weights[name], value), name
 
 
-def test_a_run_teaches_another_one(photos, tmp_path, monkeypatch, capfd):
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+    """Return a function that calls ``coma-mm pretrain`` in a folder of its own, and returns what it printed."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*args):
+    def pretrain(*args):
         MMLogger._instance_dict.clear()
         monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', *map(str, args)])
         main()
         return ' '.join(capfd.readouterr().out.split())
 
+    return pretrain
+
+
+def test_a_dyvit_goes_on_at_another_size(call, photos):
+    save_run('first')
+    out = call(photos, '--out', 'out', '--init', 'first', *'--size 64 --steps 2 --batch-size 4 --workers 0'.split())
+    assert 'crops of 64 px' in out and 'are interpolated to 64 px' in out
+    assert coma_mm.load_backbone('out/backbone.safetensors').img_size == (32, 32)
+    call('--out', 'out', '--resume')
+
+
+def test_a_run_teaches_another_one(call, photos):
     options = '--arch pico --size 32 --batch-size 4 --workers 0'.split()
     save_run('first')
     out = call(photos, '--out', 'second', '--steps', 1, '--teacher', 'first', *options)

@@ -70,6 +70,7 @@ def test_resume_the_last_checkpoint_of_the_work_dir(perform, trained, tmp_path):
     # The learning rate is that of the config, so nothing was learnt.
     assert all(torch.equal(before['state_dict'][key], after['state_dict'][key]) for key in before['state_dict'])
     assert 'optim_wrapper.optimizer.lr 0.001 -> 0, train_cfg.max_epochs 2 -> 3' in printed
+    assert printed.count('it is stretched to the run') == 1
 
 
 def test_checkpoint_of_another_architecture_is_not_resumed(monkeypatch, capfd, trained, tmp_path):
@@ -107,7 +108,7 @@ def test_broken_runs_say_so_last(tmp_path):
 @pytest.mark.parametrize(
     ('options', 'error'),
     [
-        (['nowhere/zzz.py'], 'error: there is no config nowhere/zzz.py'),
+        (['nowhere/zzz.py'], 'there is no config nowhere/zzz.py'),
         ([TINY.with_name('tiny_com.py')], '; did you mean '),
         ([TINY, '--resume', 'nothing.pth'], 'there is no file nothing.pth'),
         (

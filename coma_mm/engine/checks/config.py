@@ -145,7 +145,9 @@ def check_training(cfg: Config) -> None:
     if not isinstance(backbone, dict):
         return
     sizes = dict(_crops(cfg.get('train_dataloader'), 'train_dataloader'))
-    if 'img_size' in backbone or type_name(backbone.get('type')) in ('DyViT', 'MaskedViT'):
+    kind = type_name(backbone.get('type'))
+    keeps_size = kind == 'DyViT' and (backbone.get('init_cfg') or cfg.get('resume'))  # that of weights, interpolated
+    if not keeps_size and ('img_size' in backbone or kind in ('DyViT', 'MaskedViT')):
         sizes['model.backbone.img_size'] = backbone.get('img_size', 224)
     masks = {place: size for place, size in sizes.items() if place.endswith('.input_size')}
     for place, size in masks.items():

@@ -21,6 +21,7 @@ from torch import nn
 
 from ...checkpoints.finding import checkpoint_folder, is_whole, newest_whole_checkpoint
 from ...checkpoints.loading import read_checkpoints_safely
+from ...checkpoints.run_state import START
 from ...checkpoints.writing import write_files_whole
 from ...utils.configs import walk, walk_dicts
 from ...utils.environment import count_cores
@@ -200,8 +201,7 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
         cfg.resume, cfg.load_from = found is not None, found and str(found)
     if str(cfg.load_from).endswith('.safetensors'):
         raise ValueError(
-            f'{cfg.load_from} holds weights alone, and no run goes on from them; start from them with '
-            f'--cfg-options load_from={cfg.load_from}, without --resume'
+            f'{cfg.load_from} holds weights alone, and no run goes on from them; {START.format(source=cfg.load_from)}'
         )
     path = Path(str(cfg.load_from))
     if cfg.resume and path.name in read_manifest(path.parent) and not is_whole(path):

@@ -1,7 +1,6 @@
 """Config files with their options, read and checked before anything is built."""
 
 import ast
-import difflib
 import os
 import tempfile
 from pathlib import Path
@@ -9,7 +8,7 @@ from traceback import walk_tb
 
 from mmengine.config import Config
 
-from ...utils.files import shipped
+from ...utils.configs import require_config_file
 from ...utils.paths import short_path
 from ...utils.reading import read_text
 from ..checks.config import check_names, check_options
@@ -19,17 +18,16 @@ from .written_config import WrittenConfig
 from .yaml_files import read_yaml_safely
 
 
-def read_config(path: str, options: dict | None = None) -> Config:
+def read_config(path: str, options: dict | None = None, fit: bool = True) -> Config:
     """Read a config file and merge options into it.
+
+    Args:
+        fit: Have schedule and intervals follow a length that the options change, and say so.
 
     Raises:
         ValueError: If there is no such file (with the names that come near), or it or an option cannot be used.
     """
-    if not Path(path).is_file():
-        near = ' or '.join(_near_matches(path))
-        raise ValueError(f'there is no config {path}' + (f'; did you mean {near}?' if near else ''))
-    if str(path).endswith(('.pth', '.pt', '.safetensors')):
-        raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')
+    require_config_file(path)
     read_yaml_safely()
     try:
         cfg = WrittenConfig.of(Config.fromfile(path))
@@ -49,9 +47,9 @@ def read_config(path: str, options: dict | None = None) -> Config:
         reason = error.args[0] if isinstance(error, KeyError) else error
         raise ValueError(f'--cfg-options do not fit {path}: {reason}') from error
     check_values(cfg)
-    if not any(name.startswith('param_scheduler') for name in options or {}):
+    if fit and not any(name.startswith('param_scheduler') for name in options or {}):
         fit_schedule(cfg, length)
-    if not any('hooks' in name for name in options or {}):
+    if fit and not any('hooks' in name for name in options or {}):
         fit_intervals(cfg, length)
     return cfg
 
@@ -89,17 +87,3 @@ def _bases(path: str) -> list[str]:
 def default_work_dir(config: str) -> str:
     """Return where OpenMMLab's tools put the results of a config."""
     return f'./work_dirs/{Path(config).stem}'
-
-
-def _near_matches(path: str) -> list[str]:
-    """Return configs with names like that of ``path``: beside it, in ./configs, and where the tools come from."""
-    wanted = Path(path)
-    roots = Path('configs'), shipped('configs')
-    candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
-    candidates = [config for config in candidates if config.is_file()]
-    found: dict[str, str] = {}
-    for config in sorted(candidates):
-        if '_base_' not in config.parts:
-            found.setdefault(config.stem, short_path(config))
-    stem = wanted.name.removesuffix('.py')
-    return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.5)]

@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
-from ...checkpoints.run_state import check_end, check_moments, check_progress
+from ...checkpoints.run_state import START, check_end, check_moments, check_progress
 from ...checkpoints.settings import read_config_text
 from ...utils.paths import short_path
 from ..common import type_name
@@ -244,7 +244,7 @@ def _wrappers(runner: Runner) -> list[tuple[str | None, OptimWrapper]]:
 def _check_optimizer(runner: Runner, checkpoint: dict, changes: dict, source: str) -> None:
     """Refuse moments of another optimizer."""
     saved = checkpoint.get('optimizer') or {}
-    advice = 'go on with that of the checkpoint, or start anew from its weights with load_from and without --resume'
+    advice = f'go on with that of the checkpoint, or {START.format(source=source)}'
     for name, (old, new) in changes.items():
         if saved and name.startswith('optim_wrapper.') and name.endswith('optimizer.type'):
             raise ValueError(
