@@ -137,7 +137,7 @@ def read_encoder(
     """
     said = read_settings(checkpoint) or {}
     arch = said.get('arch')
-    if (prefix := find_parts(weights, 'stem.weight', 'stages.0.blocks.0.norm1.weight')) is not None:
+    if (prefix := find_parts(weights, 'patch_embed.weight', 'stages.0.blocks.0.norm1.weight')) is not None:
         arguments = read_dyvit(checkpoint) or guess_dyvit(weights, prefix, channels)
         if arguments is None:
             raise ValueError(f'{called} has a DyViT of a shape without a name, and does not say its settings')
@@ -186,9 +186,9 @@ def guess_dyvit(weights: dict[str, Tensor], prefix: str, channels: int) -> dict 
     ]
     blocks = {(int(place[0]), int(place[2])) for place in places if place[1] == 'blocks'}
     depths = tuple(sum(stage == i for stage, _ in blocks) for i in range(4))
-    patch_size = math.isqrt(weights[f'{prefix}stem.weight'].shape[1] // channels)
+    patch_size = math.isqrt(weights[f'{prefix}patch_embed.weight'].shape[1] // channels)
     for name, shape in ARCHITECTURES.items():
-        if shape['depths'] == depths and shape['dims'][0] == len(weights[f'{prefix}stem.weight']):
+        if shape['depths'] == depths and shape['dims'][0] == len(weights[f'{prefix}patch_embed.weight']):
             size = {1: 32, 2: 64}.get(patch_size, 224)
             return dict(arch=name, patch_size=patch_size, img_size=size, in_channels=channels)
     return None

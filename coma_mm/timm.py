@@ -25,6 +25,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._features import feature_take_indices  # where all of timm's own models take it from
 from torch import Tensor, nn
 
+from .checkpoints.older_names import rename_older
 from .checkpoints.pretrained import find_prefix
 from .models.architectures import ARCHITECTURES
 from .models.dyvit import DyViT
@@ -185,7 +186,7 @@ class TimmDyViT(DyViT):
             (r'^stages\.(\d+)\.blocks\.(\d+)', None),
             (r'^(?:norm|global_positions)', (99999,)),
         ]
-        return dict(stem=r'^stem', blocks=r'^stages\.(\d+)' if coarse else blocks)
+        return dict(stem=r'^patch_embed', blocks=r'^stages\.(\d+)' if coarse else blocks)
 
     def no_weight_decay(self) -> set[str]:
         """Return parameters without weight decay beside biases and norms, which timm finds by their shape: none."""
@@ -209,13 +210,13 @@ def adapt_weights(state_dict: dict[str, Tensor], model: TimmDyViT) -> dict[str, 
     detector's heads are left out. A head that the checkpoint lacks keeps its
     random weights (the log warns), norms of stages that it did not output start at the identity.
     """
-    own = model.state_dict()
+    own, state_dict = model.state_dict(), rename_older(state_dict)
     prefix = find_prefix(state_dict, {name: value for name, value in own.items() if not name.startswith('head.')})
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     found |= {name: value for name, value in state_dict.items() if name.startswith('head.fc.')}
     found = {name: value for name, value in found.items() if name in own or not model.is_optional_weight(name)}
-    if 'stem.weight' in found:
-        found['stem.weight'] = adapt_channels(found['stem.weight'], model.in_chans, model.patch_size)
+    if 'patch_embed.weight' in found:
+        found['patch_embed.weight'] = adapt_channels(found['patch_embed.weight'], model.in_chans, model.patch_size)
     missing = [name for name in own if name not in found and model.is_optional_weight(name)]
     if any(name.startswith('head.') for name in missing):
         logging.getLogger(__name__).warning('The checkpoint has no classifier, so head.fc keeps its random weights.')

@@ -14,6 +14,7 @@ FLOW = [
     'builders',
     'torch_file',
     'bounded_building',
+    'older_names',
     'downloads',
     'run_state',
     'arguments',

@@ -57,7 +57,7 @@ def test_default_cfg_and_classifier():
 
 def test_four_channels_and_other_sizes():
     model = create(in_chans=4, num_classes=5, img_size=64, patch_size=2).eval()
-    assert model.in_chans == 4 and model.stem.in_features == 4 * 2 * 2
+    assert model.in_chans == 4 and model.patch_embed.in_features == 4 * 2 * 2
     assert model(images(2, 4, 64, 48)).shape == (2, 5)
     assert model.forward_features(images(1, 4, 50, 64)).shape == (1, 256, 4, 4)
 
@@ -128,7 +128,7 @@ def test_layer_groups():
     scales = {id(parameter): group['lr_scale'] for group in groups for parameter in group['params']}
     assert len(scales) == len(list(model.parameters()))
     order = [
-        'stem.weight',
+        'patch_embed.weight',
         *(f'stages.{i}.blocks.{n}.attn.proj.weight' for i, n in ((0, 0), (1, 0), (2, 0), (2, 3), (3, 0))),
     ]
     found = [scales[id(model.get_parameter(name))] for name in [*order, 'head.fc.weight']]
@@ -196,12 +196,12 @@ def test_first_layer_is_converted_to_other_channels(tmp_path, channels, patch_si
     with torch.no_grad():
         if channels == 1:
             assert_close(other(grey), colour(grey.repeat(1, 3, 1, 1)))
-        before, after = (model.stem.weight.unflatten(1, (-1, patch_size**2)) for model in (colour, other))
+        before, after = (model.patch_embed.weight.unflatten(1, (-1, patch_size**2)) for model in (colour, other))
         for i, factor in enumerate(factors):
             assert_close(after[:, i], before.sum(1) if channels == 1 else before[:, i % 3] * factor)
         features = create(in_chans=channels, features_only=True, **options)
-        assert torch.equal(features.model.stem.weight, other.stem.weight)
-    with pytest.raises(RuntimeError, match='size mismatch for stem.weight'):
+        assert torch.equal(features.model.patch_embed.weight, other.patch_embed.weight)
+    with pytest.raises(RuntimeError, match='size mismatch for patch_embed.weight'):
         create(in_chans=1, checkpoint_path=options['checkpoint_path'], patch_size=8)
 
 
@@ -212,7 +212,7 @@ def test_weights_of_timm_itself_and_of_others(tmp_path):
     model.load_state_dict(other.state_dict())
     assert model.model.norm1.bias.sum() == 64  # norms of its own
     torch.save(create('dyvit_pico', patch_size=2).state_dict(), tmp_path / 'patch.pth')
-    with pytest.raises(RuntimeError, match='size mismatch for stem.weight'):
+    with pytest.raises(RuntimeError, match='size mismatch for patch_embed.weight'):
         create(checkpoint_path=str(tmp_path / 'patch.pth'))
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / 'linear.pth')
     with pytest.raises(RuntimeError, match='Missing key'):

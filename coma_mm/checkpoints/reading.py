@@ -14,6 +14,7 @@ from ..utils.files import shipped
 from ..utils.reading import open_regular
 from ..utils.text import printable
 from .downloads import fetched
+from .older_names import rename_older
 from .torch_file import read_torch_file
 from .unpickler import Refused
 
@@ -159,18 +160,19 @@ def _look_up(table: str, name: str) -> str:
 
 
 def get_state_dict(checkpoint: dict) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint, out of all wrappers, without ``module.`` of data-parallel models."""
+    """Return the weights of a checkpoint by today's names, without wrappers and ``module.`` of data-parallel models."""
     seen = {id(checkpoint)}
     while name := next((key for key in WRAPPERS if isinstance(checkpoint.get(key), dict)), None):
         checkpoint = checkpoint[name]
         if id(checkpoint) in seen:  # a dict that contains itself
             return {}
         seen.add(id(checkpoint))
-    return {
+    weights = {
         key.removeprefix('module.'): value
         for key, value in checkpoint.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
+    return rename_older(weights)
 
 
 def first_line(error: Exception) -> str:

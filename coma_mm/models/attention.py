@@ -19,7 +19,7 @@ from ..utils.arguments import require_flag, require_whole
 from .mask_units import plain
 
 # One entry for each run of equally large attention blocks: (blocks, tokens per block). None: one block, all tokens.
-Blocks = tuple[tuple[int, int], ...]
+AttnBlocks = tuple[tuple[int, int], ...]
 # Which tokens to go on with, (B, N, C) to (B', N', C).
 Keep = Callable[[Tensor], Tensor]
 
@@ -29,14 +29,14 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, attn_blocks: AttnBlocks | None = None) -> Tensor:
     """Scaled dot-product attention, global or inside blocks of neighbouring tokens.
 
     Args:
         q: ``(B, N, h, d)``.
         k: ``(B, M, h, d)``, M / U of them for each of U units, in the order of the tokens' units.
         v: ``(B, M, h, d)``.
-        blocks: runs of equal blocks, in order, covering all N tokens; ``None`` for global attention.
+        attn_blocks: runs of equal blocks, in order, covering all N tokens; ``None`` for global attention.
 
     Returns:
         ``(B, N, h, d)``.
@@ -44,12 +44,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks | None = None) -> Ten
     if q.device.type == 'cpu' and q.dtype == torch.bfloat16:
         # There (AVX512-BF16) SDPA in bf16 is no faster, and backwards on few tokens it takes several times as long.
         with torch.autocast('cpu', enabled=False):
-            return attend(q.float(), k.float(), v.float(), blocks).to(q.dtype)
-    if blocks is None:
+            return attend(q.float(), k.float(), v.float(), attn_blocks).to(q.dtype)
+    if attn_blocks is None:
         # 4-D on purpose: with 5-D inputs SDPA silently takes its slow path.
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
     N, M, outs, start = plain(q.shape[1]), plain(k.shape[1]), [], 0
-    for count, length in blocks:
+    for count, length in attn_blocks:
         stop = start + count * length
         part_q, part_k, part_v = (
             x[:, start * tokens // N : stop * tokens // N].unflatten(1, (count, -1)).flatten(0, 1)
@@ -84,12 +84,12 @@ class MSA(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
-        """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`, ``keep`` as in ``dyvit.Block``."""
+    def forward(self, x: Tensor, attn_blocks: AttnBlocks | None = None, keep: Keep = identity) -> Tensor:
+        """Attend, ``(B, N, C)`` to ``(B, N, C)``; arguments as of :class:`.layers.Block`."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         if self.kv_window > 1:
             k, v = (part.unflatten(1, (-1, self.kv_window**2)).mean(2) for part in (k, v))
-        return self.proj(keep(attend(q, k, v, blocks).flatten(2)))
+        return self.proj(keep(attend(q, k, v, attn_blocks).flatten(2)))
 
 
 class DMMSA(nn.Module):
@@ -142,8 +142,8 @@ class DMMSA(nn.Module):
         )
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
-        """Attend, ``(B, N, C)`` to ``(B, N, C)``; ``blocks`` as in :func:`attend`, ``keep`` as in ``dyvit.Block``."""
+    def forward(self, x: Tensor, attn_blocks: AttnBlocks | None = None, keep: Keep = identity) -> Tensor:
+        """Attend, ``(B, N, C)`` to ``(B, N, C)``; arguments as of :class:`.layers.Block`."""
         queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
         units = plain(x.shape[1]) // self.unit_side**2
         outs = []
@@ -151,7 +151,7 @@ class DMMSA(nn.Module):
             scales = [conv(x).unflatten(1, (units, -1)) for conv in convs]  # B, units, keys of a unit, 2 h d
             kv = scales[0] if len(scales) == 1 else torch.cat(scales, 2)
             k, v = kv.flatten(1, 2).unflatten(-1, (2, heads, -1)).unbind(2)  # B, M, h of the group, d
-            outs.append(attend(q, k, v, blocks))
+            outs.append(attend(q, k, v, attn_blocks))
         out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
         return self.proj(keep(out.flatten(2)))
 

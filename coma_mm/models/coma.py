@@ -262,7 +262,7 @@ class CoMA(BaseModel):
         def assemble(x: Tensor) -> Tensor:
             return torch.where(masked.hidden[..., None], *x.chunk(2))
 
-        filled = [self.decoder.fill(tokens, idx, units) for tokens, idx in seen]
+        filled = [self.decoder.append_mask_tokens(tokens, idx, units) for tokens, idx in seen]
         decoder = decoder or self.decoder
         if len(filled) == 1:
             return decoder(filled[0], masked.grid, identity if self.predict_visible else keep_hidden)

@@ -20,7 +20,7 @@ from .mask_units import sincos_positions
 
 
 class MaskedDecoder(BaseModule):
-    """The common part of both decoders: embed the encoded units, fill the gaps with mask tokens, mix, predict.
+    """The common part of both decoders: embed the encoded units, fill the gaps with mask tokens, run blocks, predict.
 
     Embedding a stage is a convolution with kernel = stride = the unit's side there (one matrix product). With several
     stages the results are summed (fusion of stages, as in Hiera).
@@ -60,7 +60,7 @@ class MaskedDecoder(BaseModule):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.prediction = nn.Linear(dim, out_channels)
 
-    def fill(self, tokens: Sequence[Tensor], idx: Tensor, num_units: int) -> Tensor:
+    def append_mask_tokens(self, tokens: Sequence[Tensor], idx: Tensor, num_units: int) -> Tensor:
         """Embed encoded units, put them in their places and mask tokens everywhere else.
 
         Args:
@@ -81,7 +81,7 @@ class MaskedDecoder(BaseModule):
         return torch.cat([extra, filled], 1) if self.extra_tokens else filled
 
     @abstractmethod
-    def mix(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
+    def forward_blocks(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
         """Let all units exchange what they know, ``(B, E + U, D)`` to what ``keep`` leaves of the ``(B, U, D)``."""
 
     def forward(self, x: Tensor, grid: tuple[int, int], keep: Keep = identity) -> Tensor:
@@ -102,7 +102,7 @@ class MaskedDecoder(BaseModule):
         """Return what pixels are predicted from, ``(B', U', D)``, see :meth:`forward`."""
         positions = sincos_positions(grid, 1, self.dim, device=x.device, dtype=self.mask_token.dtype)
         positions = F.pad(positions[:, 0], (0, 0, self.extra_tokens, 0))  # zero for what has no place
-        return self.norm(self.mix(x + positions, grid, keep))
+        return self.norm(self.forward_blocks(x + positions, grid, keep))
 
 
 @MODELS.register_module()
@@ -137,7 +137,7 @@ class ViTDecoder(MaskedDecoder):
         self.blocks = nn.ModuleList(Block(dim, MSA(dim, num_heads), mlp_ratio) for _ in range(depth))
         self.apply(initialize_linear)
 
-    def mix(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
+    def forward_blocks(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
         """Attend over all units."""
         for block in self.blocks[:-1]:
             x = block(x)
@@ -197,7 +197,7 @@ class ConvNeXtDecoder(MaskedDecoder):
         self.blocks = nn.ModuleList(ConvNeXtBlock(dim, kernel_size) for _ in range(depth))
         self.apply(initialize_linear)
 
-    def mix(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
+    def forward_blocks(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
         """Convolve over the grid of units."""
         for block in self.blocks[:-1]:
             x = block(x, grid)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpoints.older_names import restore_older
 from ..registry import MODELS
 from ..utils.arguments import require_number
 from .layers import initialize_linear
@@ -135,9 +136,9 @@ def name_weights(encoder: nn.Module) -> str:
 
 
 def checksum(module: nn.Module) -> int:
-    """Return a number that stands for a module's weights, above 0 and below 2**56."""
+    """Return a number that stands for a module's weights and their older names, above 0 and below 2**56."""
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(restore_older(module.state_dict()).items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return int.from_bytes(digest.digest()[:7], 'big') or 1

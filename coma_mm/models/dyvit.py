@@ -17,6 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..checkpoints.older_names import rename_older
 from ..checkpoints.settings import FROM
 from ..masking import unit_grid
 from ..registry import MODELS
@@ -95,7 +96,7 @@ class DyViT(BaseModule):
             by a term of their own, which starts at zero.
         global_window: side in tokens of the windows that global blocks of plain attention average to one key each. At
             most a unit. 1 compares all tokens with all.
-        frozen_stages: -1 trains everything, 0 freezes the stem, k also the first k stages.
+        frozen_stages: -1 trains everything, 0 freezes the patch embedding, k also the first k stages.
         norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
         compile: ``torch.compile`` each block, ``True`` or a dict of its options. For images of one size: leave it off
@@ -169,6 +170,7 @@ class DyViT(BaseModule):
             global_blocks = [sum(depths[:2]) + math.ceil(depths[2] / 2) - 1, sum(depths[:3]) - 1]
         self.global_blocks = frozenset(read_indices('global_blocks', global_blocks, sum(depths)))
         self._build_layers(drop_path_rate, global_window)
+        self._register_load_state_dict_pre_hook(_take_older_names)
         self._freeze_stages()
         compile_blocks(self, compile)
 
@@ -190,7 +192,7 @@ class DyViT(BaseModule):
         self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
 
     def _build_layers(self, drop_path_rate: float, global_window: int) -> None:
-        """Build stem, stages, norms of the outputs and the terms of global blocks, and draw their weights."""
+        """Build patch embedding, stages, output norms and the terms of global blocks, and draw their weights."""
         settings = self.settings
         dims, depths, heads = settings['arch'].values()
         rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
@@ -204,7 +206,7 @@ class DyViT(BaseModule):
                 attention = DMMSA(dims[i], own, UNIT_SIDE >> i, settings['kv_conv'], bias)
             return Block(dims[i], attention, settings['mlp_ratio'], next(rates), settings['layer_scale'])
 
-        self.stem = nn.Linear(self.in_channels * self.patch_size**2, dims[0])
+        self.patch_embed = nn.Linear(self.in_channels * self.patch_size**2, dims[0])
         self.stages = nn.ModuleList()
         for i in range(self.num_stages):
             downsample = Downsample(dims[i - 1], dims[i]) if i else nn.Identity()
@@ -245,11 +247,11 @@ class DyViT(BaseModule):
         if ids_keep is None:
             x = F.pad(x, (0, -W % self.unit_size, 0, -H % self.unit_size))
         grid = unit_grid(map_size(x), self.unit_size)
-        idx, blocks, inverse = ids_keep, None, None
+        idx, attn_blocks, inverse = ids_keep, None, None
         if idx is None and self.attn_window and max(grid) > self.attn_window:
-            idx, inverse, blocks = attention_blocks(grid, self.attn_window, x.device)
+            idx, inverse, attn_blocks = attention_blocks(grid, self.attn_window, x.device)
 
-        x = self.stem(unit_patches(split_units(x, self.unit_size, idx)))
+        x = self.patch_embed(unit_patches(split_units(x, self.unit_size, idx)))
         x = x + self._positions((H, W), grid, idx).flatten(-3, -2)
 
         outs, number = [], 0
@@ -257,14 +259,14 @@ class DyViT(BaseModule):
         for i, stage in enumerate(self.stages[: max(out_indices) + 1]):
             side = UNIT_SIDE >> i
             x = stage.downsample(x)
-            token_blocks = blocks and tuple((count, units * side**2) for count, units in blocks)
+            of_tokens = attn_blocks and tuple((count, units * side**2) for count, units in attn_blocks)
             places = None
             for block in stage.blocks:
                 is_global = self._is_global(number)
                 if is_global:
                     places = self._places(grid, side, idx) if places is None else places
                     x = x + self.global_positions[str(number)](places).to(places.dtype)
-                local = None if is_global else token_blocks
+                local = None if is_global else of_tokens
                 x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
                 number += 1
             if i in out_indices:
@@ -288,13 +290,13 @@ class DyViT(BaseModule):
         window = self.attn_window
         shown = size if window is None else (window * self.unit_size, window * self.unit_size)
         scale = self.img_size[0] / shown[0], self.img_size[1] / shown[1]
-        weight = self.stem.weight
+        weight = self.patch_embed.weight
         return sincos_positions(grid, UNIT_SIDE, self.embed_dims, scale, window, idx, weight.device, weight.dtype)
 
     def _places(self, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
         """Return where in the image a stage's tokens lie, for global blocks: ``([B,] K * side * side, dims[0])``."""
         distance = UNIT_SIDE / side  # in tokens of stage 1, which the places of all stages are counted in
-        weight = self.stem.weight
+        weight = self.patch_embed.weight
         places = sincos_positions(
             grid, side, self.embed_dims, (distance, distance), idx=idx, device=weight.device, dtype=weight.dtype
         )
@@ -307,7 +309,7 @@ class DyViT(BaseModule):
     def _freeze_stages(self) -> None:
         if self.frozen_stages < 0:
             return
-        frozen = [self.stem, *self.stages[: self.frozen_stages]]
+        frozen = [self.patch_embed, *self.stages[: self.frozen_stages]]
         frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
         before = sum(len(stage.blocks) for stage in self.stages[: self.frozen_stages])
         frozen += [term for number, term in self.global_positions.items() if int(number) < before]
@@ -344,15 +346,15 @@ class DyViT(BaseModule):
             prefix: what stands before the backbone's own names, e.g. ``'backbone.'``.
 
         Returns:
-            ``(depth, number of depths)``: 0 for the stem, 1 to L for the L blocks in order (a down-sampling and a
-            global block's positions go with the block after them), L + 1 for the output norms and everything outside
-            the backbone.
+            ``(depth, number of depths)``: 0 for the patch embedding, 1 to L for the L blocks in order (a down-sampling
+            and a global block's positions go with the block after them), L + 1 for the output norms and everything
+            outside the backbone.
         """
         last = self.num_blocks + 1
         if not param_name.startswith(prefix):
             return last, last + 1
         first, *rest = param_name[len(prefix) :].split('.')
-        if first == 'stem':
+        if first == 'patch_embed':
             return 0, last + 1
         if first == 'global_positions':
             return int(rest[0]) + 1, last + 1
@@ -361,6 +363,14 @@ class DyViT(BaseModule):
         stage, part, number = int(rest[0]), rest[1], rest[2]
         before = sum(len(earlier.blocks) for earlier in self.stages[:stage])
         return before + 1 + (int(number) if part == 'blocks' else 0), last + 1
+
+
+def _take_older_names(state_dict: dict[str, Any], *_: Any) -> None:
+    """Rename, in place, what is about to be loaded."""
+    renamed = rename_older(state_dict)
+    if renamed is not state_dict:
+        state_dict.clear()
+        state_dict.update(renamed)
 
 
 def check_channels(images: Tensor, expected: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..utils.arguments import require_whole
-from .attention import AveragedWindowConv, Blocks, Keep, identity
+from .attention import AttnBlocks, AveragedWindowConv, Keep, identity
 
 
 class DropPath(nn.Module):
@@ -43,7 +43,7 @@ class Block(nn.Module):
 
     Args:
         dim: C.
-        attn: attention module, ``forward(x, blocks)``.
+        attn: attention module, ``forward(x, attn_blocks, keep)``.
         mlp_ratio: hidden width of the MLP over ``dim``.
         drop_path: rate of stochastic depth.
         layer_scale: initial value of the residual branches' learned scale; ``None`` for none.
@@ -62,22 +62,22 @@ class Block(nn.Module):
         require_whole(1, **{'mlp_ratio times the channels': hidden})
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = attn
-        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, blocks: Blocks | None = None, keep: Keep = identity) -> Tensor:
+    def forward(self, x: Tensor, attn_blocks: AttnBlocks | None = None, keep: Keep = identity) -> Tensor:
         """Transform, ``(B, N, C)`` to ``(B, N, C)``.
 
         Args:
             x: tokens.
-            blocks: restricts attention, see :func:`.dm_msa.attend`.
+            attn_blocks: restricts attention, see :func:`.attention.attend`.
             keep: chooses the tokens worth going on with, once all have been attended to.
         """
-        x = keep(x) + self.drop_path(self.scale1(self.attn(self.norm1(x), blocks, keep)))
-        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
+        x = keep(x) + self.drop_path(self.ls1(self.attn(self.norm1(x), attn_blocks, keep)))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
 def initialize_linear(module: nn.Module) -> None:

@@ -33,7 +33,7 @@ def test_training_in_mixed_precision(tmp_path):
     # Its checkpoint says what it is of, as those of other configs do.
     backbone = coma_mm.load_backbone(tmp_path / 'work' / 'epoch_1.pth')
     assert backbone.settings == runner.model.backbone.settings
-    assert torch.equal(backbone.stem.weight, runner.model.backbone.stem.weight)
+    assert torch.equal(backbone.patch_embed.weight, runner.model.backbone.patch_embed.weight)
 
 
 def test_sharding(tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ class BreakWeightsHook(Hook):
 
     def after_train_iter(self, runner, **kwargs):
         if runner.iter + 1 == self.at:
-            runner.model.backbone.stem.weight.data[0, 0] = float('nan')
+            runner.model.backbone.patch_embed.weight.data[0, 0] = float('nan')
 
 
 def weights(path):

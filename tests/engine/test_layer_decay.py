@@ -28,7 +28,7 @@ def test_flat_parameters_have_no_weight_decay_and_there_are_two_groups():
     free, decayed = ({id(p) for p in group['params']} for group in (free, decayed))
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            assert name.startswith('backbone.stem') and id(parameter) not in free | decayed
+            assert name.startswith('backbone.patch_embed') and id(parameter) not in free | decayed
         else:
             flat = name.endswith('bias') or '.norm' in name or 'mask_token' in name
             assert id(parameter) in (free if flat else decayed), name
@@ -63,7 +63,7 @@ def test_rates_follow_depth(spelling):
         depth, depths = model.backbone.get_layer_depth(name, 'backbone.')
         assert rates[id(parameter)] == 0.5 ** (depths - 1 - depth)
     assert rates[id(model.head.weight)] == 1
-    assert rates[id(model.backbone.stem.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
+    assert rates[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
     assert len(groups(model, **spelling)) < 20
 
 
@@ -76,7 +76,7 @@ def test_classifier_of_mmpretrain():
     rates = {id(p): group['lr'] for group in groups(model, layer_decay_rate=0.5) for p in group['params']}
     assert len(rates) == len(list(model.parameters()))
     assert rates[id(model.head.fc.weight)] == 1 and rates[id(model.backbone.stages[3].blocks[0].norm1.bias)] == 0.5
-    assert rates[id(model.backbone.stem.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
+    assert rates[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
 
 
 def test_a_model_without_depths_is_an_error():
@@ -147,5 +147,5 @@ def test_backbones_of_a_retriever_and_of_a_student():
         parent.add_module(place.split('.')[1], backbone)
         model[place.split('.')[0]] = parent
         found, _ = settings(model, layer_decay_rate=0.5)
-        assert found[f'{place}.stem.weight'][0] == 0.5 ** (backbone.num_blocks + 1)
+        assert found[f'{place}.patch_embed.weight'][0] == 0.5 ** (backbone.num_blocks + 1)
         assert found[f'{place}.norm3.weight'][0] == found['head.weight'][0] == 1

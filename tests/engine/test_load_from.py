@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp('start')
     weights = build(folder, **{'model.decoder.depth': 2}).model.state_dict()
     weights['decoder.prediction.weight'] = torch.zeros(7, 64)
-    weights['backbone.stem.weight'].fill_(0.5)
+    weights['backbone.patch_embed.weight'].fill_(0.5)
     del weights['decoder.mask_token']
     torch.save(dict(state_dict=weights, meta={}), folder / 'start.pth')
     return str(folder / 'start.pth')
@@ -47,7 +47,7 @@ def test_load_partial(tmp_path, checkpoint, partial):
     runner = build(tmp_path, load_from=checkpoint, load_partial=partial)
     runner.load_or_resume()
     weights = runner.model.state_dict()
-    assert torch.all(weights['backbone.stem.weight'] == 0.5)
+    assert torch.all(weights['backbone.patch_embed.weight'] == 0.5)
     assert weights['decoder.prediction.weight'].shape == (768, 64)
     (path,) = Path(runner.log_dir).glob('*.log')
     said = path.read_text()

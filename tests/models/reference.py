@@ -93,8 +93,8 @@ def forward(model, image, visible, attention_block=None):
     """
     p, unit = model.patch_size, model.unit_size
     Hu, Wu = image.shape[2] // unit, image.shape[3] // unit
-    kernel = model.stem.weight.view(-1, 3, p, p)
-    x = F.conv2d(image, kernel, model.stem.bias, stride=p).permute(0, 2, 3, 1)
+    kernel = model.patch_embed.weight.view(-1, 3, p, p)
+    x = F.conv2d(image, kernel, model.patch_embed.bias, stride=p).permute(0, 2, 3, 1)
     height, width = image.shape[2:] if model.attn_window is None else [model.attn_window * unit] * 2
     table = sincos(height // p, width // p, x.shape[3], model.img_size[0] / p, model.img_size[1] / p)
     x = x + table.repeat(x.shape[1] // len(table) + 1, x.shape[2] // table.shape[1] + 1, 1)[: x.shape[1], : x.shape[2]]
@@ -123,8 +123,8 @@ def forward(model, image, visible, attention_block=None):
             if model.attn_window and number in model.global_blocks:
                 places = sincos(x.shape[1], x.shape[2], model.embed_dims, unit // p * Hu, unit // p * Wu)
                 x = x + places @ model.global_positions[str(number)].weight.T
-            x = x + block.scale1(attention(block.attn, block.norm1(x), allowed_for(number)))
-            x = x + block.scale2(block.mlp(block.norm2(x)))
+            x = x + block.ls1(attention(block.attn, block.norm1(x), allowed_for(number)))
+            x = x + block.ls2(block.mlp(block.norm2(x)))
             number += 1
         outs.append(getattr(model, f'norm{i}')(x))
     return outs

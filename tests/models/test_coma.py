@@ -186,7 +186,7 @@ def test_gradient_reaches_the_encoder_through_the_adaptive_part_only():
     for key in ('loss_adaptive', 'loss_evaluation'):
         model.zero_grad()
         model(images, dict(mask=mask), mode='loss')[key].backward()
-        encoder[key] = model.backbone.stem.weight.grad.abs().sum()
+        encoder[key] = model.backbone.patch_embed.weight.grad.abs().sum()
         assert model.decoder.prediction.weight.grad.abs().sum() > 0
     assert encoder['loss_adaptive'] > 0 and encoder['loss_evaluation'] == 0
 
@@ -351,11 +351,11 @@ def test_copy_with_interval_lags_behind():
     model = build(evaluation=dict(mode='copy', interval=2))
     images, mask = sample()
     for step in range(5):
-        current = model.backbone.stem.weight.clone()
+        current = model.backbone.patch_embed.weight.clone()
         advance(model, images, mask)
         if step % 2 == 0:
             latest = current
-        assert torch.equal(model.evaluation.module.stem.weight, latest), step
+        assert torch.equal(model.evaluation.module.patch_embed.weight, latest), step
 
 
 def test_ema_is_a_moving_average():
@@ -363,10 +363,10 @@ def test_ema_is_a_moving_average():
     images, mask = sample()
     average = None
     for _ in range(4):
-        current = model.backbone.stem.weight.clone()
+        current = model.backbone.patch_embed.weight.clone()
         advance(model, images, mask)
         average = current if average is None else average * 0.9 + current * 0.1
-        torch.testing.assert_close(model.evaluation.module.stem.weight.data, average.data)
+        torch.testing.assert_close(model.evaluation.module.patch_embed.weight.data, average.data)
 
 
 def test_second_model_is_in_the_state_dict_and_stays_in_eval_mode():
@@ -375,7 +375,7 @@ def test_second_model_is_in_the_state_dict_and_stays_in_eval_mode():
     advance(model, images, mask)
     other = build(seed=5, evaluation=dict(mode='ema', momentum=0.1))
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other.evaluation.module.stem.weight, model.evaluation.module.stem.weight)
+    assert torch.equal(other.evaluation.module.patch_embed.weight, model.evaluation.module.patch_embed.weight)
     assert other.evaluation.steps == 1 and not model.evaluation.training
     assert not any(key.startswith('evaluation') for key in build().state_dict())
 
@@ -417,7 +417,7 @@ def test_tensor_mode_gives_maps_of_whole_images():
 
 def test_layer_depth_counts_the_decoder_as_head():
     model = build()
-    assert model.get_layer_depth('backbone.stem.weight') == (0, 9)
+    assert model.get_layer_depth('backbone.patch_embed.weight') == (0, 9)
     assert model.get_layer_depth('decoder.mask_token') == (8, 9)
 
 

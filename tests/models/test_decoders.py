@@ -13,7 +13,7 @@ def test_every_unit_lands_in_its_place(kind):
     decoder.mask_token.data.fill_(1e4)
     idx = torch.tensor([[7, 0, 3], [11, 2, 5]])
     tokens = torch.randn(2, 3, 16)
-    filled = decoder.fill([tokens], idx, 12)
+    filled = decoder.append_mask_tokens([tokens], idx, 12)
     for b in range(2):
         for unit in range(12):
             if unit in idx[b]:
@@ -39,7 +39,7 @@ def test_units_that_nobody_asks_for_are_still_looked_at(kind):
 def test_stages_are_summed_after_one_convolution_each():
     decoder = ViTDecoder((4 * 8, 16), 48, dim=32, depth=1, num_heads=4)
     fine, coarse = torch.randn(2, 3 * 4, 8), torch.randn(2, 3, 16)
-    filled = decoder.fill([fine, coarse], torch.tensor([[0, 1, 2]] * 2), 3)
+    filled = decoder.append_mask_tokens([fine, coarse], torch.tensor([[0, 1, 2]] * 2), 3)
     kernel = decoder.embeddings[0].weight.view(32, 4, 8)
     by_hand = torch.einsum('buti,oti->buo', fine.view(2, 3, 4, 8), kernel) + decoder.embeddings[0].bias
     torch.testing.assert_close(filled, by_hand + decoder.embeddings[1](coarse))
@@ -60,7 +60,7 @@ def test_convolution_sees_the_grid():
 def test_a_token_of_no_unit_is_looked_at_and_not_predicted():
     decoder = ViTDecoder(16, 48, dim=32, depth=2, num_heads=4, extra_tokens=1).double().eval()
     tokens, idx = torch.randn(2, 1 + 3, 16, dtype=torch.float64), torch.tensor([[7, 0, 3], [11, 2, 5]])
-    filled = decoder.fill([tokens], idx, 12)
+    filled = decoder.append_mask_tokens([tokens], idx, 12)
     assert filled.shape == (2, 13, 32)
     torch.testing.assert_close(filled[:, 0], decoder.embeddings[0](tokens[:, 0]))
     prediction = decoder(filled, GRID)

@@ -112,7 +112,7 @@ def test_weights_of_the_teacher_are_loaded_once_kept_apart_and_compared(tmp_path
     again.load_state_dict(model.state_dict())
     assert again(*batch, mode='loss')['loss_teacher'] == first['loss_teacher']
     with torch.no_grad():
-        source.stem.bias += 1
+        source.patch_embed.bias += 1
     torch.save(source.state_dict(), tmp_path / 'x.pth')
     again = build(evaluation=frozen(teacher), **student)
     again.load_state_dict(model.state_dict())

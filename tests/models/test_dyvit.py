@@ -50,7 +50,7 @@ def test_padding_is_zero_pixels():
 
 
 def test_positions_span_the_image_not_what_completes_its_last_unit():
-    """The stem's map of an image without content is its positions: first and last pixel see those of pre-training."""
+    """The map of an image without content is its positions: first and last pixel see those of pre-training."""
     model = DyViT(**SMALL, out_indices=(0,)).double()
     positions = model._positions((64, 40), (4, 3), None).view(4, 3, 8, 8, -1)
     # coordinates grow by base / size a token: 64 px of pre-training over 40 px of the image
@@ -76,8 +76,10 @@ def test_frozen_stages(frozen, out_indices):
     if frozen < 4:
         sum(out.square().sum() for out in model(IMAGE)).backward()
     for name, parameter in model.named_parameters():
-        # the stem freezes from 0 on, stage i and its norm from i + 1 on
-        freezes_at = 0 if name.startswith('stem') else 1 + int(name.split('.')[name.startswith('stages')].strip('norm'))
+        # the patch embedding freezes from 0 on, stage i and its norm from i + 1 on
+        freezes_at = (
+            0 if name.startswith('patch_embed') else 1 + int(name.split('.')[name.startswith('stages')].strip('norm'))
+        )
         assert parameter.requires_grad == (frozen < freezes_at), name
         assert parameter.requires_grad == (parameter.grad is not None), name
     for i, stage in enumerate(model.stages):

@@ -98,7 +98,7 @@ def test_evaluation_weights_are_taken_by_name_only():
     whole, bare = weights(dict(mode='ema'))
     model = backbone()
     load_backbone(model, whole, 'it', prefix='evaluation.module.')
-    torch.testing.assert_close(model.stem.bias, bare['stem.bias'] + 1)
+    torch.testing.assert_close(model.patch_embed.bias, bare['patch_embed.bias'] + 1)
     with pytest.raises(ValueError, match="it has no weights that start with 'teacher.'; its first is"):
         load_backbone(model, whole, 'it', prefix='teacher.')
 
@@ -114,7 +114,10 @@ def test_init_weights_keeps_what_was_loaded(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'error'),
     [
-        (lambda state: DyViT('tiny').state_dict(), r'of other shapes: stem.weight \(64, 48\) instead of \(32, 48\)'),
+        (
+            lambda state: DyViT('tiny').state_dict(),
+            r'of other shapes: patch_embed.weight \(64, 48\) instead of \(32, 48\)',
+        ),
         (
             lambda state: {key: value for key, value in state.items() if 'stages.2.blocks.3' not in key},
             'missing in the checkpoint: stages.2.blocks.3.norm1.weight',
@@ -123,7 +126,7 @@ def test_init_weights_keeps_what_was_loaded(tmp_path):
             lambda state: state | {'stages.0.blocks.9.attn.q.bias': torch.zeros(1)},
             'unknown to the model: stages.0.blocks.9',
         ),
-        (lambda state: nn.Linear(2, 2).state_dict(), 'missing in the checkpoint: stem.weight'),
+        (lambda state: nn.Linear(2, 2).state_dict(), 'missing in the checkpoint: patch_embed.weight'),
         (lambda state: dict(epoch=3), 'it holds no weights; its keys are epoch'),
     ],
 )
@@ -244,8 +247,8 @@ def test_plain_pytorch_without_any_toolbox(tmp_path):
         'from coma_mm.models import DyViT\n'
         "model = DyViT(arch='p', init_cfg=dict(type='coma_mm.Pretrained', checkpoint=sys.argv[1]))\n"
         'model.init_weights()\n'
-        "print('sum', float(model.stem.weight.double().sum()))\n"
+        "print('sum', float(model.patch_embed.weight.double().sum()))\n"
     )
     done = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'weights.pth')], capture_output=True, text=True)
-    expected = float(weights()[1]['stem.weight'].double().sum())
+    expected = float(weights()[1]['patch_embed.weight'].double().sum())
     assert done.stdout.strip().splitlines()[-1] == f'sum {expected}', done.stderr[-2000:]

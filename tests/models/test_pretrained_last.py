@@ -142,9 +142,9 @@ def test_classes_that_draw_weights_whatever_was_loaded(tmp_path):
     class Stubborn(DyViT):
         def init_weights(self):
             super().init_weights()
-            nn.init.normal_(self.stem.weight)
+            nn.init.normal_(self.patch_embed.weight)
 
     torch.save(DyViT('pico').state_dict(), tmp_path / 'weights.pth')
     model = Stubborn('pico', pretrained=str(tmp_path / 'weights.pth'))
-    with pytest.raises(ValueError, match=r'Stubborn.init_weights\(\) draws 1 weights after .* \(stem.weight'):
+    with pytest.raises(ValueError, match=r'Stubborn.init_weights\(\) draws 1 weights after .* \(patch_embed.weight'):
         model.init_weights()

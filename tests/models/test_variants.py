@@ -33,7 +33,9 @@ def test_names():
 
 def test_a_named_one_takes_weights(tmp_path):
     model = save(tmp_path / 'some.pth', arch='pico')
-    assert torch.equal(coma_mm.dyvit_pico(pretrained=str(tmp_path / 'some.pth')).stem.weight, model.stem.weight)
+    assert torch.equal(
+        coma_mm.dyvit_pico(pretrained=str(tmp_path / 'some.pth')).patch_embed.weight, model.patch_embed.weight
+    )
 
 
 def test_settings_come_from_the_file(tmp_path):
@@ -111,7 +113,7 @@ os.environ['HF_ENDPOINT'] = f'http://127.0.0.1:{server.server_port}'
 import coma_mm
 
 model = coma_mm.load_backbone('hf://user/name')
-print('sum', float(model.stem.weight.double().sum()))
+print('sum', float(model.patch_embed.weight.double().sum()))
 
 
 def say(path):
@@ -149,7 +151,7 @@ def test_hub(tmp_path):
     done = subprocess.run([sys.executable, '-c', HUB], cwd=tmp_path, env=env, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr[-2000:]
-    total = float(model.stem.weight.detach().double().sum())
+    total = float(model.patch_embed.weight.detach().double().sum())
     said = [line for line in lines if line.startswith(('sum', 'kept', 'local', 'FileNotFound', 'ValueError'))]
     assert said[0] == f'sum {total}' and said[3] == 'kept 2' and said[6] == 'local 2 2'
     for line, name in ((said[1], 'user/other'), (said[2], 'user/name@v2'), (said[4], 'user/new')):

@@ -56,7 +56,7 @@ FACTORS = {
     'mmdet:deformable_detr/deformable-detr_r50_16xb2-50e_coco.py': ('sampling_offsets.weight', 0.1, 1.0),
     'mmdet:maskformer/maskformer_r50_ms-16xb1-75e_coco.py': ('query_embed.weight', 1.0, 0.0),
     'mmdet:vfnet/vfnet_r50_fpn_1x_coco.py': ('vfnet_reg.bias', 2.0, 0.0),
-    'mmseg:mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py': ('backbone.stem.weight', 0.1, 1.0),
+    'mmseg:mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py': ('backbone.patch_embed.weight', 0.1, 1.0),
     'mmseg:segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py': ('decode_head.conv_seg.weight', 10.0, 1.0),
 }
 

@@ -122,7 +122,7 @@ def test_the_decoder_of_mae_goes_on(tmp_path):
     assert '1 (decoder_pos_embed)' in encoder.origin and model.backbone.extra_tokens == 1
     images, ids = torch.randn(2, 3, 224, 224), torch.randperm(196)[:50].expand(2, -1)
     expected = decoder(encode(theirs, images, ids), ids).unflatten(-1, (256, 3)).transpose(-1, -2).flatten(-2)
-    filled = model.decoder.fill(model.backbone(images, ids), ids, 196)
+    filled = model.decoder.append_mask_tokens(model.backbone(images, ids), ids, 196)
     torch.testing.assert_close(model.decoder(filled, (14, 14)), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -246,7 +246,7 @@ def test_a_dyvit_says_its_shape_or_is_known_by_it(tmp_path, settings):
     torch.save(dict(state_dict=source.state_dict(), meta=meta), tmp_path / 'x.pth')
     model, found, encoder = build(tmp_path / 'x.pth')
     assert encoder.name == 'DyViT-pico' and found.size == 64 and model.backbone.unit_size == 16
-    assert torch.equal(model.backbone.stem.weight, source.stem.weight)
+    assert torch.equal(model.backbone.patch_embed.weight, source.patch_embed.weight)
     _, _, encoder = build(tmp_path / 'x.pth', size=96)
     assert encoder.origin.endswith('px are interpolated to 96 px.')
     if settings:
@@ -256,10 +256,12 @@ def test_a_dyvit_says_its_shape_or_is_known_by_it(tmp_path, settings):
             init_cfg=dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth')),
         )
         shaped.init_weights()
-        assert shaped.settings == source.settings and torch.equal(shaped.stem.weight, source.stem.weight)
+        assert shaped.settings == source.settings and torch.equal(shaped.patch_embed.weight, source.patch_embed.weight)
         path = str(tmp_path / 'x.pth')
         of_timm = timm.create_model('dyvit_tiny', arch=f'from:{path}', checkpoint_path=path, num_classes=0)
-        assert of_timm.settings == source.settings and torch.equal(of_timm.stem.weight, source.stem.weight)
+        assert of_timm.settings == source.settings and torch.equal(
+            of_timm.patch_embed.weight, source.patch_embed.weight
+        )
         with pytest.raises(ValueError, match=r'img_size=64 model.backbone.patch_size=2, or model.backbone.arch=from:'):
             DyViT('pico', pretrained=str(tmp_path / 'x.pth')).init_weights()
 

@@ -78,7 +78,7 @@ def test_checkpoint_of_another_architecture_is_not_resumed(monkeypatch, capfd, t
     options = ['--resume', checkpoint, '--cfg-options', 'model.backbone.arch=pico', 'custom_hooks=[]']
     error = last_line(refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, *options))
     assert error.startswith('error: the checkpoint does not fit the model CoMA of this config')
-    assert 'backbone.stem.weight (16, 12) instead of (32, 12)' in error
+    assert 'backbone.patch_embed.weight (16, 12) instead of (32, 12)' in error
 
 
 def test_checkpoint_that_would_run_code_is_refused(monkeypatch, capfd, tmp_path):

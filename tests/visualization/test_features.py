@@ -74,7 +74,9 @@ def test_attention_is_that_of_the_forward_pass(token, monkeypatch):
     block.norm1, block.attn = torch.nn.LayerNorm(32), attn
     x = torch.randn(2, units * side**2, 32)
     attend = module.attend
-    monkeypatch.setattr(module, 'attend', lambda q, k, v, blocks: seen.append((q, k)) or attend(q, k, v, blocks))
+    monkeypatch.setattr(
+        module, 'attend', lambda q, k, v, attn_blocks: seen.append((q, k)) or attend(q, k, v, attn_blocks)
+    )
     attn(block.norm1(x))
     total = torch.zeros(2, units, side**2)
     for (windows, heads), (q, k) in zip(attn.groups, seen, strict=True):
