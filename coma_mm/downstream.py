@@ -18,7 +18,7 @@ from .engine.runner.written_config import WrittenConfig
 from .export.extractor import Weights, open_for_training
 from .export.source import without_weights
 from .recipe import WARM_UP, Passes, count_workers
-from .utils.files import shipped, write_whole
+from .utils.files import resource_dir, write_whole
 
 DETECTOR = 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py'
 SEGMENTOR = 'seg/upernet_dyvit-t_20k_folder-512.py'
@@ -116,7 +116,7 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
         train: Images to train on.
         val: Images to validate with; if ``None`` a fifth of those is held out, in files beside the config.
     """
-    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / DETECTOR))
+    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / DETECTOR))
     batch, has_masks = options.batch_size or 2, not train.unmasked and not (val and val.unmasked)
     set_detector(cfg.model, backbone, len(train.classes), has_masks)
     set_pixels(cfg, backbone)
@@ -135,12 +135,12 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
     cfg.val_evaluator.update(ann_file=files['val'], metric=['bbox', 'segm'] if has_masks else ['bbox'])
     images = len(train.content['images'])
     epochs = options.passes(images)
-    looks = max(1, epochs // 12)
-    cfg.train_cfg.update(max_epochs=epochs, val_interval=looks)
+    interval = max(1, epochs // 12)
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=interval)
     cfg.param_scheduler[0].end = min(1000, max(2, round(WARM_UP * epochs * images / batch)))
     cfg.param_scheduler[1].milestones = [max(1, epochs * 2 // 3), max(2, epochs * 11 // 12)]
     best = 'coco/segm_mAP' if has_masks else 'coco/bbox_mAP'
-    cfg.default_hooks.checkpoint.update(interval=looks, save_best=best, rule='greater')
+    cfg.default_hooks.checkpoint.update(interval=interval, save_best=best, rule='greater')
     finish(cfg, batch, options.out)
     kind = 'Mask R-CNN' if has_masks else 'Faster R-CNN'
     return f'{kind}, {len(train.classes)} classes, short side {short} px, {epochs} epochs of {images} images'
@@ -171,7 +171,7 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
     Args:
         data: Images and masks; if they have no parts a fifth is held out, by lists beside the config.
     """
-    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / SEGMENTOR))
+    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / SEGMENTOR))
     batch, crop = options.batch_size or 8, options.size or backbone.round(CROP * backbone.scale)
     backbone.settings.pop('attn_window', None)  # windows of the test are as large as the crops
     cfg.model.backbone = ConfigDict(backbone.settings)
@@ -195,9 +195,9 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
         dataset.metainfo = dict(classes=tuple(data.classes))
     images = len(stems['train'])
     steps = max(1, math.ceil(options.passes(images) * images / batch))
-    looks, warm_up = max(1, steps // 10), min(1500, max(2, round(WARM_UP * steps)))
-    cfg.train_cfg.update(max_iters=steps, val_interval=looks)
-    cfg.default_hooks.checkpoint.interval = looks
+    interval, warm_up = max(1, steps // 10), min(1500, max(2, round(WARM_UP * steps)))
+    cfg.train_cfg.update(max_iters=steps, val_interval=interval)
+    cfg.default_hooks.checkpoint.interval = interval
     cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = warm_up
     cfg.param_scheduler[1].end = max(warm_up + 1, steps)
     for name in ('tta_pipeline', 'tta_model'):

@@ -24,16 +24,16 @@ from .engine.runner.written_config import WrittenConfig
 from .export.extractor import Weights, open_for_training
 from .planning import TRIED, choose_length, describe_end, try_out
 from .pretraining import begin_run, link_checkpoint, train
-from .recipe import LOOKING_SHARE, Passes, count_workers, set_schedule, take_middle
+from .recipe import EVALUATION_FRACTION, Passes, count_workers, set_schedule, take_middle
 from .settings import FinetuneSettings
-from .utils.files import shipped
+from .utils.files import resource_dir
 from .utils.paths import quoted_path, short_path
 from .utils.text import one_line, printable
 
 RECIPE = 'cls/finetune_dyvit-b_folder.py'
 CLASSIFIER = 'classifier.pth'  # name in the run's folder
-RATE = 1e-3  # peak of the learning rate at 256 images a step
-LOOKS = 20  # validations of a run, about
+LR = 1e-3  # peak of the learning rate at 256 images a step
+EVALUATIONS = 20  # validations of a run, about
 MIXED = 10_000  # images from which on they are mixed: a short run on few images has no time to learn from mixtures
 PASSES = Passes(50, 10_000, 0.3, 20, 200)  # what is usual; not measured
 
@@ -169,14 +169,14 @@ def make_config(
         labelled: The images.
         accumulate: How many batches make a step.
     """
-    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / RECIPE))
+    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / RECIPE))
     cfg.work_dir = str(settings.out)
     cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
     images, batch = len(labelled.learn), settings.batch_size or 64
     set_model(cfg, weights, backbone, len(labelled.classes), images)
     set_images(cfg, settings, weights, labelled.classes, batch)
     cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
-    cfg.optim_wrapper.optimizer.lr = settings.lr or RATE * math.sqrt(batch * accumulate / 256)
+    cfg.optim_wrapper.optimizer.lr = settings.lr or LR * math.sqrt(batch * accumulate / 256)
     if not hasattr(weights.extractor.backbone, 'get_layer_depth'):
         cfg.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=1.0)
     if accumulate > 1:
@@ -184,7 +184,9 @@ def make_config(
     iterations = (settings.steps or 1000) * accumulate
     set_schedule(cfg, iterations)
     # an image is classified in a third of the time that it takes to learn from it
-    interval = max(1, math.ceil(iterations / LOOKS), math.ceil(len(labelled.test) / 3 / LOOKING_SHARE / batch))
+    interval = max(
+        1, math.ceil(iterations / EVALUATIONS), math.ceil(len(labelled.test) / 3 / EVALUATION_FRACTION / batch)
+    )
     interval = min(interval, iterations)
     cfg.train_cfg.val_interval = interval
     cfg.log_processor = dict(by_epoch=False)

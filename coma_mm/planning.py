@@ -24,7 +24,7 @@ from .datasets.loading import MAX_PIXELS
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
-from .recipe import LOOKING_SHARE, METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, make_config
+from .recipe import EVALUATION_FRACTION, METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, make_config
 from .settings import PretrainSettings
 from .starting import add_teacher, start_from
 from .utils.environment import fast_dtype, has_fast_bf16
@@ -109,7 +109,7 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     print(f'looking at the images in {_list_folders(settings)} ...', flush=True)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)
-        found = look_at_images(cfg, settings)
+        found = inspect_images(cfg, settings)
         if settings.init is not None:
             MODELS.build(cfg.model).init_weights()  # which says what does not fit
     if found.values is not None:
@@ -133,7 +133,7 @@ def _list_folders(settings: PretrainSettings) -> str:
     return printable(', '.join(map(short_path, map(Path, settings.data))))
 
 
-def look_at_images(cfg: Config, settings: PretrainSettings) -> Images:
+def inspect_images(cfg: Config, settings: PretrainSettings) -> Images:
     """Find the images of a config.
 
     Raises:
@@ -206,7 +206,7 @@ def try_out(cfg: Config) -> Trial:
         torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
     fitting = math.inf if free is None else 0.7 * (free - peaks[0]) / each
-    return Trial(seconds / (1 - LOOKING_SHARE), fitting, parameters)
+    return Trial(seconds / (1 - EVALUATION_FRACTION), fitting, parameters)
 
 
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:

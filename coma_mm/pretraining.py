@@ -226,7 +226,7 @@ def check_crop_scale(scale: object) -> None:
     """
     if scale is None:
         return
-    two = isinstance(scale, (list, tuple)) and len(scale) == 2 and all(share in ranges.CROP_SCALE for share in scale)
+    two = isinstance(scale, (list, tuple)) and len(scale) == 2 and all(part in ranges.CROP_SCALE for part in scale)
     if not two or scale[0] > scale[1]:  # type: ignore[index]
         raise ValueError(f'crop_scale (--crop-scale) must be LOW HIGH with 0 < LOW <= HIGH <= 1, got {scale!r}')
 

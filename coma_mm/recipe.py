@@ -16,7 +16,7 @@ from .engine.runner.run_length import PERIODIC
 from .engine.runner.written_config import WrittenConfig
 from .settings import METHOD, VITS, PretrainSettings, find_arch
 from .utils.environment import count_cores
-from .utils.files import shipped
+from .utils.files import resource_dir
 
 
 def _decoder(dim: int, depth: int) -> dict:
@@ -28,7 +28,7 @@ class Variant(NamedTuple):
 
     width: int
     decoder: dict
-    rate: float
+    lr: float
 
 
 # Not measured, but for pico's rate, which is that of docs/evidence.md; those of base and large are MAE's.
@@ -53,7 +53,7 @@ class Encoder:
         name: As users read it.
         backbone: Settings of the model's backbone.
         decoder: Those of a :class:`.ViTDecoder`.
-        rate: Peak of the learning rate at 256 images a step.
+        lr: Peak of the learning rate at 256 images a step.
         values: ``mean`` and ``std`` of pixels where weights say them.
         origin: Sentences on the weights that it starts from, and on its teacher; none if there are none.
         teacher: Settings of the evaluation branch where that is a frozen teacher.
@@ -62,7 +62,7 @@ class Encoder:
     name: str
     backbone: dict
     decoder: dict
-    rate: float
+    lr: float
     values: dict = field(default_factory=dict)
     origin: str = ''
     teacher: dict | None = None
@@ -93,10 +93,10 @@ METHODS: dict[str, dict] = dict(
     align=dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0),
 )
 SIZE = 224  # pixels
-SIGHTS = 20  # pictures and checkpoints in a run, about
-LOOK = 150  # images that could be learnt from in the time of a look: pictures and measurements
-LOOK_LABELS = 450  # the same of a probe with few labels
-LOOKING_SHARE = 0.2  # of the time of a run, at most
+EVALUATIONS = 20  # pictures and checkpoints in a run, about
+EVALUATION_COST = 150  # images that could be learnt from in the time of a look: pictures and measurements
+PROBE_COST = 450  # the same of a probe with few labels
+EVALUATION_FRACTION = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
 FINEST = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
 
@@ -147,8 +147,8 @@ def choose_encoder(settings: PretrainSettings) -> Encoder:
     backbone |= dict(img_size=size)
     if settings.channels not in (None, 3):
         backbone |= dict(in_channels=settings.channels)
-    _, decoder, rate = VARIANTS[arch]
-    encoder = Encoder(name, backbone, decoder, rate)
+    _, decoder, lr = VARIANTS[arch]
+    encoder = Encoder(name, backbone, decoder, lr)
     encoder.check_size(size)
     return encoder
 
@@ -166,7 +166,7 @@ def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accu
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
     """
-    cfg = WrittenConfig.of(Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_folder.py'))
+    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / 'pretrain/coma_dyvit-b_folder.py'))
     cfg.work_dir = str(settings.out)
     cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
     batch = settings.batch_size or 64
@@ -174,7 +174,7 @@ def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accu
     set_model(cfg, settings, encoder)
     set_images(cfg, settings, encoder.unit_size, batch)
     cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
-    cfg.optim_wrapper.optimizer.lr = settings.lr or encoder.rate * math.sqrt(batch * accumulate / 256)
+    cfg.optim_wrapper.optimizer.lr = settings.lr or encoder.lr * math.sqrt(batch * accumulate / 256)
     if accumulate > 1:
         cfg.optim_wrapper.accumulative_counts = accumulate
     iterations = (settings.steps or 1000) * accumulate
@@ -243,7 +243,7 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
 
 def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.PathLike | None) -> None:
     """Have a run of so many iterations save, measure and draw about twenty times."""
-    interval = max(1, math.ceil(iterations / SIGHTS))
+    interval = max(1, math.ceil(iterations / EVALUATIONS))
     cfg.log_processor = dict(by_epoch=False)
     cfg.default_hooks.logger.interval = max(1, min(50, iterations // 100))
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=interval, max_keep_ckpts=2)
@@ -251,9 +251,11 @@ def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.Pat
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
         elif type_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
-            hook.update(by_epoch=False, interval=max(interval, math.ceil(LOOK / LOOKING_SHARE / batch)))
+            hook.update(
+                by_epoch=False, interval=max(interval, math.ceil(EVALUATION_COST / EVALUATION_FRACTION / batch))
+            )
         if labels is not None and type_name(hook.type) == 'QualityHook':
-            least = math.ceil((LOOK + LOOK_LABELS) / LOOKING_SHARE / batch)
+            least = math.ceil((EVALUATION_COST + PROBE_COST) / EVALUATION_FRACTION / batch)
             hook.update(labels=str(labels), interval=max(interval, least))
 
 

@@ -176,7 +176,7 @@ def suit(name: str, backbone: dict, width: int) -> Encoder:
     """Return an encoder with the decoder and the rate of the variant that is as wide."""
     variants = [one for arch, one in VARIANTS.items() if (arch in VITS) == (backbone['type'] == 'coma_mm.MaskedViT')]
     variant = next((one for one in variants if width <= one.width), variants[-1])
-    return Encoder(name, backbone, variant.decoder, variant.rate)
+    return Encoder(name, backbone, variant.decoder, variant.lr)
 
 
 def guess_dyvit(weights: dict[str, Tensor], prefix: str, channels: int) -> dict | None:

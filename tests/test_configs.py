@@ -19,7 +19,7 @@ from coma_mm.evaluation.flops import count_flops
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/pretrain').glob('*.py'))
-LOOKS = [f'coma_mm.{name}Hook' for name in ('Reconstruction', 'Features', 'Quality', 'Report')]
+EVALUATING = [f'coma_mm.{name}Hook' for name in ('Reconstruction', 'Features', 'Quality', 'Report')]
 
 
 def shrink(node, size):
@@ -104,7 +104,7 @@ def test_one_step(name, options, folder, tmp_path):
     cfg.default_hooks.checkpoint = None  # a gigabyte each
     own = (ROOT / f'configs/pretrain/{name}.py').read_text()
     if options or 'custom_hooks' not in own:  # pictures and qualities once, not for each config that inherits them
-        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type not in LOOKS]
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type not in EVALUATING]
     cfg.experiment_name = name + tmp_path.name
     runner = Runner.from_cfg(cfg)
     runner.train()

@@ -19,10 +19,10 @@ from ..utils.reading import sha256_of
 
 MOST = 32 * 10**9  # bytes of a download
 TIMEOUT = 30  # seconds in which a server has to send something
-PATIENCE, RATE = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
+PATIENCE, SPEED = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
 CHUNK = 2**16
 STOP = -1
-LOOK = 1.0  # seconds between two looks at what has come
+POLL = 1.0  # seconds between two looks at what has come
 
 
 def cache_folder() -> Path:
@@ -94,12 +94,12 @@ def download(address: str, path: Path) -> str:
     Thread(target=fetch, daemon=True).start()
     while True:
         with suppress(Empty):
-            result = ended.get(timeout=LOOK)
+            result = ended.get(timeout=POLL)
             if isinstance(result, Exception):
                 raise result
             return result
         seconds, size = time.monotonic() - begun, sizes[-1]
-        if seconds > PATIENCE and size < RATE * (seconds - PATIENCE):
+        if seconds > PATIENCE and size < SPEED * (seconds - PATIENCE):
             sizes.append(STOP)
             raise OSError(f'the server has sent {size} bytes in {seconds:.0f} seconds')
 

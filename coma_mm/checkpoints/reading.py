@@ -10,7 +10,7 @@ import torch
 from mmengine.fileio import get_local_path
 from torch import Tensor
 
-from ..utils.files import shipped
+from ..utils.files import resource_dir
 from ..utils.reading import open_regular
 from ..utils.text import printable
 from .downloads import fetched
@@ -91,7 +91,7 @@ def _local_file(path: str) -> Iterator[str]:
     if table in ('torchvision', 'modelzoo', 'mmcls', 'open-mmlab', 'openmmlab'):
         path = _look_up(table, name)
     elif table == 'coma_mm':
-        path = _shipped_weights(name)
+        path = _packaged_weights(name)
     elif table == 'hf':
         path = name if Path(name).is_dir() else _download_from_hub(name)
     if '://' not in path and Path(path).expanduser().is_dir():
@@ -116,9 +116,9 @@ def _local_file(path: str) -> Iterator[str]:
         yield str(local)
 
 
-def _shipped_weights(name: str) -> str:
+def _packaged_weights(name: str) -> str:
     """Return the file of weights that come with the package."""
-    files = {path.stem: path for path in shipped('weights').glob('*.safetensors')}
+    files = {path.stem: path for path in resource_dir('weights').glob('*.safetensors')}
     if name not in files:
         known = ', '.join(f'coma_mm://{stem}' for stem in sorted(files)) or 'none'
         raise FileNotFoundError(f'there are no weights coma_mm://{name}; the package comes with {known}')

@@ -219,8 +219,8 @@ def _check_optimizer(saved: dict) -> None:
         keys = group.get('params')
         numbered = isinstance(keys, list) and all(type(key) is int for key in keys)
         _expect(keys, 'params of a group', 'a list of whole numbers', numbered)
-        rate = group.get('lr')
-        _expect(rate, 'lr of a group', 'a number >= 0', _is_number(rate) and rate >= 0)
+        lr = group.get('lr')
+        _expect(lr, 'lr of a group', 'a number >= 0', _is_number(lr) and lr >= 0)
     for key, moments in state.items():
         _typed(moments, f'optimizer: state: {shown(key)[:60]}', dict)
         for name, value in moments.items():

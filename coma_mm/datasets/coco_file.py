@@ -36,12 +36,12 @@ class CocoFile:
         """Names of the categories."""
         return [category['name'] for category in self.content['categories']]
 
-    def split(self, share: float) -> tuple[dict, dict]:
+    def split(self, fraction: float) -> tuple[dict, dict]:
         """Return the content in two parts, a share of the images held out in the second, always the same ones."""
         images = self.content['images']
         if len(images) < 2:
             raise ValueError(f'{self.path} has one image, so none can be held out: name others with --val')
-        numbers = hold_out([image['file_name'].encode(errors='surrogatepass') for image in images], share)
+        numbers = hold_out([image['file_name'].encode(errors='surrogatepass') for image in images], fraction)
         held_out = {images[number]['id'] for number in numbers}
 
         def part(is_held_out: bool) -> dict:

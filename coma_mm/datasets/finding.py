@@ -198,7 +198,7 @@ def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
     return named
 
 
-def hold_out(names: Sequence[bytes], share: float) -> set[int]:
+def hold_out(names: Sequence[bytes], fraction: float) -> set[int]:
     """Return the numbers of files to hold out: a share, one at least and not all, always the same by their names."""
     order = sorted(range(len(names)), key=lambda number: crc32(names[number]))
-    return set(order[: min(max(1, round(share * len(names))), len(names) - 1)])
+    return set(order[: min(max(1, round(fraction * len(names))), len(names) - 1)])

@@ -40,10 +40,10 @@ class MaskFolder:
     endings: tuple[str, str]
     classes: list[str]
 
-    def split(self, share: float) -> tuple[list[str], list[str]]:
+    def split(self, fraction: float) -> tuple[list[str], list[str]]:
         """Return the names of images in two parts, a share held out in the second, always the same ones."""
         stems = self.stems['all']
-        held_out = hold_out([os.fsencode(stem) for stem in stems], share)
+        held_out = hold_out([os.fsencode(stem) for stem in stems], fraction)
         train, val = ([one for i, one in enumerate(stems) if (i in held_out) == out] for out in (False, True))
         return train, val
 

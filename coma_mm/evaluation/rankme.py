@@ -11,13 +11,13 @@ def rankme(features: Tensor) -> float:
 
     The exponential of the entropy of the singular values, divided by their sum (RankMe, Garrido et al., ICML 2023).
     """
-    share = torch.linalg.svdvals(features.float())
-    share = share / share.sum() + 1e-7
-    return (-(share * share.log()).sum()).exp().item()
+    weights = torch.linalg.svdvals(features.float())
+    weights = weights / weights.sum() + 1e-7
+    return (-(weights * weights.log()).sum()).exp().item()
 
 
 def dead_channels(features: Tensor) -> float:
-    """Return the share of channels of features (N, C) that hardly differ from one of the N to another.
+    """Return the fraction of channels of features (N, C) that hardly differ from one of the N to another.
 
     A channel is dead if its standard deviation is 1 % of the root mean square of all channels' or less.
     """

@@ -21,7 +21,7 @@ from ..utils.environment import fast_dtype, has_fast_bf16
 from ..utils.text import printable
 from .features import ImageFiles, extract_features, read_batches
 
-RATES = 1e-3, 3e-4, 1e-4  # peaks of the backbone's learning rate, of which one is chosen for each row
+LRS = 1e-3, 3e-4, 1e-4  # peaks of the backbone's learning rate, of which one is chosen for each row
 HEAD = 10  # times that is the head's, which is new; a quick look at one seed, no study
 BATCH = 32  # images of a step
 DRAWS = 3  # runs at the chosen rate, of other seeds
@@ -74,26 +74,26 @@ class ShortFineTuning:
         held = hold_out(labels)
         every, others = torch.arange(len(labels)), held.nonzero().flatten()
         found: dict[float, tuple[float, float]] = {}
-        for rate in RATES if len(others) else RATES[1:2]:
+        for lr in LRS if len(others) else LRS[1:2]:
             began = time.monotonic()
-            tuned = self._train(networks[0], images, labels, every[~held], rate, 0)
+            tuned = self._train(networks[0], images, labels, every[~held], lr, 0)
             if tuned is None:
                 continue
-            found[rate] = tuned.score(images, labels, others)
+            found[lr] = tuned.score(images, labels, others)
             if len(others):
-                self._say(name, f'at a rate of {rate:g}: {100 * found[rate][0]:.1f} % of {len(others):,} others', began)
+                self._say(name, f'at a rate of {lr:g}: {100 * found[lr][0]:.1f} % of {len(others):,} others', began)
         if not found:
             raise ValueError(f'{name}: fine-tuning ends in NaN or infinite values at each rate')
-        rate = max(found, key=found.__getitem__)
+        lr = max(found, key=found.__getitem__)
         hits = []
         for seed in range(DRAWS):
             began, number = time.monotonic(), seed % len(networks)
-            tuned = self._train(networks[number], images, labels, every, rate, seed)
+            tuned = self._train(networks[number], images, labels, every, lr, seed)
             if tuned is None:
-                raise ValueError(f'{name}: fine-tuning ends in NaN or infinite values at a rate of {rate:g}')
+                raise ValueError(f'{name}: fine-tuning ends in NaN or infinite values at a rate of {lr:g}')
             hits.append(self._classify(tuned) == self.truth)
             accuracy = 100 * hits[-1].double().mean().item()
-            self._say(name, f'at a rate of {rate:g}, run {seed + 1} of {DRAWS}: {accuracy:.1f} %', began)
+            self._say(name, f'at a rate of {lr:g}, run {seed + 1} of {DRAWS}: {accuracy:.1f} %', began)
         return torch.stack(hits)
 
     def _load(self) -> tuple[Tensor, Tensor]:
@@ -107,11 +107,11 @@ class ShortFineTuning:
         return images, self.labels[chosen]
 
     def _train(
-        self, network: FeatureExtractor, images: Tensor, labels: Tensor, numbers: Tensor, rate: float, seed: int
+        self, network: FeatureExtractor, images: Tensor, labels: Tensor, numbers: Tensor, lr: float, seed: int
     ) -> '_Classifier | None':
         """Return a classifier that has learnt from the images of some numbers; ``None`` if its loss is not finite."""
         model = _Classifier(deepcopy(network), images[:SAMPLE], int(self.labels.max()) + 1)
-        optimizer = torch.optim.AdamW(model.group_parameters(), rate, weight_decay=0.05)
+        optimizer = torch.optim.AdamW(model.group_parameters(), lr, weight_decay=0.05)
         warm_up = max(1, round(WARM_UP * self.steps))
         generator = torch.Generator().manual_seed(seed)
         passes = math.ceil(self.steps * BATCH / len(numbers))
@@ -121,8 +121,8 @@ class ShortFineTuning:
             torch.manual_seed(seed)
             steps = order[: self.steps * BATCH].split(BATCH)
             for step, chosen in enumerate(track(steps, 'fine-tuning', disable=not sys.stdout.isatty())):
-                share = max(0, step - warm_up) / max(1, self.steps - warm_up)
-                now = rate * min((step + 1) / warm_up, (1 + math.cos(math.pi * share)) / 2)
+                fraction = max(0, step - warm_up) / max(1, self.steps - warm_up)
+                now = lr * min((step + 1) / warm_up, (1 + math.cos(math.pi * fraction)) / 2)
                 for group in optimizer.param_groups:
                     group['lr'] = now * group['times']
                 loss = model.learn(shift(images[chosen], generator), labels[chosen])
@@ -191,7 +191,7 @@ class _Classifier(nn.Module):
 
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor, numbers: Tensor) -> tuple[float, float]:
-        """Return the share of some images that are classified correctly, and how likely their labels are."""
+        """Return the fraction of some images that are classified correctly, and how likely their labels are."""
         right = likely = 0.0
         for part in self._split(numbers, images):
             scores = self(images[part])

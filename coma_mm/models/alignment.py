@@ -62,7 +62,7 @@ class Alignment(nn.Module):
                 halves = self.projector(adaptive), self.projector(evaluation).detach()
             halves = [half.to(torch.promote_types(dtype, torch.float32)) for half in halves]
             spread = [spread_loss(half) for half in halves[: 1 + self.both]]
-            return self.weight * run_share(RAMP) * (F.mse_loss(*halves) + sum(spread) / len(spread))
+            return self.weight * run_fraction(RAMP) * (F.mse_loss(*halves) + sum(spread) / len(spread))
 
 
 def build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:
@@ -82,7 +82,7 @@ def spread_loss(projections: Tensor) -> Tensor:
     return F.relu(1 - deviation).mean() + COVARIANCE * between.square().mean()
 
 
-def run_share(part: float) -> float:
+def run_fraction(part: float) -> float:
     """Return how far a run is in its first ``part``, from 0 to 1; 1 where no runner says so."""
     hub = MessageHub.get_current_instance()
     step, steps = (hub.get_info(name) for name in ('iter', 'max_iters'))

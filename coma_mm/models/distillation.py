@@ -69,14 +69,14 @@ class Distillation(nn.Module):
             FileNotFoundError: if the teacher's weights are not there.
             ValueError: if they are not those that the run began with, or the images have a size that it does not take.
         """
-        target, prediction = self.look(images, masked), self.head(features)
+        target, prediction = self.encode(images, masked), self.head(features)
         with torch.autocast(images.device.type, enabled=False):
             dtype = torch.promote_types(prediction.dtype, torch.float32)
             target = F.layer_norm(target.to(dtype), target.shape[-1:])
             return self.weight * F.mse_loss(prediction.to(dtype), target)
 
     @torch.no_grad()
-    def look(self, images: Tensor, masked: MaskedUnits) -> Tensor:
+    def encode(self, images: Tensor, masked: MaskedUnits) -> Tensor:
         """Return what the teacher has of the hidden units, ``(B, n, T)``."""
         teacher, k = self._teacher[0], self.parts
         if not self._is_known:

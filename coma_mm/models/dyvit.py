@@ -195,7 +195,7 @@ class DyViT(BaseModule):
         """Build patch embedding, stages, output norms and the terms of global blocks, and draw their weights."""
         settings = self.settings
         dims, depths, heads = settings['arch'].values()
-        rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
+        drop_rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
 
         def make_block(i: int, number: int) -> Block:
             own, bias = settings['windows'][i], settings['qkv_bias']
@@ -204,7 +204,7 @@ class DyViT(BaseModule):
                 attention: nn.Module = MSA(dims[i], heads[i], bias, kv_window)
             else:
                 attention = DMMSA(dims[i], own, UNIT_SIDE >> i, settings['kv_conv'], bias)
-            return Block(dims[i], attention, settings['mlp_ratio'], next(rates), settings['layer_scale'])
+            return Block(dims[i], attention, settings['mlp_ratio'], next(drop_rates), settings['layer_scale'])
 
         self.patch_embed = nn.Linear(self.in_channels * self.patch_size**2, dims[0])
         self.stages = nn.ModuleList()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .files import shipped
+from .files import resource_dir
 from .paths import short_path
 
 
@@ -48,7 +48,7 @@ def require_config_file(path: str | os.PathLike) -> None:
 
 def _near_matches(wanted: Path) -> list[str]:
     """Return configs with names like that of a path: beside it, in ./configs, and where the tools come from."""
-    roots = Path('configs'), shipped('configs')
+    roots = Path('configs'), resource_dir('configs')
     candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
     candidates = [config for config in candidates if config.is_file()]
     found: dict[str, str] = {}

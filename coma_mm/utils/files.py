@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 MARK = 'coma_mm'  # in what commands write, so that they know it again
 
 
-def shipped(folder: str) -> Path:
+def resource_dir(folder: str) -> Path:
     """Return ``configs``, ``tools`` or ``weights``: of the checkout, or where setup.py installs them."""
     places = PACKAGE.parent / folder, PACKAGE / '.mim' / folder
     return next((place for place in places if place.is_dir()), places[1])

@@ -59,8 +59,8 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
     charts.append(Chart('Throughput', dict(throughput=speed), 'images/s' if images else 'iterations/s'))
     if waits and times:
         seconds = dict(times)
-        share = [(step, 100 * wait / seconds[step]) for step, wait in waits if seconds.get(step, 0) > 1e-9]
-        charts.append(Chart('Waiting for data', {'data_time of time': share}, '%'))
+        percent = [(step, 100 * wait / seconds[step]) for step, wait in waits if seconds.get(step, 0) > 1e-9]
+        charts.append(Chart('Waiting for data', {'data_time of time': percent}, '%'))
     charts += [Chart(key, {key: values}) for key, values in left.items()]
     return [chart for chart in charts if any(chart.curves.values())]
 

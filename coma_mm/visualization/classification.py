@@ -38,11 +38,11 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     figure = Figure(figsize=(max(3.6, side + 1.2), max(3.4, side + 1.0)), dpi=DPI, layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    shares = counts / np.maximum(1, seen)[:, None]
-    axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+    fractions = counts / np.maximum(1, seen)[:, None]
+    axes.imshow(fractions, cmap='Blues', vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            colour = 'white' if shares[row, column] > 0.6 else '#222'
+            colour = 'white' if fractions[row, column] > 0.6 else '#222'
             axes.text(column, row, f'{count:g}', ha='center', va='center', fontsize=7, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)

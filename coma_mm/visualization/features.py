@@ -103,16 +103,16 @@ def attention_of(block: nn.Module, x: Tensor, token: int) -> Tensor:
     if hasattr(attn, 'qkv'):
         heads = attn.num_heads
         q, k, _ = attn.qkv(x).unflatten(-1, (3, heads, -1)).unbind(2)
-        return _look(q[:, token], [k]).mean(1)
+        return _attention_weights(q[:, token], [k]).mean(1)
     queries = attn.q(x[:, token]).unflatten(-1, (attn.num_heads, -1)).split([heads for _, heads in attn.groups], 1)
     weights = []
     for q, (_, heads), convs in zip(queries, attn.groups, attn.kv):
         keys = [conv(x).unflatten(-1, (2, heads, -1))[:, :, 0] for conv in convs]
-        weights.append(_look(q, keys, x.shape[1]))
+        weights.append(_attention_weights(q, keys, x.shape[1]))
     return torch.cat(weights, 1).mean(1)
 
 
-def _look(q: Tensor, keys: list[Tensor], tokens: int | None = None) -> Tensor:
+def _attention_weights(q: Tensor, keys: list[Tensor], tokens: int | None = None) -> Tensor:
     """Return the softmax of one query ``(B, g, d)`` over keys ``(B, M, g, d)`` of each scale, as ``(B, g, N)``."""
     scores = [torch.einsum('bgd,bmgd->bgm', q, k) * q.shape[-1] ** -0.5 for k in keys]
     total = 0

@@ -101,10 +101,10 @@ def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float
     """
     paths = [path for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')) if _lies_in(path, work_dir)]
     paths = paths[-STARTS:]
-    share = LINES / max(1, sum(_count_lines(path) for path in paths))
+    fraction = LINES / max(1, sum(_count_lines(path) for path in paths))
     scalars: dict[str, _Curve] = {}
     for path in paths:
-        new, first = _read_start(path, share)
+        new, first = _read_start(path, fraction)
         for name in {**scalars, **new}:
             if name in scalars or len(scalars) < NAMES:
                 scalars.setdefault(name, _Curve()).follow(new.get(name, _Curve()), first)
@@ -112,14 +112,14 @@ def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float
     return {name: points for name, points in curves.items() if points}
 
 
-def _read_start(path: Path, share: float) -> tuple[dict[str, _Curve], float]:
-    """Return the curves of a start and its first step; of its lines the first, the last and a share of the others."""
+def _read_start(path: Path, fraction: float) -> tuple[dict[str, _Curve], float]:
+    """Return the curves of a start and its first step; of its lines the first, the last and a sample."""
     curves: dict[str, _Curve] = {}
     first, others, draw = float('inf'), 0, Random(0).random
     for number, (text, is_last) in enumerate(_lines(path)):
         of_training = b'"lr"' in text
         others += not of_training
-        if not (number == 0 or is_last or (not of_training and others < LINES) or draw() < share):
+        if not (number == 0 or is_last or (not of_training and others < LINES) or draw() < fraction):
             continue
         try:
             line = parse_json(text.decode(errors='replace'))

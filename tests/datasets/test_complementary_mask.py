@@ -38,11 +38,11 @@ def test_shape_and_exact_count(size, ratio, strategy):
 @pytest.mark.parametrize('size', SIZES)
 def test_stratified_gives_every_neighbourhood_its_share(size, ratio):
     masks = draw(ComplementaryMask(size, ratio=ratio, strategy='stratified'), 100)
-    share = masks[0].mean()
+    fraction = masks[0].mean()
     for row in range(0, masks.shape[1], 2):
         for col in range(0, masks.shape[2], 2):
             block = masks[:, row : row + 2, col : col + 2].reshape(100, -1)
-            expected = share * block.shape[1]
+            expected = fraction * block.shape[1]
             assert set(block.sum(1)) <= {floor(expected), ceil(expected)}
 
 

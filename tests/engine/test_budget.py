@@ -1,4 +1,4 @@
-"""A run with a budget of time, under a clock of the test's own: where it ends, and its rates."""
+"""A run with a budget of time, under a clock of the test's own: where it ends, and its learning rates."""
 
 import uuid
 from argparse import Namespace
@@ -68,13 +68,13 @@ class FakeTime(Hook):
 
     def __init__(self, seconds, stop_at):
         self.seconds, self.stop_at = seconds, stop_at
-        self.now, self.rates = 1000.0, []
+        self.now, self.lrs = 1000.0, []
 
     def before_train(self, runner):
         self.now += 8
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.rates.append(runner.optim_wrapper.get_lr()['lr'][0])
+        self.lrs.append(runner.optim_wrapper.get_lr()['lr'][0])
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.now += self.seconds(runner.iter)
@@ -88,14 +88,14 @@ class FakeTime(Hook):
         raise RunInterrupted(1)
 
 
-class FakeLook(PeriodicHook):
+class FakeEvaluation(PeriodicHook):
     """A look that takes four seconds of that clock."""
 
     def __init__(self, time):
         super().__init__(interval=2, by_epoch=False)
         self.time, self.count = time, 0
 
-    def look(self, runner, step, last):
+    def evaluate(self, runner, step, last):
         self.time.now += 4
         self.count += 1
 
@@ -106,7 +106,7 @@ def train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path('config.py').write_text(CONFIG)
 
-    def train(seconds, minutes=2, planned=None, folder='run', resume=None, looks=False, stop_at=None, **options):
+    def train(seconds, minutes=2, planned=None, folder='run', resume=None, evaluates=False, stop_at=None, **options):
         options = {name.replace('__', '.'): value for name, value in options.items()}
         cfg = prepare(
             Namespace(config='config.py', work_dir=folder, cfg_options=options, launcher='none', local_rank=0)
@@ -121,13 +121,13 @@ def train(tmp_path, monkeypatch):
         if minutes:
             runner.budget = BudgetHook(minutes, planned, clock=lambda: time.now)
             runner.register_hook(runner.budget)
-        if looks:
-            runner.look = FakeLook(time)
-            runner.register_hook(runner.look)
+        if evaluates:
+            runner.evaluation = FakeEvaluation(time)
+            runner.register_hook(runner.evaluation)
         with suppress(RunInterrupted):
             runner.train()
         stop_listening()
-        return runner, torch.tensor(time.rates)
+        return runner, torch.tensor(time.lrs)
 
     return train
 
@@ -139,7 +139,7 @@ SPEEDS = {
     'faster': dict(seconds=lambda step: 0.3),
     'fast, then slow': dict(seconds=lambda step: 0.5 if step < 60 else 2.0),
     'slow, then fast': dict(seconds=lambda step: 2.0 if step < 20 else 0.4),
-    'long looks': dict(seconds=lambda step: 0.5, looks=True),
+    'long evaluations': dict(seconds=lambda step: 0.5, evaluates=True),
     'unsteady': dict(seconds=lambda step: (0.2, 2.0, 0.4, 1.0)[step % 4]),
     'planned otherwise': dict(seconds=lambda step: 1.0, planned=20),
     'in parts': dict(seconds=lambda step: 0.45, optim_wrapper__accumulative_counts=4),
@@ -148,23 +148,23 @@ SPEEDS = {
 
 @pytest.mark.parametrize('case', SPEEDS.values(), ids=SPEEDS)
 def test_the_budget_is_kept_and_rates_go_to_their_end_evenly(train, case):
-    runner, rates = train(**case)
-    length = len(rates)
+    runner, lrs = train(**case)
+    length = len(lrs)
     assert 108 <= runner.budget.spent <= 132
     assert runner.iter == runner.max_iters == length
     assert length % case.get('optim_wrapper__accumulative_counts', 1) == 0
     assert [scheduler.last_step for scheduler in runner.param_schedulers] == [9, 89]  # the whole schedule
-    change, peak = rates.diff(), int(rates.argmax())
-    steepest = 0.5 if 'looks' in case else 0.25  # where one of a hundred steps of the schedule warms up by a tenth
-    assert rates.max() > 0.98 * PEAK and change.abs().max() < PEAK * max(steepest, 13 / length)
-    assert (change[:peak] >= 0).all() and (change[peak:] <= 0).all() and rates[-1] < PEAK * min(0.1, (10 / length) ** 2)
-    if 'looks' in case:
-        assert 1 < runner.look.count < 8  # a fifth of the time
+    change, peak = lrs.diff(), int(lrs.argmax())
+    steepest = 0.5 if 'evaluates' in case else 0.25  # where one of a hundred steps of the schedule warms up by a tenth
+    assert lrs.max() > 0.98 * PEAK and change.abs().max() < PEAK * max(steepest, 13 / length)
+    assert (change[:peak] >= 0).all() and (change[peak:] <= 0).all() and lrs[-1] < PEAK * min(0.1, (10 / length) ** 2)
+    if 'evaluates' in case:
+        assert 1 < runner.evaluation.count < 8  # a fifth of the time
 
 
 def test_a_budget_that_is_too_small_ends_at_once_and_says_so(train):
-    runner, rates = train(lambda step: 50.0, minutes=0.5)
-    assert len(rates) == 2
+    runner, lrs = train(lambda step: 50.0, minutes=0.5)
+    assert len(lrs) == 2
     assert 'the 0.5 minutes are up after 1% of the schedule' in log(runner)
 
 
@@ -178,13 +178,13 @@ def one_second(step):
 
 
 def test_a_run_that_goes_on_has_used_its_time_and_keeps_its_end(train):
-    whole, rates = train(one_second)
-    assert len(rates) == whole.max_iters != 100
+    whole, lrs = train(one_second)
+    assert len(lrs) == whole.max_iters != 100
     train(one_second, folder='part', stop_at=20)
     again, rest = train(one_second, folder='part', resume='part/iter_20.pth')
     assert 108 <= again.budget.spent <= 132
-    assert len(rest) == again.max_iters - 20 < len(rates) - 20  # starting took time again
-    assert rest[0] == rates[20] and rest.diff().abs().max() < 0.1 * PEAK and rest[-1] < 0.01 * PEAK
+    assert len(rest) == again.max_iters - 20 < len(lrs) - 20  # starting took time again
+    assert rest[0] == lrs[20] and rest.diff().abs().max() < 0.1 * PEAK and rest[-1] < 0.01 * PEAK
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_with_other_settings_rates_go_on_from_where_they_were(train, changes):
     train(one_second, folder='part', stop_at=40)
     again, rest = train(one_second, folder='part', resume='part/iter_40.pth', **changes)
     assert 108 <= again.budget.spent <= 132
-    _, rates = train(one_second)
+    _, lrs = train(one_second)
     assert (
-        float(rest[0]) == pytest.approx(float(rates[40]), rel=0.03)
+        float(rest[0]) == pytest.approx(float(lrs[40]), rel=0.03)
         and (rest.diff() <= 0).all()
         and rest[-1] < 0.01 * PEAK
     )
@@ -212,5 +212,5 @@ def test_with_other_settings_rates_go_on_from_where_they_were(train, changes):
 def test_without_the_budget_the_length_of_the_config_holds_again(train):
     train(one_second, folder='part', stop_at=40)
     again, rest = train(one_second, folder='part', resume='part/iter_40.pth', minutes=None)
-    plain, rates = train(one_second, minutes=None)
-    assert again.max_iters == 100 and rest.tolist() == rates[40:].tolist()
+    plain, lrs = train(one_second, minutes=None)
+    assert again.max_iters == 100 and rest.tolist() == lrs[40:].tolist()

@@ -245,7 +245,7 @@ def test_pictures_by_iteration(run):
 def test_the_first_picture_comes_within_a_tenth(begun, length, interval, expected):
     """One comes in short and long runs, and in a run that goes on only if it has not come that far."""
     hook, steps = ReconstructionHook(interval=interval, by_epoch=False), []
-    hook.look = lambda runner, step, last: steps.append(step)
+    hook.evaluate = lambda runner, step, last: steps.append(step)
     for step in range(begun, length):
         hook.after_train_iter(SimpleNamespace(iter=step, max_iters=length), 0)
     hook.after_train(SimpleNamespace(iter=length, max_iters=length))

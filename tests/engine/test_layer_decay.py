@@ -57,13 +57,13 @@ def settings(model, **paramwise):
 @pytest.mark.parametrize('spelling', [dict(layer_decay_rate=0.5), dict(decay_rate=0.5, num_layers=12)])
 def test_rates_follow_depth(spelling):
     model = Detector()
-    rates = {id(p): group['lr'] for group in groups(model, **spelling) for p in group['params']}
-    assert len(rates) == len(list(model.parameters()))
+    lrs = {id(p): group['lr'] for group in groups(model, **spelling) for p in group['params']}
+    assert len(lrs) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
         depth, depths = model.backbone.get_layer_depth(name, 'backbone.')
-        assert rates[id(parameter)] == 0.5 ** (depths - 1 - depth)
-    assert rates[id(model.head.weight)] == 1
-    assert rates[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
+        assert lrs[id(parameter)] == 0.5 ** (depths - 1 - depth)
+    assert lrs[id(model.head.weight)] == 1
+    assert lrs[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
     assert len(groups(model, **spelling)) < 20
 
 
@@ -73,10 +73,10 @@ def test_classifier_of_mmpretrain():
         head = dict(type='LinearClsHead', num_classes=3, in_channels=256)
         backbone, neck = dict(type='coma_mm.DyViT', arch='pico'), dict(type='GlobalAveragePooling')
         model = MODELS.build(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
-    rates = {id(p): group['lr'] for group in groups(model, layer_decay_rate=0.5) for p in group['params']}
-    assert len(rates) == len(list(model.parameters()))
-    assert rates[id(model.head.fc.weight)] == 1 and rates[id(model.backbone.stages[3].blocks[0].norm1.bias)] == 0.5
-    assert rates[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
+    lrs = {id(p): group['lr'] for group in groups(model, layer_decay_rate=0.5) for p in group['params']}
+    assert len(lrs) == len(list(model.parameters()))
+    assert lrs[id(model.head.fc.weight)] == 1 and lrs[id(model.backbone.stages[3].blocks[0].norm1.bias)] == 0.5
+    assert lrs[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
 
 
 def test_a_model_without_depths_is_an_error():

@@ -1,4 +1,4 @@
-"""A run is made longer or shorter by its length alone; the rates of its steps tell."""
+"""A run is made longer or shorter by its length alone; the learning rates of its steps tell."""
 
 import json
 import uuid
@@ -13,7 +13,7 @@ from coma_mm.engine.runner.config_files import read_config
 from coma_mm.engine.runner.run_length import fit_schedule, run_length
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
-RATE = 1e-3
+LR = 1e-3
 TEN = """
 _base_ = {base!r}
 train_dataloader = dict(dataset=dict(length=20))
@@ -26,7 +26,7 @@ train_cfg = dict(max_epochs=10)
 
 
 @pytest.fixture
-def rates(tmp_path, monkeypatch):
+def lrs(tmp_path, monkeypatch):
     """Return a function that trains a config and returns the rate of each step."""
     monkeypatch.chdir(tmp_path)
     Path('ten.py').write_text(TEN.format(base=str(TINY)))
@@ -45,13 +45,13 @@ def rates(tmp_path, monkeypatch):
     return train
 
 
-def test_warm_up_and_decay_follow_max_epochs(rates):
-    five_steps_an_epoch = rates(**{'train_cfg.max_epochs': 4})
+def test_warm_up_and_decay_follow_max_epochs(lrs):
+    five_steps_an_epoch = lrs(**{'train_cfg.max_epochs': 4})
     assert len(five_steps_an_epoch) == 20
     # a fifth of the run as in the config, 4 steps, then a cosine to its end
-    assert five_steps_an_epoch[0] == pytest.approx(0.1 * RATE) and five_steps_an_epoch[3] == pytest.approx(RATE)
+    assert five_steps_an_epoch[0] == pytest.approx(0.1 * LR) and five_steps_an_epoch[3] == pytest.approx(LR)
     assert five_steps_an_epoch[4:] == sorted(five_steps_an_epoch[4:], reverse=True)
-    assert five_steps_an_epoch[12] == pytest.approx(RATE / 2, rel=0.1) and five_steps_an_epoch[-1] < 0.02 * RATE
+    assert five_steps_an_epoch[12] == pytest.approx(LR / 2, rel=0.1) and five_steps_an_epoch[-1] < 0.02 * LR
 
 
 @pytest.mark.parametrize(('epochs', 'interval'), [(4, 1), (100, 10), (400, 20)])
@@ -64,23 +64,23 @@ def test_a_shorter_run_saves_and_draws_as_often(epochs, interval):
     assert given.custom_hooks[2].interval == 7
 
 
-def test_a_config_that_changes_its_length_alone_is_one(rates):
+def test_a_config_that_changes_its_length_alone_is_one(lrs):
     Path('four.py').write_text("_base_ = 'ten.py'\ntrain_cfg = dict(max_epochs=4)\n")
-    assert rates('four.py') == rates(**{'train_cfg.max_epochs': 4})
+    assert lrs('four.py') == lrs(**{'train_cfg.max_epochs': 4})
 
 
-def test_a_warm_up_of_one_step_is_none(rates):
-    (only,) = rates(**{'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 20})
-    assert only == pytest.approx(RATE)
-    first, *_ = rates(**{'train_cfg.max_epochs': 1})  # a fifth of five steps
-    assert first == pytest.approx(RATE)
+def test_a_warm_up_of_one_step_is_none(lrs):
+    (only,) = lrs(**{'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 20})
+    assert only == pytest.approx(LR)
+    first, *_ = lrs(**{'train_cfg.max_epochs': 1})  # a fifth of five steps
+    assert first == pytest.approx(LR)
 
 
-def test_schedules_that_are_given_stay_and_long_warm_ups_are_named(rates, capfd):
+def test_schedules_that_are_given_stay_and_long_warm_ups_are_named(lrs, capfd):
     given = {'train_cfg.max_epochs': 2, 'param_scheduler.1.end': 3, 'param_scheduler.0.end': 1}
-    assert rates(**given)[5] == pytest.approx(RATE)
+    assert lrs(**given)[5] == pytest.approx(LR)
     warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=500)
-    assert max(rates(**{'train_cfg.max_epochs': 1, 'param_scheduler': [warm_up]})) < 0.2 * RATE
+    assert max(lrs(**{'train_cfg.max_epochs': 1, 'param_scheduler': [warm_up]})) < 0.2 * LR
     printed = capfd.readouterr()
     assert 'the warm-up of 500 iterations is longer than the run, which has 5: shorten it with' in printed.out
 

@@ -1,4 +1,4 @@
-"""Resumed runs have the rates and schedules of their config, at the place that the images seen give."""
+"""Resumed runs have the learning rates and schedules of their config, at the place that the images seen give."""
 
 import os
 import uuid
@@ -32,21 +32,21 @@ EVERY_ITERATION = {
     'param_scheduler': POLY,
     'default_hooks.checkpoint.by_epoch': False,
     'train_dataloader.sampler.type': 'InfiniteSampler',
-    'custom_hooks': [dict(type='RatesHook')],
+    'custom_hooks': [dict(type='LRHook')],
 }
 
 
 @HOOKS.register_module(force=True)
-class RatesHook(Hook):
+class LRHook(Hook):
     """Notes what each iteration trains with."""
 
     def before_train(self, runner):
-        self.rates, self.steps = [], []
+        self.lrs, self.steps = [], []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         wrapper = runner.optim_wrapper
         groups = [{key: value for key, value in group.items() if key != 'params'} for group in wrapper.param_groups]
-        self.rates.append(deepcopy(groups))
+        self.lrs.append(deepcopy(groups))
         if wrapper.should_sync():  # the last iteration of a step
             self.steps.append(groups[0]['lr'])
 
@@ -64,7 +64,7 @@ def start(folder, monkeypatch):
 
     def build(resume=None, launcher='none', **options):
         options = {
-            'custom_hooks': [dict(type='coma_mm.EpochSeedHook'), dict(type='RatesHook')],
+            'custom_hooks': [dict(type='coma_mm.EpochSeedHook'), dict(type='LRHook')],
             'model.backbone.drop_path_rate': 0.0,
             'optim_wrapper.constructor': 'coma_mm.LayerDecayOptimWrapperConstructor',
             'optim_wrapper.paramwise_cfg': dict(layer_decay_rate=0.75),
@@ -106,7 +106,7 @@ def whole(start, finished):
 
 
 def noted(runner):
-    (hook,) = (hook for hook in runner.hooks if isinstance(hook, RatesHook))
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, LRHook))
     return hook
 
 
@@ -143,9 +143,9 @@ LONGER = {'train_cfg__max_epochs': 6, 'param_scheduler': [WARM_COSINE[0], dict(W
     ],
 )
 def test_what_the_config_says_now_holds_from_the_resume_on(start, whole, first, then, said):
-    expected = noted(whole(**then)).rates
+    expected = noted(whole(**then)).lrs
     runner = start(f'{whole(**first).work_dir}/epoch_2.pth', **then)
-    assert train(runner).rates == expected[6:]  # two epochs of three iterations
+    assert train(runner).lrs == expected[6:]  # two epochs of three iterations
     assert 'The config is not that of the checkpoint' in log(runner) and said in log(runner)
     states = runner.optim_wrapper.optimizer.state.values()
     assert {int(state['step']) for state in states} == {len(expected)}  # moments go on
@@ -156,20 +156,20 @@ def test_a_changed_run_is_resumed_in_its_turn(start, whole):
     runner = start(f'{whole().work_dir}/epoch_2.pth', **changed)
     runner.train()
     again = start(f'{runner.work_dir}/epoch_3.pth', **changed)
-    assert train(again).rates == noted(runner).rates[3:] and torch.equal(weights(again), weights(runner))
+    assert train(again).lrs == noted(runner).lrs[3:] and torch.equal(weights(again), weights(runner))
     assert 'not that of the checkpoint' not in log(again)
 
 
 def test_a_warm_up_of_one_step_stays_left_out(start, whole):
     options = {'param_scheduler': [dict(WARM_COSINE[0], by_epoch=False, convert_to_iter_based=False), WARM_COSINE[1]]}
     again = start(f'{whole(**options).work_dir}/epoch_2.pth', **options)
-    assert train(again).rates == noted(whole(**options)).rates[6:] and noted(whole(**options)).rates[0][0]['lr'] > 1e-4
+    assert train(again).lrs == noted(whole(**options)).lrs[6:] and noted(whole(**options)).lrs[0][0]['lr'] > 1e-4
     assert 'not that of the checkpoint' not in log(again)
 
 
 def test_the_same_config_touches_nothing(start, whole):
     again = start(f'{whole().work_dir}/epoch_2.pth')
-    assert train(again).rates == noted(whole()).rates[6:] and torch.equal(weights(again), weights(whole()))
+    assert train(again).lrs == noted(whole()).lrs[6:] and torch.equal(weights(again), weights(whole()))
     assert 'not that of the checkpoint' not in log(again)
 
 
@@ -196,7 +196,7 @@ def test_a_step_keeps_its_images_by_accumulation(start, whole):
     full = whole(**worker)
     again = start(f'{full.work_dir}/epoch_2.pth', train_dataloader__batch_size=2, **worker)
     found = train(again)
-    assert again.iter == 24 and len(found.rates) == 12  # six iterations of two images in each epoch
+    assert again.iter == 24 and len(found.lrs) == 12  # six iterations of two images in each epoch
     assert found.steps == noted(full).steps[6:]
     torch.testing.assert_close(weights(again), weights(full), atol=1e-4, rtol=0)
     said = log(again)
@@ -238,10 +238,10 @@ def test_a_step_that_cannot_be_kept_is_named_and_the_schedule_ends_where_it_woul
     options = {} if schedule is WARM_COSINE else {'param_scheduler': schedule}
     full = whole(**options)
     again = start(f'{full.work_dir}/epoch_2.pth', **options, train_dataloader__batch_size=batch)
-    rates = train(again).rates
-    assert len(rates) == 2 * iterations
-    for i, groups in enumerate(rates):
-        assert groups == noted(full).rates[6 + i * 3 // iterations]
+    lrs = train(again).lrs
+    assert len(lrs) == 2 * iterations
+    for i, groups in enumerate(lrs):
+        assert groups == noted(full).lrs[6 + i * 3 // iterations]
     assert f'a step has {batch} images instead of 4, at the rates of the config' in log(again)
 
 
@@ -251,10 +251,10 @@ def test_iterations_of_the_config_are_those_of_the_runs_beginning(start, whole, 
     full = whole(**EVERY_ITERATION)
     again = start(f'{full.work_dir}/iter_3.pth', **EVERY_ITERATION, train_dataloader__batch_size=batch)
     found = train(again)
-    assert len(found.rates) == iterations and again.optim_wrapper._accumulative_counts == counts
+    assert len(found.lrs) == iterations and again.optim_wrapper._accumulative_counts == counts
     first = again.iter - iterations
-    for i, groups in enumerate(found.rates):
-        assert groups == noted(full).rates[(first + i) * batch // 4]
+    for i, groups in enumerate(found.lrs):
+        assert groups == noted(full).lrs[(first + i) * batch // 4]
     assert 'count iterations of 4 images, as at the beginning of the run' in log(again)
 
 
@@ -266,5 +266,5 @@ def test_a_linearly_scaled_rate_is_that_of_the_step(start, whole):
     assert train(kept).steps == pytest.approx(expected, rel=1e-12)
     # Asked for now, the step becomes what the batch says, and the rate follows.
     asked = start(f'{whole().work_dir}/epoch_2.pth', train_dataloader__batch_size=2, **scaled)
-    assert train(asked).steps[::2] == pytest.approx([rate / 2 for rate in expected], rel=1e-12)
+    assert train(asked).steps[::2] == pytest.approx([lr / 2 for lr in expected], rel=1e-12)
     assert asked.optim_wrapper._accumulative_counts == 1

@@ -4,8 +4,8 @@ import torch
 from coma_mm.evaluation.compare import Accuracy, count_labels, judge, make_table, measure
 
 
-def hits(share, draws=1, images=400, seed=0):
-    return Accuracy(torch.rand(draws, images, generator=torch.Generator().manual_seed(seed)) < share)
+def hits(fraction, draws=1, images=400, seed=0):
+    return Accuracy(torch.rand(draws, images, generator=torch.Generator().manual_seed(seed)) < fraction)
 
 
 @pytest.mark.parametrize('draws, other_draws', [(1, 1), (5, 5), (1, 3), (5, 1)])

@@ -48,7 +48,7 @@ def test_release_and_load_by_name(folder, monkeypatch, capfd):
             'tiny.safetensors', 'tiny.md', 'config.py', 'scalars.json'
         }  # fmt: skip
 
-    monkeypatch.setattr(reading, 'shipped', lambda name: folder / name)
+    monkeypatch.setattr(reading, 'resource_dir', lambda name: folder / name)
     original = torch.load(folder / 'run/epoch_2.pth', weights_only=True)['state_dict']
     settings = Config.fromfile(TINY).model.backbone
     settings.pop('type')

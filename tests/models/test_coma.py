@@ -219,9 +219,9 @@ def test_what_the_encoder_learns_is_what_plain_masked_autoencoding_teaches_it(ra
         _, found = gradients(model, images.double(), mask)
         encoders.append({name: grad for name, grad in found.items() if name.startswith('backbone')})
         decoders.append(found['decoder.blocks.0.mlp.0.weight'])
-    share = round(ratio * 16) / 16
+    fraction = round(ratio * 16) / 16
     for name, grad in encoders[0].items():
-        torch.testing.assert_close(grad, share * encoders[1][name], rtol=1e-9, atol=1e-12, msg=name)
+        torch.testing.assert_close(grad, fraction * encoders[1][name], rtol=1e-9, atol=1e-12, msg=name)
     assert torch.cosine_similarity(*(grad.flatten() for grad in decoders), 0) < 0.99
 
 

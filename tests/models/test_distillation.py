@@ -41,7 +41,7 @@ def test_the_teacher_sees_what_is_hidden_and_its_tokens_are_predicted(options):
     masked = read_masked_units(images, dict(mask=mask), 16)
     ((seen, with_gradient, training),) = teacher.seen
     assert torch.equal(seen, masked.ids_mask) and not with_gradient and not training
-    target = model.distillation.look(images, masked)
+    target = model.distillation.encode(images, masked)
     colours = images.unflatten(3, (5, 16)).unflatten(2, (3, 16)).mean((3, 5)).flatten(2).transpose(1, 2)
     torch.testing.assert_close(target, colours[mask.flatten(1)].view(target.shape), msg='in the order of ids_mask')
     features = []
@@ -65,7 +65,7 @@ def test_units_of_another_size(unit_size, tolerance):
     images, mask = torch.randn(2, 3, 3, 5), sample(grid=(3, 5))[1]
     large = images.repeat_interleave(16, 2).repeat_interleave(16, 3)
     model = build(evaluation=frozen(recorder(unit_size)))
-    found = model.distillation.look(large, read_masked_units(large, dict(mask=mask), 16))
+    found = model.distillation.encode(large, read_masked_units(large, dict(mask=mask), 16))
     expected = images.flatten(2).transpose(1, 2)[mask.flatten(1)].view(found.shape)
     assert (found - expected).abs().mean() < tolerance
 
@@ -77,13 +77,13 @@ def test_values_of_pixels_are_those_that_the_teacher_takes():
     masked = read_masked_units(images, dict(mask=mask), 16)
     options = dict(mean=[120.0, 100.0, 90.0], std=[60.0])
     models = [build(evaluation=frozen(recorder(), **more), data_preprocessor=preprocessor) for more in ({}, options)]
-    plain, other = (model.distillation.look(images, masked) for model in models)
+    plain, other = (model.distillation.encode(images, masked) for model in models)
     shift = torch.tensor([20.0, 0.0, -10.0])
     torch.testing.assert_close(other, (plain * 50 - shift) / 60)
     same = build(evaluation=frozen(recorder(), mean=[100.0], std=[50.0]), data_preprocessor=preprocessor)
     assert same.distillation.values is None
     grey = build(backbone={**BACKBONE, 'in_channels': 1}, evaluation=frozen(recorder()))
-    assert torch.equal(grey.distillation.look(images[:, :1], masked), plain[..., :1].expand(-1, -1, 3))
+    assert torch.equal(grey.distillation.encode(images[:, :1], masked), plain[..., :1].expand(-1, -1, 3))
 
 
 def test_weights_of_the_teacher_are_loaded_once_kept_apart_and_compared(tmp_path):

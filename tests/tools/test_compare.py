@@ -22,7 +22,7 @@ from coma_mm.evaluation.short_finetuning import hold_out, shift
 from coma_mm.export.extractor import open_weights
 from coma_mm.export.following import take_backbone_of
 from coma_mm.utils import manifest
-from coma_mm.utils.files import shipped
+from coma_mm.utils.files import resource_dir
 from coma_mm.visualization.comparison import draw_comparison
 
 WEIGHTS = 'coma_mm://dyvit-p_cifar10'
@@ -57,7 +57,7 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
     run.mkdir()
     (run / 'config.json').write_text('{}')  # as a folder of the hub has
     with manifest.own_file(run, 'model.safetensors', 'weights') as unfinished:
-        shutil.copy(shipped('weights') / 'dyvit-p_cifar10.safetensors', unfinished)
+        shutil.copy(resource_dir('weights') / 'dyvit-p_cifar10.safetensors', unfinished)
     printed = compare('run', 'images', '--against', WEIGHTS, '--seeds', 2, '--num-workers', 0)
     assert '12 images of 3 classes to learn from, 2 to classify' in printed
     for words in ('without a class: 1', 'without an image to classify: 1', 'skipped ', 'left out: 1', ' kNN '):

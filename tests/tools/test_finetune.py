@@ -18,7 +18,7 @@ from coma_mm.export.following import follow_weights
 from coma_mm.export.graph import write_graph
 from coma_mm.finetuning import PASSES
 from coma_mm.utils import manifest
-from coma_mm.utils.files import shipped
+from coma_mm.utils.files import resource_dir
 from coma_mm.visualization.classification import draw_confusion, draw_mistakes
 
 
@@ -141,7 +141,7 @@ def test_configs_of_classifiers_follow_a_file(kind, tmp_path, call):
         save(tmp_path / f'images/dark/{number}.png', 20, number)
         save(tmp_path / f'images/light/{number}.png', 150, number)
     file = write_weights(tmp_path / 'grey.pth', img_size=64, in_channels=1)
-    config = str(shipped('configs') / f'cls/{kind}_dyvit-b_folder.py')
+    config = str(resource_dir('configs') / f'cls/{kind}_dyvit-b_folder.py')
     shared = ['model.head.num_classes=2', *['model.data_preprocessor.num_classes=2'] * (kind == 'finetune')]
     for part in ('train', 'val', 'test'):
         shared += [f'{part}_dataloader.{name}' for name in ('dataset.data_root=images', 'batch_size=4')]
@@ -156,7 +156,7 @@ def test_configs_of_classifiers_follow_a_file(kind, tmp_path, call):
 
 
 def test_what_is_set_by_hand_does_not_follow(tmp_path):
-    cfg = Config.fromfile(shipped('configs') / 'cls/linear_dyvit-b_folder.py')
+    cfg = Config.fromfile(resource_dir('configs') / 'cls/linear_dyvit-b_folder.py')
     cfg.model.backbone.arch = f'from:{write_weights(tmp_path / "tiny.pth")}'
     options = {'model.head.in_channels': 0, 'model.data_preprocessor.mean': 0, 'train_dataloader.dataset.pipeline': 0}
     before = json.dumps([cfg.train_dataloader, cfg.model.data_preprocessor, cfg.model.head])

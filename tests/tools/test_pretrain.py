@@ -220,10 +220,10 @@ def test_all_follows_from_the_length(steps):
     assert [part.end for part in warm_up] == ([round(steps / 10)] if steps > 15 else [])
     assert cosine.begin == (warm_up[0].end if warm_up else 0) and cosine.end == cfg.train_cfg.max_iters == steps
     names = ('FeaturesHook', 'QualityHook', 'ReconstructionHook')
-    looks = [hook for hook in cfg.custom_hooks if hook.type.endswith(names)]
-    assert len(looks) == 3 and {hook.by_epoch for hook in looks} == {False}
+    evaluating = [hook for hook in cfg.custom_hooks if hook.type.endswith(names)]
+    assert len(evaluating) == 3 and {hook.by_epoch for hook in evaluating} == {False}
     assert 1 <= cfg.default_hooks.checkpoint.interval <= max(1, steps / 10)
-    (interval,) = {hook.interval for hook in looks}
+    (interval,) = {hook.interval for hook in evaluating}
     assert interval * 64 >= 750 and (interval <= steps / 10 or steps < 200)  # looks take a fifth of a run at most
 
 

@@ -145,14 +145,14 @@ def test_fsdp_shards_and_its_checkpoint_is_that_of_a_whole_model(runs):
     model.load_state_dict(load(path / 'sharded/epoch_2.pth')['state_dict'])
     with torch.no_grad():
         expected = model.eval()(*example(), mode='loss')
-    shares = []
+    fractions = []
     for number in range(2):
         *found, losses = torch.load(path / f'{number}.pth')
         assert found == pytest.approx([0.5, 0.5], abs=0.01)  # of the weights, of the optimizer's moments
-        shares.append(found)
+        fractions.append(found)
         for name, value in expected.items():
             torch.testing.assert_close(losses[name], value, msg=name)
-    assert np.sum(shares, axis=0) == pytest.approx([1, 1], abs=1e-3)
+    assert np.sum(fractions, axis=0) == pytest.approx([1, 1], abs=1e-3)
 
 
 @pytest.mark.parametrize(

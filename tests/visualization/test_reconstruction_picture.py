@@ -59,9 +59,9 @@ def test_of_normalised_units_the_given_means_stand_apart():
     model, mask = Model(), torch.tensor([[[0, 1], [1, 0]]] * 2).bool()
     before = reconstruct_images(model, images, mask)
     model.norm_pix, model.target = True, PixelTarget(8)
-    for share, gain in ((0, 0.0), (0.5, 6.0)):
-        model.reconstruct = lambda inputs, mask, share=share: model.target.to_image(
-            share * model.target(inputs), inputs
+    for fraction, gain in ((0, 0.0), (0.5, 6.0)):
+        model.reconstruct = lambda inputs, mask, fraction=fraction: model.target.to_image(
+            fraction * model.target(inputs), inputs
         )
         result = reconstruct_images(model, images, mask)
         assert (

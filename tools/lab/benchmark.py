@@ -68,7 +68,7 @@ from coma_mm.evaluation import NearestNeighbours
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.models import DyViT, ViTDecoder
 from coma_mm.utils.environment import keep_memory
-from coma_mm.utils.files import shipped, write_whole
+from coma_mm.utils.files import resource_dir, write_whole
 
 
 def parse_args() -> Namespace:
@@ -167,7 +167,7 @@ def run_data(args: Namespace) -> dict[str, Table]:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     stock = stock_config(MAE_VIT_B).train_dataloader.dataset.pipeline
-    ours = Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-b_in1k.py').train_dataloader.dataset.pipeline
+    ours = Config.fromfile(resource_dir('configs') / 'pretrain/coma_dyvit-b_in1k.py').train_dataloader.dataset.pipeline
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(args.data) if args.data else save_bundled_photos(Path(scratch, 'photos'))
         rows: dict[str, Callable[[], Callable[[], object]]] = {}
@@ -175,7 +175,7 @@ def run_data(args: Namespace) -> dict[str, Table]:
         rows['CoMA'] = partial(make_loading, dataset_of('ImageFolder', folder, ours))
         for name, options in (('CoMA, shards', ()), ('CoMA, shards of 256 px', ('--short-side', '256'))):
             shards = Path(scratch, name)
-            command = [sys.executable, shipped('tools') / 'make_shards.py', folder, shards, *options]
+            command = [sys.executable, resource_dir('tools') / 'make_shards.py', folder, shards, *options]
             subprocess.run(command, check=True, capture_output=True)
             rows[name] = partial(make_loading, dataset_of('ImageShards', shards, ours))
         rows['decoding alone'] = partial(make_decoding, folder)
@@ -457,7 +457,7 @@ def run_demo(args: Namespace) -> dict[str, Table]:
     seeds = [digits, *map(read_scalars, sorted(Path('work_dirs').glob('coma_dyvit-p_digits_*')))]
     accuracies = [[line['knn/top1_k20'] for line in lines if 'knn/top1_k20' in line] for lines in seeds]
     last = [line for line in photos if 'psnr' in line][-1]
-    knn = Config.fromfile(shipped('configs') / 'pretrain/coma_dyvit-p_digits.py').custom_hooks[-1]
+    knn = Config.fromfile(resource_dir('configs') / 'pretrain/coma_dyvit-p_digits.py').custom_hooks[-1]
     knn = KNNHook(**{key: value for key, value in knn.items() if key != 'type'})
     (pixels, labels), (others, truth) = (
         (

@@ -47,7 +47,7 @@ from coma_mm.checkpoints.finding import find_checkpoints, is_whole
 from coma_mm.cli import run, train, types  # noqa: F401 - likewise
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine import RunInterrupted
-from coma_mm.utils.files import atomic_write, is_unfinished, shipped, write_whole
+from coma_mm.utils.files import atomic_write, is_unfinished, resource_dir, write_whole
 from coma_mm.visualization.figures import MARKS
 
 FORK = multiprocessing.get_context('fork')
@@ -366,7 +366,7 @@ class Bench:
     def __init__(self, folder: Path):
         self.folder = folder
         self.before = _descendants()
-        self.config = shipped('configs') / 'studies/_base_/chaos.py'
+        self.config = resource_dir('configs') / 'studies/_base_/chaos.py'
 
     @functools.cache  # noqa: B019 - one lives as long as the command
     def whole(self, ranks: int) -> Path:

@@ -34,9 +34,9 @@ from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine.runner.build import build_runner, prepare, require_matching_checkpoint
 from coma_mm.masking import num_hidden
 from coma_mm.models import CoMA, DyViT
-from coma_mm.utils.files import shipped, write_whole
+from coma_mm.utils.files import resource_dir, write_whole
 
-CONFIGS = shipped('configs') / 'pretrain'
+CONFIGS = resource_dir('configs') / 'pretrain'
 SHARDED, WHOLE = 'coma_dyvit-l_fsdp_in1k.py', 'coma_dyvit-l_in1k.py'
 HOST_READS = ('aten::_local_scalar_dense', 'aten::nonzero', 'aten::is_nonzero')
 

@@ -28,7 +28,7 @@ from coma_mm.evaluation.flops import (
 )
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.layers import Block
-from coma_mm.utils.files import shipped, write_whole
+from coma_mm.utils.files import resource_dir, write_whole
 
 IMAGES = 1281167  # of ImageNet-1K
 SPEED = 100e12  # operations per second of a GPU, a round number to scale by
@@ -105,7 +105,7 @@ def count_pretraining() -> dict:
     heads = ['GFLOP per image and step', *(f'{gpus} GPU{"s" * (gpus > 1)}' for gpus in GPUS)]
     heads += [PARAMETERS, 'gathered (M)', 'DDP', 'FSDP']
     configs = {
-        f'CoMA DyViT-{size.upper()}': Config.fromfile(shipped('configs') / f'pretrain/coma_dyvit-{size}_in1k.py')
+        f'CoMA DyViT-{size.upper()}': Config.fromfile(resource_dir('configs') / f'pretrain/coma_dyvit-{size}_in1k.py')
         for size in 'tsbl'
     }
     stock = Path(get_installed_path('mmpretrain'), '.mim/configs/mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py')
@@ -149,7 +149,7 @@ def _build_segmentor(model: dict) -> nn.Module:
 def count_segmentors() -> dict:
     """Count parameters of the segmentors, and GMACs of a crop through backbone and main head."""
     rows = {}
-    for path in sorted((shipped('configs') / 'seg').glob('*.py')):
+    for path in sorted((resource_dir('configs') / 'seg').glob('*.py')):
         cfg = Config.fromfile(path)
         side = cfg.model.data_preprocessor.size
         cfg.model.data_preprocessor = None

@@ -228,7 +228,7 @@ class Work:
         self.processes: list[subprocess.Popen] = []
         self.ended = False
         self.alone = Lock()
-        self.shares = {cell.title: 0.0 for cell in cells}
+        self.fractions = {cell.title: 0.0 for cell in cells}
         self.bar = progress.add_task('', total=len(cells))
 
     def is_over(self) -> bool:
@@ -238,10 +238,10 @@ class Work:
     def start(self, path: Path) -> subprocess.Popen:
         """Start the process of a cell, on its share of the cores."""
         paths = [str(_lab.ROOT), str(Path(__file__).parent), *filter(None, [os.environ.get('PYTHONPATH')])]
-        share = dict(OMP_NUM_THREADS=str(max(1, count_cores() // self.jobs))) if self.jobs > 1 else {}
+        threads = dict(OMP_NUM_THREADS=str(max(1, count_cores() // self.jobs))) if self.jobs > 1 else {}
         process = subprocess.Popen(
             [sys.executable, '-m', 'studies.cell', str(path)],
-            env={**os.environ, **share, 'PYTHONPATH': os.pathsep.join(paths)},
+            env={**os.environ, **threads, 'PYTHONPATH': os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -265,12 +265,12 @@ class Work:
         for process in self.processes:
             process.wait()
 
-    def show(self, cell: Cell, share: float) -> None:
+    def show(self, cell: Cell, fraction: float) -> None:
         """Move the bar: so much of a cell is done."""
         with self.alone:
-            self.shares[cell.title] = share
-            at_work = ', '.join(title for title, done in self.shares.items() if 0 < done < 1)
-            self.progress.update(self.bar, description=at_work, completed=sum(self.shares.values()))
+            self.fractions[cell.title] = fraction
+            at_work = ', '.join(title for title, done in self.fractions.items() if 0 < done < 1)
+            self.progress.update(self.bar, description=at_work, completed=sum(self.fractions.values()))
 
     def keep(self, cell: Cell, line: dict) -> None:
         """Append a cell's results, and show them."""
@@ -319,10 +319,10 @@ def run_cell(cell: Cell, work: Work, before: Future | None) -> bool:
 
 def progress_of(cell: Cell, text: str) -> float:
     """Return the share of a cell that is done, from a line ``@<task> <share of the training>``."""
-    name, share = text[1:].split()
+    name, fraction = text[1:].split()
     tasks = list(cell.measures)
     if name == 'train':
-        return TRAINING * float(share)
+        return TRAINING * float(fraction)
     return TRAINING + (1 - TRAINING) * tasks.index(name) / len(tasks)
 
 

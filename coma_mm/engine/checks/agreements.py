@@ -152,7 +152,7 @@ def _alignment(cfg: Config) -> Iterator[str]:
         )
 
 
-def _looked_up(cfg: Config) -> Iterator[str]:
+def _registered_names(cfg: Config) -> Iterator[str]:
     """Check names that mmengine looks up by itself: one that is missing would be an error of something else.
 
     All other types are built by a registry, which says what it does not have.
@@ -178,4 +178,4 @@ def _looked_up(cfg: Config) -> Iterator[str]:
                     yield f'{place}={kind}, but {explain_type(kind, current)}'
 
 
-OF_CONFIGS = _looked_up, _best_checkpoint, _loop, _strategy, _preprocessor, _channels, _alignment
+OF_CONFIGS = _registered_names, _best_checkpoint, _loop, _strategy, _preprocessor, _channels, _alignment

@@ -67,8 +67,8 @@ ANY = in_range(Range())
 NOT_NEGATIVE = in_range(Range(0))
 ABOVE_ZERO = in_range(POSITIVE)
 UNIT = in_range(Range(0, 1))
-SHARE = in_range(FRACTION)
-RATE = in_range(Range(0, 1, above=True))
+IN_FRACTION = in_range(FRACTION)
+UP_TO_ONE = in_range(Range(0, 1, above=True))
 COUNT = in_range(whole(1))
 WHOLE = Kind(
     COUNT.wanted,
@@ -111,7 +111,7 @@ CROPS = 'RandomResizedCrop', 'LoadRandomResizedCrop'
 RESIZES = 'RandomResizedCrop', 'Resize', 'ResizeEdge'
 INTERPOLATIONS = 'nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming'
 
-LOOKING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
+EVALUATING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
 
 
 class Row(NamedTuple):
@@ -217,9 +217,9 @@ TABLE = _rows(
     (list_of(TEXT), 'backbone,', WRAPPER, 'modules', ('AutocastOptimWrapper',)),
     (NOT_NEGATIVE, '0.001', OPTIMIZER, 'lr'),
     (NOT_NEGATIVE, '0.05', OPTIMIZER, 'weight_decay'),
-    (list_of(SHARE, least=2), '0.9,0.999', OPTIMIZER, 'betas'),
+    (list_of(IN_FRACTION, least=2), '0.9,0.999', OPTIMIZER, 'betas'),
     (ABOVE_ZERO | list_of(ABOVE_ZERO, 2), '1e-8', OPTIMIZER, 'eps'),
-    (SHARE, '0.9', OPTIMIZER, 'momentum'),
+    (IN_FRACTION, '0.9', OPTIMIZER, 'momentum'),
     (UNIT, '0.9', OPTIMIZER, 'alpha rho dampening'),
     (FLAG, 'False', OPTIMIZER, 'nesterov amsgrad maximize centered capturable differentiable'),
     (FLAG | NONE, 'None', OPTIMIZER, 'foreach fused'),
@@ -236,14 +236,14 @@ TABLE = _rows(
     (SETTINGS | NONE, '', f'{WRAPPER}.paramwise_cfg', 'custom_keys'),
     (SETTINGS, '', f'{WRAPPER}.paramwise_cfg.custom_keys', '*'),
     (NAME, 'DefaultOptimWrapperConstructor', WRAPPER, 'constructor'),
-    (RATE, '0.8', f'{WRAPPER}.paramwise_cfg', 'layer_decay_rate decay_rate'),
+    (UP_TO_ONE, '0.8', f'{WRAPPER}.paramwise_cfg', 'layer_decay_rate decay_rate'),
     (COUNT, '12', f'{WRAPPER}.paramwise_cfg', 'num_layers'),
     (FLAG, 'True', f'{WRAPPER}.paramwise_cfg', 'bypass_duplicate'),
     # ---- schedules
     (NOT_NEGATIVE, '0', SCHEDULER, 'begin'),
     (ABOVE_ZERO, '10', SCHEDULER, 'end'),
     (ABOVE_ZERO | NONE, '10', SCHEDULER, 'T_max'),
-    (RATE, '0.001', SCHEDULER, 'start_factor'),
+    (UP_TO_ONE, '0.001', SCHEDULER, 'start_factor'),
     (UNIT, '1.0', SCHEDULER, 'end_factor'),
     (UNIT, '0.1', SCHEDULER, 'factor'),
     (NOT_NEGATIVE | NONE, '0', SCHEDULER, 'eta_min eta_min_ratio'),
@@ -275,14 +275,14 @@ TABLE = _rows(
     (COUNT, '8', 'custom_hooks.*', 'num_images k patience batch_size'),
     (COUNT_OR_ZERO, '0', 'custom_hooks.*', 'num_gallery num_workers begin_iter begin_epoch'),
     (SEEDED, '0', 'custom_hooks.*', 'seed'),
-    (RATE, '0.0002', 'custom_hooks.*', 'momentum', ('EMAHook',)),
+    (UP_TO_ONE, '0.0002', 'custom_hooks.*', 'momentum', ('EMAHook',)),
     (in_range(MINUTES), '60', 'custom_hooks.*', 'minutes', ('BudgetHook',)),
     (COUNT | NONE, '1000', 'custom_hooks.*', 'planned', ('BudgetHook',)),
     (FLAG, 'True', 'custom_hooks.*', 'by_epoch'),
     (in_range(whole(0, 100)) | PRIORITY | OBJECT, 'NORMAL', 'custom_hooks.* default_hooks.*', 'priority'),
-    (SETTINGS | NONE, '', 'custom_hooks.*', 'dataset data train val', LOOKING),
-    (TEXT, 'labels', 'custom_hooks.*', 'name', LOOKING),
-    (PICTURE, 'reconstruction.png', 'custom_hooks.*', 'out', LOOKING),
+    (SETTINGS | NONE, '', 'custom_hooks.*', 'dataset data train val', EVALUATING),
+    (TEXT, 'labels', 'custom_hooks.*', 'name', EVALUATING),
+    (PICTURE, 'reconstruction.png', 'custom_hooks.*', 'out', EVALUATING),
     # ---- models
     (SETTINGS | LIST | NONE, '', 'model.**', 'init_cfg'),
     (SETTINGS | LIST | NONE, '', 'model', 'backbone neck head decode_head auxiliary_head bbox_head roi_head'),
@@ -295,7 +295,7 @@ TABLE = _rows(
     (SIZE, '224', 'model.**.backbone', 'img_size', OURS),
     (COUNT, '4', 'model.**.backbone', 'patch_size', OURS),
     (COUNT, '3', 'model.**.backbone', 'in_channels'),
-    (SHARE, '0.1', 'model.**.backbone', 'drop_path_rate'),
+    (IN_FRACTION, '0.1', 'model.**.backbone', 'drop_path_rate'),
     (in_range(whole(-1)), '-1', 'model.**.backbone', 'frozen_stages'),
     (in_range(whole(-1, 4)), '-1', 'model.**.backbone', 'frozen_stages', ('DyViT',)),
     (FLAG, 'False', 'model.**.backbone', 'with_cp norm_eval'),

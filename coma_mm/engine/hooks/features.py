@@ -58,7 +58,7 @@ class FeaturesHook(PeriodicHook):
         rest = [item['inputs'] for i, item in enumerate(items) if i not in shown]
         self.gallery = torch.stack(rest) if rest else self.images[:0]
 
-    def look(self, runner: Runner, step: int, last: bool) -> None:
+    def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         model = unwrap(runner.model)
         features = compute_features(model, self.images)
         log_picture(runner, 'features', draw_features(features, names=self.names), step)

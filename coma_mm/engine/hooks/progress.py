@@ -62,8 +62,8 @@ class ProgressHook(Hook):
         self.task = self.bar.add_task('starting', total=runner.max_iters, completed=runner.iter)
         self.bar.start()
         self.log_interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 0)
-        self.looked = self.printed = time.perf_counter()
-        self.started, self.first = self.looked, runner.iter
+        self.updated = self.printed = time.perf_counter()
+        self.started, self.first = self.updated, runner.iter
         screens = [x for x in runner.logger.handlers if not isinstance(x, logging.FileHandler)]
         self.prints = self.lines and not self.console.is_terminal and all(x.level > logging.INFO for x in screens)
         for screen in screens if self.lines else ():
@@ -80,15 +80,15 @@ class ProgressHook(Hook):
             self.printed = now  # mmengine has
         is_first = runner.iter == self.first  # whose time is that of starting
         is_due = now - self.printed > LINES or (self.lines and (is_first or self.is_last_train_iter(runner)))
-        if not is_due and (now - self.looked < EVERY or not self.console.is_terminal):
+        if not is_due and (now - self.updated < EVERY or not self.console.is_terminal):
             return
         loss = torch.as_tensor((outputs or {}).get('loss', float('nan'))).item()
         now = time.perf_counter()  # the device has done all that it was told
-        passed = now - self.looked
-        rate = runner.optim_wrapper.get_lr()
-        rate = next(iter(rate.values()))[0]
-        rate = rate[0] if isinstance(rate, (list, tuple)) else rate
-        text = f'loss {loss:.4f}  rate {rate:.2e}'
+        passed = now - self.updated
+        lr = runner.optim_wrapper.get_lr()
+        lr = next(iter(lr.values()))[0]
+        lr = lr[0] if isinstance(lr, (list, tuple)) else lr
+        text = f'loss {loss:.4f}  rate {lr:.2e}'
         if not is_first:
             text += f'  {self.done * self.images / passed:.3g} images/s  data {self.waited / passed:.0%}'
         self.bar.update(self.task, completed=runner.iter + 1, total=runner.max_iters, description=text)
@@ -101,7 +101,7 @@ class ProgressHook(Hook):
             if self.prints:
                 self.console.print(line)
             self.printed = now
-        self.looked, self.waited, self.done = now, 0.0, 0
+        self.updated, self.waited, self.done = now, 0.0, 0
 
     def close(self) -> None:
         """Take the bar away, also after an error."""

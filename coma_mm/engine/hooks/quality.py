@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mmengine.dist import master_only
 from mmengine.runner import Runner
 
-from ...evaluation import FewLabels, HeldOut
+from ...evaluation import FewLabels, Validator
 from ...models.compiled import uncompiled
 from ...registry import HOOKS
 from ...utils.arguments import require_number, require_whole
@@ -20,7 +20,7 @@ class QualityHook(PeriodicHook):
     Logged are ``quality/loss`` of the adaptive branch and ``quality/loss_evaluation`` of the evaluation branch (they
     compare with ``mse_adaptive`` and ``mse_evaluation``). Beside them are ``quality/psnr`` and
     ``quality/psnr_assembled`` in dB, ``quality/rankme`` and ``quality/dead_channels``
-    (:class:`coma_mm.evaluation.HeldOut`). With ``labels`` there is ``quality/probe`` in percent
+    (:class:`coma_mm.evaluation.Validator`). With ``labels`` there is ``quality/probe`` in percent
     (:class:`coma_mm.evaluation.FewLabels`). What was measured travels with checkpoints.
     A warning comes once each, if
 
@@ -69,7 +69,7 @@ class QualityHook(PeriodicHook):
     @master_only
     def before_train(self, runner: Runner) -> None:
         """Take the images; measure the weights that the run starts from."""
-        self.held_out = HeldOut(
+        self.validator = Validator(
             self.dataset or runner.train_dataloader.dataset,
             self.num_images,
             read_mask_ratio(runner.cfg),
@@ -80,23 +80,23 @@ class QualityHook(PeriodicHook):
         self.state = runner.message_hub.get_info('quality') or dict(measured=[], warnings=[])
         runner.message_hub.update_info('quality', self.state)
         if not self.state['measured']:
-            self.try_to_look(runner, runner.iter)
+            self.try_to_evaluate(runner, runner.iter)
 
-    def look(self, runner: Runner, step: int, last: bool) -> None:
+    def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         """Measure, log, and say what is wrong."""
         model = unwrap(runner.model)
         with uncompiled(model):
             values: dict[str, float | None] = {
-                **self.held_out.measure(model),
-                **self.held_out.measure_psnr(model),
-                **self.held_out.measure_features(model),
+                **self.validator.measure(model),
+                **self.validator.measure_psnr(model),
+                **self.validator.measure_features(model),
             }
             if self.few_labels:
                 values['probe'] = self.few_labels.measure(model)
         runner.visualizer.add_scalars({f'quality/{key}': value for key, value in values.items()}, step)
         # an encoder of one's own need not say more than the channels of its units
         channels = getattr(model.backbone, 'out_channels', model.backbone.unit_channels)[-1]
-        count = len(self.held_out.images)
+        count = len(self.validator.images)
         what = 'held-out' if self.dataset else 'training'
         runner.logger.info(
             f'{count} {what} images: loss {values["loss"]:.4f}, PSNR {values["psnr_assembled"]:.1f} dB, RankMe '
@@ -112,8 +112,8 @@ class QualityHook(PeriodicHook):
                 runner.logger.warning(sentence)
 
     def _load_labels(self, runner: Runner, folder: str) -> FewLabels:
-        height, width = self.held_out.images.shape[2:]
-        return FewLabels(folder, (height, width), read_loading(runner.cfg), self.held_out.batch)
+        height, width = self.validator.images.shape[2:]
+        return FewLabels(folder, (height, width), read_loading(runner.cfg), self.validator.batch)
 
     def _problems(self, what: str) -> Iterator[tuple[str, str]]:
         """Yield kind and description of what has gone wrong."""

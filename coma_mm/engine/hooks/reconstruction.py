@@ -86,7 +86,7 @@ class ReconstructionHook(PeriodicHook):
         self.mask = masked.hidden.view(-1, *masked.grid)
         self.names = [name_of(item, i) for i, item in enumerate(items, 1)]
 
-    def look(self, runner: Runner, step: int, last: bool) -> None:
+    def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         """Draw the picture; log the PSNR, at the end of each image."""
         model = unwrap(runner.model)
         with uncompiled(model):

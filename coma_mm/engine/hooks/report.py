@@ -21,7 +21,7 @@ from ..runner.periodic import PeriodicHook
 from ..runner.step_checkpoint import RunInterrupted, StepCheckpointHook
 from .progress import duration
 
-SHARE = 0.05  # of the time, at most
+FRACTION = 0.05  # of the time, at most
 
 
 @HOOKS.register_module()
@@ -49,10 +49,10 @@ class ReportHook(PeriodicHook):
         if self.start is not None:  # a run that fails before its first step changes nothing
             self._forget(runner)
             self.start = None
-        self._look_at_news(runner, runner.iter + 1)
+        self._write_news(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._look_at_news(runner, runner.iter)
+        self._write_news(runner, runner.iter)
 
     @master_only
     def on_stop(self, runner: Runner, error: BaseException) -> None:
@@ -62,7 +62,7 @@ class ReportHook(PeriodicHook):
                 step = runner.iter + isinstance(error, RunInterrupted)  # which ends a step
                 self._write(runner, step, _describe_stop(runner, error))
 
-    def look(self, runner: Runner, step: int, last: bool) -> None:
+    def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         path = self._write(runner, step, 'Finished.' if last else _describe_rest(runner), last)
         if last:
             runner.logger.info(f'all of it on one page: {short_path(path)}')
@@ -90,14 +90,14 @@ class ReportHook(PeriodicHook):
             ),
         )
         path = write_report(runner.work_dir)
-        self.not_before = time.monotonic() + (time.monotonic() - begin) / SHARE
+        self.not_before = time.monotonic() + (time.monotonic() - begin) / FRACTION
         return path
 
-    def _look_at_news(self, runner: Runner, step: int) -> None:
+    def _write_news(self, runner: Runner, step: int) -> None:
         news = self._news(runner)
         is_first = bool(news[1]) and not self.shown[1]  # a picture, for which somebody waits
         if not self.is_new or is_first or (news != self.shown and time.monotonic() >= self.not_before):
-            self.try_to_look(runner, step)
+            self.try_to_evaluate(runner, step)
 
     @master_only
     def _forget(self, runner: Runner) -> None:

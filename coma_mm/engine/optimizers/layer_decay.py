@@ -117,9 +117,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _layer_scale(self, module: nn.Module) -> Callable[[str], float]:
         """Return a function from a parameter's name to its layer's scale."""
-        rate = self.paramwise_cfg.get('layer_decay_rate', self.paramwise_cfg.get('decay_rate', 1.0))
-        require_number('(0, inf)', **{'paramwise_cfg.layer_decay_rate': rate})
-        if rate == 1:
+        decay = self.paramwise_cfg.get('layer_decay_rate', self.paramwise_cfg.get('decay_rate', 1.0))
+        require_number('(0, inf)', **{'paramwise_cfg.layer_decay_rate': decay})
+        if decay == 1:
             return lambda name: 1.0
         backbones = {
             f'{name}.' if name else '': child
@@ -129,7 +129,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         }
         if not backbones:
             raise ValueError(
-                f'a layer decay rate of {rate} needs get_layer_depth of a backbone, and nothing in '
+                f'a layer decay rate of {decay} needs get_layer_depth of a backbone, and nothing in '
                 f'{type(module).__name__} has it; use coma_mm.DyViT, for example, or layer_decay_rate=1.0'
             )
 
@@ -137,7 +137,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             for prefix, backbone in backbones.items():
                 if name.startswith(prefix):
                     depth, depths = backbone.get_layer_depth(name.removeprefix(prefix))
-                    return rate ** (depths - 1 - depth)
+                    return decay ** (depths - 1 - depth)
             return 1.0
 
         return scale

@@ -20,7 +20,7 @@ from .schedule_hook import ScheduleHook
 
 ENDING = 0.25  # of the time until the first iteration is what comes after the last look, and a look before one is timed
 LONGEST = 10.0  # seconds of either: where there are very many images, finding them takes most of the start
-LOOKING_SHARE = 0.2  # of the time, at most
+EVALUATION_FRACTION = 0.2  # of the time, at most
 FITTED = 2.0  # how much longer or shorter a run becomes before its intervals follow
 LOST = 0.1  # of the schedule that may be left when the time is up
 CHANGES = 20  # how often the end moves while what is left of the run becomes a third of it
@@ -76,13 +76,16 @@ class BudgetHook(Hook):
             raise ValueError('coma_mm.BudgetHook needs a run of iterations that coma-mm train or pretrain has prepared')
         self.schedule = schedule
         kinds = PeriodicHook, CheckpointHook
-        self.looking, self.saving = (
+        self.evaluating, self.saving = (
             [hook for hook in runner.hooks if _counts_iterations(hook, kind)] for kind in kinds
         )
         planned = self.planned or schedule.length
         self.fitted = self.fitted or planned
-        _scale_intervals([*self.looking, *self.saving], self.fitted / planned)
-        self.looks, self.saves = deque[float](maxlen=4), deque[float](maxlen=4)  # seconds of iterations with these
+        _scale_intervals([*self.evaluating, *self.saving], self.fitted / planned)
+        self.evaluations, self.saves = (
+            deque[float](maxlen=4),
+            deque[float](maxlen=4),
+        )  # seconds of iterations with these
         self.plain, self.count = 0.0, 0  # seconds of the other iterations, and how many these are
         self.marks: deque[tuple[float, int]] = deque()  # when so many iterations were done
         self.last = 0.0  # when the last one was
@@ -116,7 +119,7 @@ class BudgetHook(Hook):
 
     def _find_end(self, runner: Runner, now: float, done: int) -> int:
         """Return after how many iterations the time will be up, by the speed in the later half of the run so far."""
-        ending = self.ending + max(self.looks, default=self.ending) + max(self.saves, default=0.0)
+        ending = self.ending + max(self.evaluations, default=self.ending) + max(self.saves, default=0.0)
         left = 60 * self.minutes - self.spent - ending
         if done == self.first:
             return runner.max_iters if left > 0 else self._cut(runner, done)
@@ -130,19 +133,19 @@ class BudgetHook(Hook):
 
     def _cut(self, runner: Runner, done: int) -> int:
         """Return the next end there can be; say so if much of the schedule is left."""
-        share = self.schedule.share_done(done)
-        if share < 1 - LOST:
+        fraction = self.schedule.fraction_done(done)
+        if fraction < 1 - LOST:
             runner.logger.warning(
-                f'the {self.minutes:g} minutes are up after {share:.0%} of the schedule, so the learning rate has not '
-                'come down; more minutes, or smaller images or models, give better weights'
+                f'the {self.minutes:g} minutes are up after {fraction:.0%} of the schedule, so the learning rate has '
+                'not come down; more minutes, or smaller images or models, give better weights'
             )
         return self._whole_steps(runner, done + 1)
 
     def _note(self, runner: Runner, passed: float) -> None:
         """Note the seconds of an iteration, or what a look or a checkpoint added to it."""
         added = passed - self.plain / max(1, self.count)
-        if any(hook.latest == runner.iter + 1 for hook in self.looking):
-            self.looks.append(added)
+        if any(hook.latest == runner.iter + 1 for hook in self.evaluating):
+            self.evaluations.append(added)
         elif any(self.every_n_train_iters(runner, hook.interval) for hook in self.saving):
             self.saves.append(added)
         else:
@@ -157,12 +160,12 @@ class BudgetHook(Hook):
         else:
             self.fitted = end
             _scale_intervals(self.saving, ratio)
-        if len(self.looks) < 2 or not self.count:  # the first look imports what it needs
-            _scale_intervals(self.looking, max(1.0, ratio))
+        if len(self.evaluations) < 2 or not self.count:  # the first look imports what it needs
+            _scale_intervals(self.evaluating, max(1.0, ratio))
             return
-        _scale_intervals(self.looking, ratio)
-        least = math.ceil(min(self.looks) / LOOKING_SHARE / (self.plain / self.count))
-        for hook in self.looking:
+        _scale_intervals(self.evaluating, ratio)
+        least = math.ceil(min(self.evaluations) / EVALUATION_FRACTION / (self.plain / self.count))
+        for hook in self.evaluating:
             if least > FITTED * hook.interval:
                 hook.interval = least
 

@@ -64,11 +64,11 @@ class DataTimeHook(Hook):
         self.count += 1
         if self.count < self.interval:
             return
-        share = self.waited / self.total
-        if share > self.share:
+        fraction = self.waited / self.total
+        if fraction > self.share:
             if is_main_process():
                 runner.logger.warning(
-                    f'{share:.0%} of the time of the last {self.count} iterations went to waiting for data. Raise '
+                    f'{fraction:.0%} of the time of the last {self.count} iterations went to waiting for data. Raise '
                     f'train_dataloader.num_workers (now {runner.train_dataloader.num_workers} for each process; this '
                     f'machine has {os.cpu_count()} CPU cores; coma-mm pretrain: --workers), pack the images into '
                     'shards (tools/make_shards.py, with --short-side if they are large), or use fewer augmentations'

@@ -1,4 +1,4 @@
-"""Looking at a model every now and then while it trains, without getting in its way."""
+"""Evaluation of a model every now and then while it trains, without getting in its way."""
 
 from abc import abstractmethod
 from typing import Any
@@ -12,7 +12,7 @@ from .failures import spare
 
 
 class PeriodicHook(Hook):
-    """Looks at the model every few epochs (or iterations), and at the end of training, in one process.
+    """Evaluates the model every few epochs (or iterations), and at the end of training, in one process.
 
     A look that fails is named in the log and counted (:func:`..failures.spare`); the run goes on.
 
@@ -33,21 +33,21 @@ class PeriodicHook(Hook):
         self.by_epoch = by_epoch
 
     @abstractmethod
-    def look(self, runner: Runner, step: int, last: bool) -> None:
-        """Look at the model after ``step`` iterations, ``last`` at the end of training."""
+    def evaluate(self, runner: Runner, step: int, last: bool) -> None:
+        """Evaluate the model after ``step`` iterations, ``last`` at the end of training."""
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.begun = runner.iter if self.begun is None else self.begun
         due = not self.by_epoch and self.every_n_train_iters(runner, self.interval)
         if (due or self._is_first(runner)) and not self.is_last_train_iter(runner):
             self.latest = runner.iter + 1
-            self.try_to_look(runner, runner.iter + 1)
+            self.try_to_evaluate(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
         due = self.by_epoch and self.every_n_epochs(runner, self.interval)
         if due and not self.is_last_train_epoch(runner):
             self.latest = runner.iter
-            self.try_to_look(runner, runner.iter)
+            self.try_to_evaluate(runner, runner.iter)
 
     def _is_first(self, runner: Runner) -> bool:
         """Say whether a tenth of the run is done without a look, by its length as it is known now."""
@@ -55,10 +55,10 @@ class PeriodicHook(Hook):
         return self.early and self.latest is None and self.begun < tenth <= runner.iter + 1
 
     def after_train(self, runner: Runner) -> None:
-        self.try_to_look(runner, runner.iter, last=True)
+        self.try_to_evaluate(runner, runner.iter, last=True)
 
     @master_only
-    def try_to_look(self, runner: Runner, step: int, last: bool = False) -> None:
-        """Look; say what went wrong, if anything."""
+    def try_to_evaluate(self, runner: Runner, step: int, last: bool = False) -> None:
+        """Evaluate; say what went wrong, if anything."""
         with spare(runner, self.what):
-            self.look(runner, step, last)
+            self.evaluate(runner, step, last)

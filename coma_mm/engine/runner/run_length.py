@@ -75,9 +75,9 @@ def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
         return
     hooks = [(cfg.get('default_hooks') or {}).get('checkpoint'), *(cfg.get('custom_hooks') or ())]
     for hook in hooks:
-        looks = hook and (hook is hooks[0] or type_name(hook.get('type')) in PERIODIC)
+        is_periodic = hook and (hook is hooks[0] or type_name(hook.get('type')) in PERIODIC)
         counts_alike = hook and hook.get('by_epoch', True) == (now[0] == 'max_epochs')
-        if looks and counts_alike and isinstance(hook.get('interval'), int) and hook['interval'] > 0:
+        if is_periodic and counts_alike and isinstance(hook.get('interval'), int) and hook['interval'] > 0:
             hook['interval'] = max(1, round(hook['interval'] * now[1] / before[1]))
 
 

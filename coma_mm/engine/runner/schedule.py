@@ -163,11 +163,11 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     as_then = as_then and (course is not None or 'course' not in meta)
     if not changes and before == ours == reference and has_state and as_then:
         return reference, course
-    rates = _rates(checkpoint.get('optimizer') or {})
+    lrs = _lrs(checkpoint.get('optimizer') or {})
     done = course.at(meta['iter']) if course else int(meta['iter'] * iters_ratio(runner, reference, ours))
     _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
     if changes:
-        _say_changes(runner, changes, rates)
+        _say_changes(runner, changes, lrs)
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
     return reference, course
@@ -337,20 +337,20 @@ def _advance(schedulers: list, iterations: int, epochs: int, epoch_length: int) 
                 scheduler.step()
 
 
-def _rates(optimizer: dict) -> list[float]:
+def _lrs(optimizer: dict) -> list[float]:
     """Return all learning rates in the state of an optimizer, or of several by name."""
     states = [optimizer] if 'param_groups' in optimizer else optimizer.values()
     return [float(group['lr']) for state in states if 'param_groups' in state for group in state['param_groups']]
 
 
-def _say_changes(runner: Runner, changes: dict[str, tuple], rates: list[float]) -> None:
-    """Log the settings that differ from the checkpoint's, whose learning rates were ``rates``."""
+def _say_changes(runner: Runner, changes: dict[str, tuple], lrs: list[float]) -> None:
+    """Log the settings that differ from the checkpoint's, whose learning rates were ``lrs``."""
     listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
-    rate = max(_rates({name: wrapper.optimizer.state_dict() for name, wrapper in _wrappers(runner)}))
-    was = f', {max(rates):.4g} in the checkpoint' if rates else ''
+    lr = max(_lrs({name: wrapper.optimizer.state_dict() for name, wrapper in _wrappers(runner)}))
+    was = f', {max(lrs):.4g} in the checkpoint' if lrs else ''
     print_log(
         f'The config is not that of the checkpoint, and holds from here on: {listed}. The optimizer keeps its '
-        f'moments; the highest rate is {rate:.4g}{was}',
+        f'moments; the highest rate is {lr:.4g}{was}',
         'current',
     )
 

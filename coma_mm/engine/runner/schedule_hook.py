@@ -51,7 +51,7 @@ class ScheduleHook(ParamSchedulerHook):
         if self.course is not None:
             checkpoint['meta']['course'] = asdict(self.course)
 
-    def share_done(self, iteration: int) -> float:
+    def fraction_done(self, iteration: int) -> float:
         """Return the share of the schedule that is done by an iteration."""
         return self._steps_by(iteration) / self.length
 

@@ -15,7 +15,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 from torch import nn
 
-from coma_mm.utils.files import shipped
+from coma_mm.utils.files import resource_dir
 
 from .workloads import ATTENTION, OUR_OPTIMIZER, autocast
 
@@ -56,7 +56,7 @@ def build_mask_rcnn(name: str) -> tuple[nn.Module, dict]:
     from mmdet.utils import register_all_modules
 
     register_all_modules(init_default_scope=True)
-    cfg = Config.fromfile(shipped('configs') / '_base_/models/mask-rcnn_dyvit-t_fpn.py').model
+    cfg = Config.fromfile(resource_dir('configs') / '_base_/models/mask-rcnn_dyvit-t_fpn.py').model
     cfg.backbone, cfg.neck.in_channels = PEERS[name][0], list(PEERS[name][1])
     data = demo_mm_inputs(1, [(3, *LANDSCAPE)], num_items=[10], num_classes=80, with_mask=True)
     model = MODELS.build(cfg)
@@ -69,7 +69,7 @@ def build_upernet(name: str) -> tuple[nn.Module, dict]:
     from mmseg.utils import register_all_modules
 
     register_all_modules(init_default_scope=True)
-    cfg = Config.fromfile(shipped('configs') / '_base_/models/upernet_dyvit-b.py').model
+    cfg = Config.fromfile(resource_dir('configs') / '_base_/models/upernet_dyvit-b.py').model
     cfg.backbone, channels = PEERS[name]
     cfg.decode_head.in_channels, cfg.auxiliary_head.in_channels = channels, channels[2]
     samples = [SegDataSample(metainfo=dict(img_shape=(512, 512))) for _ in range(2)]

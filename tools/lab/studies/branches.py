@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coma_mm.models import CoMA
-from coma_mm.models.alignment import gather_images, run_share
+from coma_mm.models.alignment import gather_images, run_fraction
 from coma_mm.models.coma import Seen, take_units
 from coma_mm.models.mask_units import MaskedUnits, sincos_positions
 from coma_mm.models.reconstruction import unit_errors
@@ -71,7 +71,7 @@ class ContrastCoMA(CoMA):
             hidden = masked.hidden.T  # U, B
             alike = alike.masked_fill(~hidden[:, None], -torch.inf)[hidden]
             own = torch.arange(len(inputs), device=inputs.device).expand_as(hidden)[hidden]
-            losses['loss_contrast'] = self.weight * run_share(0.1) * F.cross_entropy(alike, own)
+            losses['loss_contrast'] = self.weight * run_fraction(0.1) * F.cross_entropy(alike, own)
         return losses
 
     def _by_unit(self, projections: Tensor, masked: MaskedUnits) -> Tensor:
@@ -106,8 +106,8 @@ class LatentCoMA(CoMA):
             target = self._last_tokens(self._evaluation_branch(inputs, masked)).float()
             target = (target - target.mean((0, 1))) / (target.std((0, 1)) + 1e-4)
             target = F.layer_norm(target, target.shape[-1:])
-            share = run_share(0.25)
-            losses['loss_latent'] = self.weight * share * F.mse_loss(self.head(latent).float(), target)
+            fraction = run_fraction(0.25)
+            losses['loss_latent'] = self.weight * fraction * F.mse_loss(self.head(latent).float(), target)
         return losses
 
     def _decode(self, seen: list[Seen], masked: MaskedUnits, decoder: Callable | None = None) -> Tensor:

@@ -27,14 +27,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from coma_mm.utils.files import atomic_write, shipped
+from coma_mm.utils.files import atomic_write, resource_dir
 
 SIZES = ('smoke', 'cpu', 'gpu')
 
 
 def studies_folder() -> Path:
     """Return where the studies lie: in the checkout, or in the installed package."""
-    return shipped('configs') / 'studies'
+    return resource_dir('configs') / 'studies'
 
 
 @dataclass

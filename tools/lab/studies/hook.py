@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from coma_mm.engine.common import unwrap
 from coma_mm.engine.runner.step_checkpoint import saves_after_this_step
-from coma_mm.evaluation import HeldOut
+from coma_mm.evaluation import Validator
 from coma_mm.registry import HOOKS
 
 
@@ -24,7 +24,7 @@ class StudyHook(Hook):
 
     Args:
         batch_size: Images of a step.
-        held_out: Arguments of :class:`coma_mm.evaluation.HeldOut`; ``None`` measures nothing on the way.
+        held_out: Arguments of :class:`coma_mm.evaluation.Validator`; ``None`` measures nothing on the way.
         points: Measurements on held-out images, beside the one before the first step.
     """
 
@@ -32,7 +32,7 @@ class StudyHook(Hook):
 
     def __init__(self, batch_size: int, held_out: dict | None = None, points: int = 6):
         self.batch_size = batch_size
-        self.held_out = HeldOut(**held_out) if held_out else None
+        self.held_out = Validator(**held_out) if held_out else None
         self.points = points
 
     def before_train(self, runner: Runner) -> None:

@@ -23,9 +23,9 @@ from coma_mm.datasets.seeding import fixed_seed
 from coma_mm.engine.runner.build import build_runner
 from coma_mm.engine.runner.trial import forget_peak, make_step, peak_so_far
 from coma_mm.evaluation import (
-    HeldOut,
     LinearProbe,
     NearestNeighbours,
+    Validator,
     load_images,
     mean_and_spread,
     mean_colour_baseline,
@@ -33,7 +33,7 @@ from coma_mm.evaluation import (
 )
 from coma_mm.evaluation import rankme as effective_rank
 from coma_mm.evaluation.flops import count_flops
-from coma_mm.evaluation.held_out import BATCH
+from coma_mm.evaluation.validator import BATCH
 from coma_mm.models.coma import eval_mode
 from coma_mm.visualization import draw_reconstructions
 
@@ -49,7 +49,7 @@ BANDS = 16
 def reconstruction(cell: Cell, images: int = 2000) -> dict:
     """Loss and PSNR on held-out images, with the same masks for all cells."""
     cfg, model = load_trained(cell)
-    held_out = HeldOut(cfg.held_out.to_dict(), images)
+    held_out = Validator(cfg.held_out.to_dict(), images)
     return held_out.measure(model) | held_out.measure_psnr(model)
 
 
@@ -151,23 +151,23 @@ def bands(cell: Cell, images: int = 200) -> dict:
     anyone may publish.
     """
     cfg, model = load_trained(cell)
-    result = HeldOut(cfg.held_out.to_dict(), images).reconstruct(model)
+    result = Validator(cfg.held_out.to_dict(), images).reconstruct(model)
     guess = mean_colour_baseline(result.originals, result.mask, result.unit_size)
     frequency, power = radial_power(result.originals)
-    shares = {
+    fractions = {
         name: radial_power(other - result.originals)[1] / power
         for name, other in (('error', result.assembled), ('baseline', guess))
     }
-    shown = HeldOut(cfg.pictured.to_dict(), 4)
+    shown = Validator(cfg.pictured.to_dict(), 4)
     draw_reconstructions(shown.reconstruct(model), cell.work_dir / 'picture.jpg')
-    points = zip(frequency.tolist(), shares['error'].tolist(), shares['baseline'].tolist())
+    points = zip(frequency.tolist(), fractions['error'].tolist(), fractions['baseline'].tolist())
     names = ('frequency', 'error', 'error_baseline')
     low, high = frequency < 1 / 16, frequency > 1 / 4
     return dict(
         psnr_assembled=round(result.psnr.mean().item(), 3),
         psnr_baseline=round(result.baseline.mean().item(), 3),
-        error_low=round(shares['error'][low].mean().item(), 4),
-        error_high=round(shares['error'][high].mean().item(), 4),
+        error_low=round(fractions['error'][low].mean().item(), 4),
+        error_high=round(fractions['error'][high].mean().item(), 4),
         curve=[dict(zip(names, (round(x, 5) for x in point))) for point in points],
     )
 
@@ -206,11 +206,11 @@ def coverage(
         hidden = torch.stack(
             [torch.stack([torch.from_numpy(draw({})['mask']) for _ in range(images)]) for _ in range(epochs)]
         ).flatten(1)
-    share = draw.num_hidden / draw.num_units
+    fraction = draw.num_hidden / draw.num_units
     happened = dict(
-        encoded=(~hidden | complementary, 1.0 if complementary else 1 - share),
-        learnt_from=(~hidden, 1 - share),
-        predicted=(hidden | complementary, 1.0 if complementary else share),
+        encoded=(~hidden | complementary, 1.0 if complementary else 1 - fraction),
+        learnt_from=(~hidden, 1 - fraction),
+        predicted=(hidden | complementary, 1.0 if complementary else fraction),
     )
     points: list[dict[str, float]] = [
         dict(epochs=k) for k in sorted({round(1.3**i) for i in range(60)} | {10, epochs}) if k <= epochs

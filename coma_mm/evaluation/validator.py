@@ -39,7 +39,7 @@ def load_images(dataset: dict | Dataset, count: int | None = None) -> tuple[Tens
     return images, torch.tensor([item['gt_label'] for item in items]) if 'gt_label' in items[0] else None
 
 
-class HeldOut:
+class Validator:
     """Images with masks, and how well a :class:`coma_mm.models.CoMA` predicts what the masks hide.
 
     Args:
@@ -105,8 +105,10 @@ class HeldOut:
         result = self.reconstruct(model)
         hidden = result.mask[:, None].repeat_interleave(result.unit_size, 2).repeat_interleave(result.unit_size, 3)
         # what is not hidden counts as right, then the average is taken over what is hidden alone
-        share = hidden.float().mean((1, 2, 3))
-        adaptive = psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * share.log10()
+        fraction = hidden.float().mean((1, 2, 3))
+        adaptive = (
+            psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * fraction.log10()
+        )
         return dict(psnr=round(adaptive.mean().item(), 3), psnr_assembled=round(result.psnr.mean().item(), 3))
 
     def measure_features(self, model: nn.Module) -> dict[str, float]:
