@@ -18,6 +18,7 @@ FLOW = [
     'downloads',
     'run_state',
     'arguments',
+    'environment',
     'masking',
     'files',
     'registry',

@@ -7,6 +7,7 @@ Shapes: B images, U units, n of them hidden, C channels of an encoder's token, D
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ class UniformCoMA(CoMA):
         weight: of the mean squared cosine between the mean tokens of different images.
     """
 
-    def __init__(self, *args, weight: float = 0.01, **kwargs):
+    def __init__(self, *args: Any, weight: float = 0.01, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.weight = weight
 
@@ -55,7 +56,7 @@ class ContrastCoMA(CoMA):
         weight: of the loss, reached after a tenth of the run.
     """
 
-    def __init__(self, *args, weight: float = 0.5, **kwargs):
+    def __init__(self, *args: Any, weight: float = 0.5, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.weight = weight
         self.of_prediction = _projector(self.decoder.dim)
@@ -92,7 +93,7 @@ class LatentCoMA(CoMA):
         weight: of the loss, reached after a quarter of the run.
     """
 
-    def __init__(self, *args, weight: float = 1.0, **kwargs):
+    def __init__(self, *args: Any, weight: float = 1.0, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.weight = weight
         dim = self.decoder.dim
