@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ..utils.arguments import did_you_mean
 from ..utils.files import PACKAGE
@@ -196,30 +197,38 @@ def explain(error: BaseException, command: str = '') -> str | None:
 def name_error(error: BaseException) -> str:
     """Return type and first line of an error, and what was being built when it happened."""
     first = _reason(error).partition('\n')[0]
-    built = [frame.f_locals['obj_cls'] for frame in _builders(error) if 'obj_cls' in frame.f_locals]
-    return f'{type(error).__name__}: {first}' + (f' (while building {built[-1].__name__})' if built else '')
+    kind = _build_of(error)[1].get('type')
+    return f'{type(error).__name__}: {first}' + (f' (while building {getattr(kind, "__name__", kind)})' if kind else '')
 
 
 # ---- what is explained ----
 
 
+def _build_of(error: BaseException) -> tuple[Any, dict]:
+    """Return the registry that was building when an error was raised, and the settings; see ``note_builds``."""
+    registry, settings = next(iter(getattr(error, 'builds', ())), (None, None))
+    if registry is None or not isinstance(settings, dict):
+        return None, {}
+    with registry.switch_scope_and_registry(settings.get('_scope_')) as registry:
+        return registry, settings
+
+
 def _asked_type(error: BaseException, text: str) -> tuple | None:
-    """Return the type that mmengine has looked up in vain, and the registry, which it does not tell."""
-    if isinstance(error, KeyError) and 'is not in the' in text and (frames := list(_builders(error))):
-        return frames[-1].f_locals['obj_type'], frames[-1].f_locals['registry']
-    if isinstance(error, TypeError) and 'not a callable' in text:  # of an optimizer, which is looked up elsewhere
-        for names in (frame.f_locals for frame in _frames(error)):
-            if names.get('optimizer_cls', '') is None and 'registry' in names:
-                return names['self'].optimizer_cfg['type'], names['registry']
+    """Return the type that mmengine has looked up in vain, and the registry."""
+    registry, _ = _build_of(error)
+    if isinstance(error, KeyError) and ' is not in the ' in text and registry:
+        return text.partition(' is not in the ')[0], registry
     return None
 
 
 def _explain_argument(error: TypeError) -> str | None:
     """Name the class of a config that does not take an argument, or needs another one."""
-    frames = list(_builders(error))
-    if not frames or 'obj_cls' not in frames[-1].f_locals:
+    registry, given = _build_of(error)
+    kind = given.get('type')
+    if isinstance(kind, str):
+        kind = registry.get(kind)
+    if kind is None:
         return None
-    kind, given = frames[-1].f_locals['obj_cls'], frames[-1].f_locals['args']
     if match := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
         name = match[1]
         if name not in given:
@@ -261,8 +270,6 @@ def _explain_limit(error: BaseException, text: str, command: str) -> str | None:
 def _explain_system(error: OSError, option: str | None) -> str:
     """Say what the system would not do, with which file, and what helps."""
     name = error.filename
-    if name is None and any(frame.f_code.co_name == '_file2dict' for frame in _frames(error)):
-        name = tempfile.gettempdir()  # mmengine copies configs to read them
     place = f' {printable(os.fsdecode(name))}' if isinstance(name, (str, bytes)) else ''
     if 'No usable temporary directory' in str(error.strerror):
         return f'no temporary file can be written: make room in {TEMPORARY}, or name a folder with room by TMPDIR'
@@ -312,11 +319,6 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
     """Yield the frames that an error passed through, from the outermost to where it was raised."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         yield frame
-
-
-def _builders(error: BaseException) -> Iterator[FrameType]:
-    """Yield those in which mmengine's registries were building something, with what and of what."""
-    return (frame for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg')
 
 
 def _is_of(error: BaseException, part: str) -> bool:

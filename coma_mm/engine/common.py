@@ -1,6 +1,7 @@
 """Helpers of several rooms: models and data sets without their wrappers, steps of pipelines, names of types."""
 
 from collections.abc import Iterator
+from functools import wraps
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -74,6 +75,26 @@ def read_normalisation(preprocessor: dict, pipelines: str) -> dict:
     turns = any(preprocessor.get(name) for name in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
     order = 'BGR' if reads_bgr != turns else 'RGB'
     return dict(mean=preprocessor.get('mean'), std=preprocessor.get('std'), channel_order=order)
+
+
+def note_builds() -> None:
+    """Have errors in what a registry builds say what that was: ``error.builds``, registries and settings.
+
+    The innermost comes first. All registries build by ``Registry.build``, whichever function they have for it.
+    """
+    build = Registry.build
+    if hasattr(build, '__wrapped__'):
+        return
+
+    @wraps(build)
+    def build_or_note(registry: Registry, cfg: dict, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return build(registry, cfg, *args, **kwargs)
+        except Exception as error:
+            error.builds = [*getattr(error, 'builds', ()), (registry, cfg)]  # type: ignore[attr-defined]
+            raise
+
+    Registry.build = build_or_note
 
 
 def explain_type(kind: str, asked: Registry) -> str:

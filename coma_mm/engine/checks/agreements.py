@@ -10,6 +10,7 @@ from mmengine.registry import Registry
 from ...checkpoints.settings import FROM
 from ...models.architectures import ATTENTION, read_arch, read_indices, read_windows
 from ...utils.arguments import did_you_mean
+from ...utils.configs import walk_dicts
 from ..common import explain_type, type_name
 from .table import CROPS
 
@@ -169,6 +170,9 @@ def _registered_names(cfg: Config) -> Iterator[str]:
             if 'type' not in node and registry is registries.FUNCTIONS:
                 yield f'{place} needs a type; set --cfg-options {place}.type=NAME'
             named.append((f'{place}.type', node.get('type'), registry))
+    for place, node in walk_dicts(cfg.get('optim_wrapper'), 'optim_wrapper'):
+        if place.endswith('.optimizer'):
+            named.append((f'{place}.type', node.get('type'), registries.OPTIMIZERS))
     for place, kind, registry in named:
         if isinstance(kind, str) and registry.get(kind) is None:
             with registries.DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as datasets:

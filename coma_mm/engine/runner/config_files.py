@@ -13,12 +13,13 @@ from ...utils.paths import short_path
 from ...utils.reading import read_text
 from ..checks.config import check_names, check_options
 from ..checks.values import check_values
+from ..common import note_builds
 from .run_length import fit_intervals, fit_schedule, run_length
 from .written_config import WrittenConfig
 from .yaml_files import read_yaml_safely
 
 
-def read_config(path: str, options: dict | None = None, fit: bool = True) -> Config:
+def read_config(path: str, options: dict | None = None, fit: bool = True) -> WrittenConfig:
     """Read a config file and merge options into it.
 
     Args:
@@ -29,6 +30,7 @@ def read_config(path: str, options: dict | None = None, fit: bool = True) -> Con
     """
     require_config_file(path)
     read_yaml_safely()
+    note_builds()
     try:
         cfg = WrittenConfig.of(Config.fromfile(path))
     except OSError as error:
