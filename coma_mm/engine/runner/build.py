@@ -35,6 +35,7 @@ from ..common import find_steps, type_name, unwrap
 from .config_files import default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
+from .written_config import WrittenConfig
 
 ADDED = 'coma_mm adds to this config: '
 # What mmengine says about itself, and we about our additions: for the log file.
@@ -44,13 +45,13 @@ NOTICES = (
 )
 
 
-def prepare(args: Namespace) -> Config:
+def prepare(args: Namespace) -> WrittenConfig:
     """Read the config and apply what the options and the machine ask for."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if os.environ.get('RANK', '0') != '0':
         MMLogger.get_current_instance().setLevel(logging.ERROR)  # as mmengine has it once ranks know each other
     cfg = read_config(args.config, args.cfg_options)
-    object.__setattr__(cfg, '_given', _parts(cfg))
+    cfg.keep_given(_parts(cfg))
     cfg.launcher = args.launcher
     cfg.work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
     if is_sharded(cfg):
@@ -232,7 +233,7 @@ def _parts(cfg: Config) -> dict[str, Any]:
 def _name_additions(cfg: Config) -> str:
     """Name what differs from the config as it was read; empty for a config that :func:`prepare` has not made ready."""
     now = _parts(cfg)
-    given = getattr(cfg, '_given', now)
+    given = cfg.given if isinstance(cfg, WrittenConfig) and cfg.given is not None else now
     said = []
     for place, value in now.items():
         before = given.get(place)

@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.fileio import dump
@@ -17,7 +18,12 @@ class WrittenConfig(Config):
     """A config as mmengine has it, in whose text no value is taken for one of mmengine's variables.
 
     Two braces next to each other are written as escapes, which Python (or JSON) turns back when the text is parsed.
+
+    Attributes:
+        given: What the tools add to, as it was before they did. It is no setting, and not in the text.
     """
+
+    given: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, cfg: Config) -> 'WrittenConfig':
@@ -25,6 +31,10 @@ class WrittenConfig(Config):
         written = cls(cfg._cfg_dict, cfg.text, cfg.filename, cfg.env_variables, cfg._format_python_code)
         object.__setattr__(written, '_imported_names', cfg._imported_names)
         return written
+
+    def keep_given(self, given: dict[str, Any]) -> None:
+        """Set :attr:`given`; mmengine takes an assignment for a setting."""
+        object.__setattr__(self, 'given', given)
 
     @property
     def pretty_text(self) -> str:
