@@ -38,7 +38,8 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
     if type_name(backbone.get('type')) != 'DyViT' or not isinstance(arch, str) or not arch.startswith(FROM):
         return
     file, before = arch.removeprefix(FROM), backbone.get('img_size', 224)
-    backbone.update(read_shape(file))
+    checkpoint = read_checkpoint(file)
+    backbone.update(read_shape(file, checkpoint))
     if type_name(cfg.model.type) != 'ImageClassifier':
         return
     width = read_arch(backbone['arch'])[0][backbone.get('out_indices', (3,))[-1]]
@@ -49,7 +50,7 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
         for name in {'input_features', 'in_channels'} & part.keys():
             if not any(option.startswith(f'model.{place}') and option.endswith(name) for option in options):
                 part[name] = width
-    fit_images(cfg, read_checkpoint(file), before, backbone.get('img_size', 224), options)
+    fit_images(cfg, checkpoint, before, backbone.get('img_size', 224), options)
 
 
 def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) -> None:

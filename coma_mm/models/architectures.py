@@ -21,14 +21,18 @@ ATTENTION = 'dm_msa', 'dm_msa', 'msa', 'msa'
 WINDOWS = (((4, 8),), ((2, 4),), None, None)
 
 
-def read_shape(path: str) -> dict:
+def read_shape(path: str, checkpoint: dict | None = None) -> dict:
     """Return the arguments of the DyViT that a file holds, as ``SHAPING`` names them.
+
+    Args:
+        path: The file.
+        checkpoint: What is in it, if it has been read.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it does not say them.
     """
-    said = read_dyvit(read_checkpoint(path))
+    said = read_dyvit(read_checkpoint(path) if checkpoint is None else checkpoint)
     if said is None:
         raise ValueError(f'arch={FROM}{path}: the file does not say which DyViT it holds; give arch and patch_size')
     return said
