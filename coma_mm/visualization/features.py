@@ -5,7 +5,8 @@ channels, g heads of d channels.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,57 +60,63 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
     if getattr(backbone, 'attn_window', None):
         raise ValueError('features of each stage are shown of backbones with attn_window=None')
     last_blocks = _last_blocks(backbone)
+    watched = [*last_blocks, *(part for block in last_blocks for part in _projections(block.attn))]
     inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs'].float()
-    seen = {}
-
-    def keep(block: nn.Module, arguments: tuple, output: Tensor) -> None:
-        seen[block] = arguments[0], output
-
-    with eval_mode(model), uncompiled(model):
-        hooks = [block.register_forward_hook(keep) for block in last_blocks]
-        try:
-            last_map = backbone(inputs)[-1]
-        finally:
-            for hook in hooks:
-                hook.remove()
+    with eval_mode(model), uncompiled(model), outputs_of(watched) as seen:
+        last_map = backbone(inputs)[-1]
     maps, attention = [], []
     for block in last_blocks:
-        before, after = seen[block]
+        after = seen[block]
         extra = getattr(backbone, 'num_extra_tokens', 0)
         to_map = _MapOf(backbone, inputs.shape[-2:], after.shape[1] - extra)
         maps.append(to_map(F.layer_norm(after[:, extra:].float(), after.shape[-1:])).cpu())
-        weights = attention_of(block, before, extra + to_map.token_at(*query))[:, extra:]
+        weights = attention_of(block.attn, seen, extra + to_map.token_at(*query))[:, extra:]
         attention.append(to_map(weights[..., None].float())[:, 0].cpu())
     mean, std = getattr(model.data_preprocessor, 'mean', 0.0), getattr(model.data_preprocessor, 'std', 1.0)
     originals = ((inputs * std + mean) / 255).clamp(0, 1).cpu()
     return Features(originals, maps, attention, query, last_map.float().mean((2, 3)).cpu())
 
 
-def attention_of(block: nn.Module, x: Tensor, token: int) -> Tensor:
-    """Compute how much a block lets a token look at each of all tokens, averaged over its heads.
+@contextmanager
+def outputs_of(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """Collect what modules return in this context, each the last time."""
+    seen: dict[nn.Module, Tensor] = {}
+    hooks = [part.register_forward_hook(lambda part, _, output: seen.update({part: output})) for part in modules]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def attention_of(attn: nn.Module, seen: dict[nn.Module, Tensor], token: int) -> Tensor:
+    """Compute how much attention lets a token look at each of all tokens, averaged over the heads.
 
     The key of a window stands for all of its tokens alike, and all windows of a head share one softmax.
 
     Args:
-        block: Of DyViT or of mmpretrain's VisionTransformer.
-        x: What the block gets, ``(B, N, C)``.
+        attn: Of a block of DyViT or of mmpretrain's VisionTransformer.
+        seen: Queries and keys, as :func:`outputs_of` its projections.
         token: Number of the one that looks.
 
     Returns:
         ``(B, N)``, sums to 1.
     """
-    norm = block.norm1 if hasattr(block, 'norm1') else block.ln1
-    attn, x = block.attn, norm(x)
     if hasattr(attn, 'qkv'):
-        heads = attn.num_heads
-        q, k, _ = attn.qkv(x).unflatten(-1, (3, heads, -1)).unbind(2)
+        q, k, _ = seen[attn.qkv].unflatten(-1, (3, attn.num_heads, -1)).unbind(2)
         return _attention_weights(q[:, token], [k]).mean(1)
-    queries = attn.q(x[:, token]).unflatten(-1, (attn.num_heads, -1)).split([heads for _, heads in attn.groups], 1)
+    tokens = seen[attn.q].shape[1]
+    queries = seen[attn.q][:, token].unflatten(-1, (attn.num_heads, -1)).split([heads for _, heads in attn.groups], 1)
     weights = []
     for q, (_, heads), convs in zip(queries, attn.groups, attn.kv):
-        keys = [conv(x).unflatten(-1, (2, heads, -1))[:, :, 0] for conv in convs]
-        weights.append(_attention_weights(q, keys, x.shape[1]))
+        keys = [seen[conv].unflatten(-1, (2, heads, -1))[:, :, 0] for conv in convs]
+        weights.append(_attention_weights(q, keys, tokens))
     return torch.cat(weights, 1).mean(1)
+
+
+def _projections(attn: nn.Module) -> list[nn.Module]:
+    """Return the modules of attention that compute queries and keys."""
+    return [attn.qkv] if hasattr(attn, 'qkv') else [attn.q, *(conv for convs in attn.kv for conv in convs)]
 
 
 def _attention_weights(q: Tensor, keys: list[Tensor], tokens: int | None = None) -> Tensor:

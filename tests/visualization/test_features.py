@@ -5,7 +5,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from coma_mm.models import attention as module
 from coma_mm.visualization import compute_features, draw_features, draw_neighbours, principal_colours
-from coma_mm.visualization.features import attention_of, find_nearest
+from coma_mm.visualization.features import attention_of, find_nearest, outputs_of
 
 DYVIT = dict(
     type='coma_mm.DyViT',
@@ -70,14 +70,13 @@ def test_attention_is_that_of_the_forward_pass(token, monkeypatch):
     torch.manual_seed(0)
     units, side, seen = 6, 4, []
     attn = module.DMMSA(32, [(1, 2, 4), (2, 4), (2, 4), 4], side)
-    block = torch.nn.Module()
-    block.norm1, block.attn = torch.nn.LayerNorm(32), attn
     x = torch.randn(2, units * side**2, 32)
     attend = module.attend
     monkeypatch.setattr(
         module, 'attend', lambda q, k, v, attn_blocks: seen.append((q, k)) or attend(q, k, v, attn_blocks)
     )
-    attn(block.norm1(x))
+    with outputs_of([attn.q, *attn.kv.modules()]) as projected:
+        attn(x)
     total = torch.zeros(2, units, side**2)
     for (windows, heads), (q, k) in zip(attn.groups, seen, strict=True):
         weights = torch.einsum('bhd,bmhd->bhm', q[:, token], k) / q.shape[-1] ** 0.5
@@ -89,7 +88,7 @@ def test_attention_is_that_of_the_forward_pass(token, monkeypatch):
                 total[:, :, run] += weights[:, :, :, start + i].sum(1)[..., None] / window**2
             start += side**2 // window**2
         assert heads == q.shape[2]
-    torch.testing.assert_close(attention_of(block, x, token), total.flatten(1) / attn.num_heads)
+    torch.testing.assert_close(attention_of(attn, projected, token), total.flatten(1) / attn.num_heads)
 
 
 def test_attention_from_the_place_asked_for():
