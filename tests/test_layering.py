@@ -4,6 +4,8 @@ import ast
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 FLOW = [
     'reading',
@@ -120,3 +122,60 @@ def test_nothing_imports_the_laboratory():
             assert module.split('.')[0] not in {'tools', 'lab', 'studies', 'benchmarks', 'tests'}, (
                 f'{file} imports {module}'
             )
+
+
+# ---- tricks that the next release of a library breaks ----
+
+
+def is_attribute(node, *names):
+    return isinstance(node, ast.Attribute) and node.attr in names
+
+
+def assigned(node):
+    """Return what a statement assigns to."""
+    return [target for part in getattr(node, 'targets', ()) for target in ast.walk(part)]
+
+
+def is_long(node):
+    """Say whether a function has over 60 lines; the docstring of an ``__init__`` does not count."""
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return False
+    body = node.body[ast.get_docstring(node) is not None :] if node.name == '__init__' else [node]
+    return bool(body) and node.end_lineno - min(node.lineno, body[0].lineno) >= 60
+
+
+# What a node of the code may not be, and the files that have one of it, with the reason beside it.
+TRICKS = {
+    'reads the variables of a frame': (
+        lambda node: is_attribute(node, 'f_locals'),
+        ['engine/checks/data.py'],
+    ),
+    'ends the process outside of a command': (
+        lambda node: isinstance(node, ast.Call) and ast.unparse(node.func) in ('sys.exit', 'exit', 'SystemExit'),
+        ['cli/'],
+    ),
+    "replaces a method of another library's object": (
+        lambda node: any(is_attribute(target, 'forward', '__getitems__', 'train_step') for target in assigned(node)),
+        ['datasets/seeding.py', 'engine/optimizers/autocast.py'],
+    ),
+    'gives a module another init_cfg': (
+        lambda node: any(
+            is_attribute(target, 'init_cfg') and ast.unparse(target.value) != 'self' for target in assigned(node)
+        ),
+        ['checkpoints/pretrained.py'],
+    ),
+    'assigns behind the back of an object': (
+        lambda node: any('vars(' in ast.unparse(target) for target in assigned(node)),
+        ['datasets/seeding.py', 'engine/runner/failures.py'],
+    ),
+    'has a function of over 60 lines': (is_long, []),
+}
+
+
+@pytest.mark.parametrize('trick', TRICKS)
+def test_no_tricks(trick):
+    is_one, known = TRICKS[trick]
+    for file in PACKAGE.rglob('*.py'):
+        name = file.relative_to(PACKAGE).as_posix()
+        lines = [node.lineno for node in ast.walk(ast.parse(file.read_text())) if is_one(node)]
+        assert not lines or name.startswith(tuple(known)), f'{name}, line {lines[0]}: {trick}'

@@ -156,12 +156,7 @@ class DyViT(BaseModule):
         depths = self.settings['arch']['depths']
         require_number('[0, 1)', drop_path_rate=drop_path_rate)
         require_flag(norm_eval=norm_eval, with_cp=with_cp)
-        if attn_window is not None:
-            require_whole(1, attn_window=attn_window)
-        if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):
-            raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
-        if global_window not in (1, 2, 4, 8) or not isinstance(global_window, int):
-            raise ValueError(f'global_window must be 1, 2, 4 or 8 tokens, got {global_window!r}')
+        _check_options(attn_window, frozen_stages, global_window)
         self.attn_window = attn_window
         self.frozen_stages = frozen_stages
         self.norm_eval, self.with_cp = norm_eval, with_cp
@@ -384,3 +379,13 @@ def check_channels(images: Tensor, expected: int) -> None:
             f'the images have {images.shape[1]} channels, but the backbone was built with in_channels={expected}: set '
             'model.backbone.in_channels, or the channels that the pipeline loads (LoadImage), to what the other is'
         )
+
+
+def _check_options(attn_window: int | None, frozen_stages: int, global_window: int) -> None:
+    """Raise if an option of :class:`DyViT` is no number that it can be."""
+    if attn_window is not None:
+        require_whole(1, attn_window=attn_window)
+    if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):
+        raise ValueError(f'frozen_stages must be -1 (none) to 4 (all), got {frozen_stages}')
+    if global_window not in (1, 2, 4, 8) or not isinstance(global_window, int):
+        raise ValueError(f'global_window must be 1, 2, 4 or 8 tokens, got {global_window!r}')
