@@ -148,14 +148,14 @@ TABLE = [
     ('train.py', [TINY, '--launcher', 'mpi'], 'are started by mpirun, and here OMPI_COMM_WORLD_LOCAL_RANK'),
     ('train.py', [TINY, '--epochs', '3'], 'error: unrecognized arguments: --epochs 3'),
     # ---- arguments in each other's place
-    ('train.py', ['a.pth'], f'error: a.pth is a checkpoint, but {SWAPPED}'),
-    ('get_flops.py', ['a.pth'], f'error: a.pth is a checkpoint, but {SWAPPED}'),
+    ('train.py', ['a.pth'], f'a.pth is a checkpoint, but {SWAPPED}'),
+    ('get_flops.py', ['a.pth'], f'a.pth is a checkpoint, but {SWAPPED}'),
     (
         'export.py',
         ['config.py', 'b.pth'],
         'config.py is a config, but a checkpoint is wanted in its place; mind the order',
     ),
-    ('export.py', ['a.pth', 'b.pth', '--config', 'a.pth'], f'error: a.pth is a checkpoint, but {SWAPPED}'),
+    ('export.py', ['a.pth', 'b.pth', '--config', 'a.pth'], f'a.pth is a checkpoint, but {SWAPPED}'),
     *(
         (tool, ['a.pth', 'config.py', *more], 'config.py is a config, but a checkpoint is wanted in its place')
         for tool, more in [('test.py', []), ('visualize.py', ['photos']), ('extract_features.py', ['photos'])]
