@@ -1,5 +1,6 @@
 """The documents tell the truth about the code."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -75,3 +76,34 @@ def test_no_figure_is_typed(page):
 def test_no_table_of_the_benchmarks_is_typed():
     text = without_figures(ROOT / 'docs/benchmarks.md')
     assert not re.findall(r'^\|.*\|\s*[\d.]+.*\|$', text, re.MULTILINE)
+
+
+def names_of(file):
+    """Yield the dotted names of a module, of what it defines or hands on, and of the members of its classes."""
+    module = '.'.join(file.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
+    yield module
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            yield f'{module}.{node.name}'
+            yield from (f'{module}.{node.name}.{part.name}' for part in node.body if isinstance(part, ast.FunctionDef))
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield f'{module}.{node.id}'
+        elif isinstance(node, ast.alias) and file.name == '__init__.py':
+            yield f'{module}.{node.asname or node.name}'
+
+
+def test_references_in_docstrings_lead_somewhere():
+    """A leading dot stands for any module; a bare name is one of the module itself."""
+    names = {file: [*names_of(file)] for file in (ROOT / 'coma_mm').rglob('*.py')}
+    known = {name for found in names.values() for name in found} | {f'coma_mm.{name}' for name in coma_mm.__all__}
+    lost = []
+    for file, own in names.items():
+        for name in re.findall(r':(?:class|func|meth|mod|data):`~?([\w.]+)`', file.read_text()):
+            if name.startswith('coma_mm.'):
+                leads = name in known
+            else:
+                choice = known if name.startswith('.') else own
+                leads = any(one.endswith(f'.{name.removeprefix(".")}') for one in choice)
+            if not leads and name.split('.')[0] not in sys.stdlib_module_names:
+                lost.append(f'{file.relative_to(ROOT)}: {name}')
+    assert not lost, '\n'.join(lost)

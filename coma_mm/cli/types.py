@@ -43,7 +43,7 @@ def whole(least: int, most: float = math.inf) -> Callable[[str], float]:
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
-    """Return a reader of finite numbers, see :class:`coma_mm.utils.ranges.Range`."""
+    """Return a reader of finite numbers, see :class:`.arguments.Range`."""
     return in_range(Range(low, high, above=above, below=below))
 
 

@@ -27,7 +27,7 @@ class ClassFolder(ImageFolder):
     Args:
         data_root (str): The folder.
         part (str | None): ``'train'`` or ``'val'``, or None for all images of a folder that has no such parts.
-        **kwargs: Of :class:`ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
+        **kwargs: Of :class:`.ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
 
     Raises:
         FileNotFoundError: If the folder is not there, or one part is.

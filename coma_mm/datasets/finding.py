@@ -54,7 +54,7 @@ def find_images(
     its pictures are no data.
 
     Args:
-        extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`image_endings`.
+        extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`.image_endings`.
         left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
 
     Raises:

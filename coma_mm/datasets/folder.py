@@ -30,7 +30,7 @@ class ImageFolder(BaseDataset):
     and folders (``.name``) are left out, links to folders are followed, and the order is the same on every machine.
     Files of other endings are counted in ``left_out``, and the log has one line on them.
 
-    An image that the pipeline's :class:`LoadImage` cannot read is named in the log, once, and another one is drawn at
+    An image that the pipeline's :class:`.LoadImage` cannot read is named in the log, once, and another one is drawn at
     random in its place. More than ``max_unreadable`` of the data set stops the run; so that a big one need not be read
     to its end for that, 200 unreadable images do if they are more than that share of those read so far. The workers of
     a process count together, the processes of a distributed run each for themselves. With ``test_mode`` the first one
@@ -41,7 +41,7 @@ class ImageFolder(BaseDataset):
             line, relative to the file's folder.
         data_prefix (str): Sub-folder of each folder to read, e.g. ``train``. Defaults to '', all of it.
         extensions (Sequence[str] | None): What file names end in, in upper or lower case. Defaults to None, all that
-            :func:`image_endings` knows.
+            :func:`.image_endings` knows.
         exclude (Sequence[str] | None): Patterns of paths below each folder (below a list's own folder) that are left
             out, such as ``['*_mask.png', 'masks/*']``, see :class:`.exclusion.Exclusion`. Defaults to None.
         part (str | None): ``'train'`` or ``'val'`` of the images, see ``val``. Defaults to None, all of them.

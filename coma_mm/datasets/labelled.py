@@ -16,12 +16,12 @@ HELD_OUT = 0.2  # of each class
 
 @DATASETS.register_module()
 class LabelledFolder(ClassFolder):
-    """A :class:`ClassFolder` in which a class of one image is only learnt from.
+    """A :class:`.ClassFolder` in which a class of one image is only learnt from.
 
     Args:
         data_root (str): The folder.
         part (str | None): ``'train'``, ``'val'``, or ``None`` for all images.
-        **kwargs: Of :class:`ClassFolder`.
+        **kwargs: Of :class:`.ClassFolder`.
     """
 
     remedy = 'name another folder'
@@ -72,7 +72,7 @@ def find_labelled(
     Args:
         folder: A sub-folder for each class, or ``train`` and ``val`` with these in them.
         val: Folder of images to classify. If ``None`` these are ``val`` in the folder, or a fixed fifth of each class.
-        exclude: Patterns of paths that are left out, see :class:`ImageFolder`.
+        exclude: Patterns of paths that are left out, see :class:`.ImageFolder`.
 
     Raises:
         FileNotFoundError: If there are no images.

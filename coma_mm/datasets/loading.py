@@ -82,7 +82,7 @@ def read_image(
 def read_values(
     path: str | os.PathLike, data: bytes | None = None, channels: int = 3, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Read an image as :func:`read_image` does, with the values that the file has: ``(H, W, bands)`` of any type.
+    """Read an image as :func:`.read_image` does, with the values that the file has: ``(H, W, bands)`` of any type.
 
     Without the transparency of one or three channels. The bands of grey images are one, whatever ``channels``.
 
@@ -180,7 +180,7 @@ def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth
 
 
 def read_bytes(results: dict, max_bytes: int) -> bytes:
-    """Take the content of an image file out of the results, where :class:`ImageShards` put it, or read the file.
+    """Take the content of an image file out of the results, where :class:`.ImageShards` put it, or read the file.
 
     Args:
         results (dict): Of a pipeline, with ``img_path`` and perhaps ``img_bytes``, which is removed.
@@ -315,21 +315,21 @@ def turn_bgr(img: np.ndarray, channels: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Load an image file with :func:`read_image`, in **RGB** order.
+    """Load an image file with :func:`.read_image`, in **RGB** order.
 
     Unlike mmcv's ``LoadImageFromFile`` it reads 32-bit and float TIFFs, does not bare what lies under transparency, and
-    raises :class:`UnreadableImageError`, of which :class:`ImageFolder` takes care. The data preprocessor needs
+    raises :class:`UnreadableImageError`, of which :class:`.ImageFolder` takes care. The data preprocessor needs
     ``to_rgb=False``; for other numbers of channels than three also a ``mean`` and ``std`` of one value each.
 
-    Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed. Or, in their place,
+    Required keys: ``img_path``, and ``img_bytes`` with :class:`.ImageShards`, which is removed. Or, in their place,
     ``img`` as mmpretrain's inferencers hand it over, who load images themselves: in BGR order, which is turned.
 
     Added keys: ``img`` (uint8, ``(H, W, channels)``), ``img_shape`` and ``ori_shape`` (height and width).
 
     Args:
         channels (int): 3 for RGB, 1 for grey, or as many as the files have, for multi-channel TIFFs: 8 or 16 bits, or
-            anything stretched to 8, see :func:`read_image`. Defaults to 3.
-        value_range (tuple[float, float] | None): Values that become 0 and 255, see :func:`read_image`. Defaults to
+            anything stretched to 8, see :func:`.read_image`. Defaults to 3.
+        value_range (tuple[float, float] | None): Values that become 0 and 255, see :func:`.read_image`. Defaults to
             None.
         max_pixels (int): Height times width beyond which an image is refused, unread. Defaults to 100 million.
     """

@@ -18,7 +18,7 @@ class Members:
         paths: The images, in order.
         short_side: Scale larger ones down to this, in pixels.
         channels: Of the images.
-        max_pixels: Height times width beyond which an image is refused; :data:`.loading.MAX_PIXELS` if ``None``.
+        max_pixels: Height times width beyond which an image is refused; :data:`.pixels.MAX_PIXELS` if ``None``.
         quality: Of JPEGs that are written anew.
     """
 

@@ -33,9 +33,9 @@ class LoadRandomResizedCrop(BaseTransform):
     - Upright JPEGs in colour or grey are decoded by libjpeg-turbo, with the same pixels as Pillow's. Where the crop is
       large enough they are decoded to 1/2, 1/4 or 1/8 of their size, which changes the result by 1 / 255 on average.
     - All else, JPEGs in which libjpeg-turbo finds fault, and images of other than three ``channels``, go through
-      :func:`read_image`.
+      :func:`.read_image`.
 
-    Required keys: ``img_path``, and ``img_bytes`` with :class:`ImageShards`, which is removed.
+    Required keys: ``img_path``, and ``img_bytes`` with :class:`.ImageShards`, which is removed.
 
     Added keys: ``img`` (uint8, ``(H, W, channels)``, three being **RGB**), ``img_shape`` (its height and width),
     ``ori_shape`` (those of the whole image).
@@ -45,9 +45,9 @@ class LoadRandomResizedCrop(BaseTransform):
         crop_ratio_range (tuple[float, float]): Smallest and largest share of the image's area. Defaults to (0.2, 1.0).
         aspect_ratio_range (tuple[float, float]): Smallest and largest width / height. Defaults to (3 / 4, 4 / 3).
         max_attempts (int): Draws until the box fits; after that it is in the centre. Defaults to 10.
-        channels (int): As in :class:`LoadImage`. Defaults to 3.
-        value_range (tuple[float, float] | None): As in :class:`LoadImage`. Defaults to None.
-        max_pixels (int): As in :class:`LoadImage`: of the whole image, whatever the crop. Defaults to 100 million.
+        channels (int): As in :class:`.LoadImage`. Defaults to 3.
+        value_range (tuple[float, float] | None): As in :class:`.LoadImage`. Defaults to None.
+        max_pixels (int): As in :class:`.LoadImage`: of the whole image, whatever the crop. Defaults to 100 million.
 
     Raises:
         UnreadableImageError: If there is no whole image in the file.

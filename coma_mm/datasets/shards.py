@@ -26,7 +26,7 @@ class ImageShards(ImageFolder):
 
     Reads what ``tools/make_shards.py`` and the ``webdataset`` package write, and any other tar file with images in it;
     members that are no images are ignored. Each image can be reached by its number, so samplers, seeds, resuming and
-    ``max_unreadable`` are as with :class:`ImageFolder`; it is read by one system call from a file that stays open.
+    ``max_unreadable`` are as with :class:`.ImageFolder`; it is read by one system call from a file that stays open.
 
     The places of the images in a shard are kept in ``<shard>.index.json`` beside it if the folder can be written to.
     They are found anew, from the headers in the shard, when its size or time has changed, or when the index names
@@ -34,12 +34,12 @@ class ImageShards(ImageFolder):
     them.
 
     Each item is a dict of ``img_path`` (``tar://<shard>/<member>``) and ``img_bytes``, which
-    :class:`LoadRandomResizedCrop` and :class:`LoadImage` take.
+    :class:`.LoadRandomResizedCrop` and :class:`.LoadImage` take.
 
     Args:
         data_root (str): The folder.
         data_prefix (str): Sub-folder of ``data_root`` to read. Defaults to '', all of it.
-        extensions (Sequence[str] | None): What the names of images end in. Defaults to those of :class:`ImageFolder`.
+        extensions (Sequence[str] | None): What the names of images end in. Defaults to those of :class:`.ImageFolder`.
         exclude (Sequence[str] | None): Patterns of names of images that are left out, as there. Defaults to None.
         max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
         **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.

@@ -62,9 +62,9 @@ def find_value_range(
     last thousandth at each end if that has more than half of the range.
 
     Args:
-        channels (int): As in :func:`read_image`. Defaults to 3.
+        channels (int): As in :func:`.read_image`. Defaults to 3.
         given (Sequence[float] | None): The range, if it is known. Defaults to None.
-        max_pixels (int): As in :func:`read_image`. Defaults to 100 million.
+        max_pixels (int): As in :func:`.read_image`. Defaults to 100 million.
 
     Returns:
         ValueRange | None: None if no image has more than 8 bits.

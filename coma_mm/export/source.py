@@ -62,7 +62,7 @@ def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]
 
 
 def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
-    """Return what is done to images before they go in, as JSON: :data:`IMAGE_KEYS`, as far as they are known."""
+    """Return what is done to images before they go in, as JSON: :data:`.IMAGE_KEYS`, as far as they are known."""
     meta = read_meta(checkpoint)
     text = read_config(config).pretty_text if config else meta.get('cfg') or ''
     if not text:

@@ -1,4 +1,4 @@
-"""The models: torch and mmengine are all they need (but for :mod:`.vit`, imported on demand)."""
+"""The models. They need torch and mmengine alone, but for :mod:`.masked_vit` and :mod:`.masked_hiera`."""
 
 from mmengine.registry import MODELS as ROOT_MODELS
 

@@ -39,7 +39,7 @@ def read_shape(path: str, checkpoint: dict | None = None) -> dict:
 
 
 def check_shape(shape: dict[str, Any]) -> dict[str, Any]:
-    """Check what decides, beside weights, which function a :class:`DyViT` is; return it in one form."""
+    """Check what decides, beside weights, which function a :class:`.DyViT` is; return it in one form."""
     dims, depths, heads = read_arch(shape['arch'])
     require_whole(1, **{name: shape[name] for name in ('patch_size', 'in_channels')})
     require_number('(0, inf)', mlp_ratio=shape['mlp_ratio'])

@@ -50,7 +50,7 @@ class CoMA(BaseModel):
             ``(B, K * t * t, C)`` tokens of the visible units; ``unit_size`` is the unit's side in pixels,
             ``unit_channels`` the values ``t * t * C`` per unit of each stage, ``in_channels`` the image's channels (3
             if it does not say), ``extra_tokens`` how many tokens of no unit come before the others (0).
-        decoder: config or module, :class:`.decoder.ViTDecoder` or like it. ``in_channels``, ``out_channels`` and
+        decoder: config or module, :class:`.decoders.ViTDecoder` or like it. ``in_channels``, ``out_channels`` and
             ``extra_tokens`` follow from the backbone and need not be given.
         evaluation: the evaluation branch's weights. ``dict(mode='copy')`` (paper): the current encoder's at every step,
             which needs no second set of weights. ``dict(mode='copy', interval=k)``: a second model, renewed every k

@@ -83,7 +83,7 @@ class DyViT(BaseModule):
         windows: per stage (``None`` where it uses ``'msa'``) what each head sees, the side of a window in tokens or
             several of them; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages
             1 and 2: ``([(4, 8)], [(2, 4)], None, None)``.
-        kv_conv: ``'depthwise'``, ``'averaged'`` or ``'dense'``, see :class:`.dm_msa.DMMSA`.
+        kv_conv: ``'depthwise'``, ``'averaged'`` or ``'dense'``, see :class:`.attention.DMMSA`.
         mlp_ratio: hidden width of the MLPs over their input width.
         qkv_bias: whether projections to queries, keys and values have a bias.
         drop_path_rate: rate of stochastic depth of the last block; rises linearly from 0 at the first.

@@ -34,7 +34,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
     """Sort what was logged into charts: what is known by name first, then one for each of the rest.
 
     Args:
-        scalars: Of :func:`read_scalars`.
+        scalars: Of :func:`.read_scalars`.
         images: In an iteration, for the throughput; ``None`` if that is not known.
     """
     left = {key: values for key, values in scalars.items() if key != 'epoch'}

@@ -32,7 +32,7 @@ class BudgetHook(Hook):
 
     The time counts from the start of the command, and after a resume goes on from that of the checkpoint. It includes
     checkpoints, pictures, measurements and what comes after the last iteration. The hook measures the speed all along.
-    :class:`ScheduleHook` spreads what is left of the schedule over the iterations that are left, so rates never jump.
+    :class:`.ScheduleHook` spreads what is left of the schedule over the iterations that are left, so rates never jump.
     Intervals of checkpoints and pictures follow where the run becomes twice as long as planned, or half as long.
     Runs with this hook cannot be repeated to the bit: their length depends on the machine.
 

@@ -14,7 +14,7 @@ from .failures import spare
 class PeriodicHook(Hook):
     """Evaluates the model every few epochs (or iterations), and at the end of training, in one process.
 
-    A look that fails is named in the log and counted (:func:`..failures.spare`); the run goes on.
+    A look that fails is named in the log and counted (:func:`.failures.spare`); the run goes on.
 
     Args:
         interval: Epochs (or iterations) between looks.

@@ -16,7 +16,7 @@ class ScheduleHook(ParamSchedulerHook):
 
     The tools put it in that one's place. See :func:`.schedule.follow_config`. Schedulers count iterations
     of the size that they had when the run began: they are stepped once for so many images. ``meta['batching']`` of
-    checkpoints has the batching of now and of then. A run whose end was moved (:class:`BudgetHook`) has the same steps
+    checkpoints has the batching of now and of then. A run whose end was moved (:class:`.BudgetHook`) has the same steps
     of its schedule, spread over other iterations; ``meta['course']`` says how.
     """
 
