@@ -45,8 +45,8 @@ class Images:
     """Images in the folders of a run.
 
     Args:
-        dataset: Of the images to train on.
-        names: Of its images, below their folders.
+        dataset: Which found them; says what it left out.
+        names: Of the images to train on, below their folders.
         held_out: Number of images that are not trained on.
         values: Those that become black and white; ``None`` if the images have 8 bits or the user says so.
         labelled: Images of ``labels``.
@@ -115,7 +115,7 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     if found.values is not None:
         settings = replace(settings, value_range=(found.values.low, found.values.high))
         cfg = make_config(replace(settings, batch_size=TRIED, workers=0), encoder)
-    images = len(found.dataset)
+    images = len(found.names)
     print(f'{images + found.held_out:,} images; trying two steps of training ...', flush=True)
     with redirect_stdout(io.StringIO()):
         trial = try_out(cfg)
@@ -140,8 +140,9 @@ def inspect_images(cfg: Config, settings: PretrainSettings) -> Images:
         FileNotFoundError: If there are none.
         ValueError: If a pattern of ``exclude`` matches none.
     """
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'lazy_init': True})
+    every = dataset.find_images()
+    paths = dataset.choose(every)
     names = dataset.name_images(paths)
     if idle := dataset.exclusion.idle:
         raise ValueError(
@@ -150,8 +151,7 @@ def inspect_images(cfg: Config, settings: PretrainSettings) -> Images:
         )
     values = find_value_range(paths, settings.channels or 3, settings.value_range, settings.max_pixels or MAX_PIXELS)
     labelled = None if settings.labels is None else find_labelled(settings.labels)  # before anything takes time
-    held_out = len(DATASETS.build({**cfg.train_dataloader.dataset, 'part': 'val'})) if settings.val else 0
-    return Images(dataset, names, held_out, values, labelled)
+    return Images(dataset, names, len(every) - len(paths), values, labelled)
 
 
 def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:
@@ -232,7 +232,7 @@ def describe(
     settings: PretrainSettings, encoder: Encoder, found: Images, trial: Trial, accumulate: int, spent: float
 ) -> str:
     """Return the paragraph that opens a run whose length is chosen."""
-    images, shown = len(found.dataset), (settings.steps or 0) * (settings.batch_size or 0) * accumulate
+    images, shown = len(found.names), (settings.steps or 0) * (settings.batch_size or 0) * accumulate
     apart = f', {found.held_out} of them held out' if found.held_out else ''
     text = (
         f'{images + found.held_out} images found{apart}. {encoder.name} and its decoder, '

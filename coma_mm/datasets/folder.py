@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
-from zlib import crc32
 
 import torch
 from mmengine.dataset import BaseDataset
@@ -16,7 +15,16 @@ from ..registry import DATASETS
 from ..utils.arguments import require_number, require_whole
 from ..utils.text import one_line, printable
 from .exclusion import Exclusion
-from .finding import find_images, hold_out, image_endings, log_error, name_endings, read_list
+from .finding import (
+    checksum,
+    find_images,
+    hold_out,
+    image_endings,
+    log_error,
+    name_below_common_folder,
+    name_endings,
+    read_list,
+)
 from .loading import UnreadableImageError
 
 UNREAD, READABLE, UNREADABLE = range(3)
@@ -99,10 +107,7 @@ class ImageFolder(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Return ``dict(img_path=...)`` for each image, in a fixed order."""
         paths = self.choose(self.find_images())
-        checksum = 0
-        for name in self.name_images(paths):
-            checksum = crc32(os.fsencode(name), checksum)
-        self.checksum = len(paths), checksum
+        self.checksum = len(paths), checksum(self.name_images(paths))
         return [dict(img_path=path) for path in paths]
 
     def find_images(self) -> list[str]:
@@ -144,8 +149,7 @@ class ImageFolder(BaseDataset):
                 f'{os.path.dirname(paths[0])} has one image, so none can be held out: add some, or remove it'
             )
         # by their names in the folder, so that it may be moved
-        common = os.path.commonpath(paths)
-        names = [os.fsencode(f'{self.seed} {os.path.relpath(path, common)}') for path in paths]
+        names = [os.fsencode(f'{self.seed} {name}') for name in name_below_common_folder(paths)]
         held_out = hold_out(names, self.val)
         return [path for number, path in enumerate(paths) if (number in held_out) == (self.part == 'val')]
 

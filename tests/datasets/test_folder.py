@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from coma_mm.datasets import ImageFolder, LoadImage, UnreadableImageError
+from coma_mm.datasets.finding import name_below_common_folder
 
 
 def write_image(path, value=0):
@@ -174,3 +176,21 @@ def test_memory_is_shared_by_the_workers(partly_bad):
     dataset = dataset_of(partly_bad(4, num_bad=0))
     load(dataset, num_workers=2)
     assert np.array_equal(dataset.state, [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    'paths',
+    [
+        ['/data/a/1.jpg', '/data/b/1.jpg'],
+        ['/data/a/1.jpg', '/data/a.b/1.jpg', '/data/a-b/1.jpg', '/data/a/b/1.jpg'],
+        ['/1.jpg', '/data/1.jpg'],
+        ['/data/./a/1.jpg', '/data/a/2.jpg'],
+        ['/data/b/../a/1.jpg', '/data/a/2.jpg'],
+        ['/data//a/1.jpg', '/data/a/2.jpg'],
+        ['/data/.hidden/1.jpg', '/data/.hidden/..2.jpg'],
+        ['a/1.jpg', './a/2.jpg'],
+    ],
+)
+def test_names_that_decide_who_is_held_out_are_relative_paths(paths):
+    common = os.path.commonpath(paths)
+    assert name_below_common_folder(paths) == [os.path.relpath(path, common) for path in paths]
