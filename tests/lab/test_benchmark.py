@@ -24,7 +24,7 @@ def log_demo(folder):
 
 @pytest.mark.slow
 def test_tables_json_and_plots(tmp_path):
-    suites = ['step', 'forward', 'data', 'profile', 'imports', 'demo']
+    suites = ['step', 'forward', 'data', 'profile', 'imports', 'start', 'demo']
     log_demo(tmp_path)
     options = [
         '--only',
@@ -32,6 +32,8 @@ def test_tables_json_and_plots(tmp_path):
         'shards',
         'decoder, GELU',
         'import',
+        'first line',
+        'refusal',
         '--batch',
         1,
         '--rounds',
@@ -54,6 +56,7 @@ def test_tables_json_and_plots(tmp_path):
     assert list(tables['data']['rows']) == ['CoMA, shards', 'CoMA, shards of 256 px']
     assert list(tables['profile']['columns']['least ms']) == ['decoder, GELU']
     assert list(tables['imports']['rows'])[0] == 'import coma_mm'
+    assert list(tables['start']['rows']) == ['first line', 'refusal of a folder that is not there']
     assert machine['torch'] and machine['device'] and machine['settings']['precision'] == 'fp32'
     # Twice as many operations as multiply-adds: two forward passes of the encoder, one of them also backward, and more.
     assert 10 < tables['step']['columns']['GFLOP per image']['CoMA DyViT-T'] < 40

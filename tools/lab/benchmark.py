@@ -89,7 +89,7 @@ def parse_args() -> Namespace:
         '--data',
         type=types.folder,
         metavar='FOLDER',
-        help='JPEGs for the suite data (default: bundled photos, 500 x 375); where the suite folder may make files',
+        help='JPEGs for the suite data (default: bundled photos, 500 x 375); where folder and start may make files',
     )
     parser.add_argument(
         '--rounds', type=types.whole(1, 10_000), default=9, help='rounds that count; one more warms up (%(default)s)'
@@ -379,6 +379,49 @@ def run_imports(args: Namespace) -> dict[str, Table]:
     return dict(imports=Table('s', seconds))
 
 
+# Words after `coma-mm pretrain`, and the line of output that is waited for.
+STARTS = {
+    'first line': ('photos', '.'),
+    'refusal of a folder that is not there': ('nowhere', '^error'),
+    'first step, 10,000 photos': ('photos', r'step 1\b'),
+    'first step, DyViT-P at 64 px': ('photos --arch pico --size 64', r'step 1\b'),
+}
+
+
+def run_start(args: Namespace) -> dict[str, Table]:
+    """Time what `coma-mm pretrain` takes to speak, to refuse and to show its first step, each in a fresh process."""
+    seconds: dict[str, list[float]] = {name: [] for name in choose(STARTS, args)}
+    with tempfile.TemporaryDirectory(dir=args.data) as scratch:
+        few = sorted(save_bundled_photos(Path(scratch, 'few')).iterdir())
+        Path(scratch, 'photos').mkdir()
+        for number in range(10_000):
+            os.link(few[number % len(few)], Path(scratch, 'photos', f'{number}.jpg'))
+        for number in range(args.rounds + 1):
+            for name, values in seconds.items():
+                words, pattern = STARTS[name]
+                command = [sys.executable, '-m', 'coma_mm', 'pretrain', *words.split(), '--out', f'run{number}{name}']
+                spent = _seconds_until(command, pattern, scratch)
+                if number:
+                    values.append(spent)
+    return dict(start=Table('s', seconds))
+
+
+def _seconds_until(command: list[str], pattern: str, folder: str) -> float:
+    """Return how long a command takes to print a line; end it then."""
+    environment = os.environ | dict(PYTHONPATH=str(_lab.ROOT))
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        found = any(re.search(pattern, line) for line in process.stdout)
+        seconds = time.perf_counter() - start
+        process.kill()
+    if not found:
+        raise RuntimeError(f'{" ".join(command)} ended without a line like {pattern!r}')
+    return seconds
+
+
 def run_profile(args: Namespace) -> dict[str, Table]:
     """Time the parts of DyViT-B and of the decoder alone, beside the least that matrix products and memory allow.
 
@@ -502,6 +545,7 @@ SUITES: dict[str, Callable[[Namespace], dict[str, Table]]] = {
     'downstream-memory': run_downstream_memory,
     'profile': run_profile,
     'imports': run_imports,
+    'start': run_start,
     'openmp': run_openmp,
     'demo': run_demo,
 }
