@@ -157,7 +157,7 @@ TABLE = [
     ),
     ('export.py', ['a.pth', 'b.pth', '--config', 'a.pth'], f'a.pth is a checkpoint, but {SWAPPED}'),
     *(
-        (tool, ['a.pth', 'config.py', *more], 'config.py is a config, but a checkpoint is wanted in its place')
+        (tool, ['a.pth', 'config.py', *more], 'is wanted in its place; mind the order')
         for tool, more in [('test.py', []), ('visualize.py', ['photos']), ('extract_features.py', ['photos'])]
     ),
     # ---- data that are not there
