@@ -26,7 +26,7 @@ from .engine.runner.build import build_quietly, prepare, prepare_resuming
 from .engine.runner.loggers import LOGGERS, check_loggers
 from .engine.runner.recalled_options import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
-from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from .export.weights import export
 from .planning import plan_run
 from .settings import PretrainSettings, given_settings
@@ -34,6 +34,7 @@ from .utils import ranges
 from .utils.arguments import require_flag
 from .utils.clock import command_begin
 from .utils.files import require_writable
+from .utils.folder_lock import lock_work_dir
 from .utils.manifest import fingerprint, own_file
 from .utils.paths import quoted_path, short_path
 from .utils.stopping import Stopped

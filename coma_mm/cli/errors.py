@@ -21,6 +21,7 @@ from typing import Any
 
 from ..utils.arguments import did_you_mean
 from ..utils.files import PACKAGE
+from ..utils.folder_lock import forget_start
 from ..utils.manifest import find_kind
 from ..utils.paths import short_path
 from ..utils.stopping import describe_signal
@@ -126,9 +127,8 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
             file.write(trace)
         if not expected:
             line += f' (traceback: {short_path(log)})'
-    work_dirs = sys.modules.get('coma_mm.engine.runner.work_dir')  # without, no run has been about to begin
-    if expected and work_dirs:
-        work_dirs.forget_start(log)
+    if expected:
+        forget_start(log)
     if _is_first():
         if TRACEBACK in sys.argv or (log is None and not expected):
             sys.stderr.write(printable(trace))

@@ -9,7 +9,7 @@ from .parser import ArgumentParser
 def main() -> None:
     """Write."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('work_dir', type=types.path, help='folder of a run, of any toolbox')
+    parser.add_argument('work_dir', type=types.folder, help='folder of a run, of any toolbox')
     parser.add_argument('--out', type=types.output_path('.html', '.htm'), help='(report.html in that folder)')
     add_force(parser)
     args = parser.parse_args()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..utils.folder_lock import require_unlocked
 from ..utils.paths import quoted_path
 from ..utils.stopping import Stopped
 from . import types
@@ -33,13 +34,14 @@ def add_run_options(parser: ArgumentParser) -> None:
 
 
 def check_resuming(parser: ArgumentParser, args: Namespace) -> None:
-    """Refuse ``--resume`` beside settings, which would have no effect."""
+    """Refuse ``--resume`` beside settings, which would have no effect, and a folder that another run is at work in."""
     if args.data and args.resume:
         parser.error('--resume takes all settings from the run in --out: leave the images out')
     given = [name for name, value in vars(args).items() if value is not None and name not in OBEYED]
     if args.resume and given:
         options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
         parser.error(f'--resume takes all settings from the run in --out: leave {options} out')
+    require_unlocked(args.out, '--out')
 
 
 @contextmanager

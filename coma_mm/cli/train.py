@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 
 from ..settings import LOGGERS
+from ..utils.folder_lock import lock_work_dir, require_unlocked
 from ..utils.paths import short_path
 from ..utils.text import one_line
 from . import types
@@ -74,6 +75,8 @@ def take_up_options(args: Namespace) -> dict:
 def main() -> None:
     """Train."""
     args = parse_args()
+    if args.work_dir:
+        require_unlocked(args.work_dir)
     from ..engine import RunInterrupted
     from ..engine.checks.config import check_batches
     from ..engine.checks.data import explain_data
@@ -81,7 +84,7 @@ def main() -> None:
     from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming
     from ..engine.runner.distributed import leave_distributed
     from ..engine.runner.signals import stop_listening
-    from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, lock_work_dir
+    from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
     from ..export.following import follow_weights
 
     options = take_up_options(args)

@@ -128,7 +128,7 @@ SHELL = [
     ('mkdir gone; cd gone; rmdir ../gone; coma-mm --help | head -1', 0, HELP),
     ('mkdir gone; cd gone; rmdir ../gone; coma-mm report x', 1, GONE),
     ("PYTHONIOENCODING=ascii coma-mm pretrain --out x --steps $'\\xff\\xc3\\xa9'", 2, 'got \\xff\\xe9'),
-    ('ulimit -v 300000; coma-mm report x', 1, 'not enough memory'),
+    ('ulimit -v 300000; coma-mm report .', 1, 'not enough memory'),
     ('ulimit -n 9; coma-mm pretrain --help >/dev/null', 0, HELP),
 ]
 

@@ -262,9 +262,14 @@ def test_arguments_are_read_before_torch(tmp_path):
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     count = len(COMMANDS)
     assert done.stdout.endswith(f'False {count}\n') and done.stdout.count('usage: coma-mm ') == count
-    code = 'import sys; sys.argv[1:] = ["pretrain", ".", "--out", "y", "--seed", "-1"]\n'
-    code += 'from coma_mm.cli import main\ntry:\n    main()\nfinally:\n    print("torch" in sys.modules)'
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == 'False\n' and done.stderr.endswith(
-        'error: argument --seed: must be a whole number from 0 to 2147483647, got -1\n'
-    )
+    code = 'import sys; from coma_mm.cli import main\ntry:\n    main()\nfinally:\n    print("torch" in sys.modules)'
+    (tmp_path / 'y' / '.lock').mkdir(parents=True)
+    for args, words in [
+        ('pretrain . --out x --seed -1', 'argument --seed: must be a whole number from 0 to 2147483647, got -1'),
+        ('pretrain . --out y', 'y/.lock is no lock of a run, and would be written to: move it away, or choose another'),
+        ('pretrain --out y --resume', 'y/.lock is no lock of a run'),
+        (f'train {Path(__file__).parents[1]}/tools/tiny_coma.py --work-dir y', 'y/.lock is no lock of a run'),
+        ('report nowhere', 'argument work_dir: there is no folder nowhere'),
+    ]:
+        done = subprocess.run([sys.executable, '-c', code, *args.split()], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.endswith('False\n') and f'error: {words}' in done.stderr, args

@@ -25,7 +25,7 @@ READERS = {
     'engine/runner/yaml_files.py': ['config'],
     'engine/runner/recalled_options.py': ['`options.json`'],
     'recipe.py': ['config'],
-    'engine/runner/work_dir.py': ['`.lock`, ids of loggers'],
+    'utils/folder_lock.py': ['`.lock`, ids of loggers'],
     'engine/runner/loggers.py': ['`.lock`, ids of loggers'],
     'pretraining.py': ['config', 'checkpoint'],
     'finetuning.py': ['config'],

@@ -24,10 +24,11 @@ from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roo
 from coma_mm.datasets.finding import find_images
 from coma_mm.engine.runner.config_hook import free_name
 from coma_mm.engine.runner.runs import resolve_run
-from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, forget_start, lock_work_dir
+from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
 from coma_mm.utils.files import atomic_write, whole_folder
+from coma_mm.utils.folder_lock import forget_start, lock_work_dir
 from coma_mm.visualization.run_files import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
@@ -144,6 +145,7 @@ def test_a_lock_is_ours_or_stays(form):
     before = os.lstat('run/.lock')
     with pytest.raises(ValueError, match=r'run/.lock is no lock of a run.*choose another --out'):
         lock_work_dir('run', '--out')
+    forget_start(None)
     assert os.lstat('run/.lock').st_ino == before.st_ino and not Path('nothing').exists()
 
 

@@ -12,7 +12,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from processes import TINY, refuse, run
 
 from coma_mm.checkpoints.finding import find_checkpoints, newest_whole_checkpoint
-from coma_mm.engine.runner.work_dir import lock_work_dir
+from coma_mm.utils.folder_lock import lock_work_dir
 
 FAST = ['--cfg-options', 'custom_hooks=[]', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.length=4']
 
@@ -86,10 +86,9 @@ def test_a_live_run_keeps_others_out(tmp_path, monkeypatch, capfd):
         [sys.executable, '-c', hold], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     owner.stdout.readline()
-    error = refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, '--work-dir', 'work', '--resume', *FAST)
-    assert 'no whole checkpoint' in error
-    error = refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, '--work-dir', 'work', *FAST)
-    assert 'error: another run is at work in work (process 7 on node 3): wait for its end, stop it, or' in error
+    for options in ['--resume'], []:
+        error = refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, '--work-dir', 'work', *options, *FAST)
+        assert 'error: another run is at work in work (process 7 on node 3): wait for its end, stop it, or' in error
     monkeypatch.setenv('RANK', '1')  # the first rank has the lock
     assert lock_work_dir('work') is None
     monkeypatch.setenv('RANK', '0')
