@@ -123,7 +123,9 @@ def seed_samples(loader: DataLoader) -> SeededBatches | None:
     except AttributeError:  # such as a tuple
         return None
     batches = SeededBatches(loader.batch_sampler)
-    vars(loader)['batch_sampler'] = batches  # DataLoader forbids the assignment, as others may have read the attribute
+    # DataLoader forbids the assignment, as others may have read the attribute. A loader built anew would lose its
+    # batch_size, which hooks read, and the arguments of later versions.
+    vars(loader)['batch_sampler'] = batches
     return batches
 
 

@@ -34,6 +34,7 @@ def explain_data(place: str | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Names of public methods, and their `self`: settings alone do not say which files a data set reads.
         frames = [
             (frame.f_code.co_name, frame.f_locals.get('self')) for frame, _ in traceback.walk_tb(error.__traceback__)
         ]

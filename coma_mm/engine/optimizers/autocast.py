@@ -82,6 +82,7 @@ class AutocastOptimWrapper(OptimWrapper):
                 stack.enter_context(autocast)
             for name in self.modules:
                 module = unwrap(model).get_submodule(name)
+                # For this step alone: copies of the model (averages, exports) must not call this one's forward.
                 module.forward = _with_fp32_results(autocast(module.forward))
                 stack.callback(delattr, module, 'forward')  # which leaves the class's own
             yield
