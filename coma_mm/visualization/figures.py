@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,6 +22,7 @@ from ..utils.text import one_line
 DPI = 110
 GAP = 0.06  # between images, in inches
 LINE = 0.14  # of text
+LETTER = 0.055  # of a caption, on average
 MARKS = {'.png': dict(Software=MARK), '.svg': dict(Title=MARK), '.pdf': dict(Creator=MARK)}  # who has written a file
 
 
@@ -31,7 +33,7 @@ class ImageGrid:
 
     Args:
         columns: By their titles: ``(rows, 3 or 1, H, W)`` in [0, 1], all of one size.
-        caption: Stands below.
+        caption: Stands below, in lines that are no longer than the picture is wide.
         colours: By column, the colour map of its images of one channel. Grey if there is none.
         height: Of a square image, in inches; others have the same area.
     """
@@ -59,8 +61,9 @@ class ImageGrid:
                 canvas[y : y + self.height, x : x + self.width] = pixels
         left = 1.55 if any(labels) else 0.1
         above = LINE * (1 + max(title.count('\n') for title in columns)) + 0.1
-        below = LINE * (caption.count('\n') + 1) + 0.1 if caption else 0.1
         across, down = canvas.shape[1] / inch, canvas.shape[0] / inch
+        caption = '\n'.join(fill(line, int((left + across) / LETTER)) for line in caption.splitlines())
+        below = LINE * (caption.count('\n') + 1) + 0.1 if caption else 0.1
         size = left + across + 0.1, above + down + below
         self.figure = Figure(figsize=size, dpi=DPI)
         FigureCanvasAgg(self.figure)

@@ -6,6 +6,7 @@ from mmengine.registry import MODELS, DefaultScope
 from coma_mm.models import attention as module
 from coma_mm.visualization import compute_features, draw_features, draw_neighbours, principal_colours
 from coma_mm.visualization.features import attention_of, find_nearest, outputs_of
+from coma_mm.visualization.figures import ImageGrid
 
 DYVIT = dict(
     type='coma_mm.DyViT',
@@ -145,3 +146,10 @@ def test_other_backbones_are_refused(images):
     model.backbone = torch.nn.Sequential()
     with pytest.raises(ValueError, match='of DyViT and MaskedViT, not of Sequential'):
         compute_features(model, images)
+
+
+@pytest.mark.parametrize('columns', [1, 3, 9])
+def test_captions_are_no_wider_than_their_picture(columns):
+    grid = ImageGrid({str(i): torch.rand(2, 3, 8, 8) for i in range(columns)}, ['a', 'b'], 40 * 'word ', height=1.15)
+    box, whole = grid.figure.texts[0].get_window_extent(grid.figure.canvas.get_renderer()), grid.figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= grid.axes.bbox.y0
