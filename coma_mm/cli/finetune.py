@@ -8,7 +8,7 @@ from ..utils.text import one_line
 from ..version import __version__
 from . import types
 from .parser import ArgumentParser, add_settings
-from .runs import add_run_options, check_resuming, way_on
+from .runs import add_run_options, check_run, way_on
 
 
 def parse_args() -> Namespace:
@@ -32,7 +32,7 @@ def parse_args() -> Namespace:
     args = parser.parse_args()
     if not args.resume and args.data is None:
         parser.error('give weights, a folder of labelled images, and --out')
-    check_resuming(parser, args)
+    check_run(parser, args)
     return args
 
 

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import fields
 from typing import Any, NoReturn
 
+from ..utils.arguments import did_you_mean
 from . import types
 from .errors import TRACEBACK, UsageError
 
@@ -26,7 +27,9 @@ class ArgumentParser(argparse.ArgumentParser):
         Raises:
             UsageError: Always.
         """
-        raise UsageError(f'{self.format_usage()}error: {message}')
+        unknown = message.partition('unrecognized arguments: ')[2].partition(' ')[0].partition('=')[0]
+        near = did_you_mean(unknown, self._option_string_actions) if unknown.startswith('--') else ''
+        raise UsageError(f'{self.format_usage()}error: {message}{near}')
 
 
 def add_settings(parser: ArgumentParser, kind: type) -> None:

@@ -8,7 +8,7 @@ from ..utils.text import one_line
 from ..version import __version__
 from . import types
 from .parser import ArgumentParser, add_settings
-from .runs import add_run_options, check_resuming, way_on
+from .runs import add_run_options, check_run, way_on
 
 
 def parse_args() -> Namespace:
@@ -20,7 +20,7 @@ def parse_args() -> Namespace:
     args = parser.parse_args()
     if not args.data and not args.resume:
         parser.error('name a folder of images')
-    check_resuming(parser, args)
+    check_run(parser, args)
     return args
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..utils.folder_lock import require_unlocked
+from ..utils.manifest import find_kind
 from ..utils.paths import quoted_path
 from ..utils.stopping import Stopped
 from . import types
@@ -33,8 +34,8 @@ def add_run_options(parser: ArgumentParser) -> None:
     again.add_argument('--overwrite', action='store_true', help='start anew in a folder that has a run in it')
 
 
-def check_resuming(parser: ArgumentParser, args: Namespace) -> None:
-    """Refuse ``--resume`` beside settings, which would have no effect, and a folder that another run is at work in."""
+def check_run(parser: ArgumentParser, args: Namespace) -> None:
+    """Refuse a locked folder, one of results to begin in, one of none to go on in, and settings without effect."""
     if args.data and args.resume:
         parser.error('--resume takes all settings from the run in --out: leave the images out')
     given = [name for name, value in vars(args).items() if value is not None and name not in OBEYED]
@@ -42,6 +43,13 @@ def check_resuming(parser: ArgumentParser, args: Namespace) -> None:
         options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
         parser.error(f'--resume takes all settings from the run in --out: leave {options} out')
     require_unlocked(args.out, '--out')
+    if args.resume and not any(Path(args.out).glob('*.py')):
+        raise FileNotFoundError(f'there is no run in {args.out} to go on with: it has no config.py')
+    if not args.resume and not args.overwrite and (found := find_kind(args.out, 'checkpoint')):
+        raise ValueError(
+            f'{args.out} has results of an earlier run, up to {found[-1]}: go on with --resume, replace them with '
+            '--overwrite, or choose another --out'
+        )
 
 
 @contextmanager

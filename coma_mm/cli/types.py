@@ -13,6 +13,7 @@ from ..settings import find_arch
 from ..utils import ranges
 from ..utils.configs import require_config_file
 from ..utils.files import require_writable
+from ..utils.paths import require_no_other_file
 from ..utils.ranges import Range
 
 PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
@@ -117,6 +118,10 @@ def images(name: str) -> str:
     place = path(name)
     if not os.path.exists(place):
         raise ArgumentTypeError(f'there is no folder {place}, and no list of that name')
+    try:
+        require_no_other_file(place)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
     return place
 
 

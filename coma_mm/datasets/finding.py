@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from functools import lru_cache
 from zlib import crc32
 
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from PIL import Image
 
 from ..utils.manifest import MANIFEST, has_manifest
@@ -79,7 +79,7 @@ def find_images(
             log_error(f'left out a folder: {error}')
             continue
         if is_run({entry.name for entry in entries}, path):
-            log_error(f'left out {printable(path)}, which is the folder of a run')
+            say_once(f'left out {path}, which is the folder of a run')
             continue
         kinds = [(entry, _kind(entry)) for entry in entries]
         folders += [entry.path for entry, kind in reversed(kinds) if kind == 'folder']
@@ -110,6 +110,16 @@ def _kind(entry: os.DirEntry) -> str:
         return 'file' if entry.is_file() or not os.path.exists(entry.path) else 'other'
     except OSError:  # a link to itself
         return 'file'
+
+
+def say_once(message: str, level: int = logging.WARNING) -> None:
+    """Print and log a message, once in each run, where folders are read several times."""
+    _say_once(printable(message), MMLogger.get_current_instance().instance_name, level)
+
+
+@lru_cache
+def _say_once(message: str, logger: str, level: int) -> None:
+    print_log(message, logger='current', level=level)
 
 
 def log_error(message: str) -> None:

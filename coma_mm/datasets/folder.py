@@ -4,16 +4,15 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.logging import MMLogger, print_log
 
 from ..registry import DATASETS
 from ..utils.arguments import require_number, require_whole
-from ..utils.text import one_line, printable
+from ..utils.paths import require_no_other_file
+from ..utils.text import one_line
 from .exclusion import Exclusion
 from .finding import (
     checksum,
@@ -24,6 +23,7 @@ from .finding import (
     name_below_common_folder,
     name_endings,
     read_list,
+    say_once,
 )
 from .loading import UnreadableImageError
 
@@ -116,7 +116,7 @@ class ImageFolder(BaseDataset):
         paths = self.find_files('images', self.extensions)
         if text := name_endings(self.left_out):
             roots = ', '.join(map(one_line, self.data_roots))
-            _say_once(f'{roots}: {text}', MMLogger.get_current_instance().instance_name)
+            say_once(f'{roots}: {text}')
         return self.leave_out(paths, self.name_images(paths)) if self.exclusion.tests else paths
 
     def name_images(self, paths: list[str]) -> list[str]:
@@ -137,7 +137,7 @@ class ImageFolder(BaseDataset):
         if idle := self.exclusion.idle:
             text += f'; no image matches {", ".join(map(repr, idle))}'
         level = logging.WARNING if idle else logging.INFO
-        _say_once(text, MMLogger.get_current_instance().instance_name, level)
+        say_once(text, level)
         return [image for image, stays in zip(images, kept) if stays]
 
     def choose(self, paths: list[str]) -> list[str]:
@@ -159,13 +159,9 @@ class ImageFolder(BaseDataset):
         return list(dict.fromkeys(paths))  # once, also where one folder lies in another
 
     def _find_in(self, root: str, what: str, extensions: Sequence[str]) -> list[str]:
+        require_no_other_file(root, what)
         if os.path.isfile(root):
-            if root.lower().endswith('.txt'):
-                return read_list(root)
-            raise ValueError(
-                f'{printable(root)} is a file, but a folder of {what} is wanted, or a list of their paths, whose name '
-                'ends in .txt'
-            )
+            return read_list(root)
         folder = os.path.abspath(os.path.join(root, self.sub_folder))
         remedy = self.remedy
         if folder != os.path.abspath(root):
@@ -219,8 +215,3 @@ class ImageFolder(BaseDataset):
                 'leave them out (exclude of the data set; coma-mm pretrain: --exclude), or with '
                 '--cfg-options train_dataloader.dataset.max_unreadable=0.5'
             )
-
-
-@lru_cache
-def _say_once(message: str, logger: str, level: int = logging.WARNING) -> None:
-    print_log(printable(message), logger='current', level=level)

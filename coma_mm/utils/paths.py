@@ -3,6 +3,8 @@
 import os
 import shlex
 
+from .text import printable
+
 
 def short_path(path: str | os.PathLike) -> str:
     """Return a path relative to the current directory, or absolute where that is shorter.
@@ -21,3 +23,16 @@ def quoted_path(path: str | os.PathLike) -> str:
     """Return a short path as an argument that can be pasted into a shell."""
     short = short_path(path)
     return shlex.quote(f'./{short}' if short.startswith('-') else short)
+
+
+def require_no_other_file(path: str | os.PathLike, what: str = 'images') -> None:
+    """Refuse a file that is no list of paths, where a folder of images or such a list is wanted.
+
+    Raises:
+        ValueError: With what is wanted.
+    """
+    if os.path.isfile(path) and not os.fspath(path).lower().endswith('.txt'):
+        raise ValueError(
+            f'{printable(path)} is a file, but a folder of {what} is wanted, or a list of their paths, whose name '
+            'ends in .txt'
+        )

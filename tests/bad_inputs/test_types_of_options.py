@@ -22,6 +22,7 @@ from coma_mm.engine.runner.loggers import LOGGERS
 from coma_mm.recipe import VARIANTS
 from coma_mm.starting import read_encoder
 from coma_mm.utils import ranges
+from coma_mm.utils.manifest import write_own
 
 NUMBERS = int, float, int | None, float | None
 RANGES = settings.ranges_of(settings.PretrainSettings) | dict(serve=ranges.PORT)
@@ -151,9 +152,16 @@ NO_CONFIG = {
     'run': 'there is no config run; did you mean run/config.py',
     'x.pth': 'x.pth is a checkpoint, but a config is wanted',
 }
+NO_PHOTOS = {
+    'x.pth --out new': 'x.pth is a file, but a folder of images is wanted',
+    'images --out new --minuts 3': "unrecognized arguments: --minuts 3; did you mean '--minutes'",
+    '--out empty --resume': 'there is no run in empty to go on with',
+    'images --out done': 'done has results of an earlier run, up to iter_1.pth: go on with --resume',
+}
 PLACES = [
     *((command, place, words) for command in ('embed', 'visualize') for place, words in NO_RUN.items()),
     *((command, place, NO_RUN[place]) for command in ('compare', 'finetune') for place in ('gone', 'empty', 'notes')),
+    *(('pretrain', place, words) for place, words in NO_PHOTOS.items()),
     *((name, place, words) for name in ('train', 'test', 'browse', 'flops') for place, words in NO_CONFIG.items()),
 ]
 
@@ -161,16 +169,17 @@ PLACES = [
 @pytest.mark.parametrize(('command', 'place', 'words'), PLACES)
 def test_wrong_paths_are_refused_at_once(command, place, words, tmp_path):
     """Without torch; a folder of notes is no run either."""
-    for name in ('empty', 'notes', 'images', 'run'):
+    for name in ('empty', 'notes', 'images', 'run', 'done'):
         (tmp_path / name).mkdir()
     for name in ('notes/x.txt', 'tiny-coma.py', 'run/config.py', 'x.pth'):
         (tmp_path / name).touch()
+    write_own(tmp_path / 'done', 'iter_1.pth', 'checkpoint', '')
     code = (
         'import sys; from coma_mm import cli; import atexit; atexit.register(lambda: print("torch" in sys.modules)); '
-        f'sys.argv = ["coma-mm", {command!r}, {place!r}, "images"]; cli.main()'
+        f'sys.argv = {["coma-mm", command, *place.split(), *["images"] * (command != "pretrain")]}; cli.main()'
     )
     ended = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
-    assert ended.returncode == 2 and ended.stdout.endswith('False\n')
+    assert ended.returncode in (1, 2) and ended.stdout.endswith('False\n')
     assert re.search(words, ended.stderr.splitlines()[-1]), ended.stderr
 
 
