@@ -1,6 +1,7 @@
 """Names of weights that older versions of DyViT had: files that have them load as before."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 
@@ -10,6 +11,14 @@ RENAMED = {'stem': 'patch_embed', 'scale1': 'ls1', 'scale2': 'ls2'}  # parts of 
 def rename_older(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights by today's names, for each DyViT among them, whatever stands before its names."""
     return _rename(weights, RENAMED)
+
+
+def rename_loaded(state_dict: dict[str, Any], *_: Any) -> None:
+    """Rename weights that are about to be loaded, in place: a hook of modules before ``load_state_dict``."""
+    renamed = rename_older(state_dict)
+    if renamed is not state_dict:
+        state_dict.clear()
+        state_dict.update(renamed)
 
 
 def restore_older(weights: dict[str, Tensor]) -> dict[str, Tensor]:

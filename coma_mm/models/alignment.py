@@ -1,4 +1,4 @@
-"""The two halves of an image have the same content: what the mode ``align`` trains beside the pixels.
+"""Loss of the evaluation mode ``align``: the mean tokens of both halves of an image become alike.
 
 Shapes: B images of all processes, C values of a token, P values of its projection.
 """
@@ -114,7 +114,7 @@ def jitter_colours(images: Tensor, strength: float) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenation over all processes; ``torch.distributed.nn`` has one, which newer versions advise against."""
+    """Concatenation over all processes, with gradient; newer versions of torch advise against their own."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Variants of DyViT by name, and checks of the arguments that decide which function it is."""
+"""Variants of DyViT by name, and checks of the arguments that a checkpoint must match."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +39,7 @@ def read_shape(path: str, checkpoint: dict | None = None) -> dict:
 
 
 def check_shape(shape: dict[str, Any]) -> dict[str, Any]:
-    """Check what decides, beside weights, which function a :class:`.DyViT` is; return it in one form."""
+    """Check the arguments of a :class:`.DyViT` that a checkpoint must match, and return them in one form."""
     dims, depths, heads = read_arch(shape['arch'])
     require_whole(1, **{name: shape[name] for name in ('patch_size', 'in_channels')})
     require_number('(0, inf)', mlp_ratio=shape['mlp_ratio'])
@@ -96,7 +96,7 @@ def read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ..
 def read_windows(
     attention: Sequence[str], windows: Sequence | None, heads: Sequence[int]
 ) -> tuple[tuple[tuple[int, ...], ...] | None, ...]:
-    """Check the options of all stages and return for each, ``None`` for plain attention, the windows of every head."""
+    """Return for each stage the windows of every head, or ``None`` for plain attention, after checking them."""
     if (
         not isinstance(attention, Sequence)
         or len(attention) != 4

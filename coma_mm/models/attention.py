@@ -1,4 +1,4 @@
-"""Dynamic Multi-Window Self-Attention, and the plain attention it is compared with.
+"""Dynamic Multi-Window Self-Attention, and plain attention to compare it with.
 
 Shapes: B images, N tokens (units in any order, Z-order inside), C channels, h heads, d = C / h channels a head,
 w window side in tokens, M keys: N / w**2 for each window w that a head sees.
@@ -30,7 +30,7 @@ def identity(x: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, attn_blocks: AttnBlocks | None = None) -> Tensor:
-    """Scaled dot-product attention, global or inside blocks of neighbouring tokens.
+    """Compute scaled dot-product attention over all tokens, or inside blocks of neighbouring ones.
 
     Args:
         q: ``(B, N, h, d)``.
@@ -168,7 +168,7 @@ class WindowConv(nn.Linear):
 
 
 class DepthwiseWindowConv(nn.Module):
-    """A weight for each position and channel of a window, summed, then projected. Starts as the mean.
+    """Convolution by a weight for each position and channel of a window, then a projection. It starts as the mean.
 
     Neighbouring tokens are much alike, so the changes of a window's w**2 weights add up: Adam, whose steps are as large
     for every weight, moves the keys of an ordinary convolution w**2 times as far as queries. Here a position has one
@@ -188,7 +188,7 @@ class DepthwiseWindowConv(nn.Module):
 
 
 class AveragedWindowConv(WindowConv):
-    """The dense convolution divided by the w**2 positions of a window; starts as their mean, projected."""
+    """Dense convolution divided by the w**2 positions of a window. It starts as their mean, projected."""
 
     def __init__(self, dim: int, out: int, window: int, bias: bool):
         super().__init__(dim, out, window, bias)

@@ -245,10 +245,16 @@ class CoMA(BaseModel):
         return tuple(tokens.to(inputs.dtype) for tokens in stages), masked.ids_mask
 
     def _stages(self, tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the tokens of the stages that are decoded: all, or the last."""
         return tokens if self.fuse_stages else tokens[-1:]
 
     def _decode(self, seen: list[Seen], masked: MaskedUnits, decoder: Callable | None = None) -> Tensor:
-        """Decode, in one call, what the branches saw, by ``decoder`` in place of the whole one.
+        """Decode in one call what one branch or both saw.
+
+        Args:
+            seen: Of the adaptive branch, and of the evaluation branch if that is decoded, too.
+            masked: Which units each of them saw.
+            decoder: Called in place of the whole decoder, such as its ``features``.
 
         Returns:
             ``(B, U, V)``: each unit as predicted by the branch that did not see it. Of the adaptive branch alone
@@ -259,7 +265,7 @@ class CoMA(BaseModel):
         def keep_hidden(x: Tensor) -> Tensor:
             return take_units(x, masked.ids_mask)
 
-        def assemble(x: Tensor) -> Tensor:
+        def assemble(x: Tensor) -> Tensor:  # of both branches: of each unit what the one predicts that did not see it
             return torch.where(masked.hidden[..., None], *x.chunk(2))
 
         filled = [self.decoder.append_mask_tokens(tokens, idx, units) for tokens, idx in seen]
@@ -275,6 +281,7 @@ class CoMA(BaseModel):
 
 
 def _check_backbone(backbone: nn.Module, fuse_stages: bool) -> None:
+    """Refuse a backbone that cannot be pre-trained, or whose stages do not go with ``fuse_stages``."""
     if getattr(backbone, 'attn_window', None):
         raise ValueError('attn_window is for whole images; pre-train with attn_window=None and set it downstream')
     if fuse_stages and len(backbone.unit_channels) == 1:

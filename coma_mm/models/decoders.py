@@ -1,4 +1,4 @@
-"""From the visible units' tokens to one prediction per unit.
+"""Decoders: from the visible units' tokens to one prediction per unit.
 
 Shapes: B images, U = Hu * Wu units, K of them encoded, E tokens of no unit (0 or 1), t * t * C values per encoded unit
 and stage, D decoder width, V values predicted per unit (C * s * s pixels).
@@ -20,7 +20,7 @@ from .mask_units import sincos_positions
 
 
 class MaskedDecoder(BaseModule):
-    """The common part of both decoders: embed the encoded units, fill the gaps with mask tokens, run blocks, predict.
+    """Common part of both decoders: embed the encoded units, append mask tokens, run the blocks, predict.
 
     Embedding a stage is a convolution with kernel = stride = the unit's side there (one matrix product). With several
     stages the results are summed (fusion of stages, as in Hiera).
@@ -61,7 +61,7 @@ class MaskedDecoder(BaseModule):
         self.prediction = nn.Linear(dim, out_channels)
 
     def append_mask_tokens(self, tokens: Sequence[Tensor], idx: Tensor, num_units: int) -> Tensor:
-        """Embed encoded units, put them in their places and mask tokens everywhere else.
+        """Embed the encoded units, and put them in their places among mask tokens.
 
         Args:
             tokens: for each stage ``(B, K * t * t, C)``, or ``(B, E + K, C)``.
@@ -82,7 +82,7 @@ class MaskedDecoder(BaseModule):
 
     @abstractmethod
     def forward_blocks(self, x: Tensor, grid: tuple[int, int], keep: Keep) -> Tensor:
-        """Let all units exchange what they know, ``(B, E + U, D)`` to what ``keep`` leaves of the ``(B, U, D)``."""
+        """Run the blocks on all units, ``(B, E + U, D)`` to what ``keep`` leaves of the ``(B, U, D)``."""
 
     def forward(self, x: Tensor, grid: tuple[int, int], keep: Keep = identity) -> Tensor:
         """Predict pixels from filled units.
@@ -91,7 +91,7 @@ class MaskedDecoder(BaseModule):
             x: ``(B, E + U, D)``.
             grid: ``(Hu, Wu)``.
             keep: chooses the units whose prediction is wanted, ``(B, U, D)`` to ``(B', U', D)``. The others are not
-                computed beyond the last block's mixing, the last place where those that are wanted look at them.
+                computed beyond the last block's attention or convolution, the last place where they are needed.
 
         Returns:
             ``(B', U', V)``.
@@ -99,7 +99,7 @@ class MaskedDecoder(BaseModule):
         return self.prediction(self.features(x, grid, keep))
 
     def features(self, x: Tensor, grid: tuple[int, int], keep: Keep = identity) -> Tensor:
-        """Return what pixels are predicted from, ``(B', U', D)``, see :meth:`forward`."""
+        """Return the features that pixels are predicted from, ``(B', U', D)``; arguments as of ``forward``."""
         positions = sincos_positions(grid, 1, self.dim, device=x.device, dtype=self.mask_token.dtype)
         positions = F.pad(positions[:, 0], (0, 0, self.extra_tokens, 0))  # zero for what has no place
         return self.norm(self.forward_blocks(x + positions, grid, keep))

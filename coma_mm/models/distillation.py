@@ -1,4 +1,4 @@
-"""A frozen teacher: its tokens of what is hidden from the encoder are predicted beside the pixels (``frozen``).
+"""Loss of the evaluation mode ``frozen``: a teacher's tokens of the hidden units are predicted beside the pixels.
 
 Shapes: B images, n units hidden of each, D decoder width, T values that the teacher has of a unit.
 """
@@ -77,7 +77,7 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor, masked: MaskedUnits) -> Tensor:
-        """Return what the teacher has of the hidden units, ``(B, n, T)``."""
+        """Encode the hidden units by the teacher, and return the mean of each unit's tokens, ``(B, n, T)``."""
         teacher, k = self._teacher[0], self.parts
         if not self._is_known:
             self._load(teacher)
@@ -182,6 +182,7 @@ def build_distillation(
 
 
 def _build_teacher(encoder: Any) -> nn.Module:
+    """Build the teacher of a config, which has to name weights."""
     if not isinstance(encoder, dict):
         raise ValueError("evaluation mode='frozen' takes encoder=..., the teacher: its config, or a module")
     configs = encoder.get('init_cfg') or ()
@@ -198,7 +199,7 @@ def _build_teacher(encoder: Any) -> nn.Module:
 def _compare_values(
     preprocessor: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[Tensor, Tensor] | None:
-    """Return what turns images of the model into those of the teacher; ``None`` if they are the same."""
+    """Return factor and summand that make the teacher's images of the model's; ``None`` if they are the same."""
     if mean is None and std is None:
         return None
     for name, numbers in dict(mean=mean, std=std).items():

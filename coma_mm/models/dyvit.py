@@ -17,13 +17,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoints.older_names import rename_older
+from ..checkpoints.older_names import rename_loaded
 from ..checkpoints.settings import FROM
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import require_flag, require_number, require_whole
 from .architectures import ATTENTION, check_shape, read_indices, read_shape
-from .attention import DMMSA, MSA
+from .attention import DMMSA, MSA, AttnBlocks
 from .compiled import compile_blocks
 from .layers import Block, initialize_linear
 from .mask_units import (
@@ -165,7 +165,7 @@ class DyViT(BaseModule):
             global_blocks = [sum(depths[:2]) + math.ceil(depths[2] / 2) - 1, sum(depths[:3]) - 1]
         self.global_blocks = frozenset(read_indices('global_blocks', global_blocks, sum(depths)))
         self._build_layers(drop_path_rate, global_window)
-        self._register_load_state_dict_pre_hook(_take_older_names)
+        self._register_load_state_dict_pre_hook(rename_loaded)
         self._freeze_stages()
         compile_blocks(self, compile)
 
@@ -236,7 +236,7 @@ class DyViT(BaseModule):
         return self._encode(x, ids_keep, self.out_indices)
 
     def _encode(self, x: Tensor, ids_keep: Tensor | None, out_indices: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Do what :meth:`forward` says, for any stages; those after the last of them are not computed."""
+        """Encode, and return any stages; those after the last of them are not computed."""
         H, W = map_size(x)
         check_channels(x, self.in_channels)
         if ids_keep is None:
@@ -248,39 +248,48 @@ class DyViT(BaseModule):
 
         x = self.patch_embed(unit_patches(split_units(x, self.unit_size, idx)))
         x = x + self._positions((H, W), grid, idx).flatten(-3, -2)
-
-        outs, number = [], 0
-        recompute = self.with_cp and self.training and torch.is_grad_enabled()
-        for i, stage in enumerate(self.stages[: max(out_indices) + 1]):
-            side = UNIT_SIDE >> i
-            x = stage.downsample(x)
-            of_tokens = attn_blocks and tuple((count, units * side**2) for count, units in attn_blocks)
-            places = None
-            for block in stage.blocks:
-                is_global = self._is_global(number)
-                if is_global:
-                    places = self._places(grid, side, idx) if places is None else places
-                    x = x + self.global_positions[str(number)](places).to(places.dtype)
-                local = None if is_global else of_tokens
-                x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
-                number += 1
+        outs = []
+        for i in range(max(out_indices) + 1):
+            x = self._forward_stage(i, x, grid, idx, attn_blocks)
             if i in out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                if ids_keep is None:
-                    if inverse is not None:
-                        out = out.unflatten(1, (-1, side**2))[:, inverse].flatten(1, 2)
-                    stride = self.patch_size << i
-                    # Rounded up by integers, for graphs of any size: torch.export stores no math.ceil, and ONNX
-                    # divides negative numbers otherwise than Python.
-                    out = tokens_to_map(out, grid, ((H + stride - 1) // stride, (W + stride - 1) // stride))
-                outs.append(out)
+                outs.append(self._to_map(i, out, (H, W), grid, inverse) if ids_keep is None else out)
         return tuple(outs)
+
+    def _forward_stage(
+        self, i: int, x: Tensor, grid: tuple[int, int], idx: Tensor | None, attn_blocks: AttnBlocks | None
+    ) -> Tensor:
+        """Down-sample, then run the blocks of stage ``i``: each in its attention blocks, but for the global ones."""
+        side = UNIT_SIDE >> i
+        x = self.stages[i].downsample(x)
+        of_tokens = attn_blocks and tuple((count, units * side**2) for count, units in attn_blocks)
+        recompute = self.with_cp and self.training and torch.is_grad_enabled()
+        places = None
+        for number, block in enumerate(self.stages[i].blocks, sum(self.settings['arch']['depths'][:i])):
+            is_global = self._is_global(number)
+            if is_global:
+                places = self._places(grid, side, idx) if places is None else places
+                x = x + self.global_positions[str(number)](places).to(places.dtype)
+            local = None if is_global else of_tokens
+            x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
+        return x
+
+    def _to_map(
+        self, i: int, tokens: Tensor, size: tuple[int, int], grid: tuple[int, int], inverse: Tensor | None
+    ) -> Tensor:
+        """Return the tokens of stage ``i`` as a map of an image of ``size`` px; ``inverse`` undoes the units' order."""
+        if inverse is not None:
+            tokens = tokens.unflatten(1, (-1, (UNIT_SIDE >> i) ** 2))[:, inverse].flatten(1, 2)
+        stride = self.patch_size << i
+        # Rounded up by integers, for graphs of any size: torch.export stores no math.ceil, and ONNX divides negative
+        # numbers otherwise than Python.
+        return tokens_to_map(tokens, grid, ((size[0] + stride - 1) // stride, (size[1] + stride - 1) // stride))
 
     def _positions(self, size: tuple[int, int], grid: tuple[int, int], idx: Tensor | None) -> Tensor:
         """Return stage 1's positions of units ``idx``, of images of ``size`` px: ``([B,] K, 64, C)``.
 
-        Interpolated to the image, whatever completes its last units; with ``attn_window`` those of a block of that
-        many units, tiled.
+        They are interpolated to the image, without what completes its last units. With ``attn_window`` they are those
+        of a block of that many units, tiled.
         """
         window = self.attn_window
         shown = size if window is None else (window * self.unit_size, window * self.unit_size)
@@ -298,10 +307,11 @@ class DyViT(BaseModule):
         return places.flatten(-3, -2)
 
     def _is_global(self, number: int) -> bool:
-        """Say whether block ``number`` sees the whole image where others see theirs in blocks."""
+        """Say whether block ``number`` attends to the whole image where others attend inside blocks."""
         return bool(self.attn_window) and number in self.global_blocks
 
     def _freeze_stages(self) -> None:
+        """Freeze the patch embedding and the first ``frozen_stages`` stages with their norms and positions."""
         if self.frozen_stages < 0:
             return
         frozen = [self.patch_embed, *self.stages[: self.frozen_stages]]
@@ -358,14 +368,6 @@ class DyViT(BaseModule):
         stage, part, number = int(rest[0]), rest[1], rest[2]
         before = sum(len(earlier.blocks) for earlier in self.stages[:stage])
         return before + 1 + (int(number) if part == 'blocks' else 0), last + 1
-
-
-def _take_older_names(state_dict: dict[str, Any], *_: Any) -> None:
-    """Rename, in place, what is about to be loaded."""
-    renamed = rename_older(state_dict)
-    if renamed is not state_dict:
-        state_dict.clear()
-        state_dict.update(renamed)
 
 
 def check_channels(images: Tensor, expected: int) -> None:

@@ -1,4 +1,4 @@
-"""The evaluation branch's weights: the modes, what each of them takes, and the second model or loss that it needs."""
+"""Modes of the evaluation branch: the options of each, and the second model or the loss that it needs."""
 
 from typing import Any
 
@@ -26,11 +26,14 @@ class PeriodicCopy(BaseAveragedModel):
 def build_evaluation(
     model: nn.Module, options: dict[str, Any]
 ) -> tuple[str, BaseAveragedModel | None, Alignment | None, Distillation | None]:
-    """Check the options of ``evaluation``; return the mode, and what it needs: a second model, a loss.
+    """Check the options of ``evaluation``, and build what its mode needs.
 
     Args:
         model: A :class:`.CoMA` with backbone and decoder.
         options: As its ``evaluation``.
+
+    Returns:
+        The mode, and a second model, an :class:`.Alignment` and a :class:`.Distillation` where it needs them.
 
     Raises:
         ValueError: On an unknown mode or option, one of another mode, or a value that cannot be.
@@ -46,7 +49,7 @@ def build_evaluation(
         raise ValueError(f'evaluation {", ".join(wrong)} goes with mode={takers} only, not with {mode!r}')
     alignment = build_alignment(model.backbone.unit_channels[-1], **own) if mode == 'align' else None
     both = alignment is not None and alignment.both
-    _check_weights(mode, interval, momentum, both)
+    _check_updates(mode, interval, momentum, both)
     distillation = build_distillation(model, **own) if mode == 'frozen' else None
     second = None
     if mode == 'ema' or momentum is not None:
@@ -56,7 +59,8 @@ def build_evaluation(
     return mode, second, alignment, distillation
 
 
-def _check_weights(mode: str, interval: int, momentum: float | None, both: bool) -> None:
+def _check_updates(mode: str, interval: int, momentum: float | None, both: bool) -> None:
+    """Refuse an interval or a momentum where the mode has no second model to update."""
     require_whole(1, **{'evaluation interval': interval})
     if momentum is not None:
         require_number('(0, 1)', **{'evaluation momentum': momentum})

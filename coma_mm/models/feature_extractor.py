@@ -13,7 +13,7 @@ from ..utils.arguments import require_flag
 
 @MODELS.register_module()
 class FeatureExtractor(BaseModel):
-    """Makes one feature vector of each image from the last map of a backbone, for kNN and whatever else needs them.
+    """Extractor of one feature vector per image, from the last map of a backbone, for kNN and the like.
 
     Args:
         backbone: config or module; ``backbone(images)`` returns maps ``(B, C, H, W)``, of which the last counts.

@@ -1,4 +1,4 @@
-"""Parts of encoder and decoder: stochastic depth, layer scale, the transformer block, how weights start.
+"""Parts of encoder and decoder: stochastic depth, layer scale, the transformer block, initial weights.
 
 Shapes: B images, N tokens, C channels.
 """
@@ -20,7 +20,7 @@ class DropPath(nn.Module):
         self.register_buffer('kept', torch.tensor(1 - rate), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop, ``(B, N, C)`` to the same; the identity in eval mode or at rate 0."""
+        """Drop samples of ``(B, N, C)``; the identity in eval mode or at rate 0."""
         if not self.training or not self.active:
             return x
         return x * (torch.bernoulli(self.kept.expand(x.shape[0], 1, 1)) / self.kept).to(x.dtype)

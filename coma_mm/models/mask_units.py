@@ -35,7 +35,7 @@ class MaskedUnits(NamedTuple):
 
     @property
     def hidden(self) -> Tensor:
-        """Bool ``(B, U)``, True = hidden from the adaptive branch."""
+        """The mask as bool ``(B, U)``, True = hidden from the adaptive branch."""
         units = self.grid[0] * self.grid[1]
         blank = torch.zeros(len(self.ids_mask), units, dtype=torch.bool, device=self.ids_mask.device)
         return blank.scatter(1, self.ids_mask, True)
@@ -88,7 +88,7 @@ def _misfit(what: str, images: Tensor, grid: tuple[int, int], unit_size: int) ->
 
 
 def plain(size: int) -> int:
-    """Return a size as a number: while ``torch.jit`` traces a model, those of tensors are tensors themselves."""
+    """Return a size as a number: while ``torch.jit`` traces a model, sizes are tensors."""
     return int(size) if isinstance(size, Tensor) else size
 
 

@@ -1,4 +1,4 @@
-"""DyViT by name, and from a file that says which one it holds: backbones without a config."""
+"""DyViT without a config: by name, or from a file that says which one it holds."""
 
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def dyvit_large(**options: Any) -> DyViT:
 
 
 def _build(arch: str, options: dict) -> DyViT:
-    """Build, and load what ``pretrained`` or ``init_cfg`` names: no runner comes to call ``init_weights()``."""
+    """Build a DyViT, and load the weights that ``pretrained`` or ``init_cfg`` names, as a runner would."""
     backbone = DyViT(arch, **options)
     if backbone.init_cfg:
         backbone.init_weights()
