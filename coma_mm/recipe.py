@@ -94,8 +94,8 @@ METHODS: dict[str, dict] = dict(
 )
 SIZE = 224  # pixels
 EVALUATIONS = 20  # pictures and checkpoints in a run, about
-EVALUATION_COST = 150  # images that could be learnt from in the time of a look: pictures and measurements
-PROBE_COST = 450  # the same of a probe with few labels
+EVALUATION_COST = 150  # of one evaluation with its pictures, in training images
+PROBE_COST = 450  # of one probe with few labels, in training images
 EVALUATION_FRACTION = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
 FINEST = 1000  # steps of a schedule at least, where a budget of time decides on those of the run

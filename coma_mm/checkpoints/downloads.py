@@ -22,7 +22,7 @@ TIMEOUT = 30  # seconds in which a server has to send something
 PATIENCE, SPEED = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
 CHUNK = 2**16
 STOP = -1
-POLL = 1.0  # seconds between two looks at what has come
+POLL = 1.0  # seconds between two checks of what has come
 
 
 def cache_folder() -> Path:

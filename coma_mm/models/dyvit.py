@@ -3,8 +3,8 @@
 Shapes: B images, H x W pixels, U = Hu * Wu mask units, K <= U of them encoded, t = 8, 4, 2, 1 tokens along a unit's
 side in stages 1-4, N = K * t * t tokens, C channels of the stage.
 
-Only attention looks from one unit to another. Everything else works on tokens or on neighbours inside a unit, so
-leaving units out before the first layer gives exactly what hiding them from attention would, at a fraction of the cost.
+Only attention connects units. Everything else works on tokens or on neighbours inside a unit. So leaving units out
+before the first layer gives exactly what hiding them from attention would, at a fraction of the cost.
 """
 
 import math

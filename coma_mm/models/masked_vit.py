@@ -25,7 +25,7 @@ class MaskedViT(VisionTransformer):
     """mmpretrain's VisionTransformer that can encode only some of its patches; same arguments, weights and key names.
 
     As in MAE, positions are fixed sines and cosines and linear layers start Xavier-uniform. The class token is encoded
-    along; MAE's decoder looks at it too, CoMA's does not, since two branches would bring two of them.
+    along; MAE's decoder sees it too. CoMA's does not, since two branches would bring two of them.
 
     Args:
         arch: as in mmpretrain, e.g. ``'base'``.

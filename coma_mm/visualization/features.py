@@ -90,14 +90,14 @@ def outputs_of(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]
 
 
 def attention_of(attn: nn.Module, seen: dict[nn.Module, Tensor], token: int) -> Tensor:
-    """Compute how much attention lets a token look at each of all tokens, averaged over the heads.
+    """Compute how much a token attends to each of all tokens, averaged over the heads.
 
     The key of a window stands for all of its tokens alike, and all windows of a head share one softmax.
 
     Args:
         attn: Of a block of DyViT or of mmpretrain's VisionTransformer.
         seen: Queries and keys, as :func:`outputs_of` its projections.
-        token: Number of the one that looks.
+        token: Number of the one that attends.
 
     Returns:
         ``(B, N)``, sums to 1.

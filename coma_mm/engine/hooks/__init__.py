@@ -1,4 +1,4 @@
-"""Hooks that look at a model while it trains, one file for each concern."""
+"""Hooks that evaluate and visualize a model while it trains, one file for each concern."""
 
 from .features import FeaturesHook
 from .knn import KNNHook

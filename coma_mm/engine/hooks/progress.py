@@ -16,7 +16,7 @@ from ...utils.paths import short_path
 from ..common import type_name, unwrap
 from ..runner.schedule import BatchSchedule
 
-EVERY = 0.5  # seconds between two looks at the loss, which wait for the device
+EVERY = 0.5  # seconds between two readings of the loss, which wait for the device
 LINES = 30.0  # seconds between two lines where there is no terminal
 
 

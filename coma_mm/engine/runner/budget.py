@@ -18,7 +18,8 @@ from ...utils.clock import command_begin
 from .periodic import PeriodicHook
 from .schedule_hook import ScheduleHook
 
-ENDING = 0.25  # of the time until the first iteration is what comes after the last look, and a look before one is timed
+# A guess, in parts of the time until the first iteration: of the ending, and of an evaluation until one is timed.
+ENDING = 0.25
 LONGEST = 10.0  # seconds of either: where there are very many images, finding them takes most of the start
 EVALUATION_FRACTION = 0.2  # of the time, at most
 FITTED = 2.0  # how much longer or shorter a run becomes before its intervals follow
@@ -142,7 +143,7 @@ class BudgetHook(Hook):
         return self._whole_steps(runner, done + 1)
 
     def _note(self, runner: Runner, passed: float) -> None:
-        """Note the seconds of an iteration, or what a look or a checkpoint added to it."""
+        """Note the seconds of an iteration, or what an evaluation or a checkpoint added to it."""
         added = passed - self.plain / max(1, self.count)
         if any(hook.latest == runner.iter + 1 for hook in self.evaluating):
             self.evaluations.append(added)
@@ -152,7 +153,7 @@ class BudgetHook(Hook):
             self.plain, self.count = self.plain + passed, self.count + 1
 
     def _fit_intervals(self, end: int) -> None:
-        """Have looks and checkpoints follow a length that is another one, and looks take no more than their share."""
+        """Fit the intervals of evaluations and checkpoints to the length, and bound the time of evaluations."""
         assert self.fitted is not None
         ratio = end / self.fitted
         if 1 / FITTED <= ratio <= FITTED:
@@ -160,7 +161,7 @@ class BudgetHook(Hook):
         else:
             self.fitted = end
             _scale_intervals(self.saving, ratio)
-        if len(self.evaluations) < 2 or not self.count:  # the first look imports what it needs
+        if len(self.evaluations) < 2 or not self.count:  # the first evaluation imports what it needs
             _scale_intervals(self.evaluating, max(1.0, ratio))
             return
         _scale_intervals(self.evaluating, ratio)

@@ -32,8 +32,8 @@ class DataTimeHook(Hook):
     iteration of an epoch, or after a validation, does not count.
 
     Args:
-        share: of the time of the iterations since the last look, above which it warns. Defaults to 0.2.
-        interval: iterations until it looks; doubled after each warning. Defaults to 100.
+        share: of the time of the iterations since the last check, above which it warns. Defaults to 0.2.
+        interval: iterations until it checks; doubled after each warning. Defaults to 100.
     """
 
     priority = 'LOWEST'
@@ -54,7 +54,7 @@ class DataTimeHook(Hook):
     before_val_epoch = before_train_epoch
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Add up; look every now and then."""
+        """Add up; check every now and then."""
         end, self.end = self.end, time.perf_counter()
         waited = getattr(runner.train_loop, 'waited', None)
         if end is None or waited is None:

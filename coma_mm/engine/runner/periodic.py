@@ -14,17 +14,17 @@ from .failures import spare
 class PeriodicHook(Hook):
     """Evaluates the model every few epochs (or iterations), and at the end of training, in one process.
 
-    A look that fails is named in the log and counted (:func:`.failures.spare`); the run goes on.
+    An evaluation that fails is named in the log and counted (:func:`.failures.spare`); the run goes on.
 
     Args:
-        interval: Epochs (or iterations) between looks.
+        interval: Epochs (or iterations) between evaluations.
         by_epoch: Whether ``interval`` counts epochs.
     """
 
-    what = 'a look'  # the subject of a sentence
-    early = False  # whether the first look comes at the end of the first tenth of a run, if none is due before
+    what = 'an evaluation'  # the subject of a sentence
+    early = False  # whether the first evaluation comes at the end of the first tenth of a run, if none is due before
     begun: int | None = None  # iterations that were done when this process began to train
-    latest: int | None = None  # those that were done at the latest look
+    latest: int | None = None  # those that were done at the latest evaluation
 
     def __init__(self, interval: int = 10, by_epoch: bool = True):
         require_whole(0, interval=interval)
@@ -50,7 +50,7 @@ class PeriodicHook(Hook):
             self.try_to_evaluate(runner, runner.iter)
 
     def _is_first(self, runner: Runner) -> bool:
-        """Say whether a tenth of the run is done without a look, by its length as it is known now."""
+        """Say whether a tenth of the run is done without an evaluation, by its length as it is known now."""
         tenth = max(1, runner.max_iters // 10)
         return self.early and self.latest is None and self.begun < tenth <= runner.iter + 1
 

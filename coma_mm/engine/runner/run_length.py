@@ -10,7 +10,7 @@ from ..common import type_name
 
 # Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
 PLACES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
-# Hooks that look at the model every now and then.
+# Hooks that evaluate or visualize the model every now and then.
 PERIODIC = 'FeaturesHook', 'QualityHook', 'ReconstructionHook'
 DECAYS = 'CosineAnnealingLR', 'LinearLR', 'PolyLR'  # whose end is meant to be that of the run
 WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWarmupParamScheduler'
@@ -65,7 +65,7 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
 
 
 def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
-    """Have a run that has been made shorter save and look as often as the whole one would have.
+    """Have a run that has been made shorter save and evaluate as often as the whole one would have.
 
     Args:
         before: :func:`run_length` of the config file alone.

@@ -23,7 +23,7 @@ class StopOnNaNHook(Hook):
     looked at then: no checkpoint of broken weights is written, and none is deleted to make room for one.
 
     Args:
-        interval: Iterations between two looks at the loss.
+        interval: Iterations between two checks of the loss.
     """
 
     priority = 'ABOVE_NORMAL'  # before hooks that draw pictures and save checkpoints
@@ -36,7 +36,7 @@ class StopOnNaNHook(Hook):
         self.first_bad: torch.Tensor | None = None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Note a bad loss; look every now and then."""
+        """Note a bad loss; check every now and then."""
         assert outputs is not None  # a step of training returns its losses
         loss = torch.as_tensor(outputs['loss']).detach()
         if self.first_bad is None:
