@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmpretrain.apis.model import ModelHub, get_model
 from modelindex.load_model_index import load
 
-from coma_mm.models import read_checkpoint
+from coma_mm.checkpoints.reading import get_state_dict, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_readers_find_every_recipe():
     assert type(get_model('coma_dyvit-t_in1k')).__name__ == 'CoMA'
     # with the weights that come along
     weights = get_model('mae_dyvit-p_cifar10', pretrained=True).state_dict()
-    shipped = read_checkpoint('coma_mm://dyvit-p_cifar10')['state_dict']
+    shipped = get_state_dict(read_checkpoint('coma_mm://dyvit-p_cifar10'))
     assert len(shipped) > 100 and all(weights[name].equal(value.float()) for name, value in shipped.items())
     assert models['mae_dyvit-p_cifar10'].results[0].metrics['Linear probe accuracy'] > 40.1 + 8  # random weights: 40.0
 

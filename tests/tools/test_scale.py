@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from PIL import Image
 from processes import TINY, call, refuse
 
+from coma_mm.checkpoints.older_names import restore_older
 from coma_mm.engine.runner.build import build_runner, prepare, require_matching_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / 'configs/pretrain'
@@ -74,7 +75,7 @@ def rank(number, path):
     torch.distributed.init_process_group('gloo', init_method=f'file://{path}/rendezvous', rank=number, world_size=2)
     options = ALIGNED | {'train_dataloader.dataset.data_root': f'{path}/images'}
     build(WHOLE, path, 'whole', options, 'pytorch').train()
-    runner = build(SHARDED, path, 'resumed', options, 'pytorch', resume=f'{path}/sharded/epoch_1.pth')
+    runner = build(SHARDED, path, 'resumed', options, 'pytorch', resume=f'{path}/older_names.pth')
     runner.train()
     total = sum(parameter.numel() for parameter in runner.strategy.unsharded.parameters())
     own = sum(parameter.numel() for parameter in runner.model.parameters())
@@ -108,6 +109,8 @@ def runs(tmp_path_factory):
     args = [SHARDED, 2, '--work-dir', 'sharded', '--auto-scale-lr', '--cfg-options', *options]
     printed = call(path, 'dist_train.sh', *args, succeeds=FSDP_ON_CPU)
     if FSDP_ON_CPU:
+        first = load(path / 'sharded/epoch_1.pth')
+        torch.save(first | dict(state_dict=restore_older(first['state_dict'])), path / 'older_names.pth')
         torch.multiprocessing.start_processes(rank, (str(path),), nprocs=2, start_method='fork')
     return path, printed
 
