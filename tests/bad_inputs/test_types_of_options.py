@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 
 import coma_mm
 from coma_mm import cli, settings
@@ -18,6 +19,7 @@ from coma_mm.checkpoints.run_state import START, check_run_state
 from coma_mm.cli import errors, types
 from coma_mm.cli.parser import ArgumentParser, UsageError
 from coma_mm.datasets import ImageFolder, LoadImage
+from coma_mm.engine.common import note_builds
 from coma_mm.engine.runner.loggers import LOGGERS
 from coma_mm.recipe import VARIANTS
 from coma_mm.starting import read_encoder
@@ -282,3 +284,29 @@ def test_arguments_are_read_before_torch(tmp_path):
     ]:
         done = subprocess.run([sys.executable, '-c', code, *args.split()], cwd=tmp_path, capture_output=True, text=True)
         assert done.stdout.endswith('False\n') and f'error: {words}' in done.stderr, args
+
+
+@pytest.mark.parametrize(
+    ('kind', 'settings', 'words'),
+    [
+        (
+            'MaskedViT',
+            dict(decode_cls_tokn=True),
+            "MaskedViT takes no argument 'decode_cls_tokn'; did you mean 'decode_",
+        ),
+        ('FeatureExtractor', dict(backbone=dict(type='coma_mm.DyViT', depth=3)), "DyViT takes no argument 'depth'"),
+        (
+            'CoMA',
+            dict(backbone=dict(type='coma_mm.DyVit')),
+            "no model of type='coma_mm.DyVit'; did you mean 'coma_mm.D",
+        ),
+        ('FeatureExtractor', {}, "FeatureExtractor needs 'backbone'"),
+    ],
+)
+def test_errors_say_what_was_being_built(kind, settings, words):
+    """Whichever class refused an argument: that of the config is named, and one of its own arguments."""
+    note_builds()
+    with pytest.raises((KeyError, TypeError)) as raised:
+        MODELS.build(dict(type=f'coma_mm.{kind}', **settings))
+    assert words in errors.explain(raised.value)
+    assert '(while building coma_mm.' in errors.name_error(raised.value)

@@ -117,7 +117,7 @@ def test_nothing_is_kept_that_was_refused_or_cut(server, tmp_path, monkeypatch):
 )
 def test_a_server_that_drips_is_left(sent, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, 'PATIENCE', 0.1)
-    monkeypatch.setattr(downloads, 'LOOK', 0.05)
+    monkeypatch.setattr(downloads, 'POLL', 0.05)
     monkeypatch.setenv('no_proxy', '*')
 
     def drip():
