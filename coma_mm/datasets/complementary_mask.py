@@ -18,8 +18,6 @@ class ComplementaryMask(BaseTransform):
     them. It is drawn from NumPy's global generator, as all transforms of the OpenMMLab toolboxes do, so it follows
     from the seed that mmengine gives each data-loading worker.
 
-    The ratio is the paper's.
-
     Required keys: none. If there is an ``img`` (array ``(H, W, C)``, tensor ``(C, H, W)`` or PIL image), its size is
     checked.
 
@@ -32,7 +30,7 @@ class ComplementaryMask(BaseTransform):
         input_size (int | tuple[int, int]): Side, or height and width, of the image in pixels: multiples of the unit.
         unit_size (int): Side of a mask unit in pixels: 8 times the patch size of DyViT, the patch size of a plain
             ViT. Defaults to 32.
-        ratio (float): Fraction of the units to hide. Defaults to 0.6.
+        ratio (float): Fraction of the units to hide. Defaults to 0.6, the paper's.
         strategy (str): ``random``, any set of units is as likely as any other; or ``stratified``, the hidden units
             are spread evenly: each neighbourhood of 2x2 units (2x1, 1x2 or 1x1 at the border of an odd grid) holds
             its share of them, rounded up or down. Defaults to ``random``.

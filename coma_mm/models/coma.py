@@ -31,17 +31,16 @@ Seen = tuple[tuple[Tensor, ...], Tensor]
 class CoMA(BaseModel):
     """Self-supervised pre-training by complementary masking (the paper's method).
 
-    Gradients reach the encoder through the adaptive branch only, the decoder through both.
-    The evaluation branch may have the encoder's own weights (``copy`` every step, the paper's setting). Then the
-    encoder's gradient is that of plain masked autoencoding (``off``) times the share of hidden units, n / U; the
-    evaluation branch acts on the encoder through the decoder that it trains. "Each pixel is supervised at every step"
-    is true of the decoder.
-
     One step: the adaptive branch encodes the units visible to it and, with the decoder, predicts those hidden from it.
     The evaluation branch, a frozen copy of the encoder, encodes exactly those hidden ones and, with the same decoder,
     predicts the rest. So each unit is predicted once, by the branch that did not see it. The loss is the mean squared
     error over all units. On CPUs that multiply in bf16 the evaluation branch does so in training, which moves losses
     by less than 0.001.
+
+    Gradients reach the encoder through the adaptive branch alone, and the decoder through both. In the paper's setting
+    (``copy`` at every step) the evaluation branch has the encoder's own weights. The encoder's gradient is then that of
+    plain masked autoencoding (``off``) times the fraction of hidden units, n / U. The evaluation branch acts on the
+    encoder through the decoder that it trains. "Each pixel is supervised at every step" is true of the decoder.
 
     The interface is that of mmpretrain's self-supervised algorithms; only torch and mmengine are needed.
 

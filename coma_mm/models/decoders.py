@@ -30,7 +30,7 @@ class MaskedDecoder(BaseModule):
         out_channels: V.
         dim: D.
         extra_tokens: E, tokens of no unit that the encoder hands over before the others, such as a ViT's class token.
-            They are looked at and not predicted. Only with one token per unit.
+            They are attended to, not predicted. Only with one token per unit.
         init_cfg: mmengine's initialisation config.
 
     Raises:

@@ -70,9 +70,9 @@ class DyViT(BaseModule):
 
     Args:
         arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with
-            ``dims``, ``depths`` and ``heads`` (four entries each). With ``'from:FILE'`` all arguments that decide which
-            function it is (``SHAPING``) are those that the weights in a file were trained with, as far
-            as it says them; the weights are loaded by ``pretrained`` or ``init_cfg``.
+            ``dims``, ``depths`` and ``heads`` (four entries each). ``'from:FILE'`` takes the arguments that a
+            checkpoint must match (``SHAPING``) from a file, as far as it says them. ``pretrained`` or ``init_cfg``
+            loads its weights.
         img_size: image size of pre-training in pixels, one number or (height, width). Without ``attn_window`` images of
             any other size see the same range of positions, interpolated.
         patch_size: side of a stage-1 token in pixels: 1 for 32 px images, 2 for 64-96 px, 4 for 224 px and more.
@@ -80,9 +80,9 @@ class DyViT(BaseModule):
         out_indices: stages (0-3) whose maps are returned, each with a norm of its own. Stages after the last of them
             are not built.
         attention: per stage ``'dm_msa'`` or ``'msa'``.
-        windows: per stage (``None`` where it uses ``'msa'``) what each head sees, the side of a window in tokens or
-            several of them; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages
-            1 and 2: ``([(4, 8)], [(2, 4)], None, None)``.
+        windows: per stage (``None`` where it uses ``'msa'``) the sides in tokens of the windows that each head sees,
+            one or several; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages 1 and
+            2: ``([(4, 8)], [(2, 4)], None, None)``.
         kv_conv: ``'depthwise'``, ``'averaged'`` or ``'dense'``, see :class:`.attention.DMMSA`.
         mlp_ratio: hidden width of the MLPs over their input width.
         qkv_bias: whether projections to queries, keys and values have a bias.
@@ -92,7 +92,7 @@ class DyViT(BaseModule):
             a block of 7 is 224 px at patch size 4. Each block sees the positions of pre-training, so what is computed
             in it depends on nothing outside (the cure for "Window Attention is Bugged", ICLR 2024, by tiling).
         global_blocks: with ``attn_window``, numbers of the transformer blocks (counted from 0 through all stages) that
-            stay global. Defaults to the last block of each half of stage 3. Where in the image a token lies they learn
+            stay global. Defaults to the last block of each half of stage 3. They learn where in the image a token lies
             by a term of their own, which starts at zero.
         global_window: side in tokens of the windows that global blocks of plain attention average to one key each. At
             most a unit. 1 compares all tokens with all.
