@@ -81,8 +81,8 @@ class DyViT(BaseModule):
             are not built.
         attention: per stage ``'dm_msa'`` or ``'msa'``.
         windows: per stage (``None`` where it uses ``'msa'``) the sides in tokens of the windows that each head sees,
-            one or several; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages 1 and
-            2: ``([(4, 8)], [(2, 4)], None, None)``.
+            one or several; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages
+            1 and 2: ``([(4, 8)], [(2, 4)], None, None)``.
         kv_conv: ``'depthwise'``, ``'averaged'`` or ``'dense'``, see :class:`.attention.DMMSA`.
         mlp_ratio: hidden width of the MLPs over their input width.
         qkv_bias: whether projections to queries, keys and values have a bias.
