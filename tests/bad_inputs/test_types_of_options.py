@@ -296,9 +296,9 @@ def test_arguments_are_read_before_torch(tmp_path):
         ),
         ('FeatureExtractor', dict(backbone=dict(type='coma_mm.DyViT', depth=3)), "DyViT takes no argument 'depth'"),
         (
-            'CoMA',
+            'FeatureExtractor',
             dict(backbone=dict(type='coma_mm.DyVit')),
-            "no model of type='coma_mm.DyVit'; did you mean 'coma_mm.D",
+            "type='coma_mm.DyVit'; did you mean 'coma_mm.D",
         ),
         ('FeatureExtractor', {}, "FeatureExtractor needs 'backbone'"),
     ],
