@@ -39,6 +39,11 @@ def test_autocast_of_some_modules_only():
     )
     assert torch.equal(out, net[1](seen[0]))
     assert not torch.equal(net(x), out)  # in fp32 again
+    assert 'forward' not in vars(net[0])
+    net[0].forward = own = lambda x: 2 * x  # of another library
+    with wrapper.optim_context(net):
+        assert torch.equal(net[0](x), 2 * x)
+    assert net[0].forward is own
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,11 @@ class AutocastOptimWrapper(OptimWrapper):
             for name in self.modules:
                 module = unwrap(model).get_submodule(name)
                 # For this step alone: copies of the model (averages, exports) must not call this one's forward.
+                if 'forward' in vars(module):  # put there by another library
+                    stack.callback(setattr, module, 'forward', module.forward)
+                else:
+                    stack.callback(delattr, module, 'forward')
                 module.forward = _with_fp32_results(autocast(module.forward))
-                stack.callback(delattr, module, 'forward')  # which leaves the class's own
             yield
 
 
