@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,13 +157,14 @@ def read_encoder(
         raise ValueError(f'{called} has {error}, so {option} does not take it') from None
     if found is None:
         first = f'its first weight is {next(iter(weights))}' if weights else f'its keys are {[*checkpoint][:3]}'
+        if option == '--teacher':
+            advice = 'name a run, an exported backbone, or weights of timm, MAE or mmpretrain'
+        elif any(re.search(r'(^|\.)blocks\.\d+\.proj\.weight$', name) for name in weights):
+            advice = 'a Hiera of timm goes by a config, see docs/start-from-weights.md'
+        else:
+            advice = f'coma-mm train CONFIG --cfg-options load_from={called} starts a config of its own model'
         raise ValueError(
-            f'{called} has neither a DyViT nor a plain ViT ({one_line(first)[:200]}), which {option} takes: '
-            + (
-                'name a run, an exported backbone, or weights of timm, MAE or mmpretrain'
-                if option == '--teacher'
-                else f'coma-mm train CONFIG --cfg-options load_from={called} starts a config of its own model'
-            )
+            f'{called} has neither a DyViT nor a plain ViT ({one_line(first)[:200]}), which {option} takes: {advice}'
         )
     prefix, backbone = found
     if said.get('decode_cls_token') is True:

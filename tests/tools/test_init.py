@@ -281,7 +281,7 @@ def test_what_a_file_says_names_no_other_file():
         (['.'], 'has no whole checkpoint and no backbone.safetensors: name a file'),
         (['detector.pth'], 'coma-mm train CONFIG --cfg-options load_from=detector.pth'),
         (['empty.pth'], 'has neither a DyViT nor a plain ViT'),
-        (['hiera.pth'], 'has neither a DyViT nor a plain ViT'),
+        (['hiera.pth'], 'which --init takes: a Hiera of timm goes by a config'),
         (['wide.pth'], 'has a ViT of width 200, and does not say how many heads it has'),
         (['oblong.pth'], 'positions are no square'),
         (['grey.pth', '--channels', '3'], 'give --channels 1, in place of 3'),
@@ -312,7 +312,7 @@ def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capf
         'hiera': {
             **{f'blocks.{i}.attn.qkv.weight': torch.ones(6, 2) for i in range(2)},
             **{f'blocks.{i}.norm1.weight': torch.ones(2 * (i + 1)) for i in range(2)},
-            **dict.fromkeys(('patch_embed.proj.weight', 'pos_embed'), torch.ones(2)),
+            **dict.fromkeys(('patch_embed.proj.weight', 'pos_embed', 'blocks.1.proj.weight'), torch.ones(2)),
         },
         'empty': {},
         'wide': vit(embed_dim=200, num_heads=4, img_size=32).state_dict(),
