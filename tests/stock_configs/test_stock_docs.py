@@ -43,9 +43,7 @@ def test_following_the_advice_is_enough(name):
             break
         except ValueError as error:
             given.append(str(error).partition('; set ')[2])
-            cfg.merge_from_dict(
-                make_parser('').parse_args(['config.py', '--cfg-options', *given[-1].split()]).cfg_options
-            )
+            cfg.merge_from_dict(make_parser('').parse_args([__file__, '--cfg-options', *given[-1].split()]).cfg_options)
     assert given
     check(name.split(':')[0], cfg)
 
@@ -118,7 +116,7 @@ def command_lines():
 def test_command_lines_of_the_docs(command):
     where, _, path = command[1].removeprefix('$').partition('/')
     package, name = where.lower(), f'{where.lower()}:{path}'
-    cfg = read_config(stock(name), make_parser('').parse_args([path, *command[2:]]).cfg_options)
+    cfg = read_config(stock(name), make_parser('').parse_args([str(stock(name)), *command[2:]]).cfg_options)
     assert 'depth' not in cfg.model.backbone and cfg.optim_wrapper.optimizer.type == 'AdamW'
     cfg.merge_from_dict(dict(model=STOCK.get(name, {})))
     decays(check(package, cfg), cfg)
