@@ -19,6 +19,7 @@ NOTICES = (
     'Fail to import ``MultiScaleDeformableAttention``',  # which pre-training and classification do not need
     'Setting (OMP|MKL)_NUM_THREADS environment variable',  # mmengine's own
     '`broadcast_buffers` is deprecated',  # of torch to mmengine
+    'The given NumPy array is not writable',  # of torch to mmpretrain
 )
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {

@@ -149,7 +149,8 @@ def checkpoint_file(name: str) -> str:
     if '://' in name:
         return name
     if not Path(name).is_file() and not Path(name, HUB_FILE).is_file():
-        raise ArgumentTypeError(f'there is no file {name}')
+        last = next((file for file in (Path(name, 'classifier.pth'), Path(name, 'last.pth')) if file.is_file()), None)
+        raise ArgumentTypeError(f'there is no file {name}' + (f'; did you mean {last}?' if last else ''))
     if name.endswith(('.py', '.yaml', '.yml', '.json')):
         raise ArgumentTypeError(f'{name} is a config, but a checkpoint is wanted in its place; mind the order')
     return name

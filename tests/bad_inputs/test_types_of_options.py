@@ -240,6 +240,7 @@ FILES = [
     (types.images, 'nowhere', 'there is no folder nowhere, and no list of that name'),
     (types.file, 'nowhere', 'there is no file nowhere'),
     (types.checkpoint_file, 'nowhere.pth', 'there is no file nowhere.pth'),
+    (types.checkpoint_file, 'run', 'there is no file run; did you mean run/last.pth?'),
     (types.arch, 'hug', "there is no arch 'hug'; choose one of pico"),
     (types.device, 'gpu', "nothing can be computed on 'gpu' here"),
 ]
@@ -249,6 +250,8 @@ FILES = [
 def test_files_and_names(read, name, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'folder.npz').mkdir()
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'last.pth').touch()
     (tmp_path / 'file').touch()
     (tmp_path / 'dangling').symlink_to('nothing')
     with pytest.raises(argparse.ArgumentTypeError, match=words):

@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from coma_mm.engine.checks.config import check_batches, check_names, check_options
+from coma_mm.engine.checks.config import check_batches, check_names, check_options, check_training
 from coma_mm.engine.runner.build import _name_additions, build_runner, prepare
 from coma_mm.engine.runner.config_files import read_config
 
@@ -65,6 +65,13 @@ def test_misspelt_keys_of_a_config(tmp_path, line, meant):
     with pytest.raises(ValueError) as error:
         read_config(str(path))
     assert meant in str(error.value)
+
+
+def test_a_file_without_a_model_is_no_config_of_a_run(tmp_path):
+    path = tmp_path / 'x.json'
+    path.write_text('{}')
+    with pytest.raises(ValueError, match='x.json has no model'):
+        check_training(read_config(str(path)))
 
 
 def test_variables_pass(tmp_path):

@@ -102,7 +102,7 @@ def test_random_weights_of_the_same_backbone(photos, weights, call):
         (('tiny.pth',), 'give weights, a folder of labelled images'),
         (('tiny.pth', 'nowhere'), 'there is no folder nowhere'),
         (('nothing.pth', 'photos'), 'there is no file nothing.pth'),
-        (('bare.pth', 'photos'), 'does not say which backbone it has'),
+        (('bare.pth', 'photos'), 'which backbone it has; coma-mm export bare.pth backbone.safetensors --config'),
         (('text.pth', 'photos'), 'text.pth is damaged or no checkpoint'),
         (('photos', 'photos'), 'has no config'),
         (('tiny.pth', 'one'), 'has one class, dark'),

@@ -130,7 +130,9 @@ PARTS = '{0}_dataloader {0}_cfg {0}_evaluator'
 
 
 def check_training(cfg: Config) -> None:
-    """Refuse training with a part missing, and pre-training with an encoder that is told another size of images."""
+    """Refuse runs without a model or with a part missing, and encoders that are told another size of images."""
+    if not cfg.get('model'):
+        raise ValueError(f'{cfg.filename} has no model, so it is no config of a run')
     for names in (
         ('train_dataloader', 'train_cfg', 'optim_wrapper'),
         *(PARTS.format(x).split() for x in ('val', 'test')),
