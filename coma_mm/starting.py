@@ -59,7 +59,8 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     encoder.values = read_values(checkpoint, called)
     encoder.origin = list_weights(weights, prefix, decoder is not None, called)
     if size != known:
-        encoder.origin += f' Positions of {own} px are interpolated to {size} px.'
+        shown = known or ' x '.join(map(str, own))
+        encoder.origin += f' Positions of {shown} px are interpolated to {size} px.'
     return replace(settings, size=size, channels=channels), encoder
 
 

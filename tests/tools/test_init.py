@@ -188,7 +188,7 @@ def call(tmp_path, monkeypatch, capfd):
 def test_a_dyvit_goes_on_at_another_size(call, photos):
     save_run('first')
     out = call(photos, '--out', 'out', '--init', 'first', *'--size 64 --steps 2 --batch-size 4 --workers 0'.split())
-    assert 'crops of 64 px' in out and 'are interpolated to 64 px' in out
+    assert 'crops of 64 px' in out and 'Positions of 32 px are interpolated to 64 px' in out
     assert coma_mm.load_backbone('out/backbone.safetensors').img_size == (32, 32)
     call('--out', 'out', '--resume')
 
