@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
 from .datasets.finding import name_endings
 from .datasets.labelled import Labelled, find_labelled
-from .datasets.loading import MAX_PIXELS
+from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
@@ -34,6 +34,7 @@ from .utils.text import printable
 
 # In the opening line.
 METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
+SAMPLED = 64  # images whose size is read
 TRIED = 4  # images of the first of two steps that are timed before a run
 LARGEST = dict(cuda=1024, cpu=64)  # images of a step
 STEP = 64  # images of a step at least, computed in parts where the memory is small
@@ -50,6 +51,7 @@ class Images:
         held_out: Number of images that are not trained on.
         values: Those that become black and white; ``None`` if the images have 8 bits or the user says so.
         labelled: Images of ``labels``.
+        short_side: The median of some of the images, in pixels.
     """
 
     dataset: ImageFolder
@@ -57,6 +59,7 @@ class Images:
     held_out: int
     values: ValueRange | None
     labelled: Labelled | None
+    short_side: int
 
     def describe(self) -> list[str]:
         """Return sentences on values of images, on what is left out in the folders, and on labelled images."""
@@ -70,9 +73,11 @@ class Images:
             sentences += [printable(f'Labelled {sentence}.') for sentence in self.labelled.left_out]
         return sentences
 
-    def warn(self) -> None:
-        """Print what may be wrong with them."""
-        for warning in (self.values and self.values.warn(), warn_of_masks(self.names, self.dataset.exclusion)):
+    def warn(self, size: int | None) -> None:
+        """Print what may be wrong with them, and with crops of the default size if ``size`` is ``None``."""
+        values = self.values and self.values.warn()
+        small = warn_of_enlarging(self.short_side) if size is None else None
+        for warning in (values, small, warn_of_masks(self.names, self.dataset.exclusion)):
             if warning:
                 print(f'warning: {warning}', file=sys.stderr, flush=True)
 
@@ -125,7 +130,7 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else METHOD))
     text = describe(settings, encoder, found, trial, accumulate, spent)
     print(' '.join(filter(None, [text, encoder.origin, *found.describe()])), flush=True)
-    found.warn()
+    found.warn(settings.size)
     return make_config(settings, encoder, accumulate)
 
 
@@ -151,7 +156,28 @@ def inspect_images(cfg: Config, settings: PretrainSettings) -> Images:
         )
     values = find_value_range(paths, settings.channels or 3, settings.value_range, settings.max_pixels or MAX_PIXELS)
     labelled = None if settings.labels is None else find_labelled(settings.labels)  # before anything takes time
-    return Images(dataset, names, len(every) - len(paths), values, labelled)
+    return Images(dataset, names, len(every) - len(paths), values, labelled, find_short_side(paths))
+
+
+def find_short_side(paths: Sequence[str]) -> int:
+    """Return the median short side of some of the images in pixels, by their headers; 0 if none can be read."""
+    sides = []
+    for path in paths[:: math.ceil(len(paths) / SAMPLED)]:
+        with suppress(UnreadableImageError, ImportError):
+            sides.append(min(image_size(path)))
+    return sorted(sides)[len(sides) // 2] if sides else 0
+
+
+def warn_of_enlarging(short_side: int) -> str | None:
+    """Return what is better than crops of the default size, of images so small; ``None`` of others."""
+    if not 0 < 1.5 * short_side < SIZE:
+        return None
+    unit = 32 if short_side >= 128 else 16 if short_side >= 64 else 8
+    size = max(32, short_side // unit * unit)
+    return (
+        f'the images are about {short_side} px high or wide, and crops of them are enlarged to {SIZE} px: '
+        f'--size {size} is made for such, and is faster'
+    )
 
 
 def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:

@@ -68,7 +68,7 @@ def read_variants():
 def read(name, options=''):
     """Return a config of pre-training with options as typed behind ``--cfg-options``."""
     arguments = ['--cfg-options', *options.split()] if options else []
-    options = make_parser('').parse_args(['config', *arguments]).cfg_options
+    options = make_parser('').parse_args([__file__, *arguments]).cfg_options
     return read_config(str(ROOT / f'configs/pretrain/{name}.py'), options)
 
 

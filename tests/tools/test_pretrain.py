@@ -24,7 +24,7 @@ from coma_mm import settings
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import CoMA, DyViT
-from coma_mm.planning import METHOD_NAMES, advise_length, choose_batch
+from coma_mm.planning import METHOD_NAMES, advise_length, choose_batch, find_short_side, warn_of_enlarging
 from coma_mm.pretraining import hand_over
 from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
 from coma_mm.settings import METHOD, PretrainSettings
@@ -295,3 +295,21 @@ def test_passes_follow_from_the_images(images, passes):
 
 def test_a_run_that_is_too_short_says_what_would_do():
     assert advise_length(26_880, 8700, 1500.0).endswith('which take about 30,000: --minutes 25, or --epochs 4.')
+
+
+@pytest.mark.parametrize(
+    'side, size', [(28, 32), (32, 32), (64, 64), (95, 80), (140, 128), (149, 128), (150, None), (500, None), (0, None)]
+)
+def test_small_images_are_not_enlarged_in_silence(side, size):
+    text = warn_of_enlarging(side)
+    assert text is None if size is None else f'about {side} px' in text and f'--size {size} ' in text
+    if size is not None:
+        choose_encoder(PretrainSettings(['x'], 'y', size=size))  # which refuses sizes that cannot be masked
+
+
+def test_size_of_images_is_read_of_some(tmp_path):
+    paths = [str(tmp_path / f'{number}.png') for number in range(200)]
+    for number, path in enumerate(paths):
+        Image.new('L', (40, 20 + number % 3)).save(path)
+    (tmp_path / '0.png').write_bytes(b'none')
+    assert find_short_side(paths) == 21 and find_short_side(paths[:1]) == 0
