@@ -9,6 +9,7 @@ from collections.abc import Sequence, Set
 from functools import lru_cache
 from zlib import crc32
 
+import numpy as np
 from mmengine.logging import MMLogger, print_log
 from PIL import Image
 
@@ -19,7 +20,6 @@ from .image_headers import FORMATS
 
 KINDS_NAMED = 20  # of files that are left out
 MAX_LIST = 1_000_000_000  # bytes of a list of paths
-NAMES_AT_ONCE = 10_000  # joined, which is faster than one by one and needs little memory
 MARKS = (
     (codecs.BOM_UTF8, 'utf-8-sig'),
     (codecs.BOM_UTF32_LE, 'utf-32'),  # before UTF-16, with whose mark it begins
@@ -143,13 +143,17 @@ def read_list(path: str) -> list[str]:
     def is_there(name: str) -> bool:
         return '\0' not in name and os.path.isfile(os.path.join(folder, name))
 
-    lines = [line for line in map(str.strip, re.split('\r\n|\r|\n', _read_list_text(path))) if line]
-    lines = [line for line in lines if line[0] != '#' or is_there(line)]
-    lines = [
-        line[1:-1] if line[0] in '"\'' and line[-1] == line[0] and len(line) > 2 and not is_there(line) else line
-        for line in lines
-    ]
-    windows = next((line for line in lines if '\\' in line), '')
+    text = _read_list_text(path).replace('\r\n', '\n').replace('\r', '\n')
+    lines = [line for line in map(str.strip, text.split('\n')) if line]
+    if '#' in text:
+        lines = [line for line in lines if line[0] != '#' or is_there(line)]
+    if '"' in text or "'" in text:
+        lines = [
+            line[1:-1] if line[0] in '"\'' and line[-1] == line[0] and len(line) > 2 and not is_there(line) else line
+            for line in lines
+        ]
+    windows = next((line for line in lines if '\\' in line), '') if '\\' in text else ''
+    del text  # it may be a gigabyte
     if windows and not is_there(windows) and is_there(windows.replace('\\', '/')):
         lines = [line.replace('\\', '/') for line in lines]
     wanted = 'write the path of an image in each line, relative to its folder, and nothing else'
@@ -157,7 +161,10 @@ def read_list(path: str) -> list[str]:
         raise FileNotFoundError(f'{printable(path)} names no image: {wanted}')
     if not is_there(lines[0]):
         raise FileNotFoundError(f'{printable(path)} names {_explain_line(lines[0], folder)}: {wanted}')
-    return [os.path.join(folder, line) for line in lines]
+    head = os.path.join(folder, '')
+    for number, line in enumerate(lines):  # in place, for the memory
+        lines[number] = os.path.join(folder, line) if line[0] in '/\\' or ':' in line else head + line
+    return lines
 
 
 def _read_list_text(path: str) -> str:
@@ -219,12 +226,10 @@ def name_below_common_folder(paths: Sequence[str]) -> list[str]:
     return [path[length:] for path in paths]
 
 
-def checksum(names: Sequence[str]) -> int:
-    """Return a number that stands for names in their order."""
-    value = 0
-    for start in range(0, len(names), NAMES_AT_ONCE):
-        value = crc32(os.fsencode('\0'.join(names[start : start + NAMES_AT_ONCE])), value)
-    return value
+def drop_repeated(paths: list[str]) -> list[str]:
+    """Return each path once, in order; takes little memory where there is nothing to drop."""
+    hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
+    return paths if len(np.unique(hashes)) == len(paths) else list(dict.fromkeys(paths))
 
 
 def hold_out(names: Sequence[bytes], fraction: float) -> set[int]:

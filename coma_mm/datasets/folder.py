@@ -2,10 +2,14 @@
 
 import logging
 import os
+import pickle
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 
@@ -15,7 +19,7 @@ from ..utils.paths import require_no_other_file
 from ..utils.text import one_line
 from .exclusion import Exclusion
 from .finding import (
-    checksum,
+    drop_repeated,
     find_images,
     hold_out,
     image_endings,
@@ -28,6 +32,21 @@ from .finding import (
 from .loading import UnreadableImageError
 
 UNREAD, READABLE, UNREADABLE = range(3)
+AT_ONCE = 10_000  # paths
+
+
+class PathList(list):
+    """Paths of images; an item is ``dict(img_path=...)``, made when asked for: of millions these take gigabytes."""
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return PathList(found) if isinstance(key, slice) else dict(img_path=found)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (dict(img_path=path) for path in list.__iter__(self))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        return PathList, (list(list.__iter__(self)),)
 
 
 @DATASETS.register_module()
@@ -107,8 +126,24 @@ class ImageFolder(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Return ``dict(img_path=...)`` for each image, in a fixed order."""
         paths = self.choose(self.find_images())
-        self.checksum = len(paths), checksum(self.name_images(paths))
-        return [dict(img_path=path) for path in paths]
+        value = 0
+        for start in range(0, len(paths), AT_ONCE):
+            names = self.name_images(paths[start : start + AT_ONCE])
+            value = crc32(os.fsencode('\0'.join(names)), value)
+        self.checksum = len(paths), value
+        return PathList(paths)
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pickle what is known of each image, as mmengine does, and free the list meanwhile: no copy of either."""
+        content, ends = bytearray(), array('q')
+        self.data_list.reverse()
+        while self.data_list:
+            part = self.data_list[-AT_ONCE:]
+            del self.data_list[-AT_ONCE:]
+            for info in part[::-1]:
+                content += pickle.dumps(info, protocol=4)
+                ends.append(len(content))
+        return np.frombuffer(content, np.uint8), np.frombuffer(ends, np.int64)
 
     def find_images(self) -> list[str]:
         """Return the paths of all images; name what is left out, once in each log."""
@@ -126,8 +161,12 @@ class ImageFolder(BaseDataset):
             for root in self.data_roots
         ]
         heads = sorted({os.path.join(os.path.abspath(folder), '') for folder in folders}, key=len)
-        heads = [*heads, '']
-        names = [path[len(next(head for head in heads if path.startswith(head))) :] for path in paths]
+        if len(heads) == 1:  # of millions in seconds
+            (head,) = heads
+            names = [path[len(head) :] if path.startswith(head) else path for path in paths]
+        else:
+            heads.append('')
+            names = [path[len(next(head for head in heads if path.startswith(head))) :] for path in paths]
         return names if os.sep == '/' else [name.replace(os.sep, '/') for name in names]
 
     def leave_out(self, images: list, names: list[str]) -> list:
@@ -156,7 +195,7 @@ class ImageFolder(BaseDataset):
     def find_files(self, what: str, extensions: Sequence[str]) -> list[str]:
         """Return the paths of all files in the folders with one of these endings, called ``what`` in errors."""
         paths = [path for root in self.data_roots for path in self._find_in(root, what, extensions)]
-        return list(dict.fromkeys(paths))  # once, also where one folder lies in another
+        return drop_repeated(paths)  # also where one folder lies in another
 
     def _find_in(self, root: str, what: str, extensions: Sequence[str]) -> list[str]:
         require_no_other_file(root, what)

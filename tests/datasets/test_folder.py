@@ -1,4 +1,6 @@
+import copy
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +196,29 @@ def test_memory_is_shared_by_the_workers(partly_bad):
 def test_names_that_decide_who_is_held_out_are_relative_paths(paths):
     common = os.path.commonpath(paths)
     assert name_below_common_folder(paths) == [os.path.relpath(path, common) for path in paths]
+
+
+@pytest.mark.parametrize('serialize_data', [True, False])
+@pytest.mark.parametrize('indices', [None, 3, [4, 0]])
+def test_paths_are_items_of_mmengine(tmp_path, serialize_data, indices):
+    paths = [str(tmp_path / f'{number}.png') for number in range(5)]
+    for path in paths:
+        write_image(Path(path))
+    dataset = ImageFolder(str(tmp_path), serialize_data=serialize_data, indices=indices)
+    expected = [paths[i] for i in (range(5) if indices is None else range(3) if indices == 3 else indices)]
+    for one in (
+        dataset,
+        copy.deepcopy(dataset),
+        pickle.loads(pickle.dumps(dataset)),
+        dataset.get_subset([*range(len(expected))]),
+    ):
+        assert [one.get_data_info(i) for i in range(len(one))] == [
+            dict(img_path=path, sample_idx=i) for i, path in enumerate(expected)
+        ]
+
+
+def test_paths_of_a_list_are_taken_once(tmp_path):
+    for name in 'ab':
+        write_image(tmp_path / f'{name}.png')
+    (tmp_path / 'list.txt').write_text(f'a.png\nb.png\na.png\n{tmp_path}/b.png\n')
+    assert names(ImageFolder(str(tmp_path / 'list.txt'))) == ['a.png', 'b.png']

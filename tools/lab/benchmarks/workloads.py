@@ -55,6 +55,11 @@ def coma(backbone: dict, **evaluation: Any) -> tuple[nn.Module, dict]:
     return MODELS.build(model), OUR_OPTIMIZER
 
 
+def taught_coma() -> tuple[nn.Module, dict]:
+    """Return CoMA with DyViT-B and a frozen teacher as large."""
+    return coma(BASE, mode='frozen', encoder=DyViT('base'))
+
+
 def timm_model(name: str) -> nn.Module:
     """Build a model of timm without its classifier."""
     import timm
@@ -70,13 +75,14 @@ OUR_OPTIMIZER = dict(
 BASE = dict(arch='base')
 MAE_VIT_B = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 MAE_HIVIT_B = 'mae/mae_hivit-base-p16_8xb512-amp-coslr-400e_in1k.py'
+
 EVALUATION: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'off': partial(coma, BASE, mode='off'),
     'copy every step': partial(coma, BASE, mode='copy'),
     'copy every 100 steps': partial(coma, BASE, mode='copy', interval=100),
     'ema': partial(coma, BASE, mode='ema'),
     'align': partial(coma, BASE, mode='align'),
-    'frozen': lambda: coma(BASE, mode='frozen', encoder=DyViT('base')),
+    'frozen': taught_coma,
 }
 PRETRAINING: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'MAE ViT-B (mmpretrain)': partial(stock_mae, MAE_VIT_B),
