@@ -287,11 +287,12 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
     seconds = trial.seconds * steps * batch
     end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
     text = (
-        f'{"about " if settings.minutes else ""}{steps} steps of {batch} images '
+        f'{"about " if settings.minutes else ""}{steps} step{"s" * (steps != 1)} of {batch} images '
         f'({steps / max(1, images // batch):.3g} passes), on {where}: '
     )
     if settings.minutes is not None:
-        text += f'{settings.minutes:g} minutes in all, until {end}; the number of steps follows the speed.'
+        minutes = f'{settings.minutes:g} minute{"s" * (settings.minutes != 1)}'
+        text += f'{minutes} in all, until {end}; the number of steps follows the speed.'
     else:
         text += f'about {duration(seconds)}, until {end}.'
         if not torch.cuda.is_available() and seconds > 1800:
