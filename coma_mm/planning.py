@@ -24,7 +24,18 @@ from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
-from .recipe import EVALUATION_FRACTION, METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, make_config
+from .models.mask_units import UNIT_SIDE
+from .recipe import (
+    EVALUATION_FRACTION,
+    METHOD,
+    PASSES,
+    SIZE,
+    USEFUL,
+    Encoder,
+    choose_encoder,
+    choose_patch,
+    make_config,
+)
 from .settings import PretrainSettings
 from .starting import add_teacher, start_from
 from .utils.environment import fast_dtype, has_fast_bf16
@@ -172,7 +183,7 @@ def warn_of_enlarging(short_side: int) -> str | None:
     """Return what is better than crops of the default size, of images so small; ``None`` of others."""
     if not 0 < 1.5 * short_side < SIZE:
         return None
-    unit = 32 if short_side >= 128 else 16 if short_side >= 64 else 8
+    unit = UNIT_SIDE * choose_patch(short_side)
     size = max(32, short_side // unit * unit)
     return (
         f'the images are about {short_side} px high or wide, and crops of them are enlarged to {SIZE} px: '

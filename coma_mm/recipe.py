@@ -132,6 +132,11 @@ class Passes(NamedTuple):
 PASSES = Passes(400, 10_000, 0.4, 100, 2000)
 
 
+def choose_patch(size: int) -> int:
+    """Return the patch size of a DyViT for crops of so many pixels: 16 units or more, of eight patches a side."""
+    return 4 if size >= 128 else 2 if size >= 64 else 1
+
+
 def choose_encoder(settings: PretrainSettings) -> Encoder:
     """Return the encoder that settings name; patches are so small that there are 16 units or more.
 
@@ -139,7 +144,7 @@ def choose_encoder(settings: PretrainSettings) -> Encoder:
         ValueError: If the size is no multiple of the unit, or the arch is unknown.
     """
     arch, size = find_arch(settings.arch or 'tiny'), settings.size or SIZE
-    scale = 4 if size >= 128 else 2 if size >= 64 else 1
+    scale = choose_patch(size)
     if arch in VITS:
         name, backbone = f'ViT-{arch[4:]}', dict(type='coma_mm.MaskedViT', arch=VITS[arch], patch_size=4 * scale)
     else:

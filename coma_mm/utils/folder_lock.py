@@ -107,6 +107,7 @@ def require_unlocked(work_dir: str | os.PathLike, option: str = '--work-dir') ->
     """Refuse a folder that another run has locked, before torch is loaded; :func:`lock_work_dir` has the last word."""
     if os.path.lexists(Path(work_dir, LOCK)) and (file := lock_work_dir(work_dir, option)):
         file.close()
+        _begun.pop()  # it is anyone's again, and not this process's to remove
 
 
 def _rank() -> int:

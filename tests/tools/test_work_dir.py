@@ -12,7 +12,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from processes import TINY, refuse, run
 
 from coma_mm.checkpoints.finding import find_checkpoints, newest_whole_checkpoint
-from coma_mm.utils.folder_lock import lock_work_dir
+from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
 
 FAST = ['--cfg-options', 'custom_hooks=[]', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.length=4']
 
@@ -119,3 +119,10 @@ def test_checkpoints_of_several_kinds_have_one_order(tmp_path):
     by_iteration = ['iter_9.pth', 'epoch_0_iter_10.pth', 'iter_100.pth']
     assert names(*reversed(by_iteration)) == by_iteration
     assert names() == [] and newest_whole_checkpoint(tmp_path) is None
+
+
+def test_a_lock_that_was_only_looked_at_is_left(tmp_path):
+    (tmp_path / '.lock').touch()
+    require_unlocked(tmp_path)
+    forget_start(None)
+    assert (tmp_path / '.lock').exists()
