@@ -54,23 +54,14 @@ PART = 16  # images that are computed at once at least
 
 @dataclass
 class Images:
-    """Images in the folders of a run.
+    """Images in the folders of a run."""
 
-    Args:
-        dataset: Which found them; says what it left out.
-        names: Of the images to train on, below their folders.
-        held_out: Number of images that are not trained on.
-        values: Those that become black and white; ``None`` if the images have 8 bits or the user says so.
-        labelled: Images of ``labels``.
-        short_side: The median of some of the images, in pixels.
-    """
-
-    dataset: ImageFolder
-    names: list[str]
-    held_out: int
-    values: ValueRange | None
+    dataset: ImageFolder  # which found them; says what it left out
+    names: list[str]  # of the images to train on, below their folders
+    held_out: int  # number of images that are not trained on
+    values: ValueRange | None  # that become black and white; none if the images have 8 bits or the user says so
     labelled: Labelled | None
-    short_side: int
+    short_side: int  # the median of some of the images, in pixels
 
     def describe(self) -> list[str]:
         """Return sentences on values of images, on what is left out in the folders, and on labelled images."""
@@ -108,10 +99,6 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     Args:
         settings: Of the run; ``data`` is a list of absolute paths.
         begin: When the command began.
-
-    Raises:
-        FileNotFoundError: If there are no images.
-        ValueError: If a setting is impossible.
     """
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
@@ -150,12 +137,7 @@ def _list_folders(settings: PretrainSettings) -> str:
 
 
 def inspect_images(cfg: Config, settings: PretrainSettings) -> Images:
-    """Find the images of a config.
-
-    Raises:
-        FileNotFoundError: If there are none.
-        ValueError: If a pattern of ``exclude`` matches none.
-    """
+    """Find the images of a config; each pattern of ``exclude`` has to match some."""
     dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'lazy_init': True})
     every = dataset.find_images()
     paths = dataset.choose(every)
@@ -249,12 +231,8 @@ def try_out(cfg: Config) -> Trial:
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
     """Return how many images are computed at once, and how many such batches make a step; powers of two.
 
-    A step has as many images as leave eight steps in a pass over them, but at least 64 where there are so many.
-
-    Args:
-        images: In the data set.
-        fitting: Images that fit the memory at once; 16 are computed in any case.
-        on_gpu: Where.
+    A step has as many images as leave eight steps in a pass over them, but at least 64 where there are so many. At once
+    as many are computed as fit the memory, and 16 in any case.
     """
 
     def power(number: float) -> int:
@@ -281,14 +259,7 @@ def describe(
 
 
 def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> str:
-    """Return how long a run is, on what, and when it ends.
-
-    Args:
-        settings: With batch and steps.
-        images: To train on.
-        trial: Of two steps.
-        accumulate: How many batches make a step.
-    """
+    """Return how long a run is whose batch and steps are set, on what, and when it ends."""
     if torch.cuda.is_available():
         short = dict(bfloat16='bf16', float16='fp16', float32='fp32')[fast_dtype(torch.cuda.get_device_capability())]
         where = f'{torch.cuda.get_device_name()}, {short}'

@@ -166,11 +166,7 @@ def start_run(settings: Any, begin: float, plan: Callable[[Any, float], Config])
 
 
 def continue_run(out: Path) -> Config:
-    """Return what a run is built of that goes on in its folder.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """Return what a run is built of that goes on in its folder."""
     path = find_config(out)
     if path is None:
         raise FileNotFoundError(_no_run(out))
@@ -192,11 +188,7 @@ def read_run(path: Path, out: Path, log: Sequence[str] | None, options: dict | N
 
 
 def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
-    """Refuse arguments of :func:`pretrain` of the wrong kind, before anything is done.
-
-    Raises:
-        ValueError: With the name of the argument.
-    """
+    """Refuse arguments of :func:`pretrain` of the wrong kind, before anything is done."""
     if sum(length in given for length in ('epochs', 'steps', 'minutes')) > 1:
         raise ValueError('give one of epochs, steps and minutes')
     read_channels(given.get('channels', 3), given.get('value_range'))
@@ -220,11 +212,7 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
 
 
 def check_crop_scale(scale: object) -> None:
-    """Refuse what is no range of shares.
-
-    Raises:
-        ValueError: If there are not two of them, in order.
-    """
+    """Refuse what is no range of shares."""
     if scale is None:
         return
     two = isinstance(scale, (list, tuple)) and len(scale) == 2 and all(part in ranges.CROP_SCALE for part in scale)
@@ -240,12 +228,7 @@ def check_places(
     overwrite: bool,
     names: tuple[str, ...] = HANDED_OVER,
 ) -> tuple[Path, list[str]]:
-    """Return the run's folder and those of images as absolute paths, once nothing of the user's is in the way there.
-
-    Raises:
-        FileNotFoundError: If there is no run to go on with.
-        ValueError: If a place cannot be what it is to be, or with ``resume`` a setting is given, which has no effect.
-    """
+    """Return the run's folder and those of images as absolute paths, once nothing of the user's is in the way there."""
     out = Path(os.path.abspath(os.path.expanduser(out)))
     if resume:
         given = [*([] if data is None else ['data']), *settings, *(['overwrite'] if overwrite else [])]

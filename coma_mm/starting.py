@@ -27,12 +27,7 @@ BACKBONES = 'backbone.safetensors', 'model.safetensors'  # in folders without a 
 
 
 def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
-    """Return the encoder of the weights ``init``, and settings that go with it.
-
-    Raises:
-        FileNotFoundError: If there are no such weights.
-        ValueError: If they are of no such encoder, or do not go with the settings.
-    """
+    """Return the encoder of the weights ``init``, and settings that go with it."""
     source, called, checkpoint, weights, prefix, encoder = read_source(str(settings.init), settings.channels, '--init')
     if settings.arch is not None:
         raise ValueError(f'{called} has a {encoder.name}, so leave --arch {settings.arch} out')
@@ -65,12 +60,7 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
 
 
 def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSettings:
-    """Have an encoder learn from the weights ``teacher``; return settings that go with it.
-
-    Raises:
-        FileNotFoundError: If there are no such weights.
-        ValueError: If they are of no such encoder, or do not go with the settings.
-    """
+    """Have an encoder learn from the weights ``teacher``; return settings that go with it."""
     if settings.method not in (None, 'mae'):
         raise ValueError(f'--teacher goes with masked autoencoding alone: leave --method {settings.method} out')
     source, called, checkpoint, _, prefix, teacher = read_source(str(settings.teacher), None, '--teacher')
@@ -98,10 +88,6 @@ def read_source(name: str, channels: int | None, option: str) -> tuple[str, str,
     Returns:
         Their file or address, how to call it, what it holds, its weights, what stands before the names of those of the
         encoder, and the encoder.
-
-    Raises:
-        FileNotFoundError: If there are none.
-        ValueError: If they are of no encoder that pre-training takes.
     """
     source = find_weights(name)
     called = one_line(source if '://' in source else short_path(Path(source)))
@@ -115,11 +101,7 @@ def read_source(name: str, channels: int | None, option: str) -> tuple[str, str,
 
 
 def find_weights(name: str) -> str:
-    """Return the file that a folder stands for, with its path; an address as it is.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """Return the file that a folder stands for, with its path; an address as it is."""
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if '://' in name or not path.is_dir():
         return name if '://' in name else str(path)
@@ -132,11 +114,7 @@ def find_weights(name: str) -> str:
 def read_encoder(
     checkpoint: dict, weights: dict[str, Tensor], called: str, channels: int, option: str = '--init'
 ) -> tuple[str, Encoder]:
-    """Return what stands before the names of an encoder's weights, and the encoder.
-
-    Raises:
-        ValueError: If there is none that pre-training takes.
-    """
+    """Return what stands before the names of an encoder's weights, and the encoder; others are refused."""
     said = read_settings(checkpoint) or {}
     arch = said.get('arch')
     if (prefix := find_parts(weights, 'patch_embed.weight', 'stages.0.blocks.0.norm1.weight')) is not None:
@@ -217,11 +195,7 @@ def read_decoder(checkpoint: dict, weights: dict[str, Tensor], encoder: Encoder)
 
 
 def read_values(checkpoint: dict, called: str) -> dict:
-    """Return mean and std of pixels that a file says.
-
-    Raises:
-        ValueError: If its encoder takes colours in another order.
-    """
+    """Return mean and std of pixels that a file says; colours in another order are refused."""
     said = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
     if said.get('channel_order') == 'BGR' and len(said.get('mean') or ()) == 3:
         raise ValueError(f'{called} takes images in the order BGR, which pre-training does not give')
