@@ -8,14 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.dist import get_rank, get_world_size
-from mmengine.logging import MessageHub
 from torch import Tensor, distributed, nn
 
 from ..utils.arguments import require_flag, require_number
 
 HIDDEN, PROJECTED = 512, 64  # widths of the projector
 COVARIANCE = 80.0  # weight of the mean squared covariance, beside 1 for the distance and for the deviation
-RAMP = 0.1  # of the run, in which the weight grows from 0
 GREY = 0.2  # share of images without colour, at a jitter of 0.5 and more
 
 
@@ -28,7 +26,7 @@ class Alignment(nn.Module):
 
     Args:
         channels: C.
-        weight: of the loss, reached after a tenth of the run.
+        weight: of the loss.
         jitter: of the colours, a different one for each half, see :func:`jitter_colours`.
         both: whether both halves are trained; otherwise one follows the other, which gets no gradient.
     """
@@ -62,7 +60,7 @@ class Alignment(nn.Module):
                 halves = self.projector(adaptive), self.projector(evaluation).detach()
             halves = [half.to(torch.promote_types(dtype, torch.float32)) for half in halves]
             spread = [spread_loss(half) for half in halves[: 1 + self.both]]
-            return self.weight * run_fraction(RAMP) * (F.mse_loss(*halves) + sum(spread) / len(spread))
+            return self.weight * (F.mse_loss(*halves) + sum(spread) / len(spread))
 
 
 def build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:
@@ -80,13 +78,6 @@ def spread_loss(projections: Tensor) -> Tensor:
     covariance = centred.T @ centred / (len(centred) - 1)
     between = covariance - covariance.diag().diag()
     return F.relu(1 - deviation).mean() + COVARIANCE * between.square().mean()
-
-
-def run_fraction(part: float) -> float:
-    """Return how far a run is in its first ``part``, from 0 to 1; 1 where no runner says so."""
-    hub = MessageHub.get_current_instance()
-    step, steps = (hub.get_info(name) for name in ('iter', 'max_iters'))
-    return 1.0 if step is None or not steps else min(1.0, (step + 1) / max(1.0, part * steps))
 
 
 def jitter_colours(images: Tensor, strength: float) -> Tensor:

@@ -83,6 +83,28 @@ def test_measures_before_meanwhile_and_after(run, tmp_path):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@HOOKS.register_module()
+class NoteTypeHook(Hook):
+    """Notes the type of the last map of whole images."""
+
+    types = set()
+
+    def before_train(self, runner):
+        runner.model.backbone.stages[-1].blocks[-1].mlp[0].register_forward_hook(
+            lambda module, args, result: None if module.training else self.types.add(result.dtype)
+        )
+
+    priority = 'VERY_HIGH'
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])
+def test_measures_in_the_precision_of_training(run, dtype):
+    NoteTypeHook.types.clear()
+    hooks = [dict(type='NoteTypeHook'), dict(type='coma_mm.QualityHook', dataset=PHOTOS)]
+    _, measured, _ = run('run', hooks, optim_wrapper=dict(type='coma_mm.AutocastOptimWrapper', dtype=dtype))
+    assert getattr(torch, dtype) in NoteTypeHook.types and len(measured) == 2
+
+
 def test_says_once_what_is_wrong(run):
     hook = dict(type='coma_mm.QualityHook', interval=1, by_epoch=False, collapse=0.6)
     _, measured, log = run('run', [dict(type='CollapseHook'), hook])

@@ -21,8 +21,8 @@ class QualityHook(PeriodicHook):
     compare with ``mse_adaptive`` and ``mse_evaluation``). Beside them are ``quality/psnr`` and
     ``quality/psnr_assembled`` in dB, ``quality/rankme`` and ``quality/dead_channels``
     (:class:`coma_mm.evaluation.Validator`). With ``labels`` there is ``quality/probe`` in percent
-    (:class:`coma_mm.evaluation.FewLabels`). What was measured travels with checkpoints.
-    A warning comes once each, if
+    (:class:`coma_mm.evaluation.FewLabels`). All of it is computed in the precision of training, mixed where that is.
+    What was measured travels with checkpoints. A warning comes once each, if
 
     - RankMe falls below ``collapse`` of the most it has been: features collapse onto few directions;
     - the loss rises in ``patience`` measurements in a row while the training loss falls;
@@ -85,7 +85,7 @@ class QualityHook(PeriodicHook):
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         """Measure, log, and say what is wrong."""
         model = unwrap(runner.model)
-        with uncompiled(model):
+        with uncompiled(model), runner.optim_wrapper.optim_context(model):
             values: dict[str, float | None] = {
                 **self.validator.measure(model),
                 **self.validator.measure_psnr(model),
