@@ -76,7 +76,7 @@ def measure_all(names: Sequence[str | PathLike], data: str | PathLike, **setting
     labelled = find_labelled(os.path.expanduser(data), chosen.val, chosen.exclude)
     print(
         f'{len(labelled.learn):,} images of {len(labelled.classes)} classes to learn from, '
-        f'{len(labelled.test):,} to classify'
+        f'{len(labelled.test):,} to classify, {find_largest_class(labelled):.1f} % of them of the largest class'
     )
     for sentence in labelled.left_out:
         print(printable(sentence))
@@ -88,6 +88,12 @@ def measure_all(names: Sequence[str | PathLike], data: str | PathLike, **setting
     if found.skipped:
         print(f'images that could not be read and are left out: {len(found.skipped)}')
     return found
+
+
+def find_largest_class(labelled: Labelled) -> float:
+    """Return the share of the largest class in the images to classify, in percent: what a blind guess gets right."""
+    counts = torch.tensor([label for _, label in labelled.test]).bincount()
+    return 100 * counts.max().item() / len(labelled.test)
 
 
 def check_settings(settings: CompareSettings) -> CompareSettings:
@@ -234,6 +240,7 @@ class Comparison:
             classes=list(self.labelled.classes),
             learn=self.learn,
             test=len(self.kept) - self.learn,
+            largest_class=find_largest_class(self.labelled),
             unreadable=self.skipped,
             seeds=settings.seeds,
             steps=settings.finetune,

@@ -59,7 +59,7 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
     with manifest.own_file(run, 'model.safetensors', 'weights') as unfinished:
         shutil.copy(resource_dir('weights') / 'dyvit-p_cifar10.safetensors', unfinished)
     printed = compare('run', 'images', '--against', WEIGHTS, '--seeds', 2, '--num-workers', 0)
-    assert '12 images of 3 classes to learn from, 2 to classify' in printed
+    assert '12 images of 3 classes to learn from, 2 to classify, 50.0 % of them of the largest class' in printed
     for words in ('without a class: 1', 'without an image to classify: 1', 'skipped ', 'left out: 1', ' kNN '):
         assert words in printed
     assert 'with all labels: ' in printed and f'against {WEIGHTS}: no clear difference (' in printed
