@@ -1,21 +1,18 @@
 """CIFAR-10, or labelled images of your own in its place, small enough to be kept in memory."""
 
-import math
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as ROOT_DATASETS
-from numpy.lib.format import read_array, read_array_header_1_0, read_magic
 from PIL import Image, ImageOps
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from ..registry import DATASETS
+from ..utils.arguments import require_number
 from ..utils.reading import open_regular
 from .finding import find_images
 from .loading import read_image
@@ -62,15 +59,17 @@ def read_images(source: str, split: str, size: int = 32) -> tuple[np.ndarray, np
 
 def _read_archive(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     try:
-        with open_regular(path) as file, ZipFile(file) as archive:
-            data, ends, labels = (
-                _read_array(archive, key) for key in (f'{split}_bytes', f'{split}_offsets', f'y_{split}')
-            )
-            has_classes = 'classes.npy' in archive.namelist()
-            classes = _read_array(archive, 'classes').tolist() if has_classes else range(MAX_CLASSES)
-        labels = labels.astype(np.int64, casting='safe')
+        with open_regular(path) as file, np.load(file) as archive:
+            if (size := max(member.file_size for member in archive.zip.infolist())) > MAX_ARRAY:
+                raise ValueError(f'an array in it unpacks to {size} bytes, where at most {MAX_ARRAY} are read')
+            data, ends, labels = (archive[key] for key in (f'{split}_bytes', f'{split}_offsets', f'y_{split}'))
+            has_classes = 'classes' in archive
+            classes = archive['classes'].tolist() if has_classes else range(MAX_CLASSES)
+        ends, labels = (numbers.astype(np.int64, casting='safe') for numbers in (ends, labels))
         if len(labels) != len(ends) - 1 or labels.min() < 0 or labels.max() >= len(classes):
             raise ValueError(f'it has not one label of its {len(classes)} classes for each image')
+        if ends[0] < 0 or (np.diff(ends) < 0).any():  # the same bytes would be copied again and again
+            raise ValueError('its images do not lie one after the other')
         files = [data[start:end].tobytes() for start, end in zip(ends[:-1], ends[1:])]
         pixels = 0
         for content in files:  # before any of them is decoded
@@ -79,29 +78,16 @@ def _read_archive(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple
         if pixels > MAX_PIXELS:
             raise ValueError(f'its images have {pixels} pixels in all, where at most {MAX_PIXELS} are read')
         images = np.stack([decode_jpeg(content, 'RGB') for content in files])
-    except (KeyError, ValueError, TypeError, IndexError, OSError, BadZipFile, zlib.error, NotImplementedError) as error:
+    except Exception as error:  # NumPy and zipfile raise what they stumble over
         raise ValueError(
             f'{path} is not an .npz file of JPEG bytes ({error}): it needs {split}_bytes, {split}_offsets and y_{split}'
         ) from None
     return images, labels, tuple(map(str, classes if has_classes else range(labels.max() + 1)))
 
 
-def _read_array(archive: ZipFile, name: str) -> np.ndarray:
-    """Read an array of an ``.npz`` file, after what it takes has been compared with what there is."""
-    size = archive.getinfo(f'{name}.npy').file_size
-    if size > MAX_ARRAY:
-        raise ValueError(f'{name} unpacks to {size} bytes, where at most {MAX_ARRAY} are read')
-    with archive.open(f'{name}.npy') as file:
-        read_magic(file)
-        shape, _, dtype = read_array_header_1_0(file)  # as numpy writes all but tables of thousands of columns
-    if math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f'{name} says that it is larger than it is')
-    with archive.open(f'{name}.npy') as file:
-        return read_array(file, allow_pickle=False)
-
-
 def _read_folder(path: Path, split: str, size: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    folder = next((path / name for name in (split, {'test': 'val'}.get(split, split)) if (path / name).is_dir()), None)
+    names = (split, 'val') if split == 'test' else (split,)
+    folder = next((path / name for name in names if (path / name).is_dir()), None)
     if folder is None:
         raise FileNotFoundError(
             f'{path} is neither an .npz file of JPEG bytes, nor a folder with cifar-10-batches-py or with images in '
@@ -149,8 +135,7 @@ class CIFAR(BaseDataset):
         pipeline: Sequence[dict | Callable] = (),
         indices: int | Sequence[int] | None = None,
     ) -> None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f'fraction must lie in (0, 1], got {fraction}')
+        require_number('(0, 1]', fraction=fraction)
         self.source = os.path.abspath(os.path.expanduser(data_root))
         self.split, self.size, self.fraction, self.seed = split, size, fraction, seed
         super().__init__(pipeline=pipeline, serialize_data=False, indices=indices)

@@ -36,7 +36,7 @@ def test_a_share_of_the_labels_is_balanced_and_the_same_for_a_seed(archive):
         return np.stack([item['img'] for item in CIFAR(str(path), fraction=0.25, seed=seed)])
 
     assert (chosen(0) == chosen(0)).all() and (chosen(0) != chosen(1)).any()
-    with pytest.raises(ValueError, match=r'fraction must lie in \(0, 1\], got 0'):
+    with pytest.raises(ValueError, match=r'fraction must be a number > 0 and <= 1, got 0'):
         CIFAR(str(path), fraction=0)
 
 
@@ -73,7 +73,9 @@ def test_what_is_no_data_is_said(tmp_path):
         (dict(y_train=np.array([0.5])), 'Cannot cast'),
         (dict(train_offsets=np.array([0, 5])), 'is not an .npz file of JPEG bytes'),
         (dict(train_offsets=np.array(5)), 'is not an .npz file of JPEG bytes'),
-        (dict(train_bytes=np.array(['x'], dtype=object)), 'says that it is larger than it is|Object arrays'),
+        (dict(train_offsets=np.array([5, 0])), 'do not lie one after the other'),
+        (dict(train_offsets=np.array([-5, 0])), 'do not lie one after the other'),
+        (dict(train_bytes=np.array(['x'], dtype=object)), 'Object arrays'),
     ],
 )
 def test_archives_of_odd_content(changes, words, archive, tmp_path):
@@ -97,5 +99,5 @@ def test_an_array_that_says_it_is_larger(tmp_path):
     with ZipFile(tmp_path / 'y.npz', 'w') as bomb:
         for name in ('train_bytes', 'train_offsets', 'y_train'):
             bomb.writestr(f'{name}.npy', header.getvalue())
-    with pytest.raises(ValueError, match='says that it is larger than it is'):
+    with pytest.raises(ValueError, match='y.npz is not an .npz file of JPEG bytes'):
         read_images(str(tmp_path / 'y.npz'), 'train')
