@@ -1,7 +1,6 @@
 """Images to leave out of a folder, by patterns of their paths; a warning of masks beside photos."""
 
 import fnmatch
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -68,7 +67,7 @@ class Exclusion:
 
 
 def _simplify(pattern: str) -> str:
-    pattern = pattern.strip().replace(os.sep, '/')
+    pattern = pattern.strip()
     while pattern.startswith(('./', '**/', '/')):
         pattern = pattern.partition('/')[2]
     return pattern.rstrip('/')

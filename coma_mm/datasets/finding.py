@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
@@ -78,7 +78,7 @@ def find_images(
                 raise ValueError(f'{printable(folder)} cannot be read: {error.strerror}; correct that') from None
             log_error(f'left out a folder: {error}')
             continue
-        if is_run({entry.name for entry in entries}, path):
+        if MANIFEST in {entry.name for entry in entries} and has_manifest(path):
             say_once(f'left out {path}, which is the folder of a run')
             continue
         kinds = [(entry, _kind(entry)) for entry in entries]
@@ -93,13 +93,6 @@ def find_images(
             else:
                 log_error(f'left out {entry.path}, which is no file, but a pipe, a socket or a device')
     return paths
-
-
-def is_run(names: Set[str], folder: str) -> bool:
-    """Say whether the folder that has files of these names is that of a run."""
-    if MANIFEST in names:
-        return has_manifest(folder)
-    return {'checkpoints.json', 'last_checkpoint'} <= names  # before there was a manifest
 
 
 def _kind(entry: os.DirEntry) -> str:
@@ -190,7 +183,7 @@ def _explain_line(line: str, folder: str) -> str:
         return f'{shown}, an address, but images are read from this machine: download them'
     if os.path.isdir(os.path.join(folder, line)):
         return f'{shown}, a folder; folders are given themselves, in place of a list'
-    if re.match(r'[A-Za-z]:[\\/]|\\\\', line) and os.name != 'nt':
+    if re.match(r'[A-Za-z]:[\\/]|\\\\', line):
         return f'{shown}, which Windows would find, but not this machine'
     for separator in ('\t', ',', ';', ' '):
         head = line.partition(separator)[0] if separator != ' ' else line.rpartition(separator)[0]
