@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple
 
 MAX_MEMBERS = 500_000
 _END, _END64, _LOCATOR = b'PK\x05\x06', b'PK\x06\x06', b'PK\x06\x07'
-_MEMBER, _LOCAL = b'PK\x01\x02', b'PK\x03\x04'
+_MEMBER, LOCAL = b'PK\x01\x02', b'PK\x03\x04'  # the second begins a zip file
 
 
 class Member(NamedTuple):
@@ -14,14 +14,6 @@ class Member(NamedTuple):
 
     offset: int
     size: int
-
-
-def is_zip(file: BinaryIO) -> bool:
-    """Say whether a file starts as a zip file does; leave it at its start."""
-    file.seek(0)
-    found = file.read(4) == _LOCAL
-    file.seek(0)
-    return found
 
 
 def list_members(file: BinaryIO) -> dict[str, Member]:
@@ -37,21 +29,18 @@ def list_members(file: BinaryIO) -> dict[str, Member]:
     directory, start = _read_directory(file, size)
     members: dict[str, Member] = {}
     spans = [(start, size)]
-    unpacked, packed = 0, False
     position = 0
     while position < len(directory):
         name, method, stored, whole, header, position = _read_entry(directory, position)
-        unpacked += whole
-        if unpacked > size:
-            raise ValueError(f'it would unpack to {unpacked} bytes, more than it has')
-        packed |= bool(method) or stored != whole
-        if name in members or len(members) >= MAX_MEMBERS:
-            raise ValueError('it has a part twice' if name in members else f'it has more than {MAX_MEMBERS} parts')
+        if method or stored != whole:
+            raise ValueError('its parts are packed, where torch stores them as they are')
+        if name in members:
+            raise ValueError('it has a part twice')
+        if len(members) >= MAX_MEMBERS:
+            raise ValueError(f'it has more than {MAX_MEMBERS} parts')
         offset = _content_offset(file, header)
         spans.append((header, offset + whole))
         members[name] = Member(offset, whole)
-    if packed:
-        raise ValueError('its parts are packed, where torch stores them as they are')
     spans.sort()
     if any(end > following for (_, end), (following, _) in zip(spans, spans[1:])):
         raise ValueError('its parts overlap')
@@ -113,6 +102,6 @@ def _content_offset(file: BinaryIO, header: int) -> int:
     """Return where a member's content starts, behind its own header."""
     file.seek(header)
     local = file.read(30)
-    if len(local) < 30 or local[:4] != _LOCAL:
+    if len(local) < 30 or local[:4] != LOCAL:
         raise ValueError('a part of it is missing')
     return header + 30 + sum(struct.unpack('<HH', local[26:30]))

@@ -6,6 +6,7 @@ Each function checks its arguments, whose types the file chooses, before it make
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from .unpickler import MAX_VIEWS, Budget, Name, Placeholder, Refused, shown
+from .unpickler import MAX_VIEWS, Budget, Name, Placeholder, Refused, is_key, shown
 
 MAX_DIMENSIONS = 32
 MAX_ITEM = 1024  # characters of a text in an array
@@ -38,23 +39,19 @@ DTYPES = {str(value): value for value in vars(torch).values() if isinstance(valu
 QUANTISED = torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4
 
 
+@dataclass
 class StorageKind(Placeholder):
     """Type of a storage's values."""
 
-    def __init__(self, dtype: torch.dtype):
-        self.dtype = dtype
+    dtype: torch.dtype
 
 
+@dataclass
 class Storage(Placeholder):
-    """Bytes of tensors.
+    """Bytes of tensors, and the type of their values."""
 
-    Args:
-        values: Where they are.
-        dtype: Of the values.
-    """
-
-    def __init__(self, values: torch.UntypedStorage, dtype: torch.dtype):
-        self.values, self.dtype = values, dtype
+    values: torch.UntypedStorage
+    dtype: torch.dtype
 
 
 def find(name: Name) -> Any:
@@ -93,18 +90,17 @@ def restore(target: Any, state: Any, budget: Budget) -> None:
     elif type(target) is OrderedDict:  # versions of modules; nothing else reads attributes of a dict
         metadata = state.get('_metadata') if type(state) is dict else None
         if isinstance(metadata, dict):
-            kept = {key: _versions(entry) for key, entry in metadata.items() if isinstance(entry, dict)}
-            target._metadata = OrderedDict(kept)  # type: ignore[attr-defined]
+            target._metadata = OrderedDict(  # type: ignore[attr-defined]
+                (name, {key: value for key, value in entry.items() if type(key) is str and type(value) is int})
+                for name, entry in metadata.items()
+                if isinstance(entry, dict)
+            )
     elif type(target) is np.ndarray:
         _restore_array(target, state, budget)
     elif isinstance(target, np.dtype):
         _restore_type(target, state)
     else:
         raise Refused(f'it changes a {type(target).__name__}')
-
-
-def _versions(entry: dict) -> dict:
-    return {key: value for key, value in entry.items() if type(key) is str and type(value) is int}
 
 
 # ---- tensors ----
@@ -270,9 +266,7 @@ def _bytearray(budget: Budget, *content: Any) -> bytearray:
 
 def _members(budget: Budget, items: Any) -> list:
     """Return the members of a set, which need not be copied for nothing."""
-    if type(items) is not list or not all(type(item) in (str, int, bool) for item in items):
-        raise Refused('a set of it has members that checkpoints do not have')
-    if any(type(item) is int and abs(item) >= 2**60 for item in items):
+    if type(items) is not list or not all(map(is_key, items)):
         raise Refused('a set of it has members that checkpoints do not have')
     budget.take(232 + 100 * len(items))
     return items
@@ -281,9 +275,8 @@ def _members(budget: Budget, items: Any) -> list:
 def _ordered(budget: Budget, *items: Any) -> OrderedDict:
     """Return an ordered dict; Python 2 gave its items as pairs."""
     pairs = items[0] if items else []
-    if len(items) > 1 or type(pairs) is not list:
-        raise Refused('an ordered dict of it is of a kind that checkpoints do not have')
-    if not all(type(pair) in (list, tuple) and len(pair) == 2 and type(pair[0]) in (str, bytes) for pair in pairs):
+    sound = len(items) <= 1 and type(pairs) is list
+    if not sound or not all(type(pair) in (list, tuple) and len(pair) == 2 and is_key(pair[0]) for pair in pairs):
         raise Refused('an ordered dict of it is of a kind that checkpoints do not have')
     budget.take(300 + 150 * len(pairs))
     return OrderedDict(pairs)

@@ -47,31 +47,31 @@ def fetched(address: str) -> Iterator[Path]:
     """
     name = re.sub(r'[^\w.-]', '_', Path(urlparse(address).path).name)[-100:]
     found = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)
-    kept = cache_folder() / f'{hashlib.sha256(address.encode()).hexdigest()[:12]}-{name}' if found else None
-    if kept is not None and found is not None and kept.is_file():
+    digits = found[1] if found else ''
+    folder = cache_folder() if digits else Path(tempfile.gettempdir())
+    kept = folder / f'{hashlib.sha256(address.encode()).hexdigest()[:12]}-{name}'
+    if digits and kept.is_file():
         with kept.open('rb') as file:
-            is_intact = sha256_of(file).startswith(found[1])
+            is_intact = sha256_of(file).startswith(digits)
         if is_intact:
             yield kept
             return
-    folder = kept.parent if kept else Path(tempfile.gettempdir())
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(Path(name).suffix, '.download-', folder)
     os.close(descriptor)
     path = Path(unfinished)
     try:
         digest = download(address, path)
-        if found is not None and not digest.startswith(found[1]):
+        if not digest.startswith(digits):
             raise ValueError(
-                f'what {address} sends has the SHA-256 {digest[: len(found[1])]}..., not the one in its name; if you '
+                f'what {address} sends has the SHA-256 {digest[: len(digits)]}..., not the one in its name; if you '
                 'trust it, download it under another name, and give the path of the file'
             )
         yield path
-        if kept is not None:
+        if digits:
             path.replace(kept)
     finally:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def download(address: str, path: Path) -> str:

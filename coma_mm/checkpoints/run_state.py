@@ -5,7 +5,6 @@ the place in the file and what stands there.
 """
 
 import math
-from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -37,7 +36,7 @@ def check_run_state(checkpoint: dict, source: str) -> None:
         _check_budget(checkpoint['meta'])
         _check_message_hub(checkpoint['message_hub'])
         _check_schedulers(checkpoint.get('param_schedulers', []))
-        _each_optimizer(checkpoint['optimizer'], _check_optimizer)
+        _check_optimizers(checkpoint['optimizer'])
     except _Wrong as error:
         raise ValueError(f'{source} is damaged, or no run of mmengine has written it: {error}; {start}') from None
 
@@ -49,12 +48,12 @@ def check_progress(meta: dict, epoch_length: int | None, is_known: bool, source:
         epoch_length: Iterations in an epoch, of a loop that counts epochs.
         is_known: Whether the checkpoint says so; else it is a guess.
     """
-    epoch, iteration = meta['epoch'], meta['iter']
     if epoch_length is None:
         return
-    least, most = (
-        (epoch * epoch_length, (epoch + 1) * epoch_length) if is_known else (epoch, 1000 * (epoch + 1) * epoch_length)
-    )
+    epoch, iteration = meta['epoch'], meta['iter']
+    least, most = epoch * epoch_length, (epoch + 1) * epoch_length
+    if not is_known:
+        least, most = epoch, 1000 * most
     if not least <= iteration <= most:
         raise ValueError(
             f'{source} says that it has {epoch} epochs and {iteration} iterations, which do not belong together: an '
@@ -179,15 +178,14 @@ def _check_message_hub(hub: dict) -> None:
 
 
 def _check_schedulers(schedulers: Any) -> None:
-    lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-    for states in lists:
+    for states in schedulers.values() if isinstance(schedulers, dict) else [schedulers]:
         _typed(states, 'param_schedulers', list)
         for state in states:
             _typed(state, 'a scheduler', dict)
             for name, value in state.items():  # mmengine makes attributes of all of these
                 known = isinstance(name, str) and name.isidentifier() and name != 'optimizer'
-                known = known and not callable(getattr(_ParamScheduler, name, None))
-                _expect(name, 'a name in a scheduler', 'one of its settings', known)
+                is_setting = known and not callable(getattr(_ParamScheduler, name, None))
+                _expect(name, 'a name in a scheduler', 'one of its settings', is_setting)
                 place = f'a scheduler: {name}'
                 if name in ('last_step', '_global_step'):
                     _whole(value, place, -1)
@@ -198,15 +196,12 @@ def _check_schedulers(schedulers: Any) -> None:
                     _expect(value, place, 'a number or text', plain)
 
 
-def _each_optimizer(saved: dict, check: Callable[[Any], None]) -> None:
+def _check_optimizers(saved: dict) -> None:
     """Check the state of one optimizer, or of several by name."""
-    if 'param_groups' in saved:
-        check(saved)
-        return
-    states = [value for value in saved.values() if isinstance(value, dict) and 'param_groups' in value]
+    states = [value for value in (saved, *saved.values()) if isinstance(value, dict) and 'param_groups' in value]
     _expect(saved, 'optimizer', 'the state of one', bool(states))
     for state in states:
-        check(state)
+        _check_optimizer(state)
 
 
 def _check_optimizer(saved: dict) -> None:

@@ -52,11 +52,7 @@ def read_meta(checkpoint: dict) -> dict:
 
 
 def _short(text: str) -> str:
-    """Return a text that is short enough to be parsed: that of a config has some 100 kB, what is made of it far more.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Return a text, or raise if it is too long to be parsed: what is made of it takes far more memory."""
     if len(text) > MAX_TEXT:
         raise ValueError(f'a text of {len(text)} characters, where at most {MAX_TEXT} are read')
     return text

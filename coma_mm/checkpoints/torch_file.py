@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..utils.reading import open_regular
-from .archive import is_zip, list_members
+from .archive import LOCAL, list_members
 from .builders import Storage, StorageKind, build, find, restore
 from .unpickler import Budget, Refused, Unpickler
 
@@ -40,9 +40,9 @@ def read_torch_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') 
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if is_zip(file):
-            return _read_zip(file, size, map_location)
-        return _read_old(file, size, map_location)
+        is_zip = file.read(4) == LOCAL
+        file.seek(0)
+        return (_read_zip if is_zip else _read_old)(file, size, map_location)
 
 
 def place(values: Tensor, location: str, map_location: MapLocation) -> torch.UntypedStorage:

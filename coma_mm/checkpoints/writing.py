@@ -56,17 +56,14 @@ def write_files_whole() -> None:
     backend_instances.clear()  # mmengine goes on using those it made before, such as to read a file
 
 
-def remove_checkpoint(backend: BaseStorageBackend, path: str) -> bool:
+def remove_checkpoint(backend: BaseStorageBackend, path: str) -> None:
     """Remove a checkpoint that the manifest beside it proves to be the run's; not on a disk, go by the name."""
     if isinstance(backend, LocalBackend):
-        return manifest.remove_own(Path(path).parent, Path(path).name)
-    if backend.isfile(path):
+        manifest.remove_own(Path(path).parent, Path(path).name)
+    elif backend.isfile(path):
         backend.remove(path)
     elif backend.isdir(path):  # of sharded models
         backend.rmtree(path)
-    else:
-        return False
-    return True
 
 
 def note_validated(path: Path) -> None:
