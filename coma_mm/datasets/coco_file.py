@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.reading import read_text
-from ..utils.text import one_line, printable
+from ..utils.text import one_line
 from .finding import hold_out
 
 MOST = 4_000_000_000  # bytes
@@ -113,8 +113,8 @@ def find_folder(path: Path, names: Sequence[str], folder: str | os.PathLike | No
     if place is None:
         where = 'near it' if folder is None else f'in {folder}'
         raise FileNotFoundError(
-            printable(f'{path} names the image {names[0]}, which is not {where}: name the folder with --images')
+            f'{path} names the image {names[0]}, which is not {where}: name the folder with --images'
         )
     if missing := [name for name in names if not (place / name).is_file()]:
-        raise FileNotFoundError(printable(f'{len(missing)} images of {path} are not in {place}, such as {missing[0]}'))
+        raise FileNotFoundError(f'{len(missing)} images of {path} are not in {place}, such as {missing[0]}')
     return place

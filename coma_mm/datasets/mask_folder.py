@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from ..utils.reading import open_regular, read_text
-from ..utils.text import printable
 from .finding import hold_out, image_endings
 from .image_headers import FORMATS
 from .loading import MAX_PIXELS, image_size, pillow_limit
@@ -98,28 +97,28 @@ def _find(root: Path, names: Sequence[str]) -> Path:
 
 def _pair(images: Path, masks: Path, endings: tuple[str, str] | None) -> tuple[list[str], tuple[str, str]]:
     """Return the names of images without their ending, and the endings of images and masks."""
-    names = sorted(name for name in os.listdir(images) if name.lower().endswith(image_endings()))
-    mask_names = sorted(name for name in os.listdir(masks) if name.lower().endswith(image_endings()))
+    names, mask_names = (
+        sorted(name for name in os.listdir(place) if name.lower().endswith(image_endings()) and name[0] != '.')
+        for place in (images, masks)
+    )
     if not names or not mask_names:
-        raise FileNotFoundError(printable(f'no images in {images if not names else masks}'))
+        raise FileNotFoundError(f'no images in {images if not names else masks}')
     if endings is None:
         ending = Counter(os.path.splitext(name)[1] for name in names).most_common(1)[0][0]
         first = next(name for name in names if name.endswith(ending)).removesuffix(ending)
-        mask = next((name for name in mask_names if name.startswith(first) and not name[len(first)].isalnum()), None)
+        mask = next(
+            (name for name in mask_names if name.startswith(first) and not name[len(first) :][:1].isalnum()), None
+        )
         if mask is None:
-            raise ValueError(printable(f'{images / first}{ending} has no mask of its name in {masks}'))
+            raise ValueError(f'{images / first}{ending} has no mask of its name in {masks}')
         endings = ending, mask[len(first) :]
     others = [name for name in names if not name.endswith(endings[0])]
     if others:
-        raise ValueError(
-            printable(f'{images} has images of two endings, {endings[0]} and that of {others[0]}: mmseg reads one')
-        )
+        raise ValueError(f'{images} has images of two endings, {endings[0]} and that of {others[0]}: mmseg reads one')
     stems = [name.removesuffix(endings[0]) for name in names]
     known = {*mask_names}
     if missing := [stem for stem in stems if stem + endings[1] not in known]:
-        raise ValueError(
-            printable(f'{len(missing)} images of {images} have no mask in {masks}, such as {missing[0]}{endings[1]}')
-        )
+        raise ValueError(f'{len(missing)} images of {images} have no mask in {masks}, such as {missing[0]}{endings[1]}')
     return stems, endings
 
 
@@ -131,26 +130,20 @@ def _read_values(image: Path, mask: Path, classes: Sequence[str] | None) -> list
                 raise ValueError(f'{opened.format} is not read')
             mode, pixels = opened.mode, np.asarray(opened)
     except Exception as error:  # Pillow raises what it stumbles over
-        raise ValueError(printable(f'the mask {mask} cannot be read: {error}')) from None
+        raise ValueError(f'the mask {mask} cannot be read: {error}') from None
     if pixels.ndim != 2:
-        raise ValueError(
-            printable(f'the mask {mask} has colours ({mode}): a mask has one channel of numbers of classes')
-        )
+        raise ValueError(f'the mask {mask} has colours ({mode}): a mask has one channel of numbers of classes')
     if (size := image_size(image)) != pixels.shape:
         raise ValueError(
-            printable(
-                f'the mask {mask} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image {size[1]} x {size[0]}'
-            )
+            f'the mask {mask} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image {size[1]} x {size[0]}'
         )
     values = [int(value) for value in np.unique(pixels) if value != IGNORED]
     if pixels.dtype == bool:
-        raise ValueError(
-            printable(f'the mask {mask} has 1 bit a pixel, and mmseg reads 8: save it as 0 and 1 of 8 bits')
-        )
+        raise ValueError(f'the mask {mask} has 1 bit a pixel, and mmseg reads 8: save it as 0 and 1 of 8 bits')
     most = IGNORED if classes is None else len(classes)
     if wrong := [value for value in values if not 0 <= value < most]:
         known = f'there are {most} classes, 0 to {most - 1}' if classes else '0 to 254 are classes'
-        raise ValueError(printable(f'the mask {mask} has the value {wrong[0]}, but {known}, and 255 is no class'))
+        raise ValueError(f'the mask {mask} has the value {wrong[0]}, but {known}, and 255 is no class')
     return values
 
 

@@ -140,6 +140,16 @@ def test_masks_that_are_missing(tmp_path):
         read_masks(tmp_path)
 
 
+def test_names_of_masks(tmp_path):
+    write_masks(tmp_path)
+    for number in range(3):
+        (tmp_path / f'images/{number}.jpg').rename(tmp_path / f'images/{number}.png.jpg')
+        (tmp_path / f'masks/{number}_mask.png').rename(tmp_path / f'masks/{number}.png')
+    (tmp_path / 'images/._0.png.jpg').write_bytes(b'of a Mac')
+    found = read_masks(tmp_path)
+    assert found.endings == ('.jpg', '') and found.stems == dict(all=['0.png', '1.png', '2.png'])
+
+
 def test_options_of_the_other_task(call, tmp_path):
     weights, data = write_weights(tmp_path / 'tiny.pth'), write_coco(tmp_path)
     for args, reason in (
