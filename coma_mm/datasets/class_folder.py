@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -66,14 +66,8 @@ class ClassFolder(ImageFolder):
             if self.is_divided and self.part == 'val':  # labels are those that are learnt
                 known, self._namer = self._sort_by_class('train'), f'{os.path.join(self.data_roots[0], "train")} has'
             self._metainfo['classes'] = tuple(sorted(known or by_class))
-        classes = list(self._metainfo['classes'])
-        self._compare(folder, set(by_class), classes)
-        numbers = {_spelling(name): label for label, name in enumerate(classes)}
-        return [
-            dict(img_path=path, gt_label=numbers[_spelling(name)])
-            for name in sorted(by_class)
-            for path in by_class[name]
-        ]
+        numbers = self._number(folder, by_class)
+        return [dict(img_path=path, gt_label=numbers[name]) for name in sorted(by_class) for path in by_class[name]]
 
     def number_as(self, classes: Sequence[str], namer: str) -> None:
         """Number the labels as a checkpoint or another data set does, by the names of the classes.
@@ -93,34 +87,35 @@ class ClassFolder(ImageFolder):
 
     def _sort_by_class(self, sub_folder: str) -> dict[str, list[str]]:
         """Return the images of each sub-folder that has some; those beside the sub-folders have no class."""
-        root, own = os.path.abspath(os.path.join(self.data_roots[0], sub_folder)), self.sub_folder
+        root = os.path.abspath(os.path.join(self.data_roots[0], sub_folder))
         by_class: dict[str, list[str]] = {}
-        if sub_folder == own:
+        if sub_folder == self.sub_folder:
             paths = self.find_images()
         else:
             paths = find_images(root, self.extensions)
-            names = [os.path.relpath(path, root).replace(os.sep, '/') for path in paths] if self.exclusion.tests else []
-            paths = self.leave_out(paths, names) if names else paths
+            if paths and self.exclusion.tests:
+                paths = self.leave_out(paths, [os.path.relpath(path, root) for path in paths])
         for path in paths:
-            name, *rest = os.path.relpath(path, root).split(os.sep)
+            name, *rest = os.path.relpath(path, root).split('/')
             if rest:
-                by_class.setdefault(printable(name), []).append(path)
+                by_class.setdefault(_spelling(printable(name)), []).append(path)
         return by_class
 
-    def _compare(self, folder: str, found: set[str], classes: list[str]) -> None:
-        """Raise on classes that nobody knows; name those without images in the log."""
-        spelled = {_spelling(name) for name in classes}
-        if unknown := sorted(name for name in found if _spelling(name) not in spelled):
+    def _number(self, folder: str, found: Collection[str]) -> dict[str, int]:
+        """Return the label of each class; raise on classes that nobody knows, and log those without images."""
+        classes = self._metainfo['classes']
+        numbers = {_spelling(name): label for label, name in enumerate(classes)}
+        if unknown := sorted({*found} - {*numbers}):
             raise ValueError(
                 f'{printable(folder)} has images of {_list(unknown)}, but {self._namer} the classes {_list(classes)}: '
                 'take those images out, or rename their folders to the class that they show'
             )
-        spelled = {_spelling(name) for name in found}
-        if missing := [name for name in classes if _spelling(name) not in spelled]:
+        if missing := [name for name in classes if _spelling(name) not in found]:
             print_log(
                 f'{printable(folder)} has no image of {_list(missing)}; the other classes keep their labels',
                 logger='current',
             )
+        return numbers
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Return the label of an image, as ``ClassBalancedDataset`` and samplers ask for it."""

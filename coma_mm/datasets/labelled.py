@@ -27,7 +27,7 @@ class LabelledFolder(ClassFolder):
     remedy = 'name another folder'
 
     def choose(self, paths: list[str]) -> list[str]:
-        """Return those of our part."""
+        """Return the images of the data set's part."""
         if self.part and len(paths) < 2:
             return paths if self.part == 'train' else []
         return super().choose(paths)
@@ -109,11 +109,12 @@ def describe(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tup
     if patterns:
         options = ' '.join(map(shlex.quote, [*train.exclusion.tests, *patterns]))
         found.append(f'images with names as masks of others have: {count}; to leave them out: --exclude {options}')
-    if beside := len(train.find_images()) - sum(map(len, train._sort_by_class(train.sub_folder).values())):
+    every = train.name_images(train.find_images())
+    if beside := sum('/' not in name for name in every):
         found.append(f'images beside the sub-folders, without a class: {beside}')
     folder = Path(train.data_roots[0], train.sub_folder)
     folders = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith('.')}
-    if empty := sorted(folders - {name.split('/')[0] for name in train.name_images(train.find_images())}):
+    if empty := sorted(folders - {name.split('/')[0] for name in every}):
         found.append(f'folders without an image: {len(empty)} ({one_line(empty[0])})')
     if lonely := len({label for _, label in learn} - {label for _, label in test}):
         found.append(f'classes without an image to classify: {lonely}')

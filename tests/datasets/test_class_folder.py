@@ -86,6 +86,7 @@ def test_images_without_classes(pets):
         ('ant bee empty', 'ant bee', dict(ant=0, bee=1)),
         ('Zebra ant', 'ant', dict(ant=1)),
         ('caf\u00e9 ant', 'cafe\u0301', {'cafe\u0301': 1}),  # as macOS writes it
+        ('caf\u00e9 cafe\u0301 ant', 'caf\u00e9', {'caf\u00e9': 1}),  # one class
         ('10 9 1', '9', {'9': 2}),
         ('ant bee cat', 'ant bee zoo', 'val has images of zoo, but .*train has the classes ant, bee, cat: take'),
         ('ant bee empty', 'ant bee dog eel', 'images of dog, eel, but'),
