@@ -64,6 +64,7 @@ def main() -> None:
     from torch.utils.data import DataLoader
 
     from ..datasets.finding import find_images, name_endings
+    from ..datasets.loading import MAX_PIXELS
     from ..datasets.members import Members
     from ..datasets.shards import index_shard
     from ..utils.workers import end_with_unsent
@@ -73,7 +74,8 @@ def main() -> None:
     if not paths:
         sys.exit(f'error: no images in {args.folder} and its sub-folders')
     random.Random(args.seed).shuffle(paths)
-    members = Members(args.folder, paths, args.short_side, args.channels, args.max_pixels, QUALITY)
+    max_pixels = args.max_pixels or MAX_PIXELS
+    members = Members(args.folder, paths, args.short_side, args.channels, max_pixels, QUALITY)
     loader = DataLoader(members, batch_size=None, num_workers=args.num_workers, worker_init_fn=end_with_unsent)
     limit, left_out, tar = args.shard_size * 2**20, 0, None
     shards: list[Path] = []

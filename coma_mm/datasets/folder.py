@@ -58,10 +58,9 @@ class ImageFolder(BaseDataset):
     Files of other endings are counted in ``left_out``, and the log has one line on them.
 
     An image that the pipeline's :class:`.LoadImage` cannot read is named in the log, once, and another one is drawn at
-    random in its place. More than ``max_unreadable`` of the data set stops the run; so that a big one need not be read
-    to its end for that, 200 unreadable images do if they are more than that share of those read so far. The workers of
-    a process count together, the processes of a distributed run each for themselves. With ``test_mode`` the first one
-    stops the run.
+    random in its place. The run stops if more than ``max_unreadable`` of the data set are unreadable. From 200
+    unreadable images on, that share of the images read so far is enough. The workers of a process count together, the
+    processes of a distributed run each for themselves. With ``test_mode`` the first one stops the run.
 
     Args:
         data_root (str | Sequence[str]): The folder, or several; or a ``.txt`` file with the path of an image in each
@@ -74,8 +73,8 @@ class ImageFolder(BaseDataset):
         part (str | None): ``'train'`` or ``'val'`` of the images, see ``val``. Defaults to None, all of them.
         val (float): The share that is held out from ``'train'`` and is ``'val'``, one image at least. Names and
             ``seed`` decide which, so most of them stay when others are added. Defaults to 0.1.
-        seed (int): Of this choice. Defaults to 0.
-        max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
+        seed (int): Another seed holds out other images. Defaults to 0.
+        max_unreadable (float): The share of unreadable images at which the run goes on. Defaults to 0.05.
         **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
 
     Raises:
@@ -111,7 +110,7 @@ class ImageFolder(BaseDataset):
         self.part, self.val, self.seed = part, val, seed
         self.max_unreadable = max_unreadable
         # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
-        self.state: torch.Tensor | None = None
+        self.state = torch.zeros(0, dtype=torch.uint8)
         self.checksum: tuple[int, int] | None = None  # number of images, and of their names in order
         roots = [data_root] if isinstance(data_root, (str, os.PathLike)) else data_root or ['']
         self.data_roots = [os.path.expanduser(root) for root in roots]
@@ -120,7 +119,7 @@ class ImageFolder(BaseDataset):
 
     def full_init(self) -> None:
         super().full_init()
-        if self.state is None:
+        if not len(self.state):
             self.state = torch.full((len(self),), UNREAD, dtype=torch.uint8).share_memory_()
 
     def load_data_list(self) -> list[dict]:
@@ -155,19 +154,15 @@ class ImageFolder(BaseDataset):
         return self.leave_out(paths, self.name_images(paths)) if self.exclusion.tests else paths
 
     def name_images(self, paths: list[str]) -> list[str]:
-        """Return the paths of images below the folder that they were found in, with ``/`` between folders."""
+        """Return the paths of images below the folder that they were found in."""
         folders = [
             os.path.dirname(root) if os.path.isfile(root) else os.path.join(root, self.sub_folder)
             for root in self.data_roots
         ]
-        heads = sorted({os.path.join(os.path.abspath(folder), '') for folder in folders}, key=len)
-        if len(heads) == 1:  # of millions in seconds
-            (head,) = heads
-            names = [path[len(head) :] if path.startswith(head) else path for path in paths]
-        else:
-            heads.append('')
-            names = [path[len(next(head for head in heads if path.startswith(head))) :] for path in paths]
-        return names if os.sep == '/' else [name.replace(os.sep, '/') for name in names]
+        heads = {os.path.join(os.path.abspath(folder), '') for folder in folders}
+        for head in sorted(heads, key=len):  # what has lost one begins with no other
+            paths = [path.removeprefix(head) for path in paths]
+        return paths
 
     def leave_out(self, images: list, names: list[str]) -> list:
         """Return the images that no pattern excludes; name in the log what was left out, and patterns without any."""
@@ -180,7 +175,7 @@ class ImageFolder(BaseDataset):
         return [image for image, stays in zip(images, kept) if stays]
 
     def choose(self, paths: list[str]) -> list[str]:
-        """Return those of our part, in their order."""
+        """Return the images of the data set's part, in their order."""
         if self.part is None:
             return paths
         if len(paths) < 2:
@@ -202,9 +197,7 @@ class ImageFolder(BaseDataset):
         if os.path.isfile(root):
             return read_list(root)
         folder = os.path.abspath(os.path.join(root, self.sub_folder))
-        remedy = self.remedy
-        if folder != os.path.abspath(root):
-            remedy += self.remedy_of_prefix
+        remedy = self.remedy + (self.remedy_of_prefix if self.sub_folder else '')
         if not root:
             raise FileNotFoundError(f'no folder of {what} is given: {remedy}')
         if not os.path.isdir(folder):
@@ -228,18 +221,16 @@ class ImageFolder(BaseDataset):
                 raise
             self._skip(idx, error)
             return None
-        assert self.state is not None  # full_init has made it
         self.state[idx] = READABLE
         return data
 
     @property
     def num_unreadable(self) -> int:
         """The number of images found unreadable so far."""
-        return 0 if self.state is None else int((self.state == UNREADABLE).sum())
+        return int((self.state == UNREADABLE).sum())
 
     def _skip(self, idx: int, error: UnreadableImageError) -> None:
         """Log an unreadable image if it is a new one, and stop the run if there are too many."""
-        assert self.state is not None  # full_init has made it
         if self.state[idx] == UNREADABLE:
             return
         self.state[idx] = UNREADABLE

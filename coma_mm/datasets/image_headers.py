@@ -10,7 +10,7 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -170,8 +170,7 @@ def _check_comments(file: BinaryIO) -> None:
 def _check_tags(file: BinaryIO) -> None:
     """Check the first directory of a TIFF: sizes of its values, number of its strips, size of its tiles."""
     size = file.seek(0, io.SEEK_END)
-    offset, read_directory = _tiff_layout(file)
-    entries, _ = read_directory(offset)
+    _, entries = next(_read_directories(file), (0, []))
     values: dict[int, int] = {}
     claimed = 0
     for tag, kind, count, value in entries:
@@ -193,45 +192,40 @@ def _check_tags(file: BinaryIO) -> None:
 
 def check_pages(file: BinaryIO) -> None:
     """Refuse a TIFF of more pages than :data:`MAX_PAGES`, or whose pages never end; the position is kept."""
-    offset, read_directory = _tiff_layout(file)
-    seen: list[int] = []
-    while offset and len(seen) <= MAX_PAGES and offset not in seen[:1]:
-        seen.append(offset)
-        offset = read_directory(offset)[1]
-    if len(seen) > MAX_PAGES:
-        raise ValueError(f'it has more than {MAX_PAGES} pages')
+    first = None
+    for number, (offset, _) in enumerate(_read_directories(file)):
+        if offset == first:  # where readers stop, too
+            break
+        if number >= MAX_PAGES:
+            raise ValueError(f'it has more than {MAX_PAGES} pages')
+        first = offset if first is None else first
     file.seek(0)
 
 
-def _tiff_layout(file: BinaryIO) -> tuple[int, Callable]:
-    """Return where the first directory is, and what reads one: its entries (tag, type, count, value) and the next."""
+def _read_directories(file: BinaryIO) -> Iterator[tuple[int, list[tuple[int, int, int, int]]]]:
+    """Yield place and entries (tag, type, count, value) of each directory of a TIFF, for ever if they form a circle."""
     file.seek(0)
     start = file.read(16).ljust(16, b'\0')
     order = '<' if start[:2] == b'II' else '>'
     is_big = b'+' in start[2:4]
-    entry, number, pointer = ('HHQQ', 'Q', 'Q') if is_big else ('HHII', 'H', 'I')
-    (first,) = struct.unpack_from(order + pointer, start, 8 if is_big else 4)
-    of_entry, of_number, of_pointer = (struct.calcsize(order + form) for form in (entry, number, pointer))
-
-    def read_directory(offset: int) -> tuple[list[tuple[int, int, int, int]], int]:
-        if offset >= 2**62:
-            return [], 0
+    entry, number, pointer = (order + form for form in (('HHQQ', 'Q', 'Q') if is_big else ('HHII', 'H', 'I')))
+    of_entry, of_number, of_pointer = map(struct.calcsize, (entry, number, pointer))
+    (offset,) = struct.unpack_from(pointer, start, 8 if is_big else 4)
+    while offset < 2**62:
         file.seek(offset)
-        content = file.read(of_number).ljust(of_number, b'\0')
-        count = min(struct.unpack(order + number, content)[0], 65_535)
-        content = file.read(of_entry * count)
-        content = content[: len(content) // of_entry * of_entry]
+        (count,) = struct.unpack(number, file.read(of_number).ljust(of_number, b'\0'))
+        content = file.read(of_entry * min(count, 65_535))
         entries = []
-        for tag, kind, amount, value in struct.iter_unpack(order + entry, content):
-            if order == '>' and kind in (1, 3, 6, 8):  # a small number stands at the beginning of its field
-                value >>= 8 * (of_pointer - _VALUE_BYTES[kind])
-            elif kind in (1, 3, 6, 8):
-                value &= (1 << 8 * _VALUE_BYTES[kind]) - 1
+        for tag, kind, amount, value in struct.iter_unpack(entry, content[: len(content) // of_entry * of_entry]):
+            if kind in (1, 3, 6, 8):  # a small number stands at the beginning of its field
+                bits = 8 * _VALUE_BYTES[kind]
+                value = value >> 8 * of_pointer - bits if order == '>' else value & (1 << bits) - 1
             entries.append((tag, kind, amount, value))
-        content = file.read(of_pointer).ljust(of_pointer, b'\0')
-        return entries, struct.unpack(order + pointer, content)[0]
-
-    return first, read_directory
+        (following,) = struct.unpack(pointer, file.read(of_pointer).ljust(of_pointer, b'\0'))
+        yield offset, entries
+        if not following:
+            return
+        offset = following
 
 
 def check_segments(page: Any, max_pixels: int) -> None:

@@ -40,15 +40,15 @@ def read_image(
     With one channel or three:
 
     - turned upright by its EXIF orientation
-    - 16-bit values scaled to 8 bits (65535 becomes 255); 32-bit integers, negative values and floats, of no agreed
-      range, stretched from their own minimum and maximum to 0 and 255; white and black of TIFFs in which 0 is white
-      turned round
+    - 16-bit values scaled to 8 bits (65535 becomes 255)
+    - 32-bit integers, negative values and floats stretched from their own minimum and maximum to 0 and 255
+    - black and white turned round in TIFFs in which 0 is white
     - transparent images laid on white
     - grey, palette, CMYK and all else converted to RGB (without colour profiles), or to grey if ``channels`` is 1
     - of several pages or frames the first; three pages of more than 8 bits are red, green and blue
 
-    With any other number of channels nothing is converted. The file must have as many, such as RGBA, or a TIFF of bands
-    that lie side by side, one after another or on a page each:
+    With any other number of channels nothing is converted, and the file must have as many. It may be RGBA, or a TIFF
+    of bands that lie side by side, one after another or on a page each:
 
     - 8-bit bands as they are; 16-bit ones (unsigned) scaled to 8 bits, 65535 becoming 255
     - all other integers and floats stretched, each band from its own minimum and maximum to 0 and 255
@@ -56,8 +56,8 @@ def read_image(
     TIFFs of 8 bits in one channel or three are read by Pillow, all others by ``tifffile``, which needs ``imagecodecs``
     for some compressions (LZW).
 
-    Files of strangers are safe to read: nothing is decoded before its size is known, and nothing is read of what is
-    no file (a pipe would be waited for). Formats that are programs, as EPS, or slow to decode are refused.
+    Files of strangers are safe to read. Nothing is decoded before its size is known, and pipes and devices are refused.
+    So are formats that are programs, as EPS, or slow to decode.
 
     Args:
         path (str | PathLike): The file. Its content decides the format, not its name.
@@ -84,23 +84,14 @@ def read_values(
 ) -> np.ndarray:
     """Read an image as :func:`.read_image` does, with the values that the file has: ``(H, W, bands)`` of any type.
 
-    Without the transparency of one or three channels. The bands of grey images are one, whatever ``channels``.
-
-    Raises:
-        UnreadableImageError: If there is no whole image of so many channels in the file.
-        ImportError: If it takes ``tifffile``, which is not installed.
+    The transparency of one or three channels is left out. Grey images have one band, whatever ``channels``.
     """
     with _opened(path, data, max_pixels) as file:
         return _decode(file, path, channels, max_pixels, True).values
 
 
 def image_size(path: str | os.PathLike, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return height and width that an image has in its file, without decoding it.
-
-    Raises:
-        UnreadableImageError: If it is no image.
-        ImportError: If it takes ``tifffile``, which is not installed.
-    """
+    """Return height and width that an image has in its file, without decoding it; raise as :func:`.read_image`."""
     with _opened(path, data, max_pixels) as file:
         if is_tiff(file) and not is_plain_tiff(file):
             with open_tiff(file, path) as tiff:
@@ -110,12 +101,7 @@ def image_size(path: str | os.PathLike, data: bytes | None = None, max_pixels: i
 
 
 def is_deep(path: str | os.PathLike, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> bool:
-    """Say whether an image has more than 8 bits a value, by its first bytes.
-
-    Raises:
-        UnreadableImageError: If it is no image.
-        ImportError: If it takes ``tifffile``, which is not installed.
-    """
+    """Say whether an image has more than 8 bits a value, by its header; raise as :func:`.read_image`."""
     with _opened(path, data, max_pixels) as file:
         if is_tiff(file):
             if is_plain_tiff(file):
@@ -169,7 +155,7 @@ def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth
             raise ValueError(f'{img.format} is not among the formats that are read: {", ".join(FORMATS)}')
         if deep_colour:
             return _read_deep_png(file, img, channels)
-        orientation = _orientation(img)
+        orientation = find_orientation(img)
         if channels not in (1, 3) or img.mode.startswith(('I', 'F')):
             values = np.atleast_3d(np.array(img))
         else:
@@ -179,12 +165,13 @@ def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth
         return Pixels(turn_upright(values, orientation))
 
 
-def read_bytes(results: dict, max_bytes: int) -> bytes:
+def read_bytes(results: dict, channels: int, max_pixels: int) -> bytes:
     """Take the content of an image file out of the results, where :class:`.ImageShards` put it, or read the file.
 
     Args:
-        results (dict): Of a pipeline, with ``img_path`` and perhaps ``img_bytes``, which is removed.
-        max_bytes (int): Size beyond which a file is not read.
+        results: Of a pipeline, with ``img_path`` and perhaps ``img_bytes``, which is removed.
+        channels: Of the image.
+        max_pixels: Height times width that it may have. A file of more bytes than these need is not read.
 
     Raises:
         UnreadableImageError: If the file cannot be read.
@@ -194,24 +181,23 @@ def read_bytes(results: dict, max_bytes: int) -> bytes:
     try:
         with open_regular(results['img_path']) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > ROOM:
-                max_bytes = min(max_bytes, _bytes_for_pixels(file, max_bytes))
-            if size > max_bytes:
+            if size > ROOM and size > _most_bytes(file, channels, max_pixels):
                 raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
             return file.read(size)
     except Exception as error:  # decoders fed with garbage raise whatever they stumble over
         raise _unreadable(results['img_path'], error) from error
 
 
-def _bytes_for_pixels(file: BinaryIO, most: int) -> int:
-    """Return how many bytes a file may have by the pixels of its header, ``most`` at most; the position is kept."""
+def _most_bytes(file: BinaryIO, channels: int, max_pixels: int) -> int:
+    """Return how many bytes a file may have, but for a TIFF by the pixels of its header; the position is kept."""
+    most = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
     if is_tiff(file):  # which may have many pages
         return most
-    check_header(file, most)
-    with pillow_limit(most), Image.open(file) as img:
+    check_header(file, max_pixels)
+    with pillow_limit(max_pixels), Image.open(file) as img:
         room = ROOM + (4 if img.format == 'JPEG' else 32) * img.height * img.width
     file.seek(0)
-    return room
+    return min(most, room)
 
 
 @contextmanager
@@ -248,7 +234,7 @@ def _is_deep_png(file: BinaryIO, channels: int = 3) -> bool:
 def _read_deep_png(file: BinaryIO, img: Image.Image, channels: int) -> Pixels:
     import cv2  # on demand: it takes time, and few files need it
 
-    orientation = _orientation(img)
+    orientation = find_orientation(img)
     file.seek(0)
     data = file.read()
     with Image.open(io.BytesIO(data)) as whole:
@@ -263,7 +249,8 @@ def _read_deep_png(file: BinaryIO, img: Image.Image, channels: int) -> Pixels:
     return Pixels(values[..., :3], values[..., 3] if values.shape[2] == 4 else None)
 
 
-def _orientation(img: Image.Image) -> int:
+def find_orientation(img: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 if it has none."""
     check_exif(img.info.get('exif'))
     try:
         return img.getexif().get(ORIENTATION, 1)
@@ -293,22 +280,28 @@ def read_channels(channels: Any, value_range: Any) -> tuple[int, tuple[float, fl
     require_whole(1, channels=channels)
     if value_range is None:
         return channels, None
-    if not isinstance(value_range, (tuple, list)) or len(value_range) != 2:
-        raise ValueError(f'value_range must be a lowest and a highest value, got {value_range!r}')
+    require_range('(-inf, inf)', value_range=value_range)
     low, high = value_range
-    require_number('(-inf, inf)', **{'value_range[0]': low, 'value_range[1]': high})
-    if low >= high:
-        raise ValueError(f'value_range must be a lowest and a highest value, got {value_range!r}')
+    if low == high:
+        raise ValueError(f'value_range must have two different values, got {value_range!r}')
     return channels, (low, high)
+
+
+def require_range(interval: str, **ranges: Any) -> None:
+    """Raise unless each value is a smallest and a largest number of an interval such as ``'(0, 1]'``."""
+    for name, value in ranges.items():
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise ValueError(f'{name} must be a smallest and a largest value, got {value!r}')
+        require_number(interval, **{f'{name}[{i}]': bound for i, bound in enumerate(value)})
+        if value[0] > value[1]:
+            raise ValueError(f'{name} must have the smallest value first, got {value!r}')
 
 
 def turn_bgr(img: np.ndarray, channels: int) -> np.ndarray:
     """Bring BGR or grey of 8 bits to RGB or grey; what else has as many channels as are wanted stays as it is."""
     img = np.atleast_3d(img)
     if channels in (1, 3) and img.shape[2] in (1, 3):
-        return to_array(
-            Image.fromarray(img[..., 0] if img.shape[2] == 1 else np.ascontiguousarray(img[..., ::-1])), channels
-        )
+        return to_array(to_picture(img[..., ::-1]), channels)
     check_channels(img.shape, channels)
     return np.ascontiguousarray(img)
 
@@ -317,12 +310,12 @@ def turn_bgr(img: np.ndarray, channels: int) -> np.ndarray:
 class LoadImage(BaseTransform):
     """Load an image file with :func:`.read_image`, in **RGB** order.
 
-    Unlike mmcv's ``LoadImageFromFile`` it reads 32-bit and float TIFFs, does not bare what lies under transparency, and
-    raises :class:`UnreadableImageError`, of which :class:`.ImageFolder` takes care. The data preprocessor needs
-    ``to_rgb=False``; for other numbers of channels than three also a ``mean`` and ``std`` of one value each.
+    Unlike mmcv's ``LoadImageFromFile`` it reads 32-bit and float TIFFs and lays transparent images on white. It raises
+    :class:`UnreadableImageError`, of which :class:`.ImageFolder` takes care. The data preprocessor needs
+    ``to_rgb=False``. With other than three channels it also needs ``mean`` and ``std`` of one value each.
 
     Required keys: ``img_path``, and ``img_bytes`` with :class:`.ImageShards`, which is removed. Or, in their place,
-    ``img`` as mmpretrain's inferencers hand it over, who load images themselves: in BGR order, which is turned.
+    ``img`` in BGR order, which is turned: mmpretrain's inferencers load images themselves.
 
     Added keys: ``img`` (uint8, ``(H, W, channels)``), ``img_shape`` and ``ori_shape`` (height and width).
 
@@ -373,6 +366,3 @@ class ReverseChannels(BaseTransform):
     def transform(self, results: dict) -> dict:
         results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}()'

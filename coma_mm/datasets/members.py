@@ -1,15 +1,17 @@
 """Images as members of tar files: as they are, or scaled down."""
 
 import re
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .loading import MAX_PIXELS, UnreadableImageError, image_size, is_deep, read_bytes, read_image, read_values
+from .loading import UnreadableImageError, image_size, is_deep, read_bytes, read_image, read_values
 
 
+@dataclass
 class Members:
     """The name and content of each image's member; for an image that cannot be read its path and the reason.
 
@@ -18,25 +20,16 @@ class Members:
         paths: The images, in order.
         short_side: Scale larger ones down to this, in pixels.
         channels: Of the images.
-        max_pixels: Height times width beyond which an image is refused; :data:`.pixels.MAX_PIXELS` if ``None``.
+        max_pixels: Height times width beyond which an image is refused.
         quality: Of JPEGs that are written anew.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        paths: list[str],
-        short_side: int | None,
-        channels: int,
-        max_pixels: int | None,
-        quality: int,
-    ):
-        self.folder = folder
-        self.paths = paths
-        self.short_side = short_side
-        self.channels = channels
-        self.max_pixels = max_pixels or MAX_PIXELS
-        self.quality = quality
+    folder: Path
+    paths: list[str]
+    short_side: int | None
+    channels: int
+    max_pixels: int
+    quality: int
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -46,7 +39,7 @@ class Members:
         # The number makes it unique; WebDataset ends keys at the first dot.
         key = f'{idx:08d}_' + re.sub(r'[^\w-]+', '_', str(path.relative_to(self.folder).with_suffix('')))
         try:
-            data = read_bytes(dict(img_path=path), self.max_pixels * max(self.channels, 4) * 8 + 2**24)
+            data = read_bytes(dict(img_path=path), self.channels, self.max_pixels)
             if self.short_side is not None and min(image_size(path, data, self.max_pixels)) > self.short_side:
                 ending, data = self._shrink(path, data)
                 return key + ending, data

@@ -32,6 +32,3 @@ class PackMaskedImage(BaseTransform):
             sample['img_path'] = results['img_path']
         img = np.atleast_3d(results['img']).transpose(2, 0, 1)
         return dict(inputs=torch.from_numpy(np.ascontiguousarray(img)), data_samples=sample)
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}()'

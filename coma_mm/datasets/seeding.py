@@ -85,9 +85,7 @@ class SeededBatches(Sampler):
         seed, epoch = self.seed, self.epoch
         start, self.start = self.start, 0
         place = self.length = 0
-        seed_generators(
-            derive_seed(seed, 'order', epoch)
-        )  # the same in all ranks: for samplers that draw as they begin
+        seed_generators(derive_seed(seed, 'order', epoch))  # of all ranks, for samplers that draw as they begin
         begun = None
         for indices in self.batches:
             if self.length == start > 1 and begun != _state():

@@ -30,8 +30,7 @@ class ImageShards(ImageFolder):
 
     The places of the images in a shard are kept in ``<shard>.index.json`` beside it if the folder can be written to.
     They are found anew, from the headers in the shard, when its size or time has changed, or when the index names
-    places that the shard does not have. Names of members are names and nothing else: no file is written or opened by
-    them.
+    places that the shard does not have. No file is written or opened by the name of a member.
 
     Each item is a dict of ``img_path`` (``tar://<shard>/<member>``) and ``img_bytes``, which
     :class:`.LoadRandomResizedCrop` and :class:`.LoadImage` take.
@@ -41,7 +40,7 @@ class ImageShards(ImageFolder):
         data_prefix (str): Sub-folder of ``data_root`` to read. Defaults to '', all of it.
         extensions (Sequence[str] | None): What the names of images end in. Defaults to those of :class:`.ImageFolder`.
         exclude (Sequence[str] | None): Patterns of names of images that are left out, as there. Defaults to None.
-        max_unreadable (float): The share of unreadable images that is put up with. Defaults to 0.05.
+        max_unreadable (float): The share of unreadable images at which the run goes on. Defaults to 0.05.
         **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
 
     Raises:
@@ -128,22 +127,21 @@ def _read_index(index: Path, stamp: list[int]) -> list[tuple[str, int, int]] | N
 def _read_headers(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     """Go through a shard from header to header."""
     members, start = [], -1
-    try:
-        with open_regular(path) as file, tarfile.open(fileobj=file, mode='r:') as tar:
-            for member in tar:
-                if member.size < 0 or tar.offset <= start:  # tarfile would go round in circles
-                    raise tarfile.ReadError(f'bad size of {member.name}')
-                members.append(member)
-                start = tar.offset
-            _check_end(path, file, tar.offset, len(members))
-    except OSError:
-        raise
-    except _DamagedError as error:
-        raise ValueError(str(error)) from None
-    except Exception as error:  # tarfile fed with garbage raises whatever it stumbles over
-        raise ValueError(
-            f'{path} is no whole, uncompressed tar file ({error}); compressed ones: unpack them'
-        ) from error
+    with open_regular(path) as file:
+        try:
+            with tarfile.open(fileobj=file, mode='r:') as tar:
+                for member in tar:
+                    if member.size < 0 or tar.offset <= start:  # tarfile would go round in circles
+                        raise tarfile.ReadError(f'bad size of {member.name}')
+                    members.append(member)
+                    start = tar.offset
+        except OSError:
+            raise
+        except Exception as error:  # tarfile fed with garbage raises whatever it stumbles over
+            raise ValueError(
+                f'{path} is no whole, uncompressed tar file ({error}); compressed ones: unpack them'
+            ) from error
+        _check_end(path, file, tar.offset, len(members))
     places = {x.name: (x.offset_data, x.size) for x in members if x.isreg() and not x.issparse()}
     files, left_out = [], []
     for member in members:
@@ -167,10 +165,6 @@ def _read_headers(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     return files
 
 
-class _DamagedError(Exception):
-    """A shard has something in it that is no member."""
-
-
 def _check_end(path: str | os.PathLike, file: BinaryIO, end: int, count: int) -> None:
     """Raise unless nothing but zeros lies behind the last member, where ``tarfile`` stops without a word."""
     file.seek(end)
@@ -178,7 +172,7 @@ def _check_end(path: str | os.PathLike, file: BinaryIO, end: int, count: int) ->
     while block := file.read(2**20):
         if rest := block.lstrip(b'\0'):
             damage = end + found + len(block) - len(rest)
-            raise _DamagedError(
+            raise ValueError(
                 f'{path} is damaged at byte {end}, behind {count} members: there is no header, but there are data (at '
                 f'byte {damage}). Fetch or write the shard anew, or take it out of the folder; several archives put '
                 'one after the other: unpack them and run tools/make_shards.py'

@@ -4,19 +4,17 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..utils.reading import open_regular
-from .image_headers import TIFF_STARTS
 from .loading import MAX_PIXELS, UnreadableImageError, is_deep, read_values
+from .tiff import is_tiff, open_tiff
 
 SAMPLED = 24  # images of each kind of file
 PIXELS = 20_000  # of each of them
 FEW_LEVELS = 64  # of 256
-# What has 8 bits in any case, and need not be opened.
-EIGHT_BITS = ('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.webp', '.gif', '.bmp', '.dib')
 
 
 @dataclass
@@ -105,9 +103,7 @@ def _draw(paths: Sequence[str]) -> list[str]:
     """Return some images of each kind of file, at equal distances."""
     kinds: dict[str, list[str]] = {}
     for path in paths:
-        ending = os.path.splitext(path)[1].lower()
-        if ending not in EIGHT_BITS:
-            kinds.setdefault(ending, []).append(path)
+        kinds.setdefault(os.path.splitext(path)[1].lower(), []).append(path)
     return [
         files[i]
         for files in kinds.values()
@@ -171,23 +167,20 @@ def _read_tags(path: str) -> dict[str, Any]:
     """Return what a TIFF or PNG says of its values; nothing of what cannot be read."""
     try:
         with open_regular(path) as file:
-            start = file.read(65536)
-        if start.startswith(b'\x89PNG'):
-            before = start.partition(b'IDAT')[0]
-            size, found, content = before.rpartition(b'sBIT')
-            length = int.from_bytes(size[-4:], 'big')
-            return dict(sbit=max(content[:length])) if found and 0 < length <= 4 else {}
-        if start[:4] in TIFF_STARTS:
-            return _read_tiff_tags(path)
+            if is_tiff(file):
+                return _read_tiff_tags(file, path)
+            before = file.read(65536).partition(b'IDAT')[0]
+        size, found, content = before.rpartition(b'sBIT')
+        length = int.from_bytes(size[-4:], 'big')
+        if before.startswith(b'\x89PNG') and found and 0 < length <= 4:
+            return dict(sbit=max(content[:length]))
     except Exception:  # of a file whose pixels have just been read
         pass
     return {}
 
 
-def _read_tiff_tags(path: str) -> dict[str, Any]:
-    from tifffile import TiffFile
-
-    with TiffFile(path) as tiff:
+def _read_tiff_tags(file: BinaryIO, path: str) -> dict[str, Any]:
+    with open_tiff(file, path) as tiff:
         page = tiff.pages.first
         tags: dict[str, Any] = dict(bits=page.bitspersample)
         for name, number, pick in (('smin', 340, min), ('smax', 341, max)):

@@ -81,12 +81,17 @@ TABLE = [
         ]
     ),
     (TRANSFORMS, dict(type='coma_mm.LoadImage'), dict(channels=0), 'channels must be a whole number >= 1, got 0'),
-    (TRANSFORMS, dict(type='coma_mm.LoadImage'), dict(value_range=4095), 'value_range must be a lowest and a highest'),
+    (
+        TRANSFORMS,
+        dict(type='coma_mm.LoadImage'),
+        dict(value_range=4095),
+        'value_range must be a smallest and a largest',
+    ),
     (
         TRANSFORMS,
         dict(type='coma_mm.LoadImage'),
         dict(value_range=(5, 5)),
-        'value_range must be a lowest and a highest',
+        'value_range must have two different values',
     ),
     *(
         (TRANSFORMS, dict(type='coma_mm.LoadRandomResizedCrop', scale=32), arguments, words)
