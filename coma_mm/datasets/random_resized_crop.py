@@ -92,15 +92,15 @@ class LoadRandomResizedCrop(BaseTransform):
         self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
-        img, shape, path = None, None, results.get('img_path')
+        img, shape, path, data = None, None, results.get('img_path', ''), b''
         if not path and 'img' in results:  # of mmpretrain's inferencers
             img = turn_bgr(results['img'], self.channels)
         else:
             data = read_bytes(results, self.channels, self.max_pixels)
             shape = _upright_jpeg_shape(data, self.max_pixels) if self.channels == 3 else None
-            if shape is None:
-                img = read_image(path, data, self.channels, self.value_range, self.max_pixels)
-        shape = shape or img.shape[:2]
+        if shape is None:
+            img = read_image(path, data, self.channels, self.value_range, self.max_pixels) if img is None else img
+            shape = img.shape[:2]
         y, x, height, width = self.boxes.rand_crop_params(SimpleNamespace(shape=shape))
         factor = 1
         if img is None:
