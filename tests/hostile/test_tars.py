@@ -207,5 +207,5 @@ def test_no_files(shard, tmp_path):
     os.symlink('/dev/zero', tmp_path / 'zero.tar')
     os.mkfifo(tmp_path / 'a.tar.index.json')
     assert read(tmp_path) == [1, 2, 3, 4]
-    with pytest.raises(ValueError, match='fifo.tar is no whole, uncompressed tar file .*fifo.tar is no regular file'):
+    with pytest.raises(ValueError, match='fifo.tar is no regular file'):
         index_shard(tmp_path / 'fifo.tar')
