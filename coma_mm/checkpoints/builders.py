@@ -14,8 +14,10 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from .unpickler import MAX_VIEWS, Budget, Name, Placeholder, Refused, is_key, shown
+from ..utils.text import printable
 
+MAX_VIEWS = 16  # times the bytes of a file that all its tensors together may show
+ROOM = 64 * 2**20  # bytes that may be built beyond those of the file
 MAX_DIMENSIONS = 32
 MAX_ITEM = 1024  # characters of a text in an array
 CODES = tuple('efdFDbhilqBHILQ?SUuc')  # of numpy's types of numbers and text
@@ -37,6 +39,48 @@ STORAGES = dict(
 HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 QUANTISED = torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4
+
+
+class Refused(ValueError):
+    """Content of a file that is not read."""
+
+
+def shown(value: object) -> str:
+    """Return a name in a file for a message; of anything else its type, since its text may have no end."""
+    return printable(value)[:200] if isinstance(value, str) else f'a {type(value).__name__}'
+
+
+class Placeholder:
+    """A value on the stack that stands for something else and may not be part of the result."""
+
+
+class Name(str, Placeholder):
+    """A function or class that a file names."""
+
+
+class Budget:
+    """Bytes that may still be built.
+
+    Args:
+        size: Bytes of the file.
+        pickled: Bytes of the pickle in it: text becomes bytes, and these an array, before the first can go.
+    """
+
+    def __init__(self, size: int, pickled: int):
+        self.size = size
+        self.left = size + 4 * pickled + ROOM
+        self.views = MAX_VIEWS * size + ROOM  # bytes that tensors may show, those that share them included
+
+    def take(self, size: int) -> None:
+        """Count something that is about to be built."""
+        self.left -= size
+        if self.left < 0:
+            raise Refused('it describes far more than it has bytes')
+
+
+def is_key(value: object) -> bool:
+    """Return whether a value may be a key of a dict: its hash is found at once, and few others share it."""
+    return value is None or type(value) in (str, bytes, bool, float) or type(value) is int and abs(value) < 2**60
 
 
 @dataclass
@@ -253,10 +297,6 @@ def _encode(budget: Budget, text: Any, encoding: Any = 'utf-8') -> bytes:
     return text.encode('latin-1')
 
 
-def _bytes(budget: Budget) -> bytes:
-    return b''
-
-
 def _bytearray(budget: Budget, *content: Any) -> bytearray:
     if not content or type(content[0]) is bytes:
         budget.take(64 + sum(map(len, content)))
@@ -305,12 +345,6 @@ def _device(budget: Budget, *arguments: Any) -> torch.device:
     return torch.device(*arguments)
 
 
-def _complex(budget: Budget, *parts: Any) -> complex:
-    if not all(type(part) is float for part in parts):
-        raise Refused('a complex number of it is none')
-    return complex(*parts)
-
-
 # Classes that a file may name, to be the argument of a builder.
 TYPES = {'numpy.ndarray', 'torch.Tensor', 'torch.nn.parameter.Parameter'}
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -335,9 +369,9 @@ _ARRAYS: dict[str, Callable[..., Any]] = {
 }
 _PLAIN: dict[str, Callable[..., Any]] = {
     'getattr': _statistic,
-    'bytes': _bytes,
+    'bytes': lambda budget: b'',
     'bytearray': _bytearray,
-    'complex': _complex,
+    'complex': lambda budget, *parts: complex(*parts),
     'set': lambda budget, items: set(_members(budget, items)),
     'frozenset': lambda budget, items: frozenset(_members(budget, items)),
 }

@@ -72,11 +72,9 @@ def find_best(folder: Path) -> list[Path]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Say whether a file is a checkpoint of mmengine's runner, by its manifest's entry or by what is in it."""
+    """Say whether a file is a checkpoint of mmengine's runner, by what is in it."""
     if path.is_symlink() or not path.is_file():
         return False
-    if path.name in manifest.read_manifest(path.parent):
-        return True
     try:
         checkpoint = read_checkpoint(path)
     except (OSError, ValueError):

@@ -13,10 +13,10 @@ from torch import Tensor
 from ..utils.files import resource_dir
 from ..utils.reading import open_regular
 from ..utils.text import printable
+from .builders import Refused
 from .downloads import fetched
 from .older_names import rename_older
 from .torch_file import read_torch_file
-from .unpickler import Refused
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
 HUB_FILE = 'model.safetensors'  # of a repository of the Hugging Face hub

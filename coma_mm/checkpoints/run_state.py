@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 
-from .unpickler import shown
+from .builders import shown
 
 MOST = 2**40  # iterations, epochs, batches
 WORDS = {dict: 'a dict', list: 'a list', str: 'text', bool: 'true or false', HistoryBuffer: 'a log history'}

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..utils.reading import open_regular
 from .archive import LOCAL, list_members
-from .builders import Storage, StorageKind, build, find, restore
-from .unpickler import Budget, Refused, Unpickler
+from .builders import Budget, Refused, Storage, StorageKind
+from .unpickler import Unpickler
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # with which older files start
 MapLocation: TypeAlias = torch.device | str | Callable | dict | None
@@ -113,8 +113,7 @@ def _read_zip(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
         return Storage(loaded[key], dtype)
 
     pickled = content('data.pkl')
-    budget = Budget(size, len(pickled))
-    return Unpickler(io.BytesIO(pickled), size, find, build, restore, persistent, budget).load()
+    return Unpickler(io.BytesIO(pickled), Budget(size, len(pickled)), persistent).load()
 
 
 # ---- before ----
@@ -145,7 +144,7 @@ def _read_old(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
             views[name] = whole[offset * dtype.itemsize : (offset + count) * dtype.itemsize]
         return Storage(views[name], dtype)
 
-    reader = Unpickler(file, size, find, build, restore, persistent, Budget(size, 0))
+    reader = Unpickler(file, Budget(size, 0), persistent)
     first = file.read(1)
     file.seek(0)
     if first != b'\x80' or reader.load() != MAGIC or reader.load() != VERSION:

@@ -1,6 +1,6 @@
 """A reader of pickles that builds data and calls nothing a file names.
 
-A pickle is a program for a small machine. This one runs it over values and :class:`Name`; a name is text, never the
+A pickle is a program for a small machine. This one runs it over values and :class:`.Name`; a name is text, never the
 function or class that it stands for. What may be built of a name is a table (``builders.py``). Bytes, steps, the
 depth of nesting and repetitions are counted as the program runs.
 """
@@ -12,55 +12,13 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from ..utils.text import printable
+from .builders import Budget, Name, Placeholder, Refused, build, find, is_key, restore
 
 MAX_STEPS = 5_000_000  # of the program
 MAX_DEPTH = 100  # of containers within each other
 MAX_TUPLE_KEYS = 10_000  # of dicts: their hashes can be made to collide
-MAX_VIEWS = 16  # times the bytes of a file that all its tensors together may show
-ROOM = 64 * 2**20  # bytes that may be built beyond those of the file
 _DAMAGE = ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error
 COSTS = {list: 72, dict: 80, tuple: 64, set: 232, OrderedDict: 300, Counter: 300}  # bytes of memory, about
-
-
-class Refused(ValueError):
-    """Content of a file that is not read."""
-
-
-def shown(value: object) -> str:
-    """Return a name in a file for a message; of anything else its type, since its text may have no end."""
-    return printable(value)[:200] if isinstance(value, str) else f'a {type(value).__name__}'
-
-
-class Placeholder:
-    """A value on the stack that stands for something else and may not be part of the result."""
-
-
-class Name(str, Placeholder):
-    """A function or class that a file names."""
-
-
-class Budget:
-    """Bytes that may still be built.
-
-    Args:
-        size: Bytes of the file.
-        pickled: Bytes of the pickle in it: text becomes bytes, and these an array, before the first can go.
-    """
-
-    def __init__(self, size: int, pickled: int):
-        self.left = size + 4 * pickled + ROOM
-        self.views = MAX_VIEWS * size + ROOM  # bytes that tensors may show, those that share them included
-
-    def take(self, size: int) -> None:
-        """Count something that is about to be built."""
-        self.left -= size
-        if self.left < 0:
-            raise Refused('it describes far more than it has bytes')
-
-
-def is_key(value: object) -> bool:
-    """Return whether a value may be a key of a dict: its hash is found at once, and few others share it."""
-    return value is None or type(value) in (str, bytes, bool, float) or type(value) is int and abs(value) < 2**60
 
 
 class Unpickler:
@@ -68,26 +26,12 @@ class Unpickler:
 
     Args:
         file: Stands at the beginning of a pickle.
-        size: Bytes of the file.
-        find: Called with each :class:`Name` in the file; returns it, or a value in its place.
-        build: Called with a name and arguments for each object to be made.
-        restore: Called with an object and its state.
-        persistent: Called for each tensor's storage.
         budget: Bytes that may be built.
+        persistent: Called for each tensor's storage.
     """
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        size: int,
-        find: Callable[[Name], Any],
-        build: Callable[[str, tuple, Budget], Any],
-        restore: Callable[[Any, Any, Budget], None],
-        persistent: Callable[[Any], Any],
-        budget: Budget,
-    ):
-        self.file, self.size, self.budget = file, size, budget
-        self.find, self.build, self.restore, self.persistent = find, build, restore, persistent
+    def __init__(self, file: BinaryIO, budget: Budget, persistent: Callable[[Any], Any]):
+        self.file, self.budget, self.persistent = file, budget, persistent
         self.steps = self.tuple_keys = 0
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -123,7 +67,7 @@ class Unpickler:
         return result
 
     def take(self, size: int) -> bytes:
-        data = self.file.read(size) if size <= self.size else b''
+        data = self.file.read(size) if size <= self.budget.size else b''
         if len(data) < size:
             raise ValueError('it is cut short')
         return data
@@ -152,25 +96,25 @@ class Unpickler:
         module, name = (self.file.readline(300) for _ in range(2))
         if not (module.endswith(b'\n') and name.endswith(b'\n')):
             raise ValueError('its pickle is damaged')
-        self.push(self.find(Name(f'{module[:-1].decode()}.{name[:-1].decode()}')))
+        self.push(find(Name(f'{module[:-1].decode()}.{name[:-1].decode()}')))
 
     def stack_name(self) -> None:
         """Put a name on the stack that is made of two texts there."""
         name, module = self.pop(), self.pop()
         if type(name) is not str or type(module) is not str or len(module) + len(name) > 600:
             raise ValueError('its pickle is damaged')
-        self.push(self.find(Name(f'{module}.{name}')))
+        self.push(find(Name(f'{module}.{name}')))
 
     def reduce(self) -> None:
         """Replace a name and arguments by what they build."""
         arguments, name = self.pop(), self.pop()
         if type(name) is not Name or type(arguments) is not tuple:
             raise Refused(f'it calls a {type(name).__name__}')
-        self.push(self.build(name, arguments, self.budget))
+        self.push(build(name, arguments, self.budget))
 
     def restore_state(self) -> None:
         state = self.pop()
-        self.restore(self.stack[-1], state, self.budget)
+        restore(self.stack[-1], state, self.budget)
 
     def append(self, items: list) -> None:
         target = self.stack[-1]
