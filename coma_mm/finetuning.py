@@ -20,13 +20,11 @@ from .datasets.labelled import HELD_OUT, Labelled, choose_part, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, read_image
 from .datasets.value_range import find_value_range
 from .engine.common import type_name
-from .engine.runner.written_config import WrittenConfig
 from .export.extractor import Weights, open_for_training
 from .planning import TRIED, choose_length, describe_end, try_out
 from .pretraining import begin_run, link_checkpoint, train
-from .recipe import EVALUATION_FRACTION, Passes, count_workers, set_schedule, take_middle
+from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, count_workers, set_schedule, take_middle
 from .settings import FinetuneSettings
-from .utils.files import resource_dir
 from .utils.paths import quoted_path, short_path
 from .utils.text import one_line, printable
 
@@ -169,18 +167,12 @@ def make_config(
         labelled: The images.
         accumulate: How many batches make a step.
     """
-    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / RECIPE))
-    cfg.work_dir = str(settings.out)
-    cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
     images, batch = len(labelled.learn), settings.batch_size or 64
+    cfg = begin_config(RECIPE, settings, LR, batch, accumulate)
     set_model(cfg, weights, backbone, len(labelled.classes), images)
     set_images(cfg, settings, weights, labelled.classes, batch)
-    cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
-    cfg.optim_wrapper.optimizer.lr = settings.lr or LR * math.sqrt(batch * accumulate / 256)
     if not hasattr(weights.extractor.backbone, 'get_layer_depth'):
         cfg.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=1.0)
-    if accumulate > 1:
-        cfg.optim_wrapper.accumulative_counts = accumulate
     iterations = (settings.steps or 1000) * accumulate
     set_schedule(cfg, iterations)
     # an image is classified in a third of the time that it takes to learn from it
@@ -189,14 +181,11 @@ def make_config(
     )
     interval = min(interval, iterations)
     cfg.train_cfg.val_interval = interval
-    cfg.log_processor = dict(by_epoch=False)
     cfg.default_hooks.logger.update(interval=max(1, min(50, iterations // 100)), log_metric_by_epoch=False)
     saving = dict(by_epoch=False, interval=interval, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater')
     cfg.default_hooks.checkpoint.update(saving)
     cfg.custom_hooks += [dict(type='coma_mm.MistakesHook'), dict(type='coma_mm.ReportHook')]
-    if settings.minutes is not None:
-        cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=settings.minutes, planned=iterations))
-    cfg.auto_scale_lr = None
+    add_budget(cfg, settings, iterations)
     return cfg
 
 

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from .engine.common import type_name
 from .engine.runner.run_length import PERIODIC
 from .engine.runner.written_config import WrittenConfig
-from .settings import METHOD, VITS, PretrainSettings, find_arch
+from .settings import METHOD, VITS, PretrainSettings, RunSettings, find_arch
 from .utils.environment import count_cores
 from .utils.files import resource_dir
 
@@ -171,24 +171,43 @@ def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accu
     Raises:
         ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
     """
-    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / 'pretrain/coma_dyvit-b_folder.py'))
-    cfg.work_dir = str(settings.out)
-    cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
-    batch = settings.batch_size or 64
-    encoder = encoder or choose_encoder(settings)
+    batch, encoder = settings.batch_size or 64, encoder or choose_encoder(settings)
+    cfg = begin_config('pretrain/coma_dyvit-b_folder.py', settings, encoder.lr, batch, accumulate)
     set_model(cfg, settings, encoder)
     set_images(cfg, settings, encoder.unit_size, batch)
-    cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
-    cfg.optim_wrapper.optimizer.lr = settings.lr or encoder.lr * math.sqrt(batch * accumulate / 256)
-    if accumulate > 1:
-        cfg.optim_wrapper.accumulative_counts = accumulate
     iterations = (settings.steps or 1000) * accumulate
     set_schedule(cfg, iterations if settings.minutes is None else max(iterations, FINEST * accumulate))
     set_intervals(cfg, iterations, batch, settings.labels)
-    if settings.minutes is not None:
-        cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=settings.minutes, planned=iterations))
+    add_budget(cfg, settings, iterations)
+    return cfg
+
+
+def begin_config(recipe: str, settings: RunSettings, lr: float, batch: int, accumulate: int) -> Config:
+    """Return the config of a recipe with the folder, the seed and the optimiser of a run.
+
+    Args:
+        recipe: Its file in ``configs``.
+        settings: Of the run.
+        lr: Peak of the learning rate at 256 images a step; it goes by the square root of their number.
+        batch: Images that are computed at once.
+        accumulate: How many batches make a step.
+    """
+    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / recipe))
+    cfg.work_dir = str(settings.out)
+    cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
+    cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
+    cfg.optim_wrapper.optimizer.lr = settings.lr or lr * math.sqrt(batch * accumulate / 256)
+    if accumulate > 1:
+        cfg.optim_wrapper.accumulative_counts = accumulate
+    cfg.log_processor = dict(by_epoch=False)
     cfg.auto_scale_lr = None
     return cfg
+
+
+def add_budget(cfg: Config, settings: RunSettings, iterations: int) -> None:
+    """Have a run of ``minutes`` end in time, whose number of iterations is a guess."""
+    if settings.minutes is not None:
+        cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=settings.minutes, planned=iterations))
 
 
 def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None:
@@ -249,7 +268,6 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
 def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.PathLike | None) -> None:
     """Have a run of so many iterations save, measure and draw about twenty times."""
     interval = max(1, math.ceil(iterations / EVALUATIONS))
-    cfg.log_processor = dict(by_epoch=False)
     cfg.default_hooks.logger.interval = max(1, min(50, iterations // 100))
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=interval, max_keep_ckpts=2)
     for hook in cfg.custom_hooks:

@@ -1,6 +1,5 @@
 """Weights that pre-training starts from or learns from: whose they are, and whether their decoder goes on as well."""
 
-import json
 import math
 import os
 import re
@@ -196,7 +195,7 @@ def read_decoder(checkpoint: dict, weights: dict[str, Tensor], encoder: Encoder)
 
 def read_values(checkpoint: dict, called: str) -> dict:
     """Return mean and std of pixels that a file says; colours in another order are refused."""
-    said = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
+    said = find_normalisation(checkpoint)
     if said.get('channel_order') == 'BGR' and len(said.get('mean') or ()) == 3:
         raise ValueError(f'{called} takes images in the order BGR, which pre-training does not give')
     return {name: said[name] for name in ('mean', 'std') if said.get('mean') and said.get('std')}

@@ -250,47 +250,26 @@ def _adapt_loaded(module: nn.Module, state_dict: dict[str, Tensor], *_: Any) -> 
     state_dict.update({outer + name: value for name, value in adapted.items()})
 
 
-def _create(variant: str, pretrained: bool, options: dict) -> nn.Module:
-    options.setdefault('arch', variant.removeprefix('dyvit_'))
-    model = build_model_with_cfg(
-        TimmDyViT,
-        variant,
-        pretrained,
-        pretrained_filter_fn=adapt_weights,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls='getter'),
-        features=options.get('features_only', False),
-        **options,
-    )
-    # What create_model's checkpoint_path names is loaded after this, with no filter function.
-    model._register_load_state_dict_pre_hook(_adapt_loaded, with_module=True)
-    return model
+def _register(arch: str) -> None:
+    """Have timm build the DyViT of an architecture by name."""
+
+    def build(pretrained: bool = False, **options: Any) -> nn.Module:
+        model = build_model_with_cfg(
+            TimmDyViT,
+            f'dyvit_{arch}',
+            pretrained,
+            pretrained_filter_fn=adapt_weights,
+            feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls='getter'),
+            features=options.get('features_only', False),
+            **dict(arch=arch) | options,
+        )
+        # What create_model's checkpoint_path names is loaded after this, with no filter function.
+        model._register_load_state_dict_pre_hook(_adapt_loaded, with_module=True)
+        return model
+
+    build.__name__ = build.__qualname__ = f'dyvit_{arch}'  # by which timm registers it
+    globals()[build.__name__] = register_model(build)
 
 
-@register_model
-def dyvit_pico(pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build DyViT-P for timm."""
-    return _create('dyvit_pico', pretrained, options)
-
-
-@register_model
-def dyvit_tiny(pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build DyViT-T for timm."""
-    return _create('dyvit_tiny', pretrained, options)
-
-
-@register_model
-def dyvit_small(pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build DyViT-S for timm."""
-    return _create('dyvit_small', pretrained, options)
-
-
-@register_model
-def dyvit_base(pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build DyViT-B for timm."""
-    return _create('dyvit_base', pretrained, options)
-
-
-@register_model
-def dyvit_large(pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build DyViT-L for timm."""
-    return _create('dyvit_large', pretrained, options)
+for _arch in ARCHITECTURES:
+    _register(_arch)

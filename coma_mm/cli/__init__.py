@@ -56,11 +56,8 @@ def run(command: str, main: Callable[[], None] | None = None) -> None:
         command: Its name.
         main: What it does; by default the ``main`` of the module here that is called like it.
     """
-    clock.begin_command()
-    try:
+    with clock.command():
         _guard(lambda: _start(command, main), command)
-    finally:
-        clock.end_command()
 
 
 def _show_usage(command: str) -> None:

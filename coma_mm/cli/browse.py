@@ -2,8 +2,7 @@
 
 from ..utils.text import printable
 from . import types
-from .images import add_max_pixels
-from .options import ArgumentParser, add_overrides
+from .options import ArgumentParser, add_max_pixels, add_overrides
 from .outputs import add_force, check_output, find_files, find_roots
 
 

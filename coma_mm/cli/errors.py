@@ -13,10 +13,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ..utils.arguments import did_you_mean
@@ -35,21 +33,8 @@ OUTPUTS = dict(
     test='--work-dir, --out and --show-dir',
     benchmark='--json',
     flops='--json',
-    **dict.fromkeys(
-        (
-            'browse',
-            'compare',
-            'config',
-            'embed',
-            'finetune',
-            'plot_benchmark',
-            'pretrain',
-            'release',
-            'report',
-            'visualize',
-        ),
-        '--out',
-    ),
+    **dict.fromkeys(('browse', 'compare', 'config', 'embed', 'finetune', 'plot_benchmark'), '--out'),
+    **dict.fromkeys(('pretrain', 'release', 'report', 'visualize'), '--out'),
 )
 # What takes less memory.
 LESS_MEMORY = {
@@ -173,10 +158,11 @@ def _shorten(line: str) -> str:
 def explain(error: BaseException, command: str = '') -> str | None:
     """Return what was wrong with what a command was given, in one line; ``None`` if that is not known to be so."""
     text = _reason(error)
-    if asked := _asked_type(error, text):
+    registry, _ = _build_of(error)
+    if isinstance(error, KeyError) and ' is not in the ' in text and registry:
         from ..engine.common import explain_type  # it is not needed to say that a command does not exist
 
-        return explain_type(*asked)
+        return explain_type(text.partition(' is not in the ')[0], registry)
     if isinstance(error, TypeError) and 'argument' in text:
         return _explain_argument(error)
     if reason := _explain_limit(error, text, command):
@@ -194,9 +180,9 @@ def explain(error: BaseException, command: str = '') -> str | None:
         return f'{text}; install what brings it, see docs/installation.md'
     if isinstance(error, OSError) and error.errno is not None:
         return _explain_system(error, OUTPUTS.get(command))
-    if isinstance(error, EXPECTED) and ('Original Traceback' in str(error) or _is_ours(error)):
-        return text
-    return None
+    origin = _origin(error)
+    is_ours = origin.is_relative_to(PACKAGE) or origin.is_relative_to(PACKAGE.parent / 'tools')
+    return text if isinstance(error, EXPECTED) and (is_ours or 'Original Traceback' in str(error)) else None
 
 
 def name_error(error: BaseException) -> str:
@@ -216,14 +202,6 @@ def _build_of(error: BaseException) -> tuple[Any, dict]:
         return None, {}
     with registry.switch_scope_and_registry(settings.get('_scope_')) as registry:
         return registry, settings
-
-
-def _asked_type(error: BaseException, text: str) -> tuple | None:
-    """Return the type that mmengine has looked up in vain, and the registry."""
-    registry, _ = _build_of(error)
-    if isinstance(error, KeyError) and ' is not in the ' in text and registry:
-        return text.partition(' is not in the ')[0], registry
-    return None
 
 
 def _explain_argument(error: TypeError) -> str | None:
@@ -254,7 +232,7 @@ def _explain_argument(error: TypeError) -> str | None:
 def _explain_limit(error: BaseException, text: str, command: str) -> str | None:
     """Say which limit of the system or of the shell was met: of memory, open files, processes, or shared memory."""
     number, fewer = system_number(error), f'lower {WORKERS.get(command, WORKERS[""])}'
-    semaphore = isinstance(error, OSError) and _is_of(error, f'{os.sep}multiprocessing{os.sep}')
+    semaphore = isinstance(error, OSError) and 'multiprocessing' in _origin(error).parts
     if number in FULL and (semaphore or isinstance(error, RuntimeError)):
         return f'shared memory is full: {fewer}, or make /dev/shm larger (--shm-size of a container)'
     if number in (errno.EMFILE, errno.ENFILE) or TOO_MANY in text or 'ancillary data' in text or 'ancdata' in text:
@@ -312,31 +290,14 @@ def _reason(error: BaseException) -> str:
 
 def _chain(error: BaseException) -> list[str]:
     """Return the lines of an error and of those that led to it: libraries wrap what the system says."""
-    lines: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        lines += str(cause).splitlines()
-        cause = cause.__cause__ or cause.__context__
-    return lines
+    cause = error.__cause__ or error.__context__
+    return str(error).splitlines() + (_chain(cause) if cause else [])
 
 
-def _frames(error: BaseException) -> Iterator[FrameType]:
-    """Yield the frames that an error passed through, from the outermost to where it was raised."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        yield frame
-
-
-def _is_of(error: BaseException, part: str) -> bool:
-    """Say whether an error was raised in a file with ``part`` in its path."""
-    frames = list(_frames(error))
-    return bool(frames) and part in frames[-1].f_code.co_filename
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Say whether an error was raised by this package."""
-    frames = list(_frames(error))
-    file = Path(frames[-1].f_code.co_filename if frames else '')
-    return file.is_relative_to(PACKAGE) or file.is_relative_to(PACKAGE.parent / 'tools')
+def _origin(error: BaseException) -> Path:
+    """Return the file whose code has raised an error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return Path(frames[-1].f_code.co_filename if frames else '')
 
 
 # ---- where it goes ----
@@ -368,12 +329,10 @@ def _is_first() -> bool:
     if file is None:
         return True
     try:
-        with open(Path(file).parents[1] / 'reported', 'x'):
-            return True
-    except FileExistsError:
-        return False
-    except OSError:
-        return True
+        open(Path(file).parents[1] / 'reported', 'x').close()
+    except OSError as error:
+        return not isinstance(error, FileExistsError)
+    return True
 
 
 def _tell_torchrun(line: str) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..export import GRAPHS, WEIGHTS
@@ -16,8 +15,8 @@ NO_SCRIPT = (
 )
 
 
-def parse_args(argv: Sequence[str] | None = None) -> Namespace:
-    """Parse the options, those of the command line if there are no others."""
+def parse_args() -> Namespace:
+    """Parse the options."""
     parser = ArgumentParser(
         description=__doc__,
         epilog='.pth and .safetensors are loaded by init_cfg=dict(type="coma_mm.Pretrained", checkpoint=OUT), by '
@@ -39,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
     parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
     _add_groups(parser)
     add_force(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     _check(parser, args)
     return args
 
@@ -98,9 +97,9 @@ def _check(parser: ArgumentParser, args: Namespace) -> None:
         check_output(args.out, 'OUT', [args.checkpoint, args.config], args.force)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Export."""
-    args = parse_args(argv)
+    args = parse_args()
     from ..export.weights import export
 
     graph = dict(size=args.size, dynamic=args.dynamic, out_indices=args.out_indices, head=args.head)

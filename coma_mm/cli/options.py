@@ -55,6 +55,12 @@ def add_overrides(parser: ArgumentParser, **kwargs: Any) -> None:
     parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', **kwargs)
 
 
+def add_max_pixels(parser: ArgumentParser) -> None:
+    """Add ``--max-pixels``."""
+    help = 'height times width beyond which an image is refused (10^8)'
+    parser.add_argument('--max-pixels', type=types.max_pixels, metavar='N', help=help)
+
+
 MODEL_AND_IMAGES = 'give [CONFIG] CHECKPOINT IMAGES..., or the folder of a run in place of both: RUN IMAGES...'
 
 

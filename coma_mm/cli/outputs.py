@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..utils.configs import walk, walk_dicts
 from ..utils.files import MARK
 from ..utils.manifest import find_entry, proves
 from ..utils.reading import open_regular
@@ -84,20 +85,16 @@ def check_folder(path: str | os.PathLike, option: str, roots: Iterable[str | os.
 
 def find_roots(node: object) -> list[str]:
     """Return the folders that the data sets in a config, or those that they wrap, have their images from."""
-    if isinstance(node, dict):
-        named = node.get('data_root') or []
-        roots = [os.path.expanduser(root) for root in ([named] if isinstance(named, (str, os.PathLike)) else named)]
-        return roots + [root for child in node.values() for root in find_roots(child)]
-    return [root for child in node for root in find_roots(child)] if isinstance(node, (list, tuple)) else []
+    named = [settings.get('data_root') or [] for _, settings in walk_dicts(node)]
+    roots = [[root] if isinstance(root, (str, os.PathLike)) else root for root in named]
+    return [os.path.expanduser(root) for several in roots for root in several]
 
 
 def find_files(node: object, roots: Iterable[str] = ('',)) -> list[str]:
     """Return the files that settings name, such as annotations: as they stand, or in one of the folders there."""
-    if isinstance(node, str):
-        places = [os.path.join(root, os.path.expanduser(node)) for root in roots]
-        return [place for place in places if '\0' not in place and os.path.isfile(place)]
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
-    return [file for child in children for file in find_files(child, roots)]
+    texts = [os.path.expanduser(value) for _, value in walk(node) if isinstance(value, str)]
+    places = [os.path.join(root, text) for text in texts for root in roots]
+    return [place for place in places if '\0' not in place and os.path.isfile(place)]
 
 
 def is_input(place: Path, source: Path) -> bool:

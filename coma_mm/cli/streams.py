@@ -9,30 +9,15 @@ from typing import TextIO
 LOST = errno.EPIPE, errno.EBADF, errno.EIO  # nobody reads it: head has ended, or the terminal is gone
 
 
-class _Raw(io.RawIOBase):
-    """A descriptor that drops what cannot be written, and keeps the first error.
+class _Raw(io.FileIO):
+    """A descriptor that drops what cannot be written, and keeps the first error."""
 
-    Args:
-        number: The descriptor.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.error: OSError | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self.number
-
-    def isatty(self) -> bool:
-        return os.isatty(self.number)
+    error: OSError | None = None
 
     def write(self, content: 'memoryview') -> int:  # type: ignore[override]
         if self.error is None:
             try:
-                return os.write(self.number, content)
+                return os.write(self.fileno(), content)
             except OSError as error:
                 self.error = error
         return len(content)
@@ -73,7 +58,7 @@ def output_error() -> OSError | None:
 
 def _protect(number: int, stream: TextIO | None) -> TextIO:
     protected = io.TextIOWrapper(
-        io.BufferedWriter(_Raw(number)),  # type: ignore[type-var]
+        io.BufferedWriter(_Raw(number, 'w', closefd=False)),  # type: ignore[type-var]
         encoding=stream.encoding if stream else 'utf-8',
         errors='backslashreplace',
         line_buffering=number == 2 or os.isatty(number),

@@ -6,7 +6,8 @@ Imports nothing that takes time. Ranges are those of :mod:`coma_mm.utils.ranges`
 import math
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..settings import find_arch
@@ -18,6 +19,14 @@ from ..utils.ranges import Range
 
 PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
 HUB_FILE = 'model.safetensors'  # of a folder as the hub has
+
+
+@contextmanager
+def _as_argument_error() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 # ---- numbers ----
@@ -70,10 +79,8 @@ def text(given: str) -> str:
 
 def arch(name: str) -> str:
     """Read the name of an architecture, or its first letter."""
-    try:
+    with _as_argument_error():
         return find_arch(name)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
 
 
 def device(name: str) -> str:
@@ -118,10 +125,8 @@ def images(name: str) -> str:
     place = path(name)
     if not os.path.exists(place):
         raise ArgumentTypeError(f'there is no folder {place}, and no list of that name')
-    try:
+    with _as_argument_error():
         require_no_other_file(place)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
     return place
 
 
@@ -136,10 +141,8 @@ def file(name: str) -> Path:
 def config(name: str) -> str:
     """Read the path of a config that is there."""
     name = path(name)
-    try:
+    with _as_argument_error():
         require_config_file(name)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
     return name
 
 
@@ -216,10 +219,8 @@ def picture(name: str) -> str:
 def output_folder(name: str) -> str:
     """Read the path of a folder that can be made, or written into if it is there."""
     name = path(name)
-    try:
+    with _as_argument_error():
         require_writable(Path(name))
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
     return name
 
 

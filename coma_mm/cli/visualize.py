@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..utils.text import one_line, printable
 from . import types
-from .images import add_max_pixels
-from .options import ArgumentParser, add_model_and_images, add_overrides, read_model_and_images
+from .options import ArgumentParser, add_max_pixels, add_model_and_images, add_overrides, read_model_and_images
 from .outputs import add_force, check_output
 
 if TYPE_CHECKING:
@@ -46,15 +45,9 @@ def build_mask_transform(cfg: 'Config') -> 'ComplementaryMask':
     """Build the mask transform of the training pipeline, which also knows the size of the images."""
     from mmengine.registry import TRANSFORMS
 
-    from ..engine.common import type_name
+    from ..engine.common import find_steps
 
-    def find(node: object) -> dict | None:
-        if isinstance(node, dict) and type_name(node.get('type')) == 'ComplementaryMask':
-            return node
-        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        return next((found for found in map(find, children) if found), None)
-
-    transform = find(cfg.get('train_dataloader'))
+    transform = next(find_steps(cfg.get('train_dataloader'), ('ComplementaryMask',)), None)
     if transform is None:
         raise ValueError(f'{cfg.filename} is no pre-training config: its training pipeline draws no ComplementaryMask')
     return TRANSFORMS.build(transform)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets import UnreadableImageError, read_image
@@ -65,7 +65,7 @@ def extract_features(
     features: list[Tensor] = []
     read: list[int] = []
     for numbers, batch in read_batches(images, batch_size, workers, 'features'):
-        found = [_compute(extractor, batch) for extractor in extractors]
+        found = [extractor(preprocess(extractor, batch)) for extractor in extractors]
         features = features or [torch.empty(len(images), part.shape[1]) for part in found]
         for whole, part in zip(features, found):
             whole[len(read) : len(read) + len(numbers)] = part
@@ -90,5 +90,6 @@ def read_batches(images: ImageFiles, batch_size: int, workers: int, doing: str) 
             yield [index for index, _ in kept], torch.stack([image for _, image in kept])
 
 
-def _compute(extractor: FeatureExtractor, images: Tensor) -> Tensor:
-    return extractor(extractor.data_preprocessor(dict(inputs=images, data_samples=None))['inputs'])
+def preprocess(model: nn.Module, images: Tensor) -> Tensor:
+    """Return images as the data preprocessor of a model hands them on."""
+    return model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']

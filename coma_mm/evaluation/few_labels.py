@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..datasets.labelled import find_labelled
 from ..models.coma import eval_mode
-from .features import ImageFiles
+from .features import ImageFiles, preprocess
 from .ridge import LinearProbe, draw_labelled
 
 PER_CLASS = 5  # labels
@@ -52,8 +52,7 @@ class FewLabels:
     def _features(self, model: nn.Module, images: Tensor) -> Tensor:
         parts = []
         for batch in images.split(self.batch):
-            inputs = model.data_preprocessor(dict(inputs=batch, data_samples=None))['inputs']
-            parts.append(model.extract_feat(inputs)[-1].float().mean((2, 3)).cpu())
+            parts.append(model.extract_feat(preprocess(model, batch))[-1].float().mean((2, 3)).cpu())
         return torch.cat(parts)
 
     def _load(self, pairs: list[tuple[str, int]], size: tuple[int, int], settings: dict) -> tuple[Tensor, Tensor]:

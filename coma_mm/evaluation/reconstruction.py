@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .features import preprocess
+
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio in dB of each image of the batch: (B,)."""
@@ -99,14 +101,15 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
         images: (B, C, H, W), such as RGB, uint8, as pipelines hand them to the model's data preprocessor.
         mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
     """
-    preprocessor = model.data_preprocessor
-    inputs = preprocessor(dict(inputs=images, data_samples=None))['inputs'].to(torch.float32)
-    assembled = model.reconstruct(inputs, mask.to(inputs.device))
-    means = model.target.to_image(torch.zeros_like(model.target(inputs)), inputs) if model.norm_pix else None
-    mean, std = getattr(preprocessor, 'mean', 0.0), getattr(preprocessor, 'std', 1.0)
+    inputs = preprocess(model, images).float()
+    originals, assembled = to_pixels(model, inputs), to_pixels(model, model.reconstruct(inputs, mask.to(inputs.device)))
+    means = None
+    if model.norm_pix:
+        means = to_pixels(model, model.target.to_image(torch.zeros_like(model.target(inputs)), inputs))
+    return Reconstructions(originals, assembled, mask.cpu(), model.unit_size, means)
 
-    def to_pixels(normalised: Tensor) -> Tensor:
-        return ((normalised.float() * std + mean) / 255).clamp(0, 1).cpu()
 
-    drawn_means = None if means is None else to_pixels(means)
-    return Reconstructions(to_pixels(inputs), to_pixels(assembled), mask.cpu(), model.unit_size, drawn_means)
+def to_pixels(model: nn.Module, normalised: Tensor) -> Tensor:
+    """Return images as they were before the data preprocessor of a model, in [0, 1], on the CPU."""
+    mean, std = (getattr(model.data_preprocessor, name, other) for name, other in (('mean', 0.0), ('std', 1.0)))
+    return ((normalised.float() * std + mean) / 255).clamp(0, 1).cpu()

@@ -50,7 +50,10 @@ class LinearProbe:
     def _learn(self, features: Tensor, targets: Tensor, penalties: Sequence[float]) -> None:
         """Set ``penalty`` and ``weight`` (C, K), from centred targets (N, K)."""
         is_dual = len(features) <= features.shape[1]
-        gram = self._inner_products(features) if is_dual else sum(x.T @ x for x in self._standardised(features))
+        if is_dual:
+            gram = sum(x @ x.T for x in self._standardised_columns(features))
+        else:
+            gram = sum(x.T @ x for x in self._standardised(features))
         values, vectors = torch.linalg.eigh(gram)
         values = values.clamp_min(0)
         # Projections of the images on the principal axes.
@@ -82,9 +85,6 @@ class LinearProbe:
             left_out = y - (y - x @ weight) / (1 - leverage).clamp_min(1e-12)[:, None]
             right += int(((left_out + self.bias).argmax(1) == label).sum())
         return right
-
-    def _inner_products(self, features: Tensor) -> Tensor:
-        return sum(x @ x.T for x in self._standardised_columns(features))
 
     def _standardised(self, features: Tensor) -> Iterator[Tensor]:
         for x in features.split(CHUNK):

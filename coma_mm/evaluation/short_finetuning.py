@@ -19,7 +19,7 @@ from ..datasets.labelled import HELD_OUT
 from ..models import FeatureExtractor
 from ..utils.environment import fast_dtype, has_fast_bf16
 from ..utils.text import printable
-from .features import ImageFiles, extract_features, read_batches
+from .features import ImageFiles, extract_features, preprocess, read_batches
 
 LRS = 1e-3, 3e-4, 1e-4  # peaks of the backbone's learning rate, of which one is chosen for each row
 HEAD = 10  # times that is the head's, which is new; better than 1 on held-out training images of two folders, 200 steps
@@ -173,9 +173,8 @@ class _Classifier(nn.Module):
 
     def extract(self, images: Tensor) -> Tensor:
         """Return features (B, C) of images, float32."""
-        inputs = self.network.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_fast):
-            return self.network(inputs).float()
+            return self.network(preprocess(self.network, images)).float()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classify(self.extract(images))

@@ -12,6 +12,7 @@ from ..datasets import ComplementaryMask
 from ..datasets.seeding import fixed_seed
 from ..models.coma import eval_mode
 from ..registry import DATASETS
+from .features import preprocess
 from .rankme import dead_channels, rankme
 from .reconstruction import Reconstructions, psnr, reconstruct_images
 
@@ -81,7 +82,7 @@ class Validator:
 
     def _inputs(self, model: nn.Module) -> Iterator[Tensor]:
         for images in self.images.split(self.batch):
-            yield model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
+            yield preprocess(model, images)
 
     def reconstruct(self, model: nn.Module) -> Reconstructions:
         """Return the assembled reconstructions of all images."""

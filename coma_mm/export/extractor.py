@@ -1,7 +1,6 @@
 """From any weights to features: the backbone, and how its images are read."""
 
 import io
-import json
 import os
 import sys
 from contextlib import redirect_stdout
@@ -148,7 +147,7 @@ def describe(read: dict, checkpoint: str) -> Config:
     except ValueError as error:
         reason = str(error).replace('with --config CONFIG', f'before it: CONFIG {checkpoint}')
         raise ValueError(f'{checkpoint}: {reason}') from None
-    known = {name: json.loads(value) for name, value in find_normalisation(read, None).items()}
+    known = find_normalisation(read)
     if not known.get('mean'):
         warning = f'{checkpoint} does not say mean and deviation of its images: they go in as they are, 0 to 255'
         print(printable(f'warning: {warning}; name its config before it if it has one'), file=sys.stderr, flush=True)
@@ -165,7 +164,7 @@ def image_settings(cfg: dict, checkpoint: dict, max_pixels: int | None) -> dict:
         max_pixels: Height times width beyond which an image is refused.
     """
     settings = read_loading(cfg)
-    known = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
+    known = find_normalisation(checkpoint)
     if settings.get('value_range') is None and known.get('channels') == settings['channels']:
         settings['value_range'] = known.get('value_range')
     if max_pixels is not None:

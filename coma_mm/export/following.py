@@ -1,6 +1,5 @@
 """Configs that follow a file of weights: its backbone, and how its images come in."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -44,9 +43,8 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
         return
     width = read_arch(backbone['arch'])[0][backbone.get('out_indices', (3,))[-1]]
     neck = cfg.model.get('neck') or []
-    for place, part in [('neck', part) for part in (neck if isinstance(neck, list) else [neck])] + [
-        ('head', cfg.model.head)
-    ]:
+    parts = [('neck', part) for part in (neck if isinstance(neck, list) else [neck])]
+    for place, part in [*parts, ('head', cfg.model.head)]:
         for name in {'input_features', 'in_channels'} & part.keys():
             if not any(option.startswith(f'model.{place}') and option.endswith(name) for option in options):
                 part[name] = width
@@ -68,15 +66,10 @@ def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) 
         return
     check_types(backbone, scope)
     ours = {**cfg.model.backbone}
-    different = {
-        name: value
-        for name, value in backbone.items()
-        if name in ('arch', 'img_size', 'patch_size') and ours.get(name) != value
-    }
+    names = [name for name in ('arch', 'img_size', 'patch_size') if name in backbone]
+    different = [f'{name}={backbone[name]}' for name in names if ours.get(name) != backbone[name]]
     if different:
-        print(
-            f'the backbone is that of {checkpoint}: {", ".join(f"{k}={v}" for k, v in different.items())}', flush=True
-        )
+        print(f'the backbone is that of {checkpoint}: {", ".join(different)}', flush=True)
     cfg.model.backbone = ConfigDict({**backbone, '_scope_': scope})
     fit_images(cfg, read, ours.get('img_size', 224), backbone.get('img_size', 224), options)
 
@@ -97,7 +90,7 @@ def fit_images(
         size: That of the backbone; only squares are followed.
         options: Names of settings that stay as they are, and what is in them.
     """
-    known = {name: json.loads(value) for name, value in find_normalisation(checkpoint, None).items()}
+    known = find_normalisation(checkpoint)
     values = {'model.data_preprocessor', 'model.data_preprocessor.mean', 'model.data_preprocessor.std'}
     if known.get('mean') and cfg.model.get('data_preprocessor') and not values & {*options}:
         cfg.model.data_preprocessor.update(mean=known['mean'], std=known['std'])

@@ -61,27 +61,26 @@ def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]
     return arguments, scope or 'mmengine', config_hash
 
 
-def find_normalisation(checkpoint: dict, config: str | None) -> dict[str, str]:
-    """Return what is done to images before they go in, as JSON: :data:`.IMAGE_KEYS`, as far as they are known."""
+def find_normalisation(checkpoint: dict, config: str | None = None) -> dict[str, Any]:
+    """Return what is done to images before they go in: :data:`.IMAGE_KEYS`, as far as they are known."""
     meta = read_meta(checkpoint)
     text = read_config(config).pretty_text if config else meta.get('cfg') or ''
     if not text:
         known = {name: meta[name] for name in IMAGE_KEYS[:3] if name in meta} or _values_of_model(meta)
-        return {name: _checked(name, value) for name, value in known.items()} | find_loading(meta)
+        return {name: _read_checked(name, text) for name, text in known.items()} | _find_loading(meta)
     for name in ('train_dataloader', 'test_dataloader'):
         try:
             cfg = read_config_text(text, (name,))
         except (AttributeError, SyntaxError, TypeError, ValueError):  # made of more than literals
             continue
         if next(find_steps(cfg), None) is not None:
-            return find_loading({key: json.dumps(value) for key, value in read_loading(cfg).items()}) | find_values(
-                text
-            )
-    return find_values(text)
+            loading = {name: json.dumps(value) for name, value in read_loading(cfg).items()}
+            return _find_loading(loading) | _find_values(text)
+    return _find_values(text)
 
 
 def _values_of_model(meta: dict) -> dict[str, str]:
-    """Return ``mean`` and ``std`` of released weights, whose file has the settings of the whole model."""
+    """Return ``mean`` and ``std``, as JSON, of released weights, whose file has the settings of the whole model."""
     try:
         settings = parse_json(str(meta['model'])[:100_000])['data_preprocessor']
         return {name: json.dumps(settings[name]) for name in IMAGE_KEYS[:2]}
@@ -89,7 +88,7 @@ def _values_of_model(meta: dict) -> dict[str, str]:
         return {}
 
 
-def _checked(name: str, text: object) -> str:
+def _read_checked(name: str, text: object) -> Any:
     """Return what a file says of ``mean``, ``std`` or ``channel_order`` if it can be true."""
     try:
         value = parse_json(str(text)[:10_000])
@@ -98,27 +97,26 @@ def _checked(name: str, text: object) -> str:
     numbers = isinstance(value, list) and all(type(x) in (int, float) and abs(x) < 1e9 for x in value)
     if not (value is None or (value in ('RGB', 'BGR') if name == 'channel_order' else numbers)):
         raise ValueError(f'the checkpoint says that {name} is {one_line(text)[:100]}, which cannot be; {TRUST}')
-    return json.dumps(value)
+    return value
 
 
-def find_loading(meta: dict[str, str]) -> dict[str, str]:
-    """Return ``channels`` and ``value_range`` that a file says, as JSON; nothing if they cannot be true."""
+def _find_loading(meta: dict[str, str]) -> dict[str, Any]:
+    """Return ``channels`` and ``value_range``, which are JSON in a file; nothing if they cannot be true."""
     try:
-        channels, value_range = (parse_json(meta.get(name, 'null')) for name in IMAGE_KEYS[3:])
-        channels, value_range = read_channels(channels, value_range)
+        channels, value_range = read_channels(*(parse_json(meta.get(name, 'null')) for name in IMAGE_KEYS[3:]))
     except (AttributeError, TypeError, ValueError):
         return {}
-    return dict(channels=json.dumps(channels), value_range=json.dumps(value_range))
+    return dict(channels=channels, value_range=value_range and list(value_range))
 
 
-def find_values(text: str) -> dict[str, str]:
-    """Return ``mean``, ``std`` and ``channel_order`` of a config's text, as JSON, if they are known."""
+def _find_values(text: str) -> dict[str, Any]:
+    """Return ``mean``, ``std`` and ``channel_order`` of a config's text, if they are known."""
     try:
         cfg = read_config_text(text, ('model', 'data_preprocessor'))
         settings = (cfg.get('model') or {}).get('data_preprocessor') or cfg.get('data_preprocessor')
     except (AttributeError, SyntaxError, TypeError, ValueError):
         return {}
-    return {name: json.dumps(value) for name, value in read_normalisation(settings, text).items()} if settings else {}
+    return read_normalisation(settings, text) if settings else {}
 
 
 def check_types(arguments: dict, scope: str) -> None:

@@ -66,7 +66,8 @@ def export(
     backbone = build_backbone(arguments, checkpoint)
     load_backbone(backbone, checkpoint, source, prefix)
     weights = {name: value.contiguous() for name, value in backbone.state_dict().items()}
-    meta = describe(checkpoint, arguments, backbone, scope, config_hash) | find_normalisation(checkpoint, config)
+    of_images = {name: json.dumps(value) for name, value in find_normalisation(checkpoint, config).items()}
+    meta = describe(checkpoint, arguments, backbone, scope, config_hash) | of_images
     of_what = f'{type(backbone).__name__} {meta["arch"]}, epochs {meta["epochs"]}, config {config_hash}'
     if out:
         if out.endswith(GRAPHS):

@@ -1,20 +1,21 @@
 """The moment at which a command began. Budgets of time count from it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _begin: float | None = None
 
 
-def begin_command() -> None:
-    """Note that a command begins now, before anything of it takes time."""
+@contextmanager
+def command() -> Iterator[None]:
+    """Have a command begin now, before anything of it takes time."""
     global _begin
     _begin = time.monotonic()
-
-
-def end_command() -> None:
-    """Forget the command."""
-    global _begin
-    _begin = None
+    try:
+        yield
+    finally:
+        _begin = None
 
 
 def command_begin() -> float:

@@ -49,11 +49,9 @@ def require_config_file(path: str | os.PathLike) -> None:
 def _near_matches(wanted: Path) -> list[str]:
     """Return configs with names like that of a path: beside it, in ./configs, and where the tools come from."""
     roots = Path('configs'), resource_dir('configs')
-    candidates = [*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]
-    candidates = [config for config in candidates if config.is_file()]
     found: dict[str, str] = {}
-    for config in sorted(candidates):
-        if '_base_' not in config.parts:
+    for config in sorted([*wanted.parent.glob('*.py'), *(config for root in roots for config in root.rglob('*.py'))]):
+        if config.is_file() and '_base_' not in config.parts:
             found.setdefault(config.stem, short_path(config))
     stem = wanted.name.removesuffix('.py')
     return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.5)]

@@ -64,10 +64,10 @@ def find_kind(folder: str | os.PathLike, kind: str) -> list[str]:
     return [name for name, entry in entries.items() if entry['kind'] == kind and proves(Path(folder), name, entry)]
 
 
-def is_own(folder: str | os.PathLike, name: str, kind: str | None = None) -> bool:
-    """Say whether a file is a run's own and unchanged, and of a kind if one is given."""
+def is_own(folder: str | os.PathLike, name: str) -> bool:
+    """Say whether a file is a run's own and unchanged."""
     entry = read_manifest(folder).get(name)
-    return entry is not None and kind in (None, entry['kind']) and proves(Path(folder), name, entry)
+    return entry is not None and proves(Path(folder), name, entry)
 
 
 def proves(folder: Path, name: str, entry: dict) -> bool:
@@ -178,9 +178,9 @@ def own_file(
         _digests[_signature(os.lstat(path))] = entry['sha256']
 
 
-def write_own(folder: str | os.PathLike, name: str, kind: str, text: str, **facts: Any) -> Path:
+def write_own(folder: str | os.PathLike, name: str, kind: str, text: str) -> Path:
     """Write a text file of a run, see :func:`own_file`."""
-    with own_file(folder, name, kind, **facts) as unfinished:
+    with own_file(folder, name, kind) as unfinished:
         unfinished.write_text(text, encoding='utf-8')
     return Path(folder, name)
 

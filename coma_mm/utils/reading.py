@@ -81,23 +81,21 @@ def is_short_setting(text: str) -> bool:
     return deepest <= MAX_NESTING
 
 
-def parse_json(text: str, max_nesting: int = MAX_NESTING) -> Any:
-    """Parse JSON whose brackets stand at most ``max_nesting`` deep.
+def parse_json(text: str) -> Any:
+    """Parse JSON whose brackets stand at most :data:`MAX_NESTING` deep.
 
     Raises:
         ValueError: If it is no JSON, or nested deeper.
     """
-    depth, quoted, escaped = 0, False, False
-    if text.count('[') + text.count('{') > max_nesting:  # or it cannot be so deep
-        for character in text:
-            if quoted:
-                quoted, escaped = escaped or character != '"', not escaped and character == '\\'
-            elif character == '"':
-                quoted = True
-            elif character in '[{':
-                depth += 1
-                if depth > max_nesting:
-                    raise ValueError(f'more than {max_nesting} brackets stand within each other')
-            elif character in ']}':
-                depth -= 1
-    return json.loads(text)
+    too_deep = ValueError(f'more than {MAX_NESTING} brackets stand within each other')
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise too_deep from None
+    level = [value] if text.count('[') + text.count('{') > MAX_NESTING else []  # or it cannot be so deep
+    for _ in range(MAX_NESTING + 1):
+        level = [node for node in level if isinstance(node, (dict, list))]
+        if not level:
+            return value
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+    raise too_deep

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ..utils.text import printable
@@ -69,7 +68,6 @@ def draw_chart(chart: Chart) -> bytes:
     """Draw a chart as SVG."""
     figure = Figure(figsize=(4.8, 2.7))
     figure.subplots_adjust(left=0.12, right=0.97, bottom=0.18, top=0.96)
-    FigureCanvasSVG(figure)
     axes = figure.subplots()
     for name, points in list(chart.curves.items())[:CURVES]:
         steps, values = _thin(points)

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..datasets.loading import to_picture
-from ..utils.text import one_line, printable
+from ..utils.text import one_line
 from .figures import DPI, save, shorten
 
 SHOWN = 25  # classes of a matrix, at most
@@ -36,7 +35,6 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     names = [_plain(shorten(name, 24)) for name in classes]
     side = 1.6 + 0.36 * len(names)
     figure = Figure(figsize=(max(3.6, side + 1.2), max(3.4, side + 1.0)), dpi=DPI, layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     fractions = counts / np.maximum(1, seen)[:, None]
     axes.imshow(fractions, cmap='Blues', vmin=0, vmax=1)
@@ -64,7 +62,6 @@ def draw_mistakes(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.nda
     """
     rows, columns = -(-len(images) // COLUMNS), min(COLUMNS, len(images))
     figure = Figure(figsize=(1.9 * columns, 2.25 * rows), dpi=DPI, layout='constrained')
-    FigureCanvasAgg(figure)
     for axes, image, label in zip(figure.subplots(rows, columns, squeeze=False).flat, images, labels):
         axes.imshow(to_picture(image), cmap='gray', vmin=0, vmax=255, interpolation='nearest')
         axes.set_title(_plain(label), fontsize=8)
@@ -74,4 +71,4 @@ def draw_mistakes(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.nda
 
 
 def _plain(text: str) -> str:
-    return '\n'.join(one_line(printable(line)) for line in text.split('\n')).replace('$', r'\$')
+    return '\n'.join(one_line(line) for line in text.split('\n')).replace('$', r'\$')

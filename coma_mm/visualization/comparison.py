@@ -3,11 +3,10 @@
 import os
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evaluation.compare import Accuracy
-from ..utils.text import one_line, printable
+from ..utils.text import one_line
 from .figures import DPI, save, shorten
 
 
@@ -25,7 +24,6 @@ def draw_comparison(
     """
     columns = list(next(iter(rows.values())))
     figure = Figure(figsize=(max(6.4, 1.3 * len(columns)), 3.6 + 0.12 * len(rows)), dpi=DPI, layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     width = 0.8 / len(rows)
     for i, (name, row) in enumerate(rows.items()):
@@ -35,7 +33,7 @@ def draw_comparison(
         axes.bar(places, means, 0.92 * width, yerr=errors, label=label, error_kw=dict(elinewidth=0.9, capsize=2))
     axes.set_xticks(np.arange(len(columns)), [_label(column) for column in columns], fontsize=9)
     axes.set_ylabel('accuracy (%)', fontsize=9)
-    axes.set_title(one_line(printable(title)).replace('$', r'\$'), fontsize=9)
+    axes.set_title(one_line(title).replace('$', r'\$'), fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(axis='y', alpha=0.25)
     axes.set_axisbelow(True)

@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..evaluation.features import preprocess
+from ..evaluation.reconstruction import to_pixels
 from ..masking import unit_grid
 from ..models import DyViT
 from ..models.coma import eval_mode
 from ..models.compiled import uncompiled
 from ..models.mask_units import tokens_to_map
-from .figures import ImageGrid, shorten
+from .figures import ImageGrid, drawn, shorten
 
 CLIPPED = 2  # percent of the values that are drawn as the darkest and as the brightest, each
 
@@ -61,7 +63,7 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
         raise ValueError('features of each stage are shown of backbones with attn_window=None')
     last_blocks = _last_blocks(backbone)
     watched = [*last_blocks, *(part for block in last_blocks for part in _projections(block.attn))]
-    inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs'].float()
+    inputs = preprocess(model, images).float()
     with eval_mode(model), uncompiled(model), outputs_of(watched) as seen:
         last_map = backbone(inputs)[-1]
     maps, attention = [], []
@@ -72,9 +74,7 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
         maps.append(to_map(F.layer_norm(after[:, extra:].float(), after.shape[-1:])).cpu())
         weights = attention_of(block.attn, seen, extra + to_map.token_at(*query))[:, extra:]
         attention.append(to_map(weights[..., None].float())[:, 0].cpu())
-    mean, std = getattr(model.data_preprocessor, 'mean', 0.0), getattr(model.data_preprocessor, 'std', 1.0)
-    originals = ((inputs * std + mean) / 255).clamp(0, 1).cpu()
-    return Features(originals, maps, attention, query, last_map.float().mean((2, 3)).cpu())
+    return Features(to_pixels(model, inputs), maps, attention, query, last_map.float().mean((2, 3)).cpu())
 
 
 @contextmanager
@@ -189,8 +189,7 @@ def draw_features(features: Features, path: str | os.PathLike | None = None, nam
         The picture, ``(H, W, 3)``, uint8, RGB.
     """
     size = features.originals.shape[-2:]
-    drawn = slice(3 if features.originals.shape[1] >= 3 else 1)
-    columns, heat = {'original': features.originals[:, drawn]}, {}
+    columns, heat = {'original': drawn(features.originals)}, {}
     for number, (maps, attention) in enumerate(zip(features.maps, features.attention), 1):
         stage = f'stage {number}\n' if len(features.maps) > 1 else 'last layer\n'
         columns[f'{stage}PCA'] = F.interpolate(principal_colours(maps), size, mode='nearest')
@@ -251,10 +250,9 @@ def draw_neighbours(
         The picture, ``(H, W, 3)``, uint8, RGB.
     """
     likeness, nearest = find_nearest(features, gallery_features, count)
-    drawn = slice(3 if queries.shape[1] >= 3 else 1)
-    columns = {'image': queries[:, drawn]}
+    columns = {'image': drawn(queries)}
     for i in range(nearest.shape[1]):
-        columns['nearest' if i == 0 else f'{i + 1}.'] = gallery[nearest[:, i], drawn]
+        columns['nearest' if i == 0 else f'{i + 1}.'] = drawn(gallery[nearest[:, i]])
     grid = ImageGrid(columns, height=1.15)
     for i, row in enumerate(likeness.tolist()):
         for j, value in enumerate(row, 1):

@@ -66,7 +66,6 @@ class ImageGrid:
         below = LINE * (caption.count('\n') + 1) + 0.1 if caption else 0.1
         size = left + across + 0.1, above + down + below
         self.figure = Figure(figsize=size, dpi=DPI)
-        FigureCanvasAgg(self.figure)
         self.axes = self.figure.add_axes((left / size[0], below / size[1], across / size[0], down / size[1]))
         self.axes.axis('off')
         # Nearest: small inputs stay the pixels they are.
@@ -96,16 +95,22 @@ class ImageGrid:
 
 
 def save(figure: Figure, path: str | os.PathLike | None) -> np.ndarray:
-    """Draw a figure of the Agg canvas, and write it to a file if one is named; see :meth:`ImageGrid.finish`."""
+    """Draw a figure, and write it to a file if one is named; see :meth:`ImageGrid.finish`."""
+    canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Glyph')  # of names in scripts that the font lacks: boxes will do
-        figure.canvas.draw()
+        canvas.draw()
         if path is not None:
             path = Path(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             with manifest.any_file(path) as unfinished:
                 figure.savefig(unfinished, metadata=MARKS.get(path.suffix.lower()))
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def drawn(images: Tensor) -> Tensor:
+    """Return the channels ``(B, 3 or 1, H, W)`` that are drawn of images: the first three, or of fewer the first."""
+    return images[:, : 3 if images.shape[1] >= 3 else 1]
 
 
 def shorten(name: str, length: int = 20) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from ..evaluation import Reconstructions
-from .figures import ImageGrid, shorten
+from .figures import ImageGrid, drawn, shorten
 
 GREY = 0.5  # of units that a branch does not see
 ERROR_SCALE = 0.5  # absolute error drawn as the brightest colour; fixed, so that pictures can be compared
@@ -43,20 +43,11 @@ def draw_reconstructions(
     if names and len(names) != len(r.originals):
         raise ValueError(f'{len(names)} names for {len(r.originals)} images')
     error = (r.originals - r.assembled).abs().mean(1, keepdim=True) / ERROR_SCALE
-    drawn = slice(3 if r.originals.shape[1] >= 3 else 1)
-    originals, given = r.originals[:, drawn], {}
-    if r.means is not None:
-        given = {'mean brightness of each\nunit, from the original': r.means[:, drawn]}
-    of_error = f'absolute error\n(0 black, {ERROR_SCALE:g} and more bright)'
-    columns = {
-        'original': originals,
-        **what_branches_see(originals, r.mask, r.unit_size),
-        **given,
-        'assembled\nreconstruction': r.assembled[:, drawn],
-        of_error: error,
-    }
+    originals = drawn(r.originals)
+    columns = {'original': originals, **what_branches_see(originals, r.mask, r.unit_size)}
     caption = 'Each unit of the reconstruction is predicted by the branch that did not see it.'
-    if given:
+    if r.means is not None:
+        columns['mean brightness of each\nunit, from the original'] = drawn(r.means)
         baseline_is = 'means'
         caption += (
             '\nThe model predicts the structure of each unit. Its mean brightness and contrast come from the original.'
@@ -68,6 +59,8 @@ def draw_reconstructions(
             '\nPSNR of the reconstruction; of the baseline, which fills each unit with the mean colour of its visible '
             'neighbours; and the gain.'
         )
+    of_error = f'absolute error\n(0 black, {ERROR_SCALE:g} and more bright)'
+    columns |= {'assembled\nreconstruction': drawn(r.assembled), of_error: error}
     labels = [
         f'{own:.1f} dB\n{baseline_is} {baseline:.1f} dB\n{own - baseline:+.1f} dB'
         for own, baseline in zip(r.psnr, r.baseline)

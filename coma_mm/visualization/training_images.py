@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..datasets import read_image
 from ..datasets.loading import to_picture
+from .figures import drawn
 from .reconstruction import what_branches_see
 
 
@@ -33,7 +34,7 @@ def make_columns(items: list[dict], is_bgr: bool = False, settings: dict | None 
     """
     inputs = [torch.as_tensor(item['inputs']).float() / 255 for item in items]
     inputs = [image[[2, 1, 0]] if is_bgr and len(image) == 3 else image for image in inputs]
-    inputs = [image[: 3 if len(image) >= 3 else 1].expand(3, -1, -1).clamp(0, 1) for image in inputs]
+    inputs = [drawn(image[None])[0].expand(3, -1, -1).clamp(0, 1) for image in inputs]
     height, width = (max(image.shape[axis] for image in inputs) for axis in (1, 2))
     inputs = torch.stack(
         [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]), value=1) for image in inputs]
