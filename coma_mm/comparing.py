@@ -97,11 +97,7 @@ def find_largest_class(labelled: Labelled) -> float:
 
 
 def check_settings(settings: CompareSettings) -> CompareSettings:
-    """Refuse what is no setting, and choose a device if none is given.
-
-    Raises:
-        ValueError: With the name of the setting.
-    """
+    """Refuse what is no setting, and choose a device if none is given."""
     against = settings.against
     if isinstance(against, (str, PathLike)) or not isinstance(against, Sequence) or not all(map(_is_name, against)):
         raise ValueError(f'against must be a list of weights, got {against!r}')
@@ -117,11 +113,7 @@ def check_settings(settings: CompareSettings) -> CompareSettings:
 
 
 def read_names(names: Sequence[str | PathLike]) -> list[tuple[str | None, str, str]]:
-    """Return config, weights and what they are called, for each that is named.
-
-    Raises:
-        ValueError: If two are called the same.
-    """
+    """Return config, weights and what they are called, for each that is named; each is named once."""
     left = [os.path.expanduser(name) for name in names]
     found: list[tuple[str | None, str, str]] = []
     while left:

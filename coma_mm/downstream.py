@@ -55,12 +55,7 @@ class Backbone:
 
 
 def open_backbone(name: str) -> Backbone:
-    """Read weights, and find out what maps their backbone returns.
-
-    Raises:
-        FileNotFoundError: If there are no such weights.
-        ValueError: If they do not say what they are for, or do not return four maps.
-    """
+    """Read weights, and find out what maps their backbone returns; it has to be four."""
     weights, settings = open_for_training(name)
     settings['out_indices'] = STAGES
     height, width = weights.size

@@ -96,10 +96,6 @@ def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
     Args:
         settings: Of the run; ``data`` is a list of one absolute path.
         begin: When the command began.
-
-    Raises:
-        FileNotFoundError: If there are no images or weights.
-        ValueError: If a setting is impossible, or weights or images cannot be used.
     """
     (folder,) = settings.data
     settings = replace(settings, val=settings.val and os.path.abspath(os.path.expanduser(settings.val)))
@@ -190,11 +186,7 @@ def make_config(
 
 
 def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, images: int) -> None:
-    """Have a config train a linear layer behind a backbone, both of them.
-
-    Raises:
-        ValueError: If the backbone returns neither maps nor vectors.
-    """
+    """Have a config train a linear layer behind a backbone, both of them."""
     with torch.no_grad():
         found = weights.extractor.backbone(torch.zeros(1, weights.settings['channels'], *weights.size))
     last = found if isinstance(found, torch.Tensor) else found[-1]

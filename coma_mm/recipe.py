@@ -73,11 +73,7 @@ class Encoder:
         return self.backbone['patch_size'] * (8 if self.backbone['type'] == 'coma_mm.DyViT' else 1)
 
     def check_size(self, size: int) -> None:
-        """Refuse images that cannot be masked.
-
-        Raises:
-            ValueError: If the side is no multiple of the unit, with the nearest that are.
-        """
+        """Refuse images whose side is no multiple of the unit, with the nearest that are."""
         unit = self.unit_size
         if size % unit or size < 2 * unit:
             near = sorted({max(2, size // unit) * unit, max(2, size // unit + 1) * unit})
@@ -138,11 +134,7 @@ def choose_patch(size: int) -> int:
 
 
 def choose_encoder(settings: PretrainSettings) -> Encoder:
-    """Return the encoder that settings name; patches are so small that there are 16 units or more.
-
-    Raises:
-        ValueError: If the size is no multiple of the unit, or the arch is unknown.
-    """
+    """Return the encoder that settings name; patches are so small that there are 16 units or more."""
     arch, size = find_arch(settings.arch or 'tiny'), settings.size or SIZE
     scale = choose_patch(size)
     if arch in VITS:
@@ -166,10 +158,7 @@ def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accu
             1,000 if there are none. With ``minutes`` they are a guess. ``batch_size``: the images that are computed at
             once, 64 if ``None``.
         encoder: By ``arch``, ``size`` and ``channels`` if ``None``.
-        accumulate: How many batches make a step. The rate follows from the images of a step by the square root.
-
-    Raises:
-        ValueError: If the size is no multiple of the unit, or the arch or method is unknown.
+        accumulate: How many batches make a step.
     """
     batch, encoder = settings.batch_size or 64, encoder or choose_encoder(settings)
     cfg = begin_config('pretrain/coma_dyvit-b_folder.py', settings, encoder.lr, batch, accumulate)
@@ -211,11 +200,7 @@ def add_budget(cfg: Config, settings: RunSettings, iterations: int) -> None:
 
 
 def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None:
-    """Have a config train an encoder.
-
-    Raises:
-        ValueError: If the method is unknown.
-    """
+    """Have a config train an encoder."""
     method = settings.method or METHOD
     if method not in METHODS:
         raise ValueError(f'there is no method {method!r}; choose one of {", ".join(METHODS)}')

@@ -174,11 +174,7 @@ class CompareSettings:
 
 
 def find_arch(name: str) -> str:
-    """Return the architecture that a name, or the first letter of a DyViT's, stands for.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Return the architecture that a name, or the first letter of a DyViT's, stands for."""
     every = (*ARCHITECTURES, *VITS)
     found = next((known for known in every if name == known or (known not in VITS and name == known[0])), None)
     if found is None:
@@ -194,11 +190,7 @@ def ranges_of(kind: type) -> dict[str, Range]:
 
 
 def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of some values that are set; numbers are in range.
-
-    Raises:
-        ValueError: If there is no such setting, or a number is out of range.
-    """
+    """Return those of some values that are set; unknown names, and numbers out of range, are refused."""
     known = [one.name for one in fields(kind)]
     for name in values.keys() - set(known):
         raise ValueError(f'there is no setting {name!r}{did_you_mean(name, known)}')

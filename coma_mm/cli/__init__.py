@@ -52,9 +52,7 @@ def main() -> None:
 def run(command: str, main: Callable[[], None] | None = None) -> None:
     """Run a command with the arguments of this process; what cannot be done ends it with one line that says why.
 
-    Args:
-        command: Its name.
-        main: What it does; by default the ``main`` of the module here that is called like it.
+    It is ``main``, or that of the module here that is called like the command.
     """
     with clock.command():
         _guard(lambda: _start(command, main), command)

@@ -90,11 +90,8 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
     it, or if it is of what may be a bug and there is no log file. Of several processes that ``torchrun`` has started on
     a machine one prints; all leave the line to ``torchrun``, whose summary ends with it.
 
-    Args:
-        error: What was raised.
-        command: What it was raised in.
-        is_own: Whether the process serves the command alone. Stopped by a signal it then leaves out the interpreter's
-            shutdown, which takes seconds once torch is loaded.
+    A process of its own (``is_own``) serves the command alone. Stopped by a signal it leaves out the interpreter's
+    shutdown, which takes seconds once torch is loaded.
     """
     if isinstance(error, SystemExit):
         line, code, expected = str(error.code), 1, True

@@ -33,16 +33,13 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 
 
 def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os.PathLike | None], force: bool) -> None:
-    """Refuse an output in whose place something lies that is not to be lost.
+    """Refuse an output in whose place something lies that is not to be lost; say why, and what to type.
 
     Args:
         path: Of the output.
         option: By which it was named, for the message.
         inputs: Files and folders that the command reads. Images in an input folder are inputs, too.
         force: Whether a file of unknown origin is replaced, which is none of the inputs.
-
-    Raises:
-        ValueError: With the reason and what to type.
     """
     place = Path(path)
     if not os.path.lexists(place):
@@ -62,17 +59,7 @@ def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os
 
 
 def check_folder(path: str | os.PathLike, option: str, roots: Iterable[str | os.PathLike], force: bool) -> None:
-    """Refuse a folder for pictures that has something in it, or lies where images are read.
-
-    Args:
-        path: The folder.
-        option: By which it was named.
-        roots: Folders that are read.
-        force: Whether files in it may be replaced.
-
-    Raises:
-        ValueError: With the reason and what to type.
-    """
+    """Refuse a folder for pictures that has something in it, or lies in one of the folders that are read."""
     real = Path(os.path.realpath(path))
     for root in roots:
         if real.is_relative_to(os.path.realpath(root)):

@@ -22,11 +22,7 @@ class ArgumentParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise what ends a command with its usage and the reason.
-
-        Raises:
-            UsageError: Always.
-        """
+        """Raise what ends a command with its usage and the reason."""
         unknown = message.partition('unrecognized arguments: ')[2].partition(' ')[0].partition('=')[0]
         near = did_you_mean(unknown, self._option_string_actions) if unknown.startswith('--') else ''
         raise UsageError(f'{self.format_usage()}error: {message}{near}')

@@ -180,12 +180,7 @@ def checkpoint_or_auto(name: str) -> str:
 
 
 def output_path(*endings: str, advice: Mapping[str, str] | None = None) -> Callable[[str], str]:
-    """Return a reader of files to write, whose folder may have to be made.
-
-    Args:
-        endings: One of them has to stand after the file's name; none allow any.
-        advice: What to say of other endings.
-    """
+    """Return a reader of files to write, whose folder may have to be made; ``advice`` is said of some other endings."""
 
     def read(text: str) -> str:
         name = path(text)

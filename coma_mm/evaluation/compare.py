@@ -84,9 +84,6 @@ def measure(
 
     Returns:
         By ``'kNN'``, ``'5 labels'``, ..., ``'all labels'``.
-
-    Raises:
-        ValueError: If features are not finite.
     """
     if not all(part.isfinite().all() for pair in networks for part in pair):
         raise ValueError('its features have NaN or infinite values')

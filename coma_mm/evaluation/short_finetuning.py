@@ -58,17 +58,10 @@ class ShortFineTuning:
     workers: int
 
     def measure(self, name: str, networks: Sequence[FeatureExtractor]) -> Tensor:
-        """Fine-tune copies of networks.
-
-        Args:
-            name: Of the row.
-            networks: On the device to compute on; each takes its share of the runs.
+        """Fine-tune copies of networks, each of which takes its share of the runs, on the device that they are on.
 
         Returns:
             (3, Q), bool: the images that are classified correctly, by run.
-
-        Raises:
-            ValueError: If no run ends with finite weights.
         """
         images, labels = self._load()
         held = hold_out(labels)

@@ -14,9 +14,6 @@ class Classifier(nn.Module):
     Args:
         backbone: With its weights.
         checkpoint: Of an ``ImageClassifier`` of mmpretrain with a ``LinearClsHead``.
-
-    Raises:
-        ValueError: If the checkpoint has no such head.
     """
 
     def __init__(self, backbone: nn.Module, checkpoint: dict):

@@ -83,10 +83,6 @@ def open_weights(
         pool: See :class:`.models.FeatureExtractor`.
         size: Side of the images in pixels; the backbone's ``img_size`` if ``None``, or 224.
         max_pixels: Height times width beyond which an image is refused.
-
-    Raises:
-        FileNotFoundError: If there are no such weights.
-        ValueError: If they do not say what they are for, or do not fit.
     """
     if checkpoint.startswith(TIMM):
         return _open_timm(checkpoint, size, max_pixels)
@@ -106,10 +102,6 @@ def open_for_training(name: str, size: int | None = None, max_pixels: int | None
         name: The folder of a run, a file that says what it holds, or an address.
         size: As in :func:`open_weights`.
         max_pixels: As in :func:`open_weights`.
-
-    Raises:
-        FileNotFoundError: If there are no such weights.
-        ValueError: If they do not say what they are for, or do not fit.
     """
     config, checkpoint, _ = resolve_run([os.path.expanduser(name)], 'give WEIGHTS')
     with redirect_stdout(io.StringIO()):  # what the log says of them, it says again when they are loaded to be trained
@@ -158,10 +150,8 @@ def describe(read: dict, checkpoint: str) -> Config:
 def image_settings(cfg: dict, checkpoint: dict, max_pixels: int | None) -> dict:
     """Return ``channels``, ``value_range`` and ``max_pixels`` as :func:`.read_image` takes them.
 
-    Args:
-        cfg: The config; its pipeline decides, or else the channels that its backbone takes.
-        checkpoint: What it says of ``value_range`` holds if the config says nothing.
-        max_pixels: Height times width beyond which an image is refused.
+    The pipeline of the config decides, or else the channels that its backbone takes. What the checkpoint says of
+    ``value_range`` holds if the config says nothing.
     """
     settings = read_loading(cfg)
     known = find_normalisation(checkpoint)

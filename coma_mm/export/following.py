@@ -19,18 +19,10 @@ COLOURS = 'ReverseChannels', 'RandAugment', 'RandomErasing', 'ColorJitter'  # st
 
 
 def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
-    """Have a config with ``model.backbone.arch='from:FILE'`` say itself what the file does.
+    """Have a config with ``model.backbone.arch='from:FILE'`` say itself what the file does; others stay as they are.
 
     Of mmpretrain's classifiers the neck and the head follow as well, and so do the size, channels and normalisation of
-    images.
-
-    Args:
-        cfg: Of any model; others stay as they are.
-        options: Names of settings that stay as they are, and what is in them.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it does not say which DyViT it holds.
+    images. Settings that ``options`` names, and what is in them, stay as they are.
     """
     backbone = (cfg.get('model') or {}).get('backbone') or {}
     arch = backbone.get('arch')
@@ -54,10 +46,7 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
 def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) -> None:
     """Have features extracted by the backbone that the checkpoint was trained with, of images as it was trained on.
 
-    Args:
-        cfg: A config of ``coma_mm.FeatureExtractor``.
-        checkpoint: Its backbone, image size and normalisation replace those of the config, as far as it says them.
-        options: Names of settings that stay as they are, and what is in them.
+    Its backbone, image size and normalisation replace those of the config, as far as it says them.
     """
     try:
         read = read_checkpoint(checkpoint)
@@ -81,14 +70,11 @@ def fit_images(
     size: int | Sequence[int],
     options: Iterable[str],
 ) -> None:
-    """Have images read, scaled and normalised as those that a backbone was trained with.
+    """Have images read, scaled and normalised as those that a backbone was trained with, as far as its checkpoint says.
 
     Args:
-        cfg: Its pipelines and its data preprocessor are changed.
-        checkpoint: Says how images are read and normalised, as far as it does.
         before: Size of images that the pipelines are meant for.
         size: That of the backbone; only squares are followed.
-        options: Names of settings that stay as they are, and what is in them.
     """
     known = find_normalisation(checkpoint)
     values = {'model.data_preprocessor', 'model.data_preprocessor.mean', 'model.data_preprocessor.std'}

@@ -74,9 +74,6 @@ def write_hub_folder(
         meta: Of an exported file: strings, some of them JSON.
         license: The hub's name of a licence.
         write: Writes the weights to a path.
-
-    Raises:
-        ValueError: If the folder has something in it.
     """
     config: dict[str, Any] = dict(
         library_name='coma_mm',

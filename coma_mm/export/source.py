@@ -162,11 +162,7 @@ def without_weights(arguments: Any) -> Any:
 
 
 def build_backbone(arguments: dict, checkpoint: dict) -> torch.nn.Module:
-    """Build the backbone for the weights of a checkpoint.
-
-    Raises:
-        ValueError: If the arguments are not such as it takes, or describe one that is far larger than its weights.
-    """
+    """Build the backbone for the weights of a checkpoint; one that is far larger than these is refused."""
     try:
         with MODELS.switch_scope_and_registry(None) as registry:
             registry.get(arguments['type'])  # which imports a toolbox, and that takes longer than building may

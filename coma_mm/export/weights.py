@@ -36,20 +36,9 @@ def export(
     kind: str | None = None,
     head: bool = False,
 ) -> None:
-    """Write the backbone of a checkpoint, and print what was written.
+    """Write the backbone of a checkpoint, and print what was written; arguments are options of ``coma-mm export``.
 
-    Args:
-        source: A checkpoint with a backbone.
-        out: A file, of weights (:data:`.WEIGHTS`) or of a graph.
-        config: The config that tells the backbone, where the checkpoint does not.
-        prefix: What stands before the backbone's names, if not ``backbone.`` or the like.
-        size: Height and width in pixels of the images of a graph; those of the backbone if ``None``.
-        dynamic: Whether a graph takes images of any size.
-        out_indices: Stages whose maps a graph returns; those of the checkpoint if ``None``.
-        hub_dir: A new folder, as repositories of the Hugging Face hub are.
-        licence: Of the weights, for the hub.
-        kind: What ``out`` is in the manifest of its folder, if that is a run's.
-        head: Whether a graph has the linear classifier of the checkpoint, too.
+    ``kind`` is what ``out`` becomes in the manifest of its folder, if that is a run's.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.

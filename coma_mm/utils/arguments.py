@@ -82,11 +82,7 @@ def require_flag(**values: object) -> None:
 
 
 def read_size(name: str, value: object) -> tuple[int, int]:
-    """Return height and width of what is one side or both.
-
-    Raises:
-        ValueError: If it is neither, with the name of the argument.
-    """
+    """Return height and width of what is one side or both; anything else is refused."""
     sides: Any = (value, value) if value in whole(1) else value
     if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(side in whole(1) for side in sides):
         return tuple(sides)

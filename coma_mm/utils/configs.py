@@ -16,9 +16,7 @@ from .paths import short_path
 def walk(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
     """Yield ``(place, value)`` of a node and of all below it; ``place`` is the dotted name.
 
-    Args:
-        node: Dicts and lists within each other. A value may be changed before the next one is asked for.
-        place: Dotted name of the node.
+    A value may be changed before the next one is asked for.
     """
     yield place, node
     children: Any = node.items() if isinstance(node, dict) else ()
@@ -32,11 +30,7 @@ def walk_dicts(node: Any, place: str = '') -> Iterator[tuple[str, dict]]:
 
 
 def require_config_file(path: str | os.PathLike) -> None:
-    """Refuse a path that is no file of a config, with the names that come near.
-
-    Raises:
-        ValueError: With what is there in its place.
-    """
+    """Refuse a path that is no file of a config, with the names that come near."""
     wanted = Path(path)
     if wanted.suffix in ('.pth', '.pt', '.safetensors') and wanted.is_file():
         raise ValueError(f'{path} is a checkpoint, but a config is wanted in its place; mind the order')

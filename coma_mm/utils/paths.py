@@ -26,11 +26,7 @@ def quoted_path(path: str | os.PathLike) -> str:
 
 
 def require_no_other_file(path: str | os.PathLike, what: str = 'images') -> None:
-    """Refuse a file that is no list of paths, where a folder of images or such a list is wanted.
-
-    Raises:
-        ValueError: With what is wanted.
-    """
+    """Refuse a file that is no list of paths, where a folder of images or such a list is wanted."""
     if os.path.isfile(path) and not os.fspath(path).lower().endswith('.txt'):
         raise ValueError(
             f'{printable(path)} is a file, but a folder of {what} is wanted, or a list of their paths, whose name '

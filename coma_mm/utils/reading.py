@@ -14,13 +14,8 @@ MAX_SETTING = 10_000  # characters of KEY=VALUE
 def open_regular(path: str | os.PathLike, *, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading; a pipe or a device is refused, since it may never end.
 
-    Args:
-        follow: Whether ``path`` may be a link. Give ``False`` for a file that is found in a folder, not named by the
-            user: a link in a run's folder could lead anywhere.
-
-    Raises:
-        OSError: If it cannot be opened.
-        ValueError: If it is no regular file, or a link that is not to be followed.
+    Give ``follow=False`` for a file that is found in a folder, not named by the user: a link in a run's folder could
+    lead anywhere. ``ValueError`` says that a file is none, or a link that is not followed.
     """
     if not follow and os.path.islink(path):
         raise ValueError(f'{os.fspath(path)} is a link, which is not followed here')
@@ -35,16 +30,7 @@ def open_regular(path: str | os.PathLike, *, follow: bool = True) -> BinaryIO:
 
 
 def read_bytes(path: str | os.PathLike, limit: int = MAX_TEXT, *, follow: bool = True) -> bytes:
-    """Read a whole regular file.
-
-    Args:
-        limit: Bytes that it may have.
-        follow: As in :func:`open_regular`.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is no regular file, or has more bytes than ``limit``.
-    """
+    """Read a whole regular file of at most ``limit`` bytes, see :func:`open_regular`."""
     with open_regular(path, follow=follow) as file:
         content = file.read(limit + 1)  # and not what its size says: it may grow, or say 0 as in /proc
     if len(content) > limit:
@@ -82,11 +68,7 @@ def is_short_setting(text: str) -> bool:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON whose brackets stand at most :data:`MAX_NESTING` deep.
-
-    Raises:
-        ValueError: If it is no JSON, or nested deeper.
-    """
+    """Parse JSON whose brackets stand at most :data:`MAX_NESTING` deep; other text is a ``ValueError``."""
     too_deep = ValueError(f'more than {MAX_NESTING} brackets stand within each other')
     try:
         value = json.loads(text)

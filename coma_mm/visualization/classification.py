@@ -19,9 +19,6 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     Args:
         counts: ``(K, K)``: images by their class and by what they were taken for.
         classes: Names of the K classes.
-
-    Returns:
-        ``(H, W, 3)``, uint8, RGB.
     """
     right, total = counts.diagonal(), counts.sum()
     title = f'{right.sum() / max(1, total):.1%} of {total:,} images right'
@@ -51,15 +48,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def draw_mistakes(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
-    """Draw images with a label above each.
-
-    Args:
-        images: ``(H, W, C)``, uint8, RGB if C is 3.
-        labels: Of two lines, what the image is and what it was taken for.
-
-    Returns:
-        ``(H, W, 3)``, uint8, RGB.
-    """
+    """Draw images ``(H, W, C)``, uint8, RGB if C is 3; above each its label, what it is and what it was taken for."""
     rows, columns = -(-len(images) // COLUMNS), min(COLUMNS, len(images))
     figure = Figure(figsize=(1.9 * columns, 2.25 * rows), dpi=DPI, layout='constrained')
     for axes, image, label in zip(figure.subplots(rows, columns, squeeze=False).flat, images, labels):

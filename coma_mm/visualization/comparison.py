@@ -13,14 +13,9 @@ from .figures import DPI, save, shorten
 def draw_comparison(
     rows: dict[str, dict[str, Accuracy]], title: str, path: str | os.PathLike | None = None
 ) -> np.ndarray:
-    """Draw the accuracy of each row, a group of bars for each measurement, with its standard error.
+    """Draw the accuracy of each row by name, a group of bars for each measurement, with its standard error.
 
-    Args:
-        rows: By name; the first has all columns.
-        path: File to write; ``None`` writes nothing.
-
-    Returns:
-        ``(H, W, 3)``, uint8, RGB.
+    The first row has all columns. The picture is written to ``path`` if there is one.
     """
     columns = list(next(iter(rows.values())))
     figure = Figure(figsize=(max(6.4, 1.3 * len(columns)), 3.6 + 0.12 * len(rows)), dpi=DPI, layout='constrained')

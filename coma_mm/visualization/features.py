@@ -90,7 +90,7 @@ def outputs_of(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]
 
 
 def attention_of(attn: nn.Module, seen: dict[nn.Module, Tensor], token: int) -> Tensor:
-    """Compute how much a token attends to each of all tokens, averaged over the heads.
+    """Compute how much a token attends to each of all tokens, averaged over the heads: ``(B, N)``, sums to 1.
 
     The key of a window stands for all of its tokens alike, and all windows of a head share one softmax.
 
@@ -98,9 +98,6 @@ def attention_of(attn: nn.Module, seen: dict[nn.Module, Tensor], token: int) -> 
         attn: Of a block of DyViT or of mmpretrain's VisionTransformer.
         seen: Queries and keys, as :func:`outputs_of` its projections.
         token: Number of the one that attends.
-
-    Returns:
-        ``(B, N)``, sums to 1.
     """
     if hasattr(attn, 'qkv'):
         q, k, _ = seen[attn.qkv].unflatten(-1, (3, attn.num_heads, -1)).unbind(2)
@@ -211,14 +208,9 @@ def draw_features(features: Features, path: str | os.PathLike | None = None, nam
 
 
 def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Find which features of a gallery are most like given ones.
+    """Find which features of a gallery ``(N, C)`` are most like given ones ``(Q, C)``.
 
     Channels are standardised by the mean and deviation of all; likeness is the cosine.
-
-    Args:
-        features: ``(Q, C)``.
-        gallery: ``(N, C)``.
-        count: How many of each, at most.
 
     Returns:
         Likeness and numbers in the gallery, ``(Q, min(count, N))`` each, the most like first.

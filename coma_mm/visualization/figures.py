@@ -83,13 +83,9 @@ class ImageGrid:
         return row * (self.height + self.gap) + y * self.height, column * (self.width + self.gap) + x * self.width
 
     def finish(self, path: str | os.PathLike | None = None) -> np.ndarray:
-        """Draw the picture and write it, if it is to be a file, as a whole or not at all.
+        """Draw the picture, and return it as ``(H, W, 3)``, uint8, RGB, as loggers take it.
 
-        Args:
-            path: Any file type that matplotlib's Agg can write, by its suffix; ``None`` writes nothing.
-
-        Returns:
-            ``(H, W, 3)``, uint8, RGB, as loggers take it.
+        It is written to ``path``, if there is one, as a whole or not at all. Its suffix names the file type.
         """
         return save(self.figure, path)
 

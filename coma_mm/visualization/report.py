@@ -46,14 +46,11 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 
 
 def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = None) -> Path:
-    """Write the page of a run, replacing an earlier one only once it is complete.
+    """Write the page of a run, replacing an earlier one only once it is complete, and return its path.
 
     Args:
         work_dir: The run's folder: ``*/vis_data/scalars.json``, ``pictures/`` and the config are read.
         path: Where to; ``report.html`` in that folder if ``None``.
-
-    Returns:
-        The page's path.
 
     Raises:
         FileNotFoundError: If the folder is not there or has nothing of a run in it.

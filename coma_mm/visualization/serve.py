@@ -101,14 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def serve_report(work_dir: str | Path, port: int = 8000) -> ThreadingHTTPServer:
-    """Show a run's ``report.html`` at ``http://localhost:<port>`` for as long as this process lives.
+    """Show a run's ``report.html`` at ``http://localhost:<port>`` for as long as this process lives; return the server.
 
     Args:
         work_dir: The run's folder; the page need not be there yet.
-        port: 0 takes any that is free.
-
-    Returns:
-        The server, with its ``server_port``; ``shutdown()`` ends it.
+        port: 0 takes any that is free; ``server_port`` of the server tells which.
 
     Raises:
         ValueError: If the port is taken or not allowed.
