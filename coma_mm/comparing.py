@@ -127,14 +127,7 @@ def read_names(names: Sequence[str | PathLike]) -> list[tuple[str | None, str, s
 
 
 class Comparison:
-    """Rows of accuracies, of weights on the same images.
-
-    Args:
-        labelled: The images.
-        data: The folder that they are from.
-        settings: Of the comparison.
-        checkpoint: The file of the first weights.
-    """
+    """Rows of accuracies, of weights on the same images; ``checkpoint`` is the file of the first weights."""
 
     def __init__(self, labelled: Labelled, data: str | PathLike, settings: CompareSettings, checkpoint: str):
         self.labelled, self.data, self.settings, self.checkpoint = labelled, data, settings, checkpoint

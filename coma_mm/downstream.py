@@ -30,19 +30,12 @@ PASSES = Passes(12, 100_000, 0.3, 12, 100)  # a guess
 
 @dataclass
 class Backbone:
-    """Weights as a part of a detector or segmentor.
-
-    Args:
-        weights: As they were opened.
-        settings: Of the backbone in the new config.
-        channels: Of its four maps.
-        strides: Of these, in pixels.
-    """
+    """Weights as a part of a detector or segmentor."""
 
     weights: Weights
-    settings: dict[str, Any]
-    channels: list[int]
-    strides: list[int]
+    settings: dict[str, Any]  # of the backbone in the new config
+    channels: list[int]  # of its four maps
+    strides: list[int]  # of these, in pixels
 
     @property
     def scale(self) -> float:
@@ -81,17 +74,10 @@ def open_backbone(name: str) -> Backbone:
 
 @dataclass
 class Options:
-    """Options of ``coma-mm config``; what is ``None`` follows from weights and data.
+    """Options of ``coma-mm config``; what is ``None`` follows from weights and data."""
 
-    Args:
-        out: The config to write.
-        size: Short side of images (detectors), or side of crops (segmentors), in pixels.
-        batch_size: Images of a step.
-        epochs: Passes over the images.
-    """
-
-    out: Path
-    size: int | None = None
+    out: Path  # the config to write
+    size: int | None = None  # short side of images (detectors), or side of crops (segmentors), in pixels
     batch_size: int | None = None
     epochs: int | None = None
 

@@ -83,21 +83,13 @@ def pretrain(
 
 @dataclass
 class Run:
-    """A run that is about to train.
+    """A run that is about to train."""
 
-    Args:
-        cfg: Ready to be built.
-        out: Its folder.
-        begin: When the command began.
-        overwrite: Whether results of an earlier run in its folder are replaced.
-        names: Of files that it hands over.
-    """
-
-    cfg: Config
+    cfg: Config  # ready to be built
     out: Path
-    begin: float
+    begin: float  # when the command began
     overwrite: bool
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of files that it hands over
 
 
 def begin_run(

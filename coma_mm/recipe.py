@@ -47,25 +47,15 @@ VARIANTS = {
 
 @dataclass
 class Encoder:
-    """An encoder to pre-train, and what suits it.
+    """An encoder to pre-train, and what suits it."""
 
-    Args:
-        name: As users read it.
-        backbone: Settings of the model's backbone.
-        decoder: Those of a :class:`.ViTDecoder`.
-        lr: Peak of the learning rate at 256 images a step.
-        values: ``mean`` and ``std`` of pixels where weights say them.
-        origin: Sentences on the weights that it starts from, and on its teacher; none if there are none.
-        teacher: Settings of the evaluation branch where that is a frozen teacher.
-    """
-
-    name: str
+    name: str  # as users read it
     backbone: dict
     decoder: dict
-    lr: float
-    values: dict = field(default_factory=dict)
-    origin: str = ''
-    teacher: dict | None = None
+    lr: float  # peak at 256 images a step
+    values: dict = field(default_factory=dict)  # mean and std of pixels where weights say them
+    origin: str = ''  # sentences on the weights that it starts from, and on its teacher
+    teacher: dict | None = None  # settings of the evaluation branch where that is a frozen teacher
 
     @property
     def unit_size(self) -> int:
@@ -102,19 +92,11 @@ USEFUL = 30_000
 
 
 class Passes(NamedTuple):
-    """Passes of a run by its number of images: a falling curve between the most and the fewest.
-
-    Args:
-        passes: Over so many images:
-        images: This number.
-        fall: Exponent of passes by images.
-        fewest: Passes at least.
-        most: Passes at most.
-    """
+    """Passes of a run by its number of images: a falling curve between the most and the fewest."""
 
     passes: int
-    images: int
-    fall: float
+    images: int  # over which there are so many passes
+    fall: float  # exponent of passes by images
     fewest: int
     most: int
 

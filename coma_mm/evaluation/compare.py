@@ -20,13 +20,9 @@ CLEAR = 2.0  # standard errors that a difference has to have
 
 @dataclass
 class Accuracy:
-    """The share of images classified correctly.
+    """The share of images classified correctly."""
 
-    Args:
-        hits: (S, Q), bool: which ones, by draw of the labels.
-    """
-
-    hits: Tensor
+    hits: Tensor  # (S, Q), bool: which ones, by draw of the labels
 
     @property
     def draws(self) -> list[float]:

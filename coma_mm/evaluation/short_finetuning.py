@@ -40,22 +40,14 @@ class ShortFineTuning:
     Each row's learning rate is the best of three on a fifth of the images to learn from, which is held out for that.
     Three runs of other seeds then learn from all of them. Images lie in memory: 1 GB at most, a random part of them
     where there are more.
-
-    Args:
-        files: The images: first those to learn from, then those to classify.
-        labels: (N,), int64, of those to learn from.
-        truth: (Q,), int64, of the others.
-        steps: Of a run, of 32 images each.
-        batch_size: Images to classify at once.
-        workers: Processes that read images.
     """
 
-    files: ImageFiles
-    labels: Tensor
-    truth: Tensor
-    steps: int
-    batch_size: int
-    workers: int
+    files: ImageFiles  # first those to learn from, then those to classify
+    labels: Tensor  # (N,), int64, of those to learn from
+    truth: Tensor  # (Q,), int64, of the others
+    steps: int  # of a run, of 32 images each
+    batch_size: int  # images to classify at once
+    workers: int  # processes that read images
 
     def measure(self, name: str, networks: Sequence[FeatureExtractor]) -> Tensor:
         """Fine-tune copies of networks, each of which takes its share of the runs, on the device that they are on.

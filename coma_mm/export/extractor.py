@@ -26,21 +26,13 @@ TIMM = 'timm://'
 
 @dataclass
 class Weights:
-    """A backbone with its weights, and how its images are read.
+    """A backbone with its weights, and how its images are read."""
 
-    Args:
-        extractor: Computes features, in the mode for that.
-        size: Height and width of its images in pixels.
-        settings: Of :func:`.datasets.read_image`.
-        cfg: Config with its ``model.backbone``; ``None`` for models of timm.
-        timm: Name of such a model.
-    """
-
-    extractor: FeatureExtractor
-    size: tuple[int, int]
-    settings: dict
-    cfg: Config | None = None
-    timm: str = ''
+    extractor: FeatureExtractor  # in the mode for that
+    size: tuple[int, int]  # height and width of its images in pixels
+    settings: dict  # of :func:`.datasets.read_image`
+    cfg: Config | None = None  # with its ``model.backbone``; none for models of timm
+    timm: str = ''  # name of such a model
 
     @property
     def normalisation(self) -> dict:

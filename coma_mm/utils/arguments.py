@@ -14,21 +14,13 @@ DEEPEST = 1_000  # blocks of a model, of which each takes time to build
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers between two bounds; whole ones go up to 2^63.
-
-    Args:
-        low: The smallest one.
-        high: The largest one.
-        whole: Whether only whole numbers count.
-        above: Whether ``low`` itself is left out.
-        below: Whether ``high`` itself is left out.
-    """
+    """Finite numbers between two bounds; whole ones go up to 2^63."""
 
     low: float = -math.inf
     high: float = math.inf
     whole: bool = False
-    above: bool = False
-    below: bool = False
+    above: bool = False  # whether low itself is left out
+    below: bool = False  # whether high itself is left out
 
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):

@@ -86,20 +86,17 @@ def forget_start(log: Path | None) -> None:
 
 def _open_lock(path: Path, option: str) -> BinaryIO:
     """Open a lock, which is made if it is not there; a link or any other file is refused, and stays as it is."""
-    file = None
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-        file = os.fdopen(descriptor, 'rb+', buffering=0)
-        is_lock = stat.S_ISREG(os.fstat(descriptor).st_mode) and OWNER.fullmatch(file.read(1000))
-        file.seek(0)
-    except OSError:
-        if not os.path.lexists(path) or (path.is_file() and not path.is_symlink()):
-            raise
-        is_lock = None
-    if file is None or is_lock is None:
-        raise ValueError(
-            f'{short_path(path)} is no lock of a run, and would be written to: move it away, or choose another {option}'
-        )
+    no_lock = ValueError(
+        f'{short_path(path)} is no lock of a run, and would be written to: move it away, or choose another {option}'
+    )
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise no_lock
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    file = os.fdopen(descriptor, 'rb+', buffering=0)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not OWNER.fullmatch(file.read(1000)):
+        file.close()
+        raise no_lock
+    file.seek(0)
     return file
 
 

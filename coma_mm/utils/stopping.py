@@ -17,17 +17,9 @@ AGAIN = 0.3  # seconds after which an exception is raised again that something h
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has told this process to end; ``code`` is 128 + its number.
+    """A signal has told this process to end. ``code`` is 128 + its number; ``where`` says ``at step 7 of 12``."""
 
-    Args:
-        number: Of the signal.
-        where: ``at step 7 of 12``, of a run.
-
-    Attributes:
-        way_on: How to go on, for the end of the line that a command ends with.
-    """
-
-    way_on = ''
+    way_on = ''  # how to go on, for the end of the line that a command ends with
 
     def __init__(self, number: int, where: str = '') -> None:
         super().__init__(f'stopped by {describe_signal(number)}')

@@ -18,15 +18,11 @@ CURVES = 8  # in each
 
 @dataclass
 class Chart:
-    """Some curves over the iterations.
-
-    Args:
-        unit: Of the values.
-    """
+    """Some curves over the iterations."""
 
     title: str
     curves: dict[str, list[tuple[int, float]]]
-    unit: str = ''
+    unit: str = ''  # of the values
 
 
 def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | None) -> list[Chart]:

@@ -4,6 +4,8 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, pairwise
 from pathlib import Path
 from random import Random
 
@@ -116,10 +118,10 @@ def _read_start(path: Path, fraction: float) -> tuple[dict[str, _Curve], float]:
     """Return the curves of a start and its first step; of its lines the first, the last and a sample."""
     curves: dict[str, _Curve] = {}
     first, others, draw = float('inf'), 0, Random(0).random
-    for number, (text, is_last) in enumerate(_lines(path)):
+    for number, (text, after) in enumerate(pairwise(chain(_lines(path), [None]))):
         of_training = b'"lr"' in text
         others += not of_training
-        if not (number == 0 or is_last or (not of_training and others < LINES) or draw() < fraction):
+        if not (number == 0 or after is None or (not of_training and others < LINES) or draw() < fraction):
             continue
         try:
             line = parse_json(text.decode(errors='replace'))
@@ -137,32 +139,22 @@ def _read_start(path: Path, fraction: float) -> tuple[dict[str, _Curve], float]:
     return curves, first
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line of a file but those that are too long, and whether it is the last."""
-    before = None
-    try:
-        with open_regular(path, follow=False) as file:
-            while text := file.readline(LINE):
-                if len(text) == LINE and not text.endswith(b'\n'):
-                    while (rest := file.readline(LINE)) and not rest.endswith(b'\n'):
-                        pass
-                    continue
-                if before is not None:
-                    yield before, False
-                before = text
-    except (OSError, ValueError):
-        return
-    if before is not None:
-        yield before, True
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield each line of a file but those that are too long."""
+    is_begun = False  # whether the line is the rest of one that is too long
+    with suppress(OSError, ValueError), open_regular(path, follow=False) as file:
+        while text := file.readline(LINE):
+            is_whole = text.endswith(b'\n') or len(text) < LINE
+            if is_whole and not is_begun:
+                yield text
+            is_begun = not is_whole
 
 
 def _count_lines(path: Path) -> int:
     """Count the lines of a file, each kilobyte of them as one more."""
-    try:
-        with open_regular(path, follow=False) as file:
-            return sum(block.count(b'\n') + len(block) // 1024 for block in iter(lambda: file.read(2**20), b''))
-    except (OSError, ValueError):
-        return 0
+    with suppress(OSError, ValueError), open_regular(path, follow=False) as file:
+        return sum(block.count(b'\n') + len(block) // 1024 for block in iter(lambda: file.read(2**20), b''))
+    return 0
 
 
 def is_drawable(value: object) -> bool:
