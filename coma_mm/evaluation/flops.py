@@ -53,17 +53,16 @@ def visible_units(shape: tuple[int, int], unit_size: int, ratio: float) -> tuple
     return torch.arange(units - num_hidden(units, ratio))[None], units
 
 
-def example_mask(shape: tuple[int, int], model: CoMA, ratio: float) -> Tensor:
-    """Return the mask of one image."""
-    visible, units = visible_units(shape, model.unit_size, ratio)
-    mask = torch.ones(units, dtype=torch.bool).scatter(0, visible[0], False)
-    return mask.view(1, *unit_grid(shape, model.unit_size))
-
-
 def count_step(model: nn.Module, shape: tuple[int, int], ratio: float = 0.6) -> float:
     """Return the GMACs of one image in a step of pre-training, forward and backward; two are compared by ``align``."""
-    images = torch.zeros(2, 3, *shape)
-    samples = dict(mask=example_mask(shape, model, ratio).expand(2, -1, -1)) if isinstance(model, CoMA) else [None] * 2
+    channels = 3
+    samples: Any = [None] * 2
+    if isinstance(model, CoMA):
+        channels = getattr(model.backbone, 'in_channels', 3)
+        visible, units = visible_units(shape, model.unit_size, ratio)
+        mask = torch.ones(units, dtype=torch.bool).index_fill(0, visible[0], False)
+        samples = dict(mask=mask.view(1, *unit_grid(shape, model.unit_size)).expand(2, -1, -1))
+    images = torch.zeros(2, channels, *shape)
     model.train()  # on a line of its own: mmpretrain's models return nothing
 
     def step() -> None:

@@ -22,7 +22,7 @@ class Classifier(nn.Module):
         if not {'head.fc.weight', 'head.fc.bias'} <= weights.keys() or weights['head.fc.weight'].dim() != 2:
             raise ValueError('the checkpoint has no linear head (head.fc) of a classifier: leave --head out')
         self.backbone = backbone
-        for name in ('in_channels', 'unit_size', 'img_size', 'attn_window'):
+        for name in ('unit_size', 'img_size', 'attn_window'):
             if hasattr(backbone, name):
                 setattr(self, name, getattr(backbone, name))
         self.fc = nn.Linear(*weights['head.fc.weight'].shape[::-1])

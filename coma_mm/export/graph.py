@@ -58,7 +58,9 @@ def write_graph(
     if dynamic and getattr(backbone, 'attn_window', None):
         raise ValueError('with attn_window the order of computation depends on the size: give --size, not --dynamic')
     model = _Maps(backbone).eval().requires_grad_(False)
-    channels, unit = getattr(backbone, 'in_channels', 3), getattr(backbone, 'unit_size', None)
+    # not its attribute: MobileNet's has become the channels of its last stage
+    channels = json.loads(meta.get('backbone', '{}')).get('in_channels', 3)
+    unit = getattr(backbone, 'unit_size', None)
     example = torch.randn(2, channels, *size)  # of two: exporters take one for a constant
     with torch.no_grad():
         maps = model(example)

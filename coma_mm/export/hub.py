@@ -97,7 +97,7 @@ def write_hub_folder(
         version=meta['coma_mm'],
         epochs=_plain(meta['epochs']),
         config=_plain(meta['config_sha256']),
-        channels=getattr(backbone, 'in_channels', 3),
+        channels=config['backbone'].get('in_channels', 3),
         order=_plain(config.get('channel_order', 'channels in the order of training')),
         normalised=f'{values}0 to 255, less {mean}, over {std}' if mean and std else 'normalised as in training',
         maps=f'strides {list(strides)}, channels {list(channels)}' if strides and channels else 'those of the backbone',

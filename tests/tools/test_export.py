@@ -100,6 +100,17 @@ def test_backbones_and_layers_of_the_toolboxes(perform, tmp_path):
     assert 'out.pth: ResNet ' in perform(tmp_path, 'export.py', 'resnet.pth', 'out.pth')
 
 
+def test_a_graph_of_a_backbone_that_counts_its_channels(perform, tmp_path):
+    """MobileNet has the channels of its last stage as ``in_channels``, once it is built."""
+    if not GRAPHS:
+        return  # see below
+    cfg = 'default_scope = "mmpretrain"\nmodel = dict(backbone=dict(type="MobileNetV2", widen_factor=0.1))\n'
+    state = dict(MODELS.build(dict(type='mmpretrain.MobileNetV2', widen_factor=0.1)).state_dict())
+    torch.save(dict(state_dict=state, meta=dict(cfg=cfg)), tmp_path / 'mobile.pth')
+    printed = perform(tmp_path, 'export.py', 'mobile.pth', 'out.pt2', '--size', 32, 32)
+    assert 'out.pt2: MobileNetV2 ' in printed and 'at 2 x 3 x 32 x 32' in printed
+
+
 NORMALISATION = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], channel_order='BGR')
 
 

@@ -50,6 +50,7 @@ def test_backbones_of_others(perform, tmp_path, package, config, parameters, mac
     assert counted == pytest.approx([parameters, macs], abs=0.02)
 
 
-def test_pre_training_config(perform, tmp_path):
-    printed = perform(tmp_path, 'get_flops.py', TINY, '--shape', 48, 96, '--cfg-options', 'model.evaluation.mode=off')
+@pytest.mark.parametrize('option', ['model.evaluation.mode=off', 'model.backbone.in_channels=1'])
+def test_pre_training_config(perform, tmp_path, option):
+    printed = perform(tmp_path, 'get_flops.py', TINY, '--shape', 48, 96, '--cfg-options', option)
     assert 'at 48 x 96' in printed and 'with 7 of 18 units' in printed and 'forward and backward' in printed
