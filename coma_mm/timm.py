@@ -21,7 +21,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import ClassifierHead
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import adapt_input_conv, build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices  # where all of timm's own models take it from
 from torch import Tensor, nn
 
@@ -224,22 +224,10 @@ def adapt_weights(state_dict: dict[str, Tensor], model: TimmDyViT) -> dict[str, 
 
 
 def adapt_channels(weight: Tensor, channels: int, patch_size: int) -> Tensor:
-    """Convert the first layer's weight from 3 channels to another number, as timm does for its models.
-
-    Args:
-        weight: ``(dim, 3 * patch_size**2)``; one of another shape is returned as it is.
-        channels: of the model. For 1 the three are summed, which suits grey images repeated in R, G and B; for others
-            they are repeated and scaled by ``3 / channels``.
-        patch_size: of the model.
-    """
-    if channels == 3 or weight.ndim != 2 or weight.shape[1] != 3 * patch_size**2:
+    """Convert the first layer's weight ``(dim, 3 * patch_size**2)`` to other channels as timm does; else return it."""
+    if weight.ndim != 2 or weight.shape[1] != 3 * patch_size**2:
         return weight
-    kernel = weight.float().unflatten(1, (3, -1))
-    if channels == 1:
-        kernel = kernel.sum(1, keepdim=True)
-    else:
-        kernel = kernel.repeat(1, -(-channels // 3), 1)[:, :channels] * (3 / channels)
-    return kernel.flatten(1).to(weight.dtype)
+    return adapt_input_conv(channels, weight.unflatten(1, (3, patch_size, patch_size))).flatten(1)
 
 
 def _adapt_loaded(module: nn.Module, state_dict: dict[str, Tensor], *_: Any) -> None:

@@ -100,16 +100,11 @@ def is_input(place: Path, source: Path) -> bool:
 def is_marked(place: Path) -> bool:
     """Say whether the content of a file shows that a command of this package has written it."""
     find = MARKS.get(place.suffix.lower())
-    try:
-        if find is None or place.is_symlink():
-            return False
-        with open_regular(place, follow=False) as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(HEAD)
-            file.seek(max(0, size - HEAD))
-            return find(head, file.read(HEAD), place)
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False
+    with suppress(OSError, ValueError, zipfile.BadZipFile), open_regular(place, follow=False) as file:
+        head = file.read(HEAD)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - HEAD))
+        return find is not None and find(head, file.read(HEAD), place)
+    return False
 
 
 def _has_meta(head: bytes, tail: bytes, place: Path) -> bool:
@@ -118,11 +113,6 @@ def _has_meta(head: bytes, tail: bytes, place: Path) -> bool:
         return any(b'config_sha256' in archive.read(info) for info in names)
 
 
-# What stands at the beginning of reports, of earlier versions too.
-PAGES = (
-    f'<meta name="generator" content="{MARK}">'.encode(),
-    b'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:',
-)
 # The end of a zip file whose comment is the mark.
 ARCHIVE = rb'PK\x05\x06.{16}' + len(MARK).to_bytes(2, 'little') + MARK.encode() + rb'\Z'
 # What tells a file of ours, by its ending: from its beginning, its end, and the file.
@@ -132,7 +122,7 @@ MARKS: dict[str, Callable[[bytes, bytes, Path], bool]] = {
     '.pdf': lambda head, tail, place: f'/Creator ({MARK})'.encode() in head + tail,
     '.json': lambda head, tail, place: f'"kind": "comparison of {MARK}"'.encode() in head[:1000],
     '.npz': lambda head, tail, place: re.search(ARCHIVE, tail, re.S) is not None,
-    '.html': lambda head, tail, place: any(words in head[:2000] for words in PAGES),
+    '.html': lambda head, tail, place: f'<meta name="generator" content="{MARK}">'.encode() in head[:2000],
     '.pth': lambda head, tail, place: b'config_sha256' in head,
     '.safetensors': lambda head, tail, place: b'"config_sha256"' in head,
     '.onnx': lambda head, tail, place: b'config_sha256' in tail,

@@ -52,9 +52,9 @@ def whole(least: int, most: float = math.inf) -> Callable[[str], float]:
     return in_range(ranges.whole(least, most))
 
 
-def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
     """Return a reader of finite numbers, see :class:`.arguments.Range`."""
-    return in_range(Range(low, high, above=above, below=below))
+    return in_range(Range(low, high, above=above))
 
 
 port = in_range(ranges.PORT)

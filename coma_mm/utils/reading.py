@@ -19,9 +19,9 @@ def open_regular(path: str | os.PathLike, *, follow: bool = True) -> BinaryIO:
     """
     if not follow and os.path.islink(path):
         raise ValueError(f'{os.fspath(path)} is a link, which is not followed here')
-    flags = getattr(os, 'O_NONBLOCK', 0)  # has no effect on files, and returns at once from a pipe without a writer
+    flags = os.O_NONBLOCK  # has no effect on files, and returns at once from a pipe without a writer
     if not follow:
-        flags |= getattr(os, 'O_NOFOLLOW', 0)
+        flags |= os.O_NOFOLLOW
     file = open(path, 'rb', opener=lambda name, mode: os.open(name, mode | flags))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-# SIGHUP comes when a terminal is closed, SIGUSR1 from clusters; Windows has neither.
-STOPPING = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name))
+# SIGHUP comes when a terminal is closed, SIGUSR1 from clusters.
+STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
 UNWINDING = 1.0  # seconds in which further signals do not disturb the removal of unfinished files
 AGAIN = 0.3  # seconds after which an exception is raised again that something has swallowed
 
@@ -58,7 +58,7 @@ def listen() -> None:
 
 def received() -> int:
     """Return the number of the signal that the process has to end of, 0 if there was none, and raise no more."""
-    if _State.number and hasattr(signal, 'setitimer'):
+    if _State.number:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return _State.number
 
@@ -69,7 +69,7 @@ def stop(number: int, frame: FrameType | None = None) -> None:
         end_at_once(number)
     if not _State.number:
         _State.number, _State.since = number, time.monotonic()
-        if hasattr(signal, 'setitimer') and signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _stop_again):
+        if signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _stop_again):
             signal.signal(signal.SIGALRM, _stop_again)
             signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
         raise Stopped(number)

@@ -49,7 +49,7 @@ def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | Non
         take('Accuracy on images held out', r'accuracy/\w+', '%'),
         take('Learning rate', r'(base_)?lr'),
     ]
-    times, waits = take('', 'time').curves.get('time', []), take('', 'data_time').curves.get('data_time', [])
+    times, waits = left.pop('time', []), left.pop('data_time', [])
     speed = [(step, (images or 1) / seconds) for step, seconds in times if seconds > 1e-9]
     charts.append(Chart('Throughput', dict(throughput=speed), 'images/s' if images else 'iterations/s'))
     if waits and times:
