@@ -23,7 +23,7 @@ from .engine.common import type_name
 from .export.extractor import Weights, open_for_training
 from .planning import TRIED, choose_length, describe_end, try_out
 from .pretraining import begin_run, link_checkpoint, train
-from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, count_workers, set_schedule, take_middle
+from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, set_loader, set_schedule, take_middle
 from .settings import FinetuneSettings
 from .utils.paths import quoted_path, short_path
 from .utils.text import one_line, printable
@@ -207,14 +207,13 @@ def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, image
 
 def set_images(cfg: Config, settings: FinetuneSettings, weights: Weights, classes: Sequence[str], batch: int) -> None:
     """Have a config read labelled images, so many at once."""
-    folder, workers = settings.data[0], count_workers() if settings.workers is None else settings.workers
     crop = dict(type='coma_mm.LoadRandomResizedCrop', scale=weights.size, **weights.reading)
     _, _, flip, *colours, pack = cfg.train_dataloader.dataset.pipeline
     if settings.no_flip:
         flip.prob = 0.0
     colours = colours if weights.settings['channels'] == 3 else []  # which are made for three channels
     for name, pipeline in dict(train=[crop, flip, *colours, pack], val=[take_middle(crop), pack]).items():
-        root = settings.val if name == 'val' and settings.val else folder
+        root = settings.val if name == 'val' and settings.val else settings.data[0]
         dataset = dict(type='coma_mm.LabelledFolder', data_root=str(root), val=HELD_OUT, pipeline=pipeline)
         dataset['part'] = choose_part(root, name, settings.val)
         dataset['metainfo'] = dict(classes=list(classes))
@@ -222,6 +221,6 @@ def set_images(cfg: Config, settings: FinetuneSettings, weights: Weights, classe
             dataset['exclude'] = list(settings.exclude)
         loader = cfg[f'{name}_dataloader']
         loader.dataset = ConfigDict(dataset)
-        loader.update(batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
+        set_loader(loader, settings, batch)
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.test_dataloader = cfg.val_dataloader

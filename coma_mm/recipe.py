@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from .engine.common import type_name
 from .engine.runner.run_length import PERIODIC
@@ -198,15 +198,10 @@ def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None
 
 def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: int) -> None:
     """Have a config read images, so many at once."""
-    loader, dataset = cfg.train_dataloader, cfg.train_dataloader.dataset
-    workers = count_workers() if settings.workers is None else settings.workers
-    loader.update(
-        batch_size=batch,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        sampler=dict(type='InfiniteSampler', shuffle=True),
-    )
-    dataset.update(data_root=list(settings.data))
+    set_loader(cfg.train_dataloader, settings, batch)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_root = list(settings.data)
     crop, flip, mask, _ = dataset.pipeline
     crop.scale = settings.size or SIZE
     mask.update(input_size=crop.scale, unit_size=unit_size)
@@ -230,6 +225,12 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
         for hook in cfg.custom_hooks:
             if type_name(hook.type) in PERIODIC:
                 hook.dataset = held_out
+
+
+def set_loader(loader: ConfigDict, settings: RunSettings, batch: int) -> None:
+    """Have a loader read so many images at once, by the workers of a run."""
+    workers = count_workers() if settings.workers is None else settings.workers
+    loader.update(batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
 
 
 def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.PathLike | None) -> None:
