@@ -19,6 +19,7 @@ from .evaluation.short_finetuning import ShortFineTuning
 from .export.extractor import Weights, open_weights
 from .models import FeatureExtractor
 from .settings import CompareSettings, given_settings
+from .utils.arguments import require_device
 from .utils.files import MARK
 from .utils.paths import short_path
 from .utils.text import one_line, printable
@@ -105,10 +106,7 @@ def check_settings(settings: CompareSettings) -> CompareSettings:
         raise ValueError(f'val must be a folder of images, got {settings.val!r}')
     Exclusion(settings.exclude)
     settings.device = settings.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        torch.zeros(1, device=settings.device).item()
-    except (AssertionError, RuntimeError, TypeError):
-        raise ValueError(f'device must be one to compute on, such as cpu, got {settings.device!r}') from None
+    require_device(settings.device)
     return settings
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..settings import find_arch
 from ..utils import ranges
+from ..utils.arguments import require_device
 from ..utils.configs import require_config_file
 from ..utils.files import require_writable
 from ..utils.paths import require_no_other_file
@@ -85,13 +86,8 @@ def arch(name: str) -> str:
 
 def device(name: str) -> str:
     """Read where torch is to compute, and check that it can."""
-    import torch
-
-    try:
-        torch.zeros(1, device=name).item()
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).partition('\n')[0]
-        raise ArgumentTypeError(f'nothing can be computed on {name!r} here ({reason}); try cuda or cpu') from None
+    with _as_argument_error():
+        require_device(name)
     return name
 
 

@@ -73,6 +73,17 @@ def require_flag(**values: object) -> None:
             raise ValueError(f'{name} must be True or False, got {value!r}')
 
 
+def require_device(device: str) -> None:
+    """Raise unless torch, which is loaded here, computes on a device."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (AssertionError, RuntimeError, TypeError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ValueError(f'nothing can be computed on {device!r} here ({reason}); give cuda or cpu as device') from None
+
+
 def read_size(name: str, value: object) -> tuple[int, int]:
     """Return height and width of what is one side or both; anything else is refused."""
     sides: Any = (value, value) if value in whole(1) else value
