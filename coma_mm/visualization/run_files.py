@@ -118,10 +118,10 @@ def _read_start(path: Path, fraction: float) -> tuple[dict[str, _Curve], float]:
     """Return the curves of a start and its first step; of its lines the first, the last and a sample."""
     curves: dict[str, _Curve] = {}
     first, others, draw = float('inf'), 0, Random(0).random
-    for number, (text, after) in enumerate(pairwise(chain(_lines(path), [None]))):
+    for number, (text, after) in enumerate(pairwise(chain(_lines(path), [b'']))):
         of_training = b'"lr"' in text
         others += not of_training
-        if not (number == 0 or after is None or (not of_training and others < LINES) or draw() < fraction):
+        if not (number == 0 or not after or (not of_training and others < LINES) or draw() < fraction):
             continue
         try:
             line = parse_json(text.decode(errors='replace'))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmengine.registry import MODELS, DefaultScope
 
 from coma_mm.models import attention as module
@@ -151,5 +152,5 @@ def test_other_backbones_are_refused(images):
 @pytest.mark.parametrize('columns', [1, 3, 9])
 def test_captions_are_no_wider_than_their_picture(columns):
     grid = ImageGrid({str(i): torch.rand(2, 3, 8, 8) for i in range(columns)}, ['a', 'b'], 40 * 'word ', height=1.15)
-    box, whole = grid.figure.texts[0].get_window_extent(grid.figure.canvas.get_renderer()), grid.figure.bbox
+    box, whole = grid.figure.texts[0].get_window_extent(FigureCanvasAgg(grid.figure).get_renderer()), grid.figure.bbox
     assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= grid.axes.bbox.y0
