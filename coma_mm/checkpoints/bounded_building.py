@@ -27,8 +27,8 @@ LARGE = 'they describe far more weights than the file has'
 def bounded_building(weights: dict[str, Tensor], settings: object) -> Iterator[None]:
     """Stop modules that a file describes from growing far beyond the weights that it has for them.
 
-    Whoever writes ``dims=(10**9, ...)`` or ``depths=(10**9, ...)`` into a file would otherwise fill the memory of who
-    opens it. Sizes are known before anything is allocated. Other threads notice nothing, nor does what comes after.
+    A file that says ``dims=(10**9, ...)`` or ``depths=(10**9, ...)`` would otherwise fill the memory. Sizes are known
+    before anything is allocated. Other threads are not affected, nor is what comes after.
 
     Args:
         weights: Those of the file.

@@ -77,7 +77,7 @@ def fetched(address: str) -> Iterator[Path]:
 def download(address: str, path: Path) -> str:
     """Write what a server sends to a file; return its SHA-256.
 
-    A thread of its own reads: a server that sends a byte now and then, of its headers even, cannot hold up this one.
+    Another thread reads, so that a server that drips bytes, even of its headers, cannot hold up this one.
 
     Raises:
         OSError: If it cannot be fetched, stalls, or ends early.

@@ -29,10 +29,9 @@ def checkpoint_folder(cfg: Config) -> Path:
 def find_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder that a run can go on from, the newest last.
 
-    In a run's folder these are those of its manifest, whatever their names are. In others, such as of runs before there
-    was one, those with the names that mmengine gives and the content of a checkpoint.
-    What ``last_checkpoint`` says is not asked: it may be older than the newest file, empty, or name another folder,
-    when a run has been killed, moved or copied.
+    In a folder with a manifest these are the checkpoints that it lists, whatever their names are. In others they are
+    the files with mmengine's names and the content of a checkpoint. ``last_checkpoint`` is not read: once a run was
+    killed, moved or copied, it may be empty, older than the newest file, or name another folder.
     """
     if not manifest.has_manifest(folder):
         return [path for path in _named_checkpoints(folder) if is_checkpoint(path)]

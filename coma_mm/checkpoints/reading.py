@@ -26,11 +26,13 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     """Read a ``.pth`` or ``.safetensors`` file; never runs code from it.
 
     Args:
-        path: A file, an address that mmengine's file backends know (https, s3, ...), or a name in one of OpenMMLab's
-            tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``), or the name of weights that come
-            with this package (``coma_mm://dyvit-p_cifar10``), or a repository of the Hugging Face hub
-            (``hf://user/name``, ``hf://user/name@revision``), or a folder as such repositories are: both have
-            ``model.safetensors``.
+        path: One of
+
+            - a file, or a folder with ``model.safetensors``, as repositories of the Hugging Face hub are
+            - an address that mmengine's file backends know (https, s3, ...)
+            - a name in one of OpenMMLab's tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``)
+            - the name of weights that come with this package (``coma_mm://dyvit-p_cifar10``)
+            - a repository of the hub (``hf://user/name``, ``hf://user/name@revision``)
         map_location: As in ``torch.load``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Images and masks. Image data sets and transforms that the toolboxes' own ones go well with."""
+"""Data sets of images, and transforms that load, crop and mask them, to go with those of the toolboxes."""
 
 from .cifar import CIFAR, read_images
 from .class_folder import ClassFolder

@@ -50,9 +50,8 @@ def find_images(
 ) -> list[str]:
     """Return the paths of all images in a folder and its sub-folders, in a fixed order.
 
-    Asks the file system for what is in each folder and for nothing more about each file: ImageNet takes seconds. What
-    has an image's name and is a pipe, a socket or a device is left out and named in the log, and so is a run's folder:
-    its pictures are no data.
+    Folders are listed, and no file is opened: ImageNet takes seconds. Pipes, sockets and devices with an image's name
+    are left out and named in the log. So is the folder of a run: its pictures are no data.
 
     Args:
         extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`.image_endings`.

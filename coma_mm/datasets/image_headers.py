@@ -1,7 +1,7 @@
 """Checks of image files before they are decoded: what their headers promise must be in proportion.
 
 A small file can ask for much: a strip that unpacks to gigabytes, a scan that stands thousands of times, tags that all
-share the same megabytes. Decoders find out too late. What is checked here takes a look at the headers alone.
+share the same megabytes. Decoders find out too late. These checks look at the headers alone.
 """
 
 import io
