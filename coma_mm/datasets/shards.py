@@ -53,6 +53,8 @@ class ImageShards(ImageFolder):
 
     def load_data_list(self) -> list[dict]:
         """Return the place of each image, in a fixed order."""
+        if self.part is not None:
+            raise ValueError(f'part={self.part!r} goes with folders of images: put shards of each part into a folder')
         paths = self.find_files('shards', ('.tar', '.tar.gz', '.tgz'))
         self.shards = [(path, os.stat(path).st_mtime_ns) for path in paths]
         images = [

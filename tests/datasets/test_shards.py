@@ -112,6 +112,11 @@ def test_unreadable_images_are_replaced_or_stop_the_run(folder):
         ImageShards(str(folder), pipeline=[LoadImage()])[2]
 
 
+def test_shards_are_not_divided(folder):
+    with pytest.raises(ValueError, match="part='train' goes with folders of images: put shards of each part into"):
+        ImageShards(str(folder), part='train')
+
+
 def test_shards_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no folder .* put the shards there, or name yours with --cfg-options'):
         ImageShards(str(tmp_path / 'nowhere'))
