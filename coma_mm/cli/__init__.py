@@ -10,9 +10,7 @@ from importlib import import_module
 
 from ..utils import clock, stopping
 from ..utils.environment import end_with_launcher, prepare_cpu
-from ..utils.text import one_line
-from ..version import __version__
-from .streams import output_error, protect_streams
+from .streams import announce, output_error, protect_streams
 
 # Of libraries to each other: the beginnings of warnings that users can do nothing about.
 NOTICES = (
@@ -79,7 +77,7 @@ def _start(command: str, main: Callable[[], None] | None) -> None:
     if not asks_for_help:
         os.getcwd()  # fails if somebody has removed it
     if command in SLOW_TO_START and not asks_for_help and os.environ.get('RANK', '0') == '0':
-        print(f'coma_mm {__version__}: {command} {one_line(" ".join(sys.argv[1:]))}; loading PyTorch ...', flush=True)
+        announce(' '.join([command, *sys.argv[1:]]))
     if main is None:
         prepare_cpu()  # before torch is loaded
         with stopping.nothing_to_lose():

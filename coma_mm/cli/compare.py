@@ -13,10 +13,10 @@ from ..settings import CompareSettings
 from ..utils import manifest
 from ..utils.paths import short_path
 from ..utils.text import printable
-from ..version import __version__
 from . import types
 from .outputs import add_force, check_output
 from .parser import ArgumentParser, add_settings
+from .streams import announce
 
 JSON, PICTURE = 'compare.json', 'compare.png'
 
@@ -66,7 +66,7 @@ def find_run(name: str) -> Path | None:
 def main() -> None:
     """Compare."""
     args = parse_args()
-    print(f'coma_mm {__version__}: comparing {printable(args.names[-1])}; loading PyTorch ...', flush=True)
+    announce(f'comparing {args.names[-1]}')
     from mmengine.logging import MMLogger
 
     from ..comparing import measure_all

@@ -6,10 +6,10 @@ from pathlib import Path
 from ..utils import ranges
 from ..utils.paths import quoted_path
 from ..utils.text import printable
-from ..version import __version__
 from . import types
 from .outputs import add_force, check_output
 from .parser import ArgumentParser
+from .streams import announce
 
 
 def parse_args() -> Namespace:
@@ -69,7 +69,7 @@ def parse_args() -> Namespace:
 def main() -> None:
     """Write the config."""
     args = parse_args()
-    print(f'coma_mm {__version__}: reading {printable(args.data)}; loading PyTorch ...', flush=True)
+    announce(f'reading {args.data}')
     from mmengine.logging import MMLogger
 
     from ..datasets.coco_file import read_coco

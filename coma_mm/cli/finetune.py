@@ -4,11 +4,10 @@ from argparse import Namespace
 
 from ..settings import FinetuneSettings
 from ..utils.stopping import nothing_to_lose
-from ..utils.text import one_line
-from ..version import __version__
 from . import types
 from .parser import ArgumentParser, add_settings
 from .runs import add_run_options, check_run, way_on
+from .streams import announce
 
 
 def parse_args() -> Namespace:
@@ -39,8 +38,7 @@ def parse_args() -> Namespace:
 def main() -> None:
     """Fine-tune."""
     args = parse_args()
-    what = f'going on in {args.out}' if args.resume else f'fine-tuning {args.weights} on {args.data}'
-    print(one_line(f'coma_mm {__version__}: {what}; loading PyTorch ...'), flush=True)
+    announce(f'going on in {args.out}' if args.resume else f'fine-tuning {args.weights} on {args.data}')
     with nothing_to_lose():
         from ..finetuning import finetune
 

@@ -49,7 +49,8 @@ def print_config(args: Namespace) -> None:
     if not hasattr(model, 'backbone'):
         sys.exit(f'error: the model {type(model).__name__} of {args.config} has no backbone')
     height, width = args.shape
-    images = torch.zeros(1, cfg.model.backbone.get('in_channels', 3), height, width)
+    channels = (cfg.model.get('backbone') or {}).get('in_channels', 3)
+    images = torch.zeros(1, channels, height, width)
     with torch.no_grad():
         dense = count_macs(model.backbone, images)
     print(f'backbone {type(model.backbone).__name__}: {count_parameters(model.backbone):.2f} M parameters')

@@ -6,6 +6,9 @@ import os
 import sys
 from typing import TextIO
 
+from ..utils.text import one_line
+from ..version import __version__
+
 LOST = errno.EPIPE, errno.EBADF, errno.EIO  # nobody reads it: head has ended, or the terminal is gone
 
 
@@ -21,6 +24,11 @@ class _Raw(io.FileIO):
             except OSError as error:
                 self.error = error
         return len(content)
+
+
+def announce(what: str) -> None:
+    """Say what a command has understood, before it loads PyTorch, which takes seconds."""
+    print(one_line(f'coma_mm {__version__}: {what}; loading PyTorch ...'), flush=True)
 
 
 def protect_streams() -> bool:
