@@ -142,10 +142,9 @@ class _Classifier(nn.Module):
         is_gpu = self.device.type == 'cuda'
         capability = torch.cuda.get_device_capability(self.device) if is_gpu else None
         self.is_fast = fast_dtype(capability, self.device.type == 'cpu' and has_fast_bf16()) == 'bfloat16'
+        self.at_once = max(1, PIXELS // images[0, 0].numel())
         with torch.no_grad():
-            features = torch.cat(
-                [self.extract(images[part]) for part in self._split(torch.arange(len(images)), images)]
-            )
+            features = torch.cat([self.extract(part) for part in images.split(self.at_once)])
         self.deviation, self.mean = torch.std_mean(features, 0, unbiased=False)
         self.deviation.clamp_(min=max(0.1 * self.deviation.mean().item(), 1e-6))  # of what hardly varies
         self.fc = nn.Linear(len(self.mean), classes, device=self.mean.device)
@@ -167,8 +166,8 @@ class _Classifier(nn.Module):
     def learn(self, images: Tensor, labels: Tensor) -> float:
         """Add the gradient of the mean loss; return that."""
         loss = 0.0
-        for part in self._split(torch.arange(len(images)), images):
-            value = self._loss(self(images[part]), labels[part]) / len(images)
+        for part, truth in zip(images.split(self.at_once), labels.split(self.at_once)):
+            value = self._loss(self(part), truth) / len(images)
             value.backward()
             loss += value.item()
         return loss
@@ -177,7 +176,7 @@ class _Classifier(nn.Module):
     def score(self, images: Tensor, labels: Tensor, numbers: Tensor) -> tuple[float, float]:
         """Return the fraction of some images that are classified correctly, and how likely their labels are."""
         right = likely = 0.0
-        for part in self._split(numbers, images):
+        for part in numbers.split(self.at_once):
             scores = self(images[part])
             right += (scores.argmax(1).cpu() == labels[part]).double().sum().item()
             likely -= self._loss(scores, labels[part]).item()
@@ -194,10 +193,6 @@ class _Classifier(nn.Module):
 
     def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores, labels.to(scores.device), reduction='sum')
-
-    def _split(self, numbers: Tensor, images: Tensor) -> tuple[Tensor, ...]:
-        """Return numbers of images in parts that memory is enough for."""
-        return numbers.split(max(1, PIXELS // (images.shape[2] * images.shape[3])))
 
 
 def hold_out(labels: Tensor) -> Tensor:

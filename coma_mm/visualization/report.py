@@ -81,14 +81,12 @@ def _page(
     settings: str,
     facts: dict,
 ) -> str:
-    warnings, finished = facts.pop('warnings', None), facts.pop('finished', None)
+    warnings, state = facts.pop('warnings', None), str(facts.pop('state', ''))[:CELL]
+    facts.pop('finished', None)  # which the state says in words
     warnings = warnings[:ROWS] if isinstance(warnings, list) else []
     images = facts.get('images_per_iteration')
     charts = make_charts(scalars, images if images is not None and is_drawable(images) and images > 0 else None)
     epochs = scalars.get('epoch', [])
-    # of earlier versions there is no state
-    state = 'Finished.' if finished is True else 'Still training when this was written.' if finished is False else ''
-    state = str(facts.pop('state', state))[:CELL]
     sections = [
         f'<h1>{escape(name)}</h1>',
         f'<p class="note">{escape(state)}</p>' if state else '',

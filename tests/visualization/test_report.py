@@ -57,7 +57,7 @@ def work_dir(tmp_path):
     log(folder, '20260101_000000', [line(10), line(20), dict(psnr=20.0, psnr_baseline=14.0, step=20), line(30)])
     log(folder, '20260102_000000', [line(25, memory=7), {'quality/rankme': 12.5, 'step': 25}, '{"loss": 1, "st'])
     (folder / 'config.py').write_text(f'name = "{HOSTILE}"\n')
-    write_facts(folder, dict(config='config.py', images_per_iteration=64, finished=False, warnings=[HOSTILE]))
+    write_facts(folder, dict(config='config.py', images_per_iteration=64, state='Still training.', warnings=[HOSTILE]))
     rng = np.random.default_rng(0)
     for step in (10, 20, 25):
         keep_picture(folder, 'reconstruction', rng.integers(256, size=(300, 400, 3), dtype=np.uint8), step)
@@ -79,7 +79,7 @@ def test_page(work_dir):
             'Waiting for data (%)',
             'Reconstructions',
         ),
-        *('Features and attention of each stage', 'Nearest neighbours', 'Still training when this was written.'),
+        *('Features and attention of each stage', 'Nearest neighbours', 'Still training.'),
     ]
     assert [title for title in titles if title not in words] == []
     # What is shown of configs, names and warnings is text.
@@ -185,7 +185,7 @@ def test_links_and_pipes_are_left_out(file, tmp_path):
 
 @pytest.mark.parametrize(
     'facts',
-    ['[' * 100_000, '[1]', '{"warnings":5,"finished":[1],"images_per_iteration":"x","a":{"b":[1]},"c":1e999}',
+    ['[' * 100_000, '[1]', '{"warnings":5,"state":[1],"images_per_iteration":"x","a":{"b":[1]},"c":1e999}',
      '{"images_per_iteration":0}', json.dumps(dict(warnings=['<b>' * 10**5] * 100, images_per_iteration=True)),
      json.dumps({f'k{i}': 'v' * 10**4 for i in range(300)})],
 )  # fmt: skip
