@@ -41,10 +41,7 @@ def parse_args() -> Namespace:
     if not 1 <= len(args.names) <= 2 or len(args.names) == 2 and not args.names[0].endswith('.py'):
         parser.error('give two names, the folder of a run and a folder of labelled images')
     for name, read in [(folder, types.folder), *((name, types.weights) for name in args.names)]:
-        try:
-            read(name)
-        except types.ArgumentTypeError as error:
-            parser.error(str(error))
+        parser.read(read, name)
     args.folder = folder
     args.run = find_run(args.names[-1])
     args.out = args.out or args.run or os.curdir

@@ -53,11 +53,7 @@ def parse_args() -> Namespace:
         parser.error(f'{args.task} takes no {", ".join(given)}')
     if args.task == 'seg' and args.batch_size == 1:
         parser.error('argument --batch-size: must be 2 or more, for the batch norm of UperNet')
-    read = types.file if args.task == 'det' else types.folder
-    try:
-        args.data = read(args.data)
-    except types.ArgumentTypeError as error:
-        parser.error(f'argument --data: {error}')
+    args.data = parser.read(types.file if args.task == 'det' else types.folder, args.data, 'argument --data: {}')
     files = [args.data, args.val, args.weights]
     out = Path(args.out)
     names = ('_train.json', '_val.json') if args.task == 'det' else ('_train.txt', '_val.txt')

@@ -1,7 +1,7 @@
 """Options that several commands have."""
 
 import re
-from argparse import Action, ArgumentTypeError, Namespace
+from argparse import Action, Namespace
 from typing import Any
 
 from ..utils.reading import MAX_NESTING, MAX_SETTING, is_short_setting
@@ -81,19 +81,14 @@ def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
     """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
     configs = [name for name in args.names[:2] if name.endswith('.py')]
     what, read = ('config', types.config) if configs else ('checkpoint', types.init_weights)
-    try:
-        read((configs or args.names)[0])
-    except ArgumentTypeError as error:  # before torch is loaded
-        parser.error(f'argument {what}: {error}: {MODEL_AND_IMAGES}')
+    # before torch is loaded
+    parser.read(read, (configs or args.names)[0], f'argument {what}: {{}}: {MODEL_AND_IMAGES}')
     from ..engine.runner.runs import resolve_run
 
     args.config, args.checkpoint, args.images = resolve_run(args.names, MODEL_AND_IMAGES)
     if not args.images:
         parser.error(f'images are missing: {MODEL_AND_IMAGES}')
-    try:
-        types.checkpoint_file(args.checkpoint)
-    except ArgumentTypeError as error:
-        parser.error(f'argument checkpoint: {error}')
+    parser.read(types.checkpoint_file, args.checkpoint, 'argument checkpoint: {}')
 
 
 def make_parser(description: str) -> ArgumentParser:

@@ -1,6 +1,7 @@
 """The parser of command lines. Imports nothing that takes time."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -20,6 +21,13 @@ class ArgumentParser(argparse.ArgumentParser):
             default=argparse.SUPPRESS,  # it is no setting of what is done
             help='show where an error comes from, above the line that says what it is',
         )
+
+    def read(self, kind: Callable[[str], Any], text: str, message: str = '{}') -> Any:
+        """Read a text by a type of arguments, after the others; its reason to refuse it goes into the message."""
+        try:
+            return kind(text)
+        except argparse.ArgumentTypeError as error:
+            self.error(message.format(error))
 
     def error(self, message: str) -> NoReturn:
         """Raise what ends a command with its usage and the reason."""
