@@ -93,9 +93,7 @@ class Options:
 def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None, options: Options) -> str:
     """Write the config of a Mask R-CNN, or of a Faster R-CNN where masks are missing; return what it is.
 
-    Args:
-        train: Images to train on.
-        val: Images to validate with; if ``None`` a fifth of those is held out, in files beside the config.
+    Without images to validate with a fifth of those to train on is held out, in files beside the config.
     """
     cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / DETECTOR))
     batch, has_masks = options.batch_size or 2, not train.unmasked and not (val and val.unmasked)
@@ -149,8 +147,7 @@ def set_detector(model: ConfigDict, backbone: Backbone, classes: int, has_masks:
 def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) -> str:
     """Write the config of a UperNet; return what it is.
 
-    Args:
-        data: Images and masks; if they have no parts a fifth is held out, by lists beside the config.
+    Of images and masks without parts a fifth is held out, by lists beside the config.
     """
     cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / SEGMENTOR))
     batch, crop = options.batch_size or 8, options.size or backbone.round(CROP * backbone.scale)

@@ -48,10 +48,6 @@ def write_graph(
 
     Returns:
         The largest difference to the backbone, over the largest value of the map or 1, and the shapes it was found at.
-
-    Raises:
-        ValueError: If torch is too old, a package is missing, the model is none that a graph can stand for, or the
-            file computes something else.
     """
     ending = Path(path).suffix
     _check_means(ending)

@@ -38,11 +38,9 @@ def has_fast_bf16(info: Path = Path('/proc/cpuinfo')) -> bool:
 
 
 def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
-    """Return the type that a device computes matrix products fast in.
+    """Return the type that a device computes matrix products fast in, by CUDA's compute capability.
 
-    Args:
-        capability: CUDA's compute capability; ``None`` for a CPU.
-        cpu: Whether the CPU is one with fast bf16.
+    That is ``None`` for a CPU; ``cpu`` tells whether it is one with fast bf16.
     """
     if capability is None:
         return 'bfloat16' if cpu else 'float32'

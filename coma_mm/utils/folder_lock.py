@@ -22,13 +22,8 @@ def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> Bi
     """Keep other runs out of a folder for as long as the file that this returns is open, or the process lives.
 
     The lock is one of the kernel's on ``.lock`` in the folder, which goes with the process however that ends, and which
-    loading workers do not inherit. Ranks of one run share it: the first one has it.
-
-    Returns:
-        The file; None in other ranks, and on file systems without locks, which is said.
-
-    Raises:
-        ValueError: If another run has the lock, or a file of another kind has its name.
+    loading workers do not inherit. Ranks of one run share it: the first one has it. Other ranks get ``None``, and so do
+    file systems without locks, which is said.
     """
     if _rank():
         return None
@@ -61,11 +56,7 @@ def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> Bi
 
 
 def forget_start(log: Path | None) -> None:
-    """Remove what a run that ended before it began has left: its lock, its log, and folders that it made for these.
-
-    Args:
-        log: Its log file, if there is one.
-    """
+    """Remove what a run that ended before it began has left: its lock, its log, and folders that it made for these."""
     while _begun:
         folder, made = _begun.pop()
         if manifest.has_manifest(folder):

@@ -155,13 +155,8 @@ def own_file(
 ) -> Iterator[Path]:
     """Lend a name to write a run's own file to, which gets its true name at the end; see :func:`.files.atomic_write`.
 
-    What has the name then and is not the run's own is moved to ``NAME.kept``.
-
-    Args:
-        name: In the folder, with ``/`` between the parts.
-        kind: What the file is, such as ``checkpoint`` or ``picture``.
-        known: Its ``bytes`` and ``sha256``, where these are known without reading it.
-        **facts: To be noted beside these.
+    What has the name then and is not the run's own is moved to ``NAME.kept``. The entry has ``kind`` (``checkpoint``,
+    ``picture``, ...), ``facts``, and ``bytes`` and ``sha256``, which may be ``known`` without reading the file.
     """
     folder = Path(folder)
     path = folder / name

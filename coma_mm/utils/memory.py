@@ -12,9 +12,6 @@ def available_memory(root: Path = ROOT) -> int | None:
 
     Memory that files are cached in counts as available: the system gives it back when asked. The least of the machine's
     ``MemAvailable`` and of what each control group leaves (version 2 and 1) decides.
-
-    Args:
-        root: Where ``proc`` and ``sys`` are.
     """
     known = [*_of_machine(root), *_of_groups(root)]
     return max(0, min(known)) if known else None

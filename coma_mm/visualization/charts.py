@@ -28,9 +28,7 @@ class Chart:
 def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | None) -> list[Chart]:
     """Sort what was logged into charts: what is known by name first, then one for each of the rest.
 
-    Args:
-        scalars: Of :func:`.read_scalars`.
-        images: In an iteration, for the throughput; ``None`` if that is not known.
+    ``images`` of an iteration, if they are known, give the throughput.
     """
     left = {key: values for key, values in scalars.items() if key != 'epoch'}
 
