@@ -290,7 +290,9 @@ def test_a_validation_that_a_kill_has_cut_short_is_done_again(train, monkeypatch
     train('killed', 'killed/epoch_1.pth', **options)
     assert CountValidationsHook.count == 2
     assert [path.name for path in Path('killed').glob('best*')] == ['best_loss_epoch_1.pth']
-    # After the best checkpoint the one of the epoch is saved again: that validation was done.
+    # After the best checkpoint the one of the epoch is saved again: that validation was done, and was the best.
+    saved = torch.load('killed/epoch_1.pth', weights_only=False)['message_hub']['runtime_info']
+    assert saved['best_ckpt'].endswith('killed/best_loss_epoch_1.pth') and 'best_score' in saved
     train('again', 'killed/epoch_1.pth', **options)
     assert CountValidationsHook.count == 3
     # Nor is one done again that was not the best, of the last epoch.

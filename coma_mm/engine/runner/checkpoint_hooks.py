@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ ADVICE = (
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, but for the order of things; the tools put it in that one's place.
 
-    The oldest checkpoint goes once the new one is there, and so does the best one before, where mmengine removes them
-    first: killed in between, a run with ``max_keep_ckpts=1`` had none. ``last_checkpoint`` is written whole. And only
-    files that the run's manifest lists are removed, whatever names of files a resumed checkpoint brings along.
+    The oldest checkpoint goes once the new one is there, and so does the best one before. mmengine removes them first:
+    killed in between, a run with ``max_keep_ckpts=1`` had none. ``last_checkpoint`` is written whole. Only files that
+    the run's manifest lists are removed, whatever names of files a resumed checkpoint brings along.
     """
 
     file_backend: 'BaseStorageBackend | _RemoveLater'
@@ -44,7 +45,7 @@ class WholeCheckpointHook(CheckpointHook):
         """Trust no names that came with a checkpoint, and clear away what a killed run left unfinished."""
         info, outdated = runner.message_hub.runtime_info, []
         if 'keep_ckpt_ids' in info and self.max_keep_ckpts > 0:
-            ids = [step for step in runner.message_hub.get_info('keep_ckpt_ids') if type(step) is int]
+            ids = [step for step in info['keep_ckpt_ids'] if type(step) is int]
             outdated, ids = ids[: -self.max_keep_ckpts], ids[-self.max_keep_ckpts :]
             runner.message_hub.update_info('keep_ckpt_ids', ids)  # or mmengine's removes the others by their names
         super().before_train(runner)
@@ -53,12 +54,12 @@ class WholeCheckpointHook(CheckpointHook):
 
         def own(path: str | None) -> str | None:
             """Return where a best checkpoint of this name is in the run's folder, if it is."""
-            name = Path(path).name if isinstance(path, str) else ''
+            name = Path(path or '').name
             return str(folder / name) if name.startswith('best_') and (folder / name).is_file() else None
 
         resumed = Path(runner._load_from or '')
         if runner.iter and resumed.resolve().parent == folder.resolve():
-            self.last_ckpt = own(resumed.name)  # to be saved again if its validation, made up for, is the best
+            self.last_ckpt = str(resumed)  # to be saved again if its validation, made up for, is the best
         if self.save_best is not None:
             self.best_ckpt_path = own(getattr(self, 'best_ckpt_path', None))
             paths = getattr(self, 'best_ckpt_path_dict', None) or {}
@@ -189,13 +190,10 @@ class BackboneSettingsHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         arguments, model = (runner.cfg.get('model') or {}).get('backbone'), _plain_model(runner)
-        if not isinstance(arguments, dict) or not hasattr(model, 'backbone'):
-            return
-        try:
-            settings = describe_backbone(arguments, model.backbone)
-        except TypeError:  # a config of Python objects, which is no plain data
-            return
-        checkpoint['meta'].update(backbone=settings, scope=runner.cfg.get('default_scope') or 'mmengine')
+        if isinstance(arguments, dict) and hasattr(model, 'backbone'):
+            with suppress(TypeError):  # a config of Python objects, which is no plain data
+                settings = describe_backbone(arguments, model.backbone)
+                checkpoint['meta'].update(backbone=settings, scope=runner.cfg.get('default_scope') or 'mmengine')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = _plain_model(runner)
