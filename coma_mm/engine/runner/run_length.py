@@ -29,10 +29,8 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
 
     Schedules in the unit of the loop (epochs or iterations) are meant. A config that builds on another one and changes
     nothing but its length is known by a last decay that ends elsewhere than the run. What is read epoch by epoch moves
-    to whole ones; with ``convert_to_iter_based`` it need not. The log says what has moved.
-
-    Args:
-        before: :func:`run_length` of the config file alone.
+    to whole ones; with ``convert_to_iter_based`` it need not. The log says what has moved. ``before`` is the
+    :func:`run_length` of the config file alone.
     """
     now = run_length(cfg)
     by_epoch = now is not None and now[0] == 'max_epochs'
@@ -48,14 +46,13 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
         return
     factor = now[1] / meant
     for scheduler in ours:
-        for key in [key for key in PLACES if isinstance(scheduler.get(key), (int, float, list, tuple))]:
-            value = scheduler[key]
+        for key in PLACES:
+            value = scheduler.get(key)
             exact = scheduler.get('convert_to_iter_based', False) and key in ('begin', 'end', 'T_max')
-            scheduler[key] = (
-                [_move(place, factor, exact) for place in value]
-                if isinstance(value, (list, tuple))
-                else _move(value, factor, exact)
-            )
+            if isinstance(value, (list, tuple)):
+                scheduler[key] = [_move(place, factor, exact) for place in value]
+            elif isinstance(value, (int, float)):
+                scheduler[key] = _move(value, factor, exact)
     _keep_apart(ours, now[1])
     print_log(
         f'train_cfg.{now[0]} is {now[1]}, and param_scheduler was made for {meant}: it is stretched to the run, now '
@@ -65,11 +62,7 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
 
 
 def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
-    """Have a run that has been made shorter save and evaluate as often as the whole one would have.
-
-    Args:
-        before: :func:`run_length` of the config file alone.
-    """
+    """Have a run that has been made shorter save and evaluate as often as the whole one would have."""
     now = run_length(cfg)
     if not now or not before or now[0] != before[0] or now[1] >= before[1]:
         return
@@ -85,12 +78,7 @@ def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:
     """Take warm-ups that are too short to be one out of a config, and warn of those that are too long.
 
     One of a single step would never end: mmengine's takes the rate down at its begin, and back up in the steps after.
-
-    Args:
-        cfg: Of one optimizer's schedule; others stay as they are.
-
-    Returns:
-        Whether it has changed.
+    Schedules of several optimizers stay as they are. Return whether the config has changed.
     """
     schedulers = cfg.get('param_scheduler')
     if not isinstance(schedulers, list):
@@ -107,7 +95,7 @@ def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:
             for other in kept:
                 if other.get('by_epoch', True) == by_epoch and other.get('begin', 0) == end:
                     other.begin = begin
-                    if 'T_max' in other:
+                    if other.get('T_max') is not None:
                         other.T_max += end - begin
         elif not by_epoch and end > max_iters:
             print_log(
@@ -134,5 +122,3 @@ def _keep_apart(schedulers: list[dict], length: float) -> None:
         if isinstance(end, (int, float)) and end <= scheduler.get('begin', 0):
             scheduler['begin'] = max(0, end - 1)
             scheduler['end'] = min(length, scheduler['begin'] + 1)
-        if 'T_max' in scheduler and isinstance(end, (int, float)):
-            scheduler['T_max'] = max(1, scheduler['T_max'])
