@@ -166,7 +166,7 @@ def test_any_config(tmp_path, visualizer):
 
 
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(loggers.LOGGERS, 'wandb', ('coma_mm.WandbBackend', 'no_such_module', 'wandb'))
+    monkeypatch.setitem(sys.modules, 'wandb', None)
     with pytest.raises(ValueError, match='^--log wandb needs a package that is not installed: pip install wandb'):
         prepare(arguments(tmp_path, ['wandb']))
-    assert 'wandb' not in sys.modules or not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())

@@ -25,13 +25,10 @@ from ...registry import VISBACKENDS
 from ...utils import manifest
 from ...utils.reading import read_text
 from ...visualization.run_files import keep_picture
+from ..common import type_name
 
-# By the name of the option: the backend's type, the module it needs, and the package that has it.
-LOGGERS = {
-    'tensorboard': ('TensorboardVisBackend', 'tensorboard', 'tensorboard'),
-    'wandb': ('coma_mm.WandbBackend', 'wandb', 'wandb'),
-    'mlflow': ('coma_mm.MLflowBackend', 'mlflow', 'mlflow'),
-}
+# Types of backends by the name of the option, which is that of the package that they need.
+LOGGERS = dict(tensorboard='TensorboardVisBackend', wandb='coma_mm.WandbBackend', mlflow='coma_mm.MLflowBackend')
 
 
 def check_loggers(names: Any) -> None:
@@ -43,9 +40,8 @@ def check_loggers(names: Any) -> None:
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(name in [*LOGGERS] for name in names):
         raise ValueError(f'log must be a list of {", ".join(LOGGERS)}, got {names!r}')
     for name in names:
-        _, module, package = LOGGERS[name]
-        if importlib.util.find_spec(module) is None:
-            raise ValueError(f'--log {name} needs a package that is not installed: pip install {package}')
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f'--log {name} needs a package that is not installed: pip install {name}')
 
 
 def add_loggers(cfg: Config, args: Namespace) -> None:
@@ -60,10 +56,9 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
     visualizer = cfg.get('visualizer') or dict(type='mmengine.Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     backends = [*(visualizer.get('vis_backends') or [])]
     for name in dict.fromkeys(names):
-        kind = LOGGERS[name][0]
-        known = {str(backend['type']).rpartition('.')[2].replace('Vis', '') for backend in backends}
-        if kind.rpartition('.')[2].replace('Vis', '') not in known:
-            backends.append(dict(type=kind, **options[name]))
+        known = [type_name(backend['type']).replace('Vis', '') for backend in backends]
+        if type_name(LOGGERS[name]).replace('Vis', '') not in known:
+            backends.append(dict(type=LOGGERS[name], **options[name]))
     if names:
         cfg.visualizer = ConfigDict({**visualizer, 'vis_backends': backends})
 
