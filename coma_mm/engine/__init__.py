@@ -3,15 +3,13 @@
 from ..checkpoints.loading import load_exactly
 from .checks.classes import CheckClassesHook
 from .checks.data import CheckDataHook
-from .hooks import (
-    FeaturesHook,
-    KNNHook,
-    MistakesHook,
-    ProgressHook,
-    QualityHook,
-    ReconstructionHook,
-    ReportHook,
-)
+from .hooks.features import FeaturesHook
+from .hooks.knn import KNNHook
+from .hooks.mistakes import MistakesHook
+from .hooks.progress import ProgressHook
+from .hooks.quality import QualityHook
+from .hooks.reconstruction import ReconstructionHook
+from .hooks.report import ReportHook
 from .optimizers.autocast import AutocastOptimWrapper
 from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
 from .runner.budget import BudgetHook

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from mmengine.dataset import default_collate
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.utils import get_object_from_string
@@ -17,11 +16,11 @@ from ...registry import DATASETS, HOOKS
 from ...utils.arguments import require_flag, require_number, require_whole
 from ..checks.classes import require_same_classes
 from ..common import unwrap
-from ..runner.failures import spare
+from ..runner.periodic import PeriodicHook
 
 
 @HOOKS.register_module()
-class KNNHook(Hook):
+class KNNHook(PeriodicHook):
     """Classifies labelled images by their nearest neighbours, with the first weights of the run and with the last.
 
     Features are those of the backbone's last map, standardised (:class:`coma_mm.evaluation.NearestNeighbours`). Each
@@ -48,6 +47,8 @@ class KNNHook(Hook):
             classes differ.
     """
 
+    what = 'kNN evaluation'
+
     def __init__(
         self,
         data: dict | None = None,
@@ -65,12 +66,13 @@ class KNNHook(Hook):
     ):
         if (data is None) == (train is None) or (train is None) != (val is None):
             raise ValueError('KNNHook needs either `data`, or `train` and `val`')
+        super().__init__(interval)
         require_whole(1, k=k, batch_size=batch_size)
-        require_whole(0, interval=interval, num_workers=num_workers, seed=seed)
+        require_whole(0, num_workers=num_workers, seed=seed)
         require_number('(0, inf)', temperature=temperature)
         require_number('(0, 1)', train_fraction=train_fraction)
         require_flag(pool=pool)
-        self.data, self.train, self.val, self.interval = data, train, val, interval
+        self.data, self.train, self.val = data, train, val
         self.name, self.k, self.temperature, self.train_fraction = name, k, temperature, train_fraction
         self.seed, self.pool, self.batch_size, self.num_workers = seed, pool, batch_size, num_workers
 
@@ -89,24 +91,18 @@ class KNNHook(Hook):
             loaded = runner._has_loaded or 'Pretrained' in str(getattr(backbone, 'init_cfg', None))
             runner.message_hub.update_info('knn_start_weights', 'loaded' if loaded else 'random')
 
-    @master_only
-    def after_train_epoch(self, runner: Runner) -> None:
-        if self.every_n_epochs(runner, self.interval) and not self.is_last_train_epoch(runner):
-            with spare(runner, 'kNN evaluation'):
-                accuracy = self._evaluate(runner)
-                runner.logger.info(f'kNN accuracy on {self.name} after {runner.epoch + 1} epochs: {accuracy:.1f} %')
-
-    @master_only
-    def after_train(self, runner: Runner) -> None:
-        """Evaluate the weights at the end and log those at the start beside them."""
-        with spare(runner, 'kNN evaluation'):
-            start, end = runner.message_hub.get_info('knn_start'), self._evaluate(runner)
-            weights = runner.message_hub.get_info('knn_start_weights')
-            train, val = (len(loader.dataset) for loader in self.loaders)
-            runner.logger.info(
-                f'kNN accuracy on {self.name} ({train} to compare with, {val} to classify): {weights} weights '
-                f'{start:.1f} %, weights just trained {end:.1f} %: {end - start:+.1f}'
-            )
+    def evaluate(self, runner: Runner, step: int, last: bool) -> None:
+        """Log the accuracy, at the end of training beside that of the first weights."""
+        accuracy = self._evaluate(runner)
+        if not last:
+            runner.logger.info(f'kNN accuracy on {self.name} after {runner.epoch + 1} epochs: {accuracy:.1f} %')
+            return
+        start, weights = (runner.message_hub.get_info(name) for name in ('knn_start', 'knn_start_weights'))
+        train, val = (len(loader.dataset) for loader in self.loaders)
+        runner.logger.info(
+            f'kNN accuracy on {self.name} ({train} to compare with, {val} to classify): {weights} weights '
+            f'{start:.1f} %, weights just trained {accuracy:.1f} %: {accuracy - start:+.1f}'
+        )
 
     def _split(self) -> tuple[list[dict], list[dict]]:
         assert self.data is not None

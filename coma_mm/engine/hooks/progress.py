@@ -85,9 +85,7 @@ class ProgressHook(Hook):
         loss = torch.as_tensor((outputs or {}).get('loss', float('nan'))).item()
         now = time.perf_counter()  # the device has done all that it was told
         passed = now - self.updated
-        lr = runner.optim_wrapper.get_lr()
-        lr = next(iter(lr.values()))[0]
-        lr = lr[0] if isinstance(lr, (list, tuple)) else lr
+        lr = next(iter(runner.optim_wrapper.get_lr().values()))[0]
         text = f'loss {loss:.4f}  rate {lr:.2e}'
         if not is_first:
             text += f'  {self.done * self.images / passed:.3g} images/s  data {self.waited / passed:.0%}'

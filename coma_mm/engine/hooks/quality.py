@@ -22,7 +22,9 @@ class QualityHook(PeriodicHook):
     ``quality/psnr_assembled`` in dB, ``quality/rankme`` and ``quality/dead_channels``
     (:class:`coma_mm.evaluation.Validator`). With ``labels`` there is ``quality/probe`` in percent
     (:class:`coma_mm.evaluation.FewLabels`). All of it is computed in the precision of training, mixed where that is.
-    What was measured travels with checkpoints. A warning comes once each, if
+    What was measured travels with checkpoints.
+
+    Each of these warnings comes once, when
 
     - RankMe falls below ``collapse`` of the most it has been: features collapse onto few directions;
     - the loss rises in ``patience`` measurements in a row while the training loss falls;
@@ -76,7 +78,10 @@ class QualityHook(PeriodicHook):
             self.seed,
             self.batch_size or runner.train_dataloader.batch_size,
         )
-        self.few_labels = self.labels and self._load_labels(runner, self.labels)
+        self.few_labels: FewLabels | None = None
+        if self.labels is not None:
+            height, width = self.validator.images.shape[2:]
+            self.few_labels = FewLabels(self.labels, (height, width), read_loading(runner.cfg), self.validator.batch)
         self.state = runner.message_hub.get_info('quality') or dict(measured=[], warnings=[])
         runner.message_hub.update_info('quality', self.state)
         if not self.state['measured']:
@@ -110,10 +115,6 @@ class QualityHook(PeriodicHook):
             if kind not in [known for known, _ in self.state['warnings']]:
                 self.state['warnings'].append((kind, sentence))
                 runner.logger.warning(sentence)
-
-    def _load_labels(self, runner: Runner, folder: str) -> FewLabels:
-        height, width = self.validator.images.shape[2:]
-        return FewLabels(folder, (height, width), read_loading(runner.cfg), self.validator.batch)
 
     def _problems(self, what: str) -> Iterator[tuple[str, str]]:
         """Yield kind and description of what has gone wrong."""

@@ -28,10 +28,9 @@ FRACTION = 0.05  # of the time, at most
 class ReportHook(PeriodicHook):
     """Writes ``report.html`` into the work dir when there is a new checkpoint or picture, and when training ends.
 
-    It ends when it is done, by a signal or by an error: the page says which, at which step, and what to type next.
-    Where those come fast, some are passed over: the page takes at most a twentieth of the run's time. One file
-    with all in it: curves, pictures, settings (:mod:`coma_mm.visualization.report`). ``tools/report.py``
-    writes it anew afterwards.
+    The page is one file of curves, pictures and settings (:mod:`coma_mm.visualization.report`). It says how the run
+    ended, in which step, and what to type next. It takes at most a twentieth of the run's time: where news comes fast,
+    some is passed over. ``tools/report.py`` writes it anew afterwards.
     """
 
     what = 'writing the report'
@@ -69,23 +68,21 @@ class ReportHook(PeriodicHook):
 
     def _write(self, runner: Runner, step: int, state: str, last: bool = False) -> Path:
         self.shown, begin, self.is_new = self._news(runner), time.monotonic(), True
-        loader, loop = runner.train_dataloader, runner.train_loop
-        by_epoch, pretrains = isinstance(loop, EpochBasedTrainLoop), isinstance(unwrap(runner.model), CoMA)
+        loader, by_epoch = runner.train_dataloader, isinstance(runner.train_loop, EpochBasedTrainLoop)
+        is_compared = last and isinstance(unwrap(runner.model), CoMA)
         write_facts(
             runner.work_dir,
             dict(
                 config=osp.basename(runner.cfg.filename or ''),
                 iterations=f'{step} of {runner.max_iters}',
-                **dict(epochs=f'{runner.epoch + (not last and by_epoch)} of {runner.max_epochs}') if by_epoch else {},
+                **dict(epochs=f'{runner.epoch + (not last)} of {runner.max_epochs}') if by_epoch else {},
                 images=len(loader.dataset),
                 images_per_iteration=loader.batch_size * get_world_size(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
                 processes=get_world_size(),
                 finished=last,
                 state=state,
-                **dict(next=f'coma-mm compare {short_path(runner.work_dir)} LABELLED_FOLDER')
-                if last and pretrains
-                else {},
+                **dict(next=f'coma-mm compare {short_path(runner.work_dir)} LABELLED_FOLDER') if is_compared else {},
                 warnings=[text for _, text in (runner.message_hub.get_info('quality') or {}).get('warnings', ())],
             ),
         )

@@ -1,6 +1,5 @@
 """Evaluation of a model every now and then while it trains, without getting in its way."""
 
-from abc import abstractmethod
 from typing import Any
 
 from mmengine.dist import master_only
@@ -32,9 +31,9 @@ class PeriodicHook(Hook):
         self.interval = interval
         self.by_epoch = by_epoch
 
-    @abstractmethod
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         """Evaluate the model after ``step`` iterations, ``last`` at the end of training."""
+        raise NotImplementedError
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.begun = runner.iter if self.begun is None else self.begun
