@@ -50,8 +50,8 @@ def read_loading(cfg: dict) -> dict:
     """Return how images are read, by the first pipeline of a config that loads them with one of our steps.
 
     Returns:
-        ``channels``, and where they are set ``value_range`` and ``max_pixels``, as :func:`.read_image` takes them; of
-        other pipelines what the backbone takes, three channels if it does not say.
+        ``channels``, and where they are set ``value_range`` and ``max_pixels``, as :func:`.read_image` takes them.
+        Other pipelines have the channels that the backbone takes, three if it does not say.
     """
     for name in ('train_dataloader', 'test_dataloader', 'val_dataloader'):
         for step in find_steps(cfg.get(name)):

@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from ...utils.arguments import misspelt
+from ...utils.arguments import misspelt, read_size
 from ...utils.configs import walk, walk_dicts
 from ..common import type_name
 
@@ -106,10 +106,10 @@ def _check_below(cfg: Config, option: str) -> None:
 def _takes(node: dict, place: list[str], name: str, scope: str | None) -> bool:
     """Say whether what is built from a part of a config has an argument of this name."""
     kind = node.get('type')
-    kinds = (
-        DEFAULTS.get('.'.join(place), ()) if kind is None else (kind,) if inspect.isclass(kind) else _find(kind, scope)
-    )
-    bases: Iterator[Any] = (base for kind in kinds for base in kind.__mro__)
+    kinds: Sequence[Any] = (kind,)
+    if not inspect.isclass(kind):
+        kinds = DEFAULTS.get('.'.join(place), ()) if kind is None else _find(kind, scope)
+    bases = [base for kind in kinds for base in kind.__mro__]
     return any(name in inspect.signature(base.__init__).parameters for base in bases)
 
 
@@ -125,25 +125,24 @@ def _find(kind: str, scope: str | None) -> list[type]:
 
 # ---- values ----
 
-
-PARTS = '{0}_dataloader {0}_cfg {0}_evaluator'
+TOGETHER = (
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
 
 
 def check_training(cfg: Config) -> None:
     """Refuse runs without a model or with a part missing, and encoders that are told another size of images."""
     if not cfg.get('model'):
         raise ValueError(f'{cfg.filename} has no model, so it is no config of a run')
-    for names in (
-        ('train_dataloader', 'train_cfg', 'optim_wrapper'),
-        *(PARTS.format(x).split() for x in ('val', 'test')),
-    ):
-        given = [name for name in names if cfg.get(name) is not None]
-        missing = [name for name in names if name not in given]
-        if given and missing and cfg.get('runner_type', 'Runner') == 'Runner':
+    for names in TOGETHER:
+        missing = [name for name in names if cfg.get(name) is None]
+        if 0 < len(missing) < len(names) and cfg.get('runner_type', 'Runner') == 'Runner':
             raise ValueError(
                 f'{", ".join(names)} go together, and there is no {", no ".join(missing)}: give all of them, or none'
             )
-    backbone = (cfg.get('model') or {}).get('backbone')
+    backbone = cfg.model.get('backbone')
     if not isinstance(backbone, dict):
         return
     sizes = dict(_crops(cfg.get('train_dataloader'), 'train_dataloader'))
@@ -156,7 +155,7 @@ def check_training(cfg: Config) -> None:
         pipeline = place.rpartition('.')[0].rpartition('.')[0]
         for other, value in sizes.items():
             beside = other.startswith(f'{pipeline}.') or other == 'model.backbone.img_size'
-            if beside and _pair(value) != _pair(size):
+            if beside and read_size(other, value) != read_size(place, size):
                 option = f'{other}={size}'.replace(' ', '')
                 raise ValueError(
                     f'{other} is {value} and {place} {size}, but pre-training has images of one size; set '
@@ -172,10 +171,6 @@ def _crops(node: object, place: str) -> Iterator[tuple[str, int | Sequence[int]]
             yield f'{path}.input_size', step['input_size']
         if kind.endswith('RandomResizedCrop') and isinstance(step.get('scale'), int):  # a pair may be (width, height)
             yield f'{path}.scale', step['scale']
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def check_batches(runner: Runner) -> None:

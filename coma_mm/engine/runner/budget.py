@@ -76,17 +76,13 @@ class BudgetHook(Hook):
         if schedule is None or not isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ValueError('coma_mm.BudgetHook needs a run of iterations that coma-mm train or pretrain has prepared')
         self.schedule = schedule
-        kinds = PeriodicHook, CheckpointHook
-        self.evaluating, self.saving = (
-            [hook for hook in runner.hooks if _counts_iterations(hook, kind)] for kind in kinds
-        )
+        self.evaluating = [hook for hook in runner.hooks if _counts_iterations(hook, PeriodicHook)]
+        self.saving = [hook for hook in runner.hooks if _counts_iterations(hook, CheckpointHook)]
         planned = self.planned or schedule.length
         self.fitted = self.fitted or planned
         _scale_intervals([*self.evaluating, *self.saving], self.fitted / planned)
-        self.evaluations, self.saves = (
-            deque[float](maxlen=4),
-            deque[float](maxlen=4),
-        )  # seconds of iterations with these
+        self.evaluations: deque[float] = deque(maxlen=4)  # seconds that they added to iterations
+        self.saves: deque[float] = deque(maxlen=4)
         self.plain, self.count = 0.0, 0  # seconds of the other iterations, and how many these are
         self.marks: deque[tuple[float, int]] = deque()  # when so many iterations were done
         self.last = 0.0  # when the last one was
@@ -160,7 +156,7 @@ class BudgetHook(Hook):
             ratio = 1.0
         else:
             self.fitted = end
-            _scale_intervals(self.saving, ratio)
+        _scale_intervals(self.saving, ratio)
         if len(self.evaluations) < 2 or not self.count:  # the first evaluation imports what it needs
             _scale_intervals(self.evaluating, max(1.0, ratio))
             return

@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook, IterTimerHook, ParamSchedulerHook
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
-from mmengine.runner import FlexibleRunner, Runner
+from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner
 from torch import nn
 
 from ...checkpoints.finding import checkpoint_folder, is_whole, newest_whole_checkpoint
@@ -68,13 +68,11 @@ def prepare(args: Namespace) -> WrittenConfig:
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
     _put_ours(cfg, 'timer', IterTimerHook, 'coma_mm.LoadTimerHook')
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
-    _resume_within_epochs(cfg)
-    _add_hook(cfg, 'coma_mm.RunStateHook')
-    _add_hook(cfg, 'coma_mm.CheckDataHook')
-    if next(find_steps([cfg.get(name) for name in BUILDERS.values()], ('ClassFolder',)), None):
+    _put_our_loop(cfg)
+    for name in ('EpochSeedHook', 'RunStateHook', 'CheckDataHook', 'DataTimeHook', 'BackboneSettingsHook'):
+        _add_hook(cfg, f'coma_mm.{name}')
+    if any(find_steps([cfg.get(name) for name in BUILDERS.values()], ('ClassFolder',))):
         _add_hook(cfg, 'coma_mm.CheckClassesHook')  # labels have to be those of the checkpoint
-    _add_hook(cfg, 'coma_mm.DataTimeHook')
-    _add_hook(cfg, 'coma_mm.BackboneSettingsHook')
     _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0))
     _add_hook(cfg, 'coma_mm.SpareRunHook')
     add_loggers(cfg, args)
@@ -101,11 +99,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
 
 
 def build_quietly(cfg: Config, level: int = logging.INFO) -> Runner | FlexibleRunner:
-    """Build a runner whose config, hooks and pipelines go to its log file alone.
-
-    Args:
-        level: What the screen gets to see from then on.
-    """
+    """Build a runner whose config, hooks and pipelines go to its log file alone; the screen then gets ``level``."""
     said = io.StringIO()
     with redirect_stdout(said):
         with suppress(ImportError):  # what the toolboxes say while they are imported
@@ -144,12 +138,7 @@ def _without_config_files() -> Iterator[None]:
 
 
 def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | None = None) -> None:
-    """Have the runner stop on a checkpoint that does not fit the model; FSDP's strategy does by itself.
-
-    Args:
-        cfg: Keeps what it was told first.
-        partial: As in ``ExactCheckpointHook``.
-    """
+    """Have the runner refuse a checkpoint that does not fit, see ``ExactCheckpointHook``; FSDP's strategy does so."""
     if not is_sharded(cfg):
         _add_hook(cfg, 'coma_mm.ExactCheckpointHook', partial=partial)
 
@@ -220,9 +209,7 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
 
 def _parts(cfg: Config) -> dict[str, Any]:
     """Return what the tools may add to: types of hooks and of the training loop, and settings of loaders, by place."""
-    nodes = dict(
-        default_hooks=cfg.get('default_hooks'), custom_hooks=cfg.get('custom_hooks'), train_cfg=cfg.get('train_cfg')
-    )
+    nodes = {name: cfg.get(name) for name in ('default_hooks', 'custom_hooks', 'train_cfg')}
     loaders = {name: cfg.get(name) for name in BUILDERS.values()}
     types = {
         place: type_name(node['type']) for place, node in walk_dicts(nodes) if 'type' in node and place.count('.') < 2
@@ -247,26 +234,29 @@ def _put_ours(cfg: Config, name: str, theirs: type, ours: str) -> None:
     """Put a hook of ours in the place of the default one of mmengine's."""
     hooks = cfg.get('default_hooks') or {}
     hook = hooks.get(name, dict(type=theirs))
-    if hook and hook['type'] in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}'):
+    if hook and _names(hook['type'], theirs):
         cfg.default_hooks = ConfigDict({**hooks, name: {**hook, 'type': ours}})
 
 
-def _resume_within_epochs(cfg: Config) -> None:
-    """Put our training loops in the place of mmengine's, and have all that is drawn depend on the step alone."""
+def _names(kind: object, theirs: type) -> bool:
+    """Say whether a type of a config is this class of mmengine's."""
+    return kind in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}')
+
+
+def _put_our_loop(cfg: Config) -> None:
+    """Put our training loop, which can start within an epoch, in the place of mmengine's."""
     loop = cfg.get('train_cfg') or {}
     kind = loop.get('type') or ('EpochBasedTrainLoop' if loop.get('by_epoch', True) else 'IterBasedTrainLoop')
-    name = kind if isinstance(kind, str) else f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
-    ours = {'EpochBasedTrainLoop': 'coma_mm.EpochLoop', 'IterBasedTrainLoop': 'coma_mm.IterLoop'}
-    if loop and name.removeprefix('mmengine.') in ours:
-        rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
-        cfg.train_cfg = ConfigDict(type=ours[name.removeprefix('mmengine.')], **rest)
-    _add_hook(cfg, 'coma_mm.EpochSeedHook')
+    rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
+    for theirs, ours in ((EpochBasedTrainLoop, 'coma_mm.EpochLoop'), (IterBasedTrainLoop, 'coma_mm.IterLoop')):
+        if loop and _names(kind, theirs):
+            cfg.train_cfg = ConfigDict(type=ours, **rest)
 
 
 def _suit_workers(node: dict) -> None:
     """Have no more workers than cores; take options of workers from a loader that has none, as torch refuses them."""
-    if isinstance(node.get('num_workers'), int) and node['num_workers'] > count_cores():
-        node['num_workers'] = count_cores()
+    if isinstance(node.get('num_workers'), int):
+        node['num_workers'] = min(node['num_workers'], count_cores())
     if node.get('num_workers') == 0:
         node.pop('prefetch_factor', None)
         node.pop('multiprocessing_context', None)
@@ -296,10 +286,7 @@ def _add_hook(cfg: Config, kind: str, **arguments: Any) -> None:
 def _complete_dataloaders(cfg: Config) -> None:
     """Set what mmpretrain's configs leave to its tools: they rely on ``default_collate``."""
     for name in BUILDERS.values():
-        if cfg.get(name):
-            defaults = ConfigDict(
-                pin_memory=torch.cuda.is_available(),
-                persistent_workers=cfg[name].get('num_workers', 0) > 0,
-                collate_fn=dict(type='default_collate'),
-            )
-            cfg[name] = ConfigDict({**defaults, **cfg[name]})
+        if loader := cfg.get(name):
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+            loader.setdefault('collate_fn', ConfigDict(type='default_collate'))

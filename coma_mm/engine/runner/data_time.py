@@ -28,12 +28,12 @@ class LoadTimerHook(IterTimerHook):
 class DataTimeHook(Hook):
     """Warns in the log when training waits for data. ``tools/train.py`` adds it to all runs.
 
-    It counts what the loops of this package have waited for batches; of other loops it says nothing. The first
-    iteration of an epoch, or after a validation, does not count.
+    It adds up how long the loops of this package wait for batches; of other loops it says nothing. The first iteration
+    of an epoch, or after a validation, does not count.
 
     Args:
-        share: of the time of the iterations since the last check, above which it warns. Defaults to 0.2.
-        interval: iterations until it checks; doubled after each warning. Defaults to 100.
+        share: Fraction of the time since the last check above which it warns. Defaults to 0.2.
+        interval: Iterations between checks; doubled after each warning. Defaults to 100.
     """
 
     priority = 'LOWEST'

@@ -40,16 +40,10 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             self._pending.clear()
 
     def _needed_now(self, runner: Runner, batch_idx: int) -> bool:
-        intervals = {
-            hook.interval
+        if self.end_of_epoch(runner.train_dataloader, batch_idx) or self.is_last_train_iter(runner):
+            return True
+        return any(
+            self.every_n_inner_iters(batch_idx, hook.interval) or self.every_n_train_iters(runner, hook.interval)
             for hook in runner.hooks
             if isinstance(hook, LoggerHook) or (isinstance(hook, CheckpointHook) and not hook.by_epoch)
-        }
-        return (
-            self.end_of_epoch(runner.train_dataloader, batch_idx)
-            or self.is_last_train_iter(runner)
-            or any(
-                self.every_n_inner_iters(batch_idx, interval) or self.every_n_train_iters(runner, interval)
-                for interval in intervals
-            )
         )

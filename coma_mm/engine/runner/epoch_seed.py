@@ -29,10 +29,10 @@ class EpochSeedHook(Hook):
                 'what its transforms draw, and where it goes on, will differ after a resume'
             )
         sampler: Any = getattr(self.batches, 'sampler', None)
-        seeds = runner.message_hub.get_info('seeds') or dict(run=runner.seed, order=getattr(sampler, 'seed', None))
-        shared = [seeds]
+        new = dict(run=runner.seed, order=getattr(sampler, 'seed', None))
+        shared = [runner.message_hub.get_info('seeds') or new]
         broadcast_object_list(shared)
-        (seeds,) = shared
+        seeds = shared[0]
         runner.message_hub.update_info('seeds', seeds)
         self.seed = seeds['run']
         self._compare_images(runner)

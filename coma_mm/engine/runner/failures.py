@@ -51,25 +51,21 @@ class SpareRunHook(Hook):
         """Watch over all that writes what others read."""
         for name, backend in runner.visualizer._vis_backends.items():
             for method in ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 'close'):
-                setattr(backend, method, _spared(runner, f'{name}.{method}', getattr(backend, method)))
+                attempt = functools.partial(_attempt, runner, f'{name}.{method}', getattr(backend, method))
+                setattr(backend, method, attempt)
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 vars(handler)['handleError'] = functools.partial(_spare_line, runner, handler)  # this handler's alone
 
     def after_run(self, runner: Runner) -> None:
-        failures = getattr(runner, 'failures', None)
-        if failures:
+        if failures := getattr(runner, 'failures', None):
             counts = ', '.join(f'{what} ({count} x)' for what, count in failures.items())
             runner.logger.warning(f'Failed in this run, which went on without: {counts}')
 
 
-def _spared(runner: Runner, what: str, call: Callable) -> Callable:
-    @functools.wraps(call)
-    def attempt(*args: Any, **kwargs: Any) -> Any:
-        with spare(runner, what):
-            return call(*args, **kwargs)
-
-    return attempt
+def _attempt(runner: Runner, what: str, call: Callable, *args: Any, **kwargs: Any) -> None:
+    with spare(runner, what):
+        call(*args, **kwargs)
 
 
 def _spare_line(runner: Runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:

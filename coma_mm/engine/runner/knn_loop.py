@@ -42,10 +42,6 @@ class KNNLoop(TestLoop):
         require_same_classes(self.bank.dataset, self.dataloader.dataset, ('to compare with', 'to classify'))
 
     def run(self) -> dict:
-        self._fill_bank()
-        return super().run()
-
-    def _fill_bank(self) -> None:
         self.runner.model.eval()
         features, labels = collect_features(self.runner.model, self._log_batches())
         if labels is None:
@@ -54,6 +50,7 @@ class KNNLoop(TestLoop):
         for metric in self.evaluator.metrics:
             if isinstance(metric, KNN):
                 metric.set_bank(features, labels)
+        return super().run()
 
     def _log_batches(self) -> Iterator[dict]:
         for number, batch in enumerate(self.bank, 1):

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -12,7 +11,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ...datasets.seeding import SeededBatches, seed_samples
+from ...datasets.seeding import seed_samples
 from ...registry import LOOPS
 from .run_length import settle_warm_ups
 from .signals import outlive_warnings
@@ -25,13 +24,16 @@ class _Resumable(BaseLoop):
         BaseLoop.__init__(self, runner, dataloader)
         self.batches = seed_samples(self.dataloader)
         outlive_warnings(self.dataloader)
-        with _closed(self.batches):  # mmengine before 0.10.8 starts workers here
-            super().__init__(runner, self.dataloader, *args, **kwargs)
+        if self.batches is not None:
+            self.batches.closed = True  # mmengine before 0.10.8 starts workers here, which must not take any
+        super().__init__(runner, self.dataloader, *args, **kwargs)
+        if self.batches is not None:
+            self.batches.closed = False
         # Nothing is built of the schedule yet. That of a resumed run, which began with other batches perhaps, may have
         # to be built anew (schedule.py), by a config that is as it was.
-        cfg = (
-            Config(dict(param_scheduler=deepcopy(runner.cfg.get('param_scheduler')))) if runner._resume else runner.cfg
-        )
+        cfg = runner.cfg
+        if runner._resume:
+            cfg = Config(dict(param_scheduler=deepcopy(cfg.get('param_scheduler'))))
         if settle_warm_ups(cfg, len(self.dataloader), self.max_iters):
             runner.param_schedulers = deepcopy(cfg.param_scheduler)
         self.loading: Iterator | None = None
@@ -88,9 +90,11 @@ class _Resumable(BaseLoop):
         self.served = round(position['batch'] * len(self.dataloader) / max(position['batches'], 1))
         self.validation_due = not position['validated']
 
-    def _validate(self, now: bool) -> None:
+    def _validate(self, done: int, end: int) -> None:
         """Validate, if it is time to and there is something to do it with."""
-        if now and self.runner.val_loop is not None:
+        self._decide_current_val_interval()
+        is_due = done >= self.val_begin and (done % self.val_interval == 0 or done == end)
+        if is_due and self.runner.val_loop is not None:
             self.runner.val_loop.run()
 
     def _start_at(self, epoch: int, batch: int) -> None:
@@ -106,13 +110,10 @@ class EpochLoop(_Resumable, EpochBasedTrainLoop):
     def _train(self) -> nn.Module:
         self.runner.call_hook('before_train')
         if self.validation_due and not self.served and self._epoch:
-            # It was killed between the checkpoint and the end of the validation.
-            self._decide_current_val_interval()
-            self._validate(self._time_to_validate())
+            self._validate(self._epoch, self._max_epochs)  # it was killed between checkpoint and end of the validation
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._decide_current_val_interval()
-            self._validate(self._time_to_validate())
+            self._validate(self._epoch, self._max_epochs)
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -129,11 +130,6 @@ class EpochLoop(_Resumable, EpochBasedTrainLoop):
         self._epoch += 1
         self.served = 0
 
-    def _time_to_validate(self) -> bool:
-        return self._epoch >= self.val_begin and (
-            self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
-        )
-
 
 @LOOPS.register_module()
 class IterLoop(_Resumable, IterBasedTrainLoop):
@@ -143,20 +139,15 @@ class IterLoop(_Resumable, IterBasedTrainLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         if self.validation_due and self._iter:
-            self._decide_current_val_interval()
-            self._validate(self._time_to_validate())
+            self._validate(self._iter, self._max_iters)
         self.dataloader_iterator = self._endless()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
-            self._decide_current_val_interval()
-            self._validate(self._time_to_validate())
+            self._validate(self._iter, self._max_iters)
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
-
-    def _time_to_validate(self) -> bool:
-        return self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
 
     def _endless(self) -> Iterator:
         """Yield batches of one pass over the data after another, from the step on that comes next.
@@ -182,13 +173,3 @@ class IterLoop(_Resumable, IterBasedTrainLoop):
         for sampler in (self.dataloader.sampler, getattr(self.dataloader.batch_sampler, 'sampler', None)):
             if sampler is not None and hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(number)
-
-
-@contextmanager
-def _closed(batches: SeededBatches | None) -> Iterator[None]:
-    """Let a loader be started without taking anything from its sampler."""
-    if batches is not None:
-        batches.closed = True
-    yield
-    if batches is not None:
-        batches.closed = False

@@ -47,22 +47,20 @@ def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str 
     path = Path(work_dir, OPTIONS)
     try:
         found = read_json(path, MOST, follow=False)
+        if not isinstance(found, dict):
+            raise ValueError('it holds none')
+        texts = found.get('cfg_options') or []
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError('cfg_options is no list of KEY=VALUE')
+        for name, default in kept.items():
+            if name in found and not _is_like(found[name], default, choices.get(name, ())):
+                raise ValueError(f'{name} has a value that --{name.replace("_", "-")} does not take')
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise ValueError(
-            f'the options of the start cannot be read: {printable(error)}; {advice.format(file=path)}'
+            f'the options of the start in {path} cannot be taken up: {printable(error)}; {advice.format(file=path)}'
         ) from None
-    if not isinstance(found, dict):
-        raise ValueError(f'{path} holds no options; {advice.format(file=path)}')
-    texts = found.get('cfg_options') or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f'{path}: cfg_options is no list of KEY=VALUE; {advice.format(file=path)}')
-    for name, default in kept.items():
-        if name in found and not _is_like(found[name], default, choices.get(name, ())):
-            raise ValueError(
-                f'{path}: {name} has a value that --{name.replace("_", "-")} does not take; {advice.format(file=path)}'
-            )
     return dict(cfg_options=texts, **{name: found[name] for name in kept if name in found})
 
 

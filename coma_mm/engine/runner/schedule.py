@@ -101,12 +101,7 @@ class Course:
 
 
 def iters_ratio(runner: Runner, reference: BatchSchedule, now: BatchSchedule) -> Fraction:
-    """Return how many iterations of another batching one iteration now is worth: by images, in epochs by their parts.
-
-    Args:
-        runner: Whose loop counts epochs or iterations.
-        reference: The batching that the numbers of iterations in the config are meant for.
-    """
+    """Return how many iterations of the reference one of now is worth: by images, in epochs by their parts."""
     if isinstance(runner.train_loop, IterBasedTrainLoop):
         return Fraction(now.images, reference.images)
     return Fraction(reference.epoch_length, now.epoch_length)
@@ -132,10 +127,10 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
         ValueError: If the optimizer is another, or has other groups of parameters.
     """
     meta, loop = checkpoint['meta'], runner.train_loop
+    by_epoch, source = not isinstance(loop, IterBasedTrainLoop), short_path(runner._load_from or 'the checkpoint')
     if isinstance(runner.optim_wrapper, dict):
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     now = BatchSchedule.of(runner)
-    source, by_epoch = short_path(runner._load_from or 'the checkpoint'), not isinstance(loop, IterBasedTrainLoop)
     before, reference, is_known = _read_batchings(meta, now, loop)
     check_progress(meta, before.epoch_length if by_epoch else None, is_known, source)
     settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
@@ -147,14 +142,12 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     course = _read_course(runner, meta)
     if course is not None and (changes or before != ours or course.length != max_iters):
         course = course.follow(done, meta['iter'], Fraction(before.images, ours.images), max_iters)
-    if isinstance(loop, IterBasedTrainLoop):
-        set_end(runner, course.end if course else -int(-max_iters // iters_ratio(runner, reference, ours)))
-    else:
+    if by_epoch:
         max_iters = loop.max_epochs * reference.epoch_length
-    check_end(
-        *(meta['epoch'], loop.max_epochs, 'epochs') if by_epoch else (meta['iter'], loop.max_iters, 'iterations'),
-        source,
-    )
+        check_end(meta['epoch'], loop.max_epochs, 'epochs', source)
+    else:
+        set_end(runner, course.end if course else -int(-max_iters // iters_ratio(runner, reference, ours)))
+        check_end(meta['iter'], loop.max_iters, 'iterations', source)
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
     has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
@@ -163,11 +156,15 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     as_then = as_then and (course is not None or 'course' not in meta)
     if not changes and before == ours == reference and has_state and as_then:
         return reference, course
-    lrs = _lrs(checkpoint.get('optimizer') or {})
     done = course.at(meta['iter']) if course else int(meta['iter'] * iters_ratio(runner, reference, ours))
     _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
     if changes:
-        _say_changes(runner, changes, lrs)
+        listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
+        print_log(
+            f'The config is not that of the checkpoint, and holds from here on: {listed}. The optimizer keeps its '
+            'moments',
+            'current',
+        )
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
     return reference, course
@@ -326,33 +323,12 @@ def _advance(schedulers: list, iterations: int, epochs: int, epoch_length: int) 
     by_epoch = [scheduler for scheduler in schedulers if scheduler.by_epoch]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that no optimizer has stepped
-        for step in range(1, iterations + 1) if by_iteration else ():
+        for step in range(1, iterations + 1):
             for scheduler in by_iteration:
                 scheduler.step()
             if step % epoch_length == 0 and step <= epochs * epoch_length:
                 for scheduler in by_epoch:
                     scheduler.step()
-        for _ in range(0 if by_iteration else epochs):
-            for scheduler in by_epoch:
-                scheduler.step()
-
-
-def _lrs(optimizer: dict) -> list[float]:
-    """Return all learning rates in the state of an optimizer, or of several by name."""
-    states = [optimizer] if 'param_groups' in optimizer else optimizer.values()
-    return [float(group['lr']) for state in states if 'param_groups' in state for group in state['param_groups']]
-
-
-def _say_changes(runner: Runner, changes: dict[str, tuple], lrs: list[float]) -> None:
-    """Log the settings that differ from the checkpoint's, whose learning rates were ``lrs``."""
-    listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
-    lr = max(_lrs({name: wrapper.optimizer.state_dict() for name, wrapper in _wrappers(runner)}))
-    was = f', {max(lrs):.4g} in the checkpoint' if lrs else ''
-    print_log(
-        f'The config is not that of the checkpoint, and holds from here on: {listed}. The optimizer keeps its '
-        f'moments; the highest rate is {lr:.4g}{was}',
-        'current',
-    )
 
 
 def _say_batching(

@@ -44,10 +44,10 @@ class StepCheckpointHook(Hook):
 
     The signals are SIGTERM, SIGUSR1, SIGHUP and Ctrl-C (SIGINT); a second Ctrl-C raises KeyboardInterrupt at once.
 
-    They are called ``epoch_<done>_iter_<done>.pth`` and lie beside those of the schedule. Each replaces the one before,
-    once it is whole. All ranks save at the same step: they agree through an asynchronous reduction on the CPU, read one
-    step later. Nobody waits for it, nor for a GPU. Under gradient accumulation the step is one that updates the
-    weights. A warning during a validation is acted on after it.
+    The files are called ``epoch_<done>_iter_<done>.pth`` and lie beside those of the schedule. Each replaces the one
+    before, once it is whole. All ranks save at the same step: they agree through an asynchronous reduction on the CPU,
+    read one step later. Nobody waits for it, nor for a GPU. Under gradient accumulation the step is one that updates
+    the weights. A signal during a validation is obeyed after it.
 
     The hook also writes into all checkpoints where in the epoch they were saved, and has the run go on from there.
     ``tools/train.py`` adds it to all runs.
@@ -75,9 +75,9 @@ class StepCheckpointHook(Hook):
         if runner.iter:  # what the checkpoint says of itself is where it was written, on whatever machine
             runner.message_hub.update_info('last_ckpt', runner._load_from)
         if runner.iter and hasattr(loop, 'go_on_from'):
-            batches = len(loop.dataloader)
             position = self.meta.get('position')
             if position is None:  # saved by another tool, which does not write it down
+                batches = len(loop.dataloader)
                 batch = runner.iter - runner.epoch * batches
                 position = dict(batch=batch if 0 <= batch <= batches else 0, batches=batches, validated=True)
             loop.go_on_from(position | dict(validated=position['validated'] or self._was_validated(runner)))
@@ -99,8 +99,7 @@ class StepCheckpointHook(Hook):
         """Decide whether this step ends with a checkpoint, with the other ranks."""
         if runner.message_hub.get_info('last_ckpt') != self.last:
             self._restart_clock(runner)
-        reason = self._agree()
-        if reason:
+        if reason := self._agree():
             self.due = max(reason, self.due)
             self._restart_clock(runner)
 
@@ -156,9 +155,8 @@ class StepCheckpointHook(Hook):
         path, schedulers = Path(runner._load_from or ''), runner.param_schedulers or []
         if isinstance(schedulers, dict):
             schedulers = sum(schedulers.values(), [])
-        found = [
-            was_validated(path) and not any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers)
-        ]
+        listen = any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers)
+        found = [was_validated(path) and not listen]
         broadcast_object_list(found)  # ranks may see other files
         return found[0]
 
@@ -184,8 +182,7 @@ class StepCheckpointHook(Hook):
 
     def _save(self, runner: Runner) -> None:
         """Save, unless the schedule has just done so."""
-        done = runner.iter + 1
-        schedule = self._schedule(runner)
+        done, schedule = runner.iter + 1, self._schedule(runner)
         if schedule is not None and not schedule.by_epoch and _is_due(schedule, runner):
             return
         for hook in runner.hooks:
@@ -210,13 +207,12 @@ class StepCheckpointHook(Hook):
     def _remove_all_but(self, runner: Runner, name: str) -> None:
         folder = self._folder(runner)
         backend = get_file_backend(folder)
-        for path in list(backend.list_dir_or_file(folder, list_dir=False)):
-            if STEP_CHECKPOINT.fullmatch(path) and path != name:
-                remove_checkpoint(backend, backend.join_path(folder, path))
+        for other in list(backend.list_dir_or_file(folder, list_dir=False)):
+            if STEP_CHECKPOINT.fullmatch(other) and other != name:
+                remove_checkpoint(backend, backend.join_path(folder, other))
 
     def _folder(self, runner: Runner) -> str:
-        schedule = self._schedule(runner)
-        return getattr(schedule, 'out_dir', None) or runner.work_dir
+        return getattr(self._schedule(runner), 'out_dir', None) or runner.work_dir
 
     @staticmethod
     def _schedule(runner: Runner) -> CheckpointHook | None:

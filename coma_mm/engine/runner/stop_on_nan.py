@@ -31,9 +31,7 @@ class StopOnNaNHook(Hook):
     def __init__(self, interval: int = 50):
         require_whole(1, interval=interval)
         self.interval = interval
-
-    def before_train(self, runner: Runner) -> None:
-        self.first_bad: torch.Tensor | None = None
+        self.first_bad: torch.Tensor | None = None  # before the first step
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note a bad loss; check every now and then."""
@@ -49,17 +47,15 @@ class StopOnNaNHook(Hook):
             self._check(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Look before a checkpoint of the epoch is saved."""
-        if self.first_bad is not None:  # as it is when a run is resumed after the last step of an epoch
-            self._check(runner, runner.iter, weights=True)
+        """Look before a checkpoint of the epoch, or the best one, is saved."""
+        self._check(runner, runner.iter, weights=True)
 
-    def before_val(self, runner: Runner) -> None:
-        """Look before the best checkpoint is saved."""
-        if getattr(self, 'first_bad', None) is not None:  # in training, not in a run that only validates
-            self._check(runner, runner.iter, weights=True)
+    before_val = after_train_epoch
 
     def _check(self, runner: Runner, done: int, weights: bool = False) -> None:
         """Stop if anything went wrong in the ``done`` iterations so far."""
+        if self.first_bad is None:
+            return
         intact = torch.ones_like(self.first_bad)
         if weights:
             parameters = [p.detach() for p in runner.model.parameters()]

@@ -41,9 +41,8 @@ def find_results_to_replace(
 ) -> EarlierResults:
     """Return the checkpoints that a run would sooner or later mix up with its own.
 
-    A new run replaces all checkpoints in its folder, one that goes on from a checkpoint those that come after it. Runs
-    that go on from the last one in their folder replace nothing. A file that no run has written, and that has a name
-    that this one writes to, ends the command, whatever is asked for.
+    A new run replaces all checkpoints in its folder. One that goes on from a checkpoint replaces those after it, so
+    nothing if that is the last. A file of the user's under a name that the run writes to is an error in any case.
 
     Args:
         cfg: Ready to be run: with the checkpoint that it goes on from in ``load_from``.
@@ -135,7 +134,7 @@ def _claimed(cfg: Config, names: Sequence[str]) -> Iterator[tuple[Path, str]]:
         if re.fullmatch(r'(confusion|features|mistakes|neighbours|reconstruction)_\d+\.jpg', path.name):
             yield work_dir, f'{PICTURES}/{path.name}'
     checkpoints = _checkpoint_names(cfg)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.glob('*')):
         if checkpoints.fullmatch(path.name) and not (path.is_dir() and manifest.has_manifest(path)):
             yield folder, path.name
     if folder != work_dir and os.path.lexists(folder / manifest.MANIFEST):
