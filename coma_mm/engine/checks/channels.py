@@ -9,11 +9,7 @@ from ...utils.arguments import did_you_mean
 
 
 def check_modules(model: nn.Module, optim_wrapper: dict) -> None:
-    """Refuse names of modules to autocast that the model does not have.
-
-    Args:
-        optim_wrapper: Settings of one, or of several by name.
-    """
+    """Refuse names of modules to autocast that the model does not have, of one optimizer or of several by name."""
     known = [name for name, _ in model.named_modules() if name]
     wrappers = {'optim_wrapper': optim_wrapper} | {f'optim_wrapper.{key}': x for key, x in optim_wrapper.items()}
     for place, wrapper in wrappers.items():

@@ -49,11 +49,7 @@ def check_names(cfg: Config) -> None:
 
 
 def check_options(cfg: Config, options: dict) -> None:
-    """Refuse options for keys that are not there, unless they may well be meant to be new.
-
-    Args:
-        cfg: Before the options are merged into it.
-        options: Values by dotted names, as ``--cfg-options`` takes them.
+    """Refuse options for keys that a config does not have, unless they may well be meant to be new.
 
     Raises:
         ValueError: If a top-level key is neither in the config nor known, or if one deeper down is close to one beside

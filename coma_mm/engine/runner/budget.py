@@ -34,7 +34,7 @@ class BudgetHook(Hook):
     The time counts from the start of the command, and after a resume goes on from that of the checkpoint. It includes
     checkpoints, pictures, measurements and what comes after the last iteration. The hook measures the speed all along.
     :class:`.ScheduleHook` spreads what is left of the schedule over the iterations that are left, so rates never jump.
-    Intervals of checkpoints and pictures follow where the run becomes twice as long as planned, or half as long.
+    Intervals of checkpoints and pictures follow when the run becomes twice as long as planned, or half as long.
     Runs with this hook cannot be repeated to the bit: their length depends on the machine.
 
     Args:
@@ -67,11 +67,7 @@ class BudgetHook(Hook):
             self.used, self.fitted = state['used'], state['fitted']
 
     def before_train(self, runner: Runner) -> None:
-        """Take up the intervals that a run to go on with had.
-
-        Raises:
-            ValueError: If the run counts epochs.
-        """
+        """Take up the intervals that a run to go on with had; refuse a run that counts epochs."""
         schedule = next((hook for hook in runner.hooks if isinstance(hook, ScheduleHook)), None)
         if schedule is None or not isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ValueError('coma_mm.BudgetHook needs a run of iterations that coma-mm train or pretrain has prepared')

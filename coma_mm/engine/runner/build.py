@@ -69,12 +69,11 @@ def prepare(args: Namespace) -> WrittenConfig:
     _put_ours(cfg, 'timer', IterTimerHook, 'coma_mm.LoadTimerHook')
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')
     _put_our_loop(cfg)
-    for name in ('EpochSeedHook', 'RunStateHook', 'CheckDataHook', 'DataTimeHook', 'BackboneSettingsHook'):
-        _add_hook(cfg, f'coma_mm.{name}')
+    for name in ('EpochSeed', 'RunState', 'CheckData', 'DataTime', 'BackboneSettings', 'SpareRun'):
+        _add_hook(cfg, f'coma_mm.{name}Hook')
     if any(find_steps([cfg.get(name) for name in BUILDERS.values()], ('ClassFolder',))):
         _add_hook(cfg, 'coma_mm.CheckClassesHook')  # labels have to be those of the checkpoint
     _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0))
-    _add_hook(cfg, 'coma_mm.SpareRunHook')
     add_loggers(cfg, args)
     return cfg
 
@@ -144,11 +143,7 @@ def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | Non
 
 
 def enable_mixed_precision(cfg: Config) -> None:
-    """Do what ``--amp`` says, to the one wrapper of the optimizer or to each of several.
-
-    Raises:
-        ValueError: If they cannot train in mixed precision.
-    """
+    """Do what ``--amp`` says, to the one wrapper of the optimizer or to each of several; refuse those that cannot."""
     wrapper = cfg.get('optim_wrapper')
     if not wrapper:
         raise ValueError(f'{cfg.filename} has no optim_wrapper, so there is nothing to train in mixed precision')
@@ -172,7 +167,7 @@ def enable_mixed_precision(cfg: Config) -> None:
 
 
 def prepare_resuming(cfg: Config, required: bool = False) -> None:
-    """Find the checkpoint to go on from where none is named, and forget the weights that the run started from.
+    """Find the checkpoint to go on from if none is named, and forget the weights that the run started from.
 
     Those may be gone, and are replaced anyway.
 

@@ -32,11 +32,7 @@ LOGGERS = dict(tensorboard='TensorboardVisBackend', wandb='coma_mm.WandbBackend'
 
 
 def check_loggers(names: Any) -> None:
-    """Check a list of loggers.
-
-    Raises:
-        ValueError: If ``names`` is none, or the package of a logger is missing.
-    """
+    """Refuse what is no list of loggers, and loggers whose package is missing."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(name in [*LOGGERS] for name in names):
         raise ValueError(f'log must be a list of {", ".join(LOGGERS)}, got {names!r}')
     for name in names:

@@ -73,11 +73,10 @@ class _Resumable(BaseLoop):
             begin = time.perf_counter()
 
     def position(self, epoch: int) -> dict:
-        """Return where a checkpoint of so many epochs is saved.
+        """Return the place in its epoch of a checkpoint of so many epochs.
 
-        Returns:
-            ``batch``, those of the epoch that are done, ``batches``, those that it has, and ``validated``, whether the
-            validation after it, if one is due, is done or just ending.
+        That is ``batch``, how many of the epoch are done, ``batches``, how many it has, and ``validated``, whether a
+        validation after it is done or just ending.
         """
         return dict(
             batch=self.served if epoch == self._epoch else 0,
