@@ -1,10 +1,12 @@
 """A config is read back as it was, whatever folders and classes are called."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
+from coma_mm.engine import ConfigHook
 from coma_mm.engine.runner.config_files import read_config
 from coma_mm.recipe import make_config
 from coma_mm.settings import PretrainSettings
@@ -53,3 +55,11 @@ def test_odd_names_survive_in_other_files(tmp_path, kind):
     cfg.names = names
     cfg.dump(path)
     assert read_config(str(path)).names == names and Config.fromstring(cfg.dump(), f'.{kind}').work_dir == names[0]
+
+
+def test_a_run_writes_its_config_once(tmp_path):
+    hook, runner = ConfigHook('a = 1'), SimpleNamespace(work_dir=tmp_path)
+    hook.before_train(runner)
+    (tmp_path / 'config.py').write_text('a = 2')  # while it trains
+    hook.before_val(runner)
+    assert (tmp_path / 'config.py').read_text() == 'a = 2' and not list(tmp_path.glob('*.kept*'))

@@ -30,10 +30,13 @@ class ConfigHook(Hook):
     def __init__(self, text: str | None = None, options: dict | None = None):
         self.text = text
         self.options = options
+        self.is_written = False
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        folder = runner.work_dir
+        if self.is_written:  # by a run that validates now; its user may have changed the file
+            return
+        folder, self.is_written = runner.work_dir, True
         if self.text is None:
             name = Path(runner.cfg.filename).name if runner.cfg.filename else f'{runner.timestamp}.py'
             with manifest.own_file(folder, free_name(Path(folder), name), 'config') as unfinished:
