@@ -71,12 +71,7 @@ def _attempt(runner: Runner, what: str, call: Callable, *args: Any, **kwargs: An
 def _spare_line(runner: Runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:
     """Count a line that could not be written to the log file, within the handler of the exception."""
     error = sys.exc_info()[1]
-    what = f'writing to {handler.baseFilename}'
-    if not isinstance(error, OSError):
+    if isinstance(error, OSError):
+        _count(runner, f'writing to {handler.baseFilename}', error)  # the line that says so may fail, and is counted too
+    else:
         logging.FileHandler.handleError(handler, record)  # a mistake in the call
-    elif not vars(handler).get('failing'):  # the line that says so may fail as well
-        vars(handler)['failing'] = True
-        try:
-            _count(runner, what, error)
-        finally:
-            vars(handler)['failing'] = False
