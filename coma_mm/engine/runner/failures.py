@@ -72,6 +72,6 @@ def _spare_line(runner: Runner, handler: logging.FileHandler, record: logging.Lo
     """Count a line that could not be written to the log file, within the handler of the exception."""
     error = sys.exc_info()[1]
     if isinstance(error, OSError):
-        _count(runner, f'writing to {handler.baseFilename}', error)  # the line that says so may fail, and is counted too
+        _count(runner, f'writing to {handler.baseFilename}', error)  # which may log a line that fails, too
     else:
         logging.FileHandler.handleError(handler, record)  # a mistake in the call
