@@ -54,7 +54,7 @@ class WholeCheckpointHook(CheckpointHook):
 
         def own(path: str | None) -> str | None:
             """Return where a best checkpoint of this name is in the run's folder, if it is."""
-            name = Path(path or '').name
+            name = Path(path).name if isinstance(path, str) else ''
             return str(folder / name) if name.startswith('best_') and (folder / name).is_file() else None
 
         resumed = Path(runner._load_from or '')
