@@ -4,6 +4,7 @@ Settings that neither the table nor an agreement names pass: they are for the cl
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from mmengine import registry as registries
@@ -193,13 +194,10 @@ def check_values(cfg: Config) -> None:
     settings = dict(walk(dict(cfg.items())))
     for place, value in settings.items():
         _check(place, value, settings.get(place.rpartition('.')[0]))
-    for place, node in walk_dicts(dict(cfg.items())):
-        for agreement in AGREEMENTS:
-            for message in agreement(place, node):
-                raise ValueError(message)
-    for check in OF_CONFIGS:
-        for message in check(cfg):
-            raise ValueError(message)
+    nodes = [(place, node) for place, node in settings.items() if isinstance(node, dict)]
+    checks = [agreement(place, node) for place, node in nodes for agreement in AGREEMENTS]
+    for message in chain(*checks, *(check(cfg) for check in OF_CONFIGS)):
+        raise ValueError(message)
 
 
 def _check(place: str, value: Any, owner: Any) -> None:

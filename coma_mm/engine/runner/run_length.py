@@ -66,11 +66,11 @@ def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
     now = run_length(cfg)
     if not now or not before or now[0] != before[0] or now[1] >= before[1]:
         return
-    hooks = [(cfg.get('default_hooks') or {}).get('checkpoint'), *(cfg.get('custom_hooks') or ())]
-    for hook in hooks:
-        is_periodic = hook and (hook is hooks[0] or type_name(hook.get('type')) in PERIODIC)
-        counts_alike = hook and hook.get('by_epoch', True) == (now[0] == 'max_epochs')
-        if is_periodic and counts_alike and isinstance(hook.get('interval'), int) and hook['interval'] > 0:
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    periodic = [hook for hook in cfg.get('custom_hooks') or () if type_name(hook.get('type')) in PERIODIC]
+    for hook in (checkpoint, *periodic):
+        counts_alike = hook.get('by_epoch', True) == (now[0] == 'max_epochs')
+        if counts_alike and isinstance(hook.get('interval'), int) and hook['interval'] > 0:
             hook['interval'] = max(1, round(hook['interval'] * now[1] / before[1]))
 
 
