@@ -160,11 +160,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
     if changes:
         listed = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in changes.items())
-        print_log(
-            f'The config is not that of the checkpoint, and holds from here on: {listed}. The optimizer keeps its '
-            'moments',
-            'current',
-        )
+        print_log(f'The config is not that of the checkpoint, and holds from here on: {listed}', 'current')
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
     return reference, course
