@@ -3,8 +3,6 @@
 import json
 import os
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -77,22 +75,14 @@ def main() -> None:
     table = make_table(found.rows)
     print('', 'accuracy in percent, +- one standard error', table, '', *described['verdicts'], '', sep='\n')
     title = f'{short_path(args.names[-1])} on {short_path(args.folder)}'
-    with lend(args.out, PICTURE, 'picture') as unfinished:
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    with manifest.any_file(Path(args.out, PICTURE), 'picture') as unfinished:
         picture = draw_comparison(found.rows, title, unfinished)
-    with lend(args.out, JSON, 'comparison') as unfinished:
+    with manifest.any_file(Path(args.out, JSON), 'comparison') as unfinished:
         unfinished.write_text(json.dumps(described, indent=1))
     if args.run is not None and os.path.samefile(args.run, args.out):
         add_to_report(args.run, found.checkpoint, picture)
     print(printable(f'written to {short_path(Path(args.out, JSON))} and {PICTURE} beside it'))
-
-
-@contextmanager
-def lend(folder: str | os.PathLike, name: str, kind: str) -> Iterator[Path]:
-    """Lend a name to write a file to, which becomes one of the run's own if the folder is that of a run."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    in_run = manifest.has_manifest(folder)
-    with manifest.own_file(folder, name, kind) if in_run else manifest.any_file(Path(folder, name)) as unfinished:
-        yield unfinished
 
 
 def add_to_report(run: Path, checkpoint: str, picture: Any) -> None:

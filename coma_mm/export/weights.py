@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from ..checkpoints.loading import describe_backbone
 from ..checkpoints.settings import read_meta
 from ..models import load_backbone, read_checkpoint
-from ..utils.manifest import any_file, own_file
+from ..utils.manifest import any_file
 from ..utils.text import one_line
 from ..version import __version__
 from . import GRAPHS
@@ -93,8 +93,7 @@ def describe(
 
 def write(path: str, weights: dict[str, torch.Tensor], meta: dict[str, str], kind: str | None = None) -> None:
     """Write the file that the name's ending asks for; as one of a run, if it is to be of a kind in its manifest."""
-    place = Path(path)
-    with own_file(place.parent, place.name, kind) if kind else any_file(path) as unfinished:
+    with any_file(path, kind) as unfinished:
         if path.endswith('.pth'):
             content = BytesIO()  # torch, too, would hide what the system says of a full disk
             torch.save(dict(state_dict=weights, meta=meta), content)

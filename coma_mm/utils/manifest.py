@@ -191,9 +191,14 @@ def find_entry(path: str | os.PathLike) -> tuple[Path, str, dict] | None:
 
 
 @contextmanager
-def any_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Lend a name to write ``path`` to: a run's own file if its manifest lists it, any other one if not."""
+def any_file(path: str | os.PathLike, kind: str | None = None) -> Iterator[Path]:
+    """Lend a name to write ``path`` to: a run's own file if its manifest lists it, any other one if not.
+
+    With a ``kind`` the manifest of the folder, if there is one, lists the file from then on.
+    """
     found = find_entry(path)
+    if found is None and kind is not None and has_manifest(Path(path).parent):
+        found = Path(path).parent, Path(path).name, dict(kind=kind)
     with own_file(*found[:2], found[2]['kind']) if found else atomic_write(path) as unfinished:
         yield unfinished
 
