@@ -8,12 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import MessageHub
 from torch import Tensor, distributed, nn
 
 from ..utils.arguments import require_flag, require_number
 
 HIDDEN, PROJECTED = 512, 64  # widths of the projector
 COVARIANCE = 80.0  # weight of the mean squared covariance, beside 1 for the distance and for the deviation
+BEGINNING = 0.1  # of the run, in which the weight of the squared cosines falls from 1 to 0
 GREY = 0.2  # share of images without colour, at a jitter of 0.5 and more
 
 
@@ -21,7 +23,9 @@ class Alignment(nn.Module):
     """A projector, and the loss by which the mean tokens of both halves of an image become alike.
 
     The loss is the mean squared distance of their projections. Two terms of VICReg (Bardes et al., ICLR 2022) keep
-    the projections apart from image to image: their standard deviations are to reach 1, their covariances 0.
+    the projections apart from image to image: their standard deviations are to reach 1, their covariances 0. The
+    projector normalises, so it does not see that the tokens themselves become alike in the first steps. There the
+    uniformity of U-MAE (Zhang et al., NeurIPS 2022) keeps them apart: the squared cosine of two images is to be 0.
     Statistics are of the images of all processes. A single image has none and is left out.
 
     Args:
@@ -59,8 +63,10 @@ class Alignment(nn.Module):
             else:
                 halves = self.projector(adaptive), self.projector(evaluation).detach()
             halves = [half.to(torch.promote_types(dtype, torch.float32)) for half in halves]
-            spread = [spread_loss(half) for half in halves[: 1 + self.both]]
-            return self.weight * (F.mse_loss(*halves) + sum(spread) / len(spread))
+            trained = list(zip(halves, (adaptive, evaluation)))[: 1 + self.both]
+            start = 1 - run_fraction(BEGINNING)
+            apart = [spread_loss(half) + start * cosine_loss(tokens) for half, tokens in trained]
+            return self.weight * (F.mse_loss(*halves) + sum(apart) / len(apart))
 
 
 def build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:
@@ -78,6 +84,20 @@ def spread_loss(projections: Tensor) -> Tensor:
     covariance = centred.T @ centred / (len(centred) - 1)
     between = covariance - covariance.diag().diag()
     return F.relu(1 - deviation).mean() + COVARIANCE * between.square().mean()
+
+
+def cosine_loss(tokens: Tensor) -> Tensor:
+    """Return the mean squared cosine between the tokens ``(B, C)`` of different images."""
+    cosines = F.normalize(tokens, dim=-1) @ F.normalize(tokens, dim=-1).T
+    others = len(tokens) * (len(tokens) - 1)
+    return (cosines.square().sum() - cosines.diagonal().square().sum()) / others
+
+
+def run_fraction(part: float) -> float:
+    """Return how far a run is in its first ``part``, from 0 to 1; 1 where no runner says so."""
+    hub = MessageHub.get_current_instance()
+    step, steps = (hub.get_info(name) for name in ('iter', 'max_iters'))
+    return 1.0 if step is None or not steps else min(1.0, (step + 1) / max(1.0, part * steps))
 
 
 def jitter_colours(images: Tensor, strength: float) -> Tensor:

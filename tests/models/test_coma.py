@@ -5,12 +5,12 @@ from unittest import TestCase
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
 
 from coma_mm.masking import num_hidden
 from coma_mm.models import CoMA
-from coma_mm.models.alignment import jitter_colours, spread_loss
+from coma_mm.models.alignment import cosine_loss, jitter_colours, spread_loss
 from coma_mm.models.mask_units import read_masked_units
 from coma_mm.models.reconstruction import unit_errors
 
@@ -300,6 +300,8 @@ def test_terms_of_alignment():
     spread = spread_loss(torch.tensor([[0.0, 0.0], [1.0, -1.0]]))
     deviation = (0.5 + 1e-4) ** 0.5
     torch.testing.assert_close(spread, torch.tensor(1 - deviation + 80 * 2 * 0.25 / 4))
+    tokens = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 3.0]])  # squared cosines of 0.5, 0.5 and 0
+    torch.testing.assert_close(cosine_loss(tokens), torch.tensor(1 / 3))
 
 
 def test_colours_change_and_shapes_do_not():
@@ -310,6 +312,21 @@ def test_colours_change_and_shapes_do_not():
     assert changed.shape == images.shape and 0.02 < grey < 0.4
     for old, new in zip(images.mean(1).flatten(1), changed.mean(1).flatten(1)):  # brightness, up to a line
         assert torch.corrcoef(torch.stack([old, new]))[0, 1] > 0.999
+
+
+def test_tokens_are_kept_apart_in_the_first_tenth_of_a_run():
+    model, (images, mask) = build(evaluation=dict(mode='align', jitter=0)), sample()
+    seen: list = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output[-1].mean(1)))
+    hub, found = MessageHub.get_instance('beginning'), []
+    try:
+        for step in (0, 4, 9, 50):
+            hub.update_info_dict(dict(iter=step, max_iters=100))
+            found.append(model.loss(images, dict(mask=mask))['loss_align'])
+    finally:
+        MessageHub._instance_dict.pop('beginning')
+    more = torch.stack(found) - found[-1]
+    torch.testing.assert_close(more, model.alignment.weight * torch.tensor([0.9, 0.5, 0, 0]) * cosine_loss(seen[0]))
 
 
 def test_losses_of_all_three_tasks_fall():

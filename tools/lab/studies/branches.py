@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from coma_mm.models import CoMA
-from coma_mm.models.alignment import gather_images
+from coma_mm.models.alignment import gather_images, run_fraction
 from coma_mm.models.coma import Seen, take_units
 from coma_mm.models.mask_units import MaskedUnits, sincos_positions
 from coma_mm.models.reconstruction import unit_errors
@@ -164,10 +163,3 @@ def _projector(channels: int) -> nn.Sequential:
 def _pixel_loss(model: CoMA, prediction: Tensor, inputs: Tensor, masked: MaskedUnits) -> dict[str, Tensor]:
     loss = unit_errors(prediction, model.target(inputs, masked.ids_mask)).mean()
     return dict(loss_adaptive=loss, mse_adaptive=loss.detach())
-
-
-def run_fraction(part: float) -> float:
-    """Return how far a run is in its first ``part``, from 0 to 1; 1 where no runner says so."""
-    hub = MessageHub.get_current_instance()
-    step, steps = (hub.get_info(name) for name in ('iter', 'max_iters'))
-    return 1.0 if step is None or not steps else min(1.0, (step + 1) / max(1.0, part * steps))
