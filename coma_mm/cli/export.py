@@ -24,7 +24,9 @@ def parse_args() -> Namespace:
         'DyViT(arch).load_state_dict(torch.load(OUT, weights_only=True)["state_dict"]). More: docs/export.md.',
     )
     parser.add_argument(
-        'checkpoint', type=types.checkpoint_file, help='of pre-training or of any model with a backbone'
+        'checkpoint',
+        type=types.init_weights,
+        help='folder of a run, or a checkpoint of pre-training or of any model with a backbone',
     )
     parser.add_argument(
         'out',
@@ -101,6 +103,10 @@ def main() -> None:
     """Export."""
     args = parse_args()
     from ..export.weights import export
+    from ..finetuning import CLASSIFIER
+    from ..starting import find_weights
 
+    best = Path(args.checkpoint, CLASSIFIER)
+    source = str(best) if best.is_file() else find_weights(args.checkpoint)
     graph = dict(size=args.size, dynamic=args.dynamic, out_indices=args.out_indices, head=args.head)
-    export(args.checkpoint, args.out, args.config, args.prefix, hub_dir=args.hub_dir, licence=args.license, **graph)
+    export(source, args.out, args.config, args.prefix, hub_dir=args.hub_dir, licence=args.license, **graph)

@@ -46,6 +46,15 @@ def test_export_and_load_without_us(perform, checkpoint, tmp_path):
     assert not list(tmp_path.glob('.*'))
 
 
+def test_a_run_stands_for_its_best_or_newest_checkpoint(perform, checkpoint, tmp_path):
+    perform(tmp_path, 'export.py', '.', 'newest.pth')
+    of_file = dict(backbone=json.dumps(dict(type='coma_mm.DyViT', arch='pico')), scope='mmengine')
+    torch.save(dict(state_dict=DyViT('pico').state_dict(), meta=of_file), tmp_path / 'classifier.pth')
+    perform(tmp_path, 'export.py', '.', 'best.pth')
+    newest, best = (torch.load(tmp_path / name, weights_only=True)['state_dict'] for name in ('newest.pth', 'best.pth'))
+    assert len(newest['patch_embed.weight']) == 16 and len(best['patch_embed.weight']) == 32
+
+
 def test_bare_weights_with_their_config(perform, checkpoint, tmp_path, monkeypatch, capfd):
     bare = {
         key: value for key, value in read_checkpoint(checkpoint)['state_dict'].items() if key.startswith('backbone.')
@@ -68,6 +77,7 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
     before = sorted(tmp_path.iterdir())
     for args, error in [
         (['none.pth', 'out.pth'], 'there is no file none.pth'),
+        (['full', 'out.pth'], 'so it is no folder of a run'),
         ([checkpoint, 'out.npz'], 'give a name that ends in .pth, .safetensors, .onnx or .pt2, not out.npz'),
         ([checkpoint, 'out.pt'], 'TorchScript cannot express this model'),
         ([checkpoint, 'out.pth', '--dynamic'], '--size, --dynamic, --out-indices and --head are for .onnx and .pt2'),
