@@ -12,8 +12,10 @@ config = '_base_/coma_dyvit-p_cifar10.py'
 cells = dict(
     off=dict(options={'model.evaluation.mode': 'off'}),
     copy=dict(),
-    # ten passes by what does best: the weights that are shipped
+    # ten passes
     longest=dict(options={'model.evaluation.mode': 'off'}, length=6.25, seeds=[0]),
+    # sixty: the weights that are shipped
+    shipped=dict(config='../pretrain/mae_dyvit-p_cifar10.py', seeds=[0], smoke={'train_cfg.max_epochs': 2}),
     # as many GFLOPs as copy
     off_long=dict(options={'model.evaluation.mode': 'off'}, length=1.56),
     # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
@@ -66,6 +68,10 @@ sizes = dict(
     ),
     gpu=dict(
         seeds=[0, 1, 2],
+        cells=[
+            *('off', 'copy', 'longest', 'off_long', 'align', 'frozen', 'random', 'mae75', 'ema'),
+            *('uniform', 'which', 'cae'),
+        ],
         epochs=80,  # passes: ten times as many images
         options={
             'model.backbone.arch': 'tiny',
