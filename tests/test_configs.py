@@ -97,6 +97,9 @@ def test_one_step(name, options, folder, tmp_path):
         write_archive(tmp_path / 'cifar.npz')
         cfg.train_dataloader.dataset.update(data_root=str(tmp_path / 'cifar.npz'), indices=2)
         cfg.train_dataloader.sampler.parts = 1
+        for hook in cfg.custom_hooks:
+            if 'dataset' in hook:
+                hook.dataset.data_root = str(tmp_path / 'cifar.npz')
     else:
         cfg.train_dataloader.dataset.length = 2
     cfg.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)

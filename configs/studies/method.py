@@ -96,7 +96,10 @@ report = dict(
         rankme='RankMe',
     ),
     reach=dict(reference='off', quality='loss'),
-    plots=[dict(x=['images', 'gflops', 'seconds'], y='loss', xscale='log', omit=['random'])],
+    plots=[
+        dict(x=['images', 'gflops', 'seconds'], y='loss', xscale='log', omit=['random', 'shipped']),
+        dict(x='images', y=['loss', 'rankme'], only=['shipped']),
+    ],
     bars=dict(
         qualities=['probe', 'finetune_10'],
         cells=dict(

@@ -197,5 +197,5 @@ def test_a_checkpoint_that_is_packed(tmp_path):
         for part in whole.infolist():
             packed.writestr(part.filename, whole.read(part.filename))
     assert len(read_checkpoint(tmp_path / 'whole.pth')['state_dict']['a']) == 2**22
-    with pytest.raises(ValueError, match=r'packed.pth is damaged .*: it would unpack to 16\d{6} bytes, more than'):
+    with pytest.raises(ValueError, match='packed.pth is damaged .*: its parts are packed'):
         read_checkpoint(tmp_path / 'packed.pth')

@@ -6,7 +6,7 @@ A study's ``report`` has
 - ``reach``: ``dict(reference=CELL, quality=KEY)``: what each cell needs to come to where the reference ends, by the
   curves; with ``study`` taken from the results of another study, with ``times`` multiplied by a quality of this one;
 - ``plots``: each ``dict(x=[KEYS], y=[KEYS])`` is a picture of the curves, a panel for each pair; with ``xscale``,
-  ``yscale``, and ``omit``, the cells that are left out;
+  ``yscale``, and the cells that are left out, ``omit``, or the only ones, ``only``;
 - ``bars``: ``dict(qualities=[KEYS], cells={CELL: LABEL})``: what cells are worth, a panel for each quality.
 """
 
@@ -218,6 +218,7 @@ def draw(
     xscale: str = 'linear',
     yscale: str = 'linear',
     omit: Collection[str] = (),
+    only: Collection[str] = (),
 ) -> bool:
     """Draw the curves of all cells, a panel for each x and y; return whether there was anything to draw.
 
@@ -225,6 +226,7 @@ def draw(
     """
     xs, ys = _list(x), _list(y)
     lines = [line for line in lines if line.get('curve') and line['cell'] not in omit]
+    lines = [line for line in lines if not only or line['cell'] in only]
     if not any(key in point for line in lines for point in line['curve'] for key in ys):
         return False
     columns = len(xs) if len(xs) > 1 else min(2, len(ys))
