@@ -98,7 +98,7 @@ report = dict(
     reach=dict(reference='off', quality='loss'),
     plots=[
         dict(x=['images', 'gflops', 'seconds'], y='loss', xscale='log', omit=['random', 'shipped']),
-        dict(x='images', y=['loss', 'rankme'], only=['shipped']),
+        dict(x='images', y=['loss', 'rankme'], xscale='log', only=['shipped']),
     ],
     bars=dict(
         qualities=['probe', 'finetune_10'],

@@ -8,9 +8,8 @@ import torch
 from mmengine.runner.checkpoint import load_state_dict
 
 from coma_mm.checkpoints.loading import load_exactly
-from coma_mm.checkpoints.older_names import RENAMED, rename_older
+from coma_mm.checkpoints.older_names import rename_older
 from coma_mm.checkpoints.pretrained import load_backbone
-from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.distillation import checksum
 
@@ -65,12 +64,6 @@ def test_timm_loads_older_weights(tmp_path):
     assert all(
         torch.equal(value, model.state_dict()[name[9:]]) for name, value in state.items() if name[:9] == 'backbone.'
     )
-
-
-def test_weights_that_come_with_the_package_have_older_names():
-    state = read_checkpoint('coma_mm://dyvit-p_cifar10')['state_dict']
-    found = {name: value for name, value in state.items() if 'stem' in name}
-    assert found and {name.replace('stem', RENAMED['stem']) for name in found} < rename_older(state).keys()
 
 
 def test_a_teacher_is_known_to_runs_from_before():
