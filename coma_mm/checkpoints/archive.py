@@ -6,7 +6,8 @@ from typing import BinaryIO, NamedTuple
 
 MAX_MEMBERS = 500_000
 _END, _END64, _LOCATOR = b'PK\x05\x06', b'PK\x06\x06', b'PK\x06\x07'
-_MEMBER, LOCAL = b'PK\x01\x02', b'PK\x03\x04'  # the second begins a zip file
+_MEMBER = b'PK\x01\x02'
+LOCAL = b'PK\x03\x04'  # begins a zip file
 
 
 class Member(NamedTuple):
