@@ -88,7 +88,8 @@ def spread_loss(projections: Tensor) -> Tensor:
 
 def cosine_loss(tokens: Tensor) -> Tensor:
     """Return the mean squared cosine between the tokens ``(B, C)`` of different images."""
-    cosines = F.normalize(tokens, dim=-1) @ F.normalize(tokens, dim=-1).T
+    tokens = F.normalize(tokens, dim=-1)
+    cosines = tokens @ tokens.T
     others = len(tokens) * (len(tokens) - 1)
     return (cosines.square().sum() - cosines.diagonal().square().sum()) / others
 

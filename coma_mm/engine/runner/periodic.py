@@ -1,5 +1,6 @@
 """Evaluation of a model every now and then while it trains, without getting in its way."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from mmengine.dist import master_only
@@ -10,7 +11,7 @@ from ...utils.arguments import require_flag, require_whole
 from .failures import spare
 
 
-class PeriodicHook(Hook):
+class PeriodicHook(Hook, ABC):
     """Evaluates the model every few epochs (or iterations), and at the end of training, in one process.
 
     An evaluation that fails is named in the log and counted (:func:`.failures.spare`); the run goes on.
@@ -31,9 +32,9 @@ class PeriodicHook(Hook):
         self.interval = interval
         self.by_epoch = by_epoch
 
+    @abstractmethod
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         """Evaluate the model after ``step`` iterations, ``last`` at the end of training."""
-        raise NotImplementedError
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.begun = runner.iter if self.begun is None else self.begun

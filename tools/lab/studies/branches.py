@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coma_mm.models import CoMA
-from coma_mm.models.alignment import gather_images, run_fraction
+from coma_mm.models.alignment import cosine_loss, gather_images, run_fraction
 from coma_mm.models.coma import Seen, take_units
 from coma_mm.models.mask_units import MaskedUnits, sincos_positions
 from coma_mm.models.reconstruction import unit_errors
@@ -40,9 +40,8 @@ class UniformCoMA(CoMA):
         seen = self._adaptive_branch(inputs, masked)
         losses = _pixel_loss(self, self._decode([seen], masked), inputs, masked)
         if self.training:
-            means = F.normalize(gather_images(self._last_tokens(seen).mean(1)).float(), dim=-1)
-            others = ~torch.eye(len(means), dtype=torch.bool, device=means.device)
-            losses['loss_uniform'] = self.weight * (means @ means.T)[others].square().mean()
+            means = gather_images(self._last_tokens(seen).mean(1)).float()
+            losses['loss_uniform'] = self.weight * cosine_loss(means)
         return losses
 
 
