@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.reconstruction import unit_errors
 from .features import preprocess
 
 
@@ -54,6 +55,7 @@ class Reconstructions:
         assembled: The same of the assembled reconstruction: no unit was seen by the branch that predicted it.
         mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
         unit_size: In pixels.
+        errors: Mean squared error of each unit as the loss of training has it, ``(B, U)``.
         means: Under ``norm_pix``, where each unit's mean and deviation are taken from the original: an image of these
             means alone, ``(B, C, H, W)``. ``None`` if the model predicts pixels as they are.
     """
@@ -62,6 +64,7 @@ class Reconstructions:
     assembled: Tensor
     mask: Tensor
     unit_size: int
+    errors: Tensor
     means: Tensor | None = None
 
     @cached_property
@@ -102,11 +105,13 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
         mask: (B, H / unit, W / unit), bool, True = hidden from the adaptive branch.
     """
     inputs = preprocess(model, images).float()
-    originals, assembled = to_pixels(model, inputs), to_pixels(model, model.reconstruct(inputs, mask.to(inputs.device)))
+    predicted, target = model.predict_units(inputs, mask.to(inputs.device)), model.target(inputs)
+    originals, assembled = to_pixels(model, inputs), to_pixels(model, model.target.to_image(predicted, inputs))
     means = None
     if model.norm_pix:
-        means = to_pixels(model, model.target.to_image(torch.zeros_like(model.target(inputs)), inputs))
-    return Reconstructions(originals, assembled, mask.cpu(), model.unit_size, means)
+        means = to_pixels(model, model.target.to_image(torch.zeros_like(target), inputs))
+    errors = unit_errors(predicted, target).cpu()
+    return Reconstructions(originals, assembled, mask.cpu(), model.unit_size, errors, means)
 
 
 def to_pixels(model: nn.Module, normalised: Tensor) -> Tensor:

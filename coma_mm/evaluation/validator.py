@@ -1,6 +1,5 @@
 """Measurements on images that a model has not seen, with the same masks each time."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch.utils.data import Dataset
 from ..datasets import ComplementaryMask
 from ..datasets.seeding import fixed_seed
 from ..models.coma import eval_mode
+from ..models.evaluation_branch import ALONE
 from ..registry import DATASETS
 from .features import preprocess
 from .rankme import dead_channels, rankme
@@ -65,20 +65,30 @@ class Validator:
             return torch.stack([torch.from_numpy(draw({})['mask']) for _ in self.images])
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Return the loss of the adaptive branch on the hidden units, and of the evaluation branch where there is one.
+        """Return how well the units are predicted.
 
-        Both in the units of the training loss (per-unit normalised pixels if ``norm_pix``).
+        Returns:
+            ``loss`` of the adaptive branch on the hidden units, ``loss_evaluation`` of the evaluation branch on the
+            others where that is trained for it, both in the units of the training loss. ``psnr`` in dB of the hidden
+            units, ``psnr_assembled`` of the assembled image; under ``norm_pix`` with the true mean and deviation of
+            each unit.
         """
-        sums: Counter[str] = Counter()
-        masks = self.masks(model.unit_size).split(self.batch)
-        with torch.no_grad(), eval_mode(model):
-            for inputs, mask in zip(self._inputs(model), masks):
-                losses = model.loss(inputs, dict(mask=mask.to(inputs.device)))
-                for name, value in losses.items():
-                    if name.startswith('mse_'):
-                        key = 'loss' if name == 'mse_adaptive' else name.replace('mse_', 'loss_')
-                        sums[key] += value.item() * len(inputs)
-        return {key: round(value / len(self.images), 5) for key, value in sums.items()}
+        result = self.reconstruct(model)
+        mask = result.mask.flatten(1)
+        losses = dict(loss=result.errors[mask])
+        if model.mode not in ALONE:
+            losses['loss_evaluation'] = result.errors[~mask]
+        hidden = result.mask[:, None].repeat_interleave(result.unit_size, 2).repeat_interleave(result.unit_size, 3)
+        # what is not hidden counts as right, then the average is taken over what is hidden alone
+        fraction = hidden.float().mean((1, 2, 3))
+        adaptive = (
+            psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * fraction.log10()
+        )
+        return {
+            **{name: round(errors.mean().item(), 5) for name, errors in losses.items()},
+            'psnr': round(adaptive.mean().item(), 3),
+            'psnr_assembled': round(result.psnr.mean().item(), 3),
+        }
 
     def _inputs(self, model: nn.Module) -> Iterator[Tensor]:
         for images in self.images.split(self.batch):
@@ -95,22 +105,9 @@ class Validator:
             torch.cat([part.assembled for part in parts]),
             masks,
             model.unit_size,
+            torch.cat([part.errors for part in parts]),
             torch.cat([part.means for part in parts]) if model.norm_pix else None,
         )
-
-    def measure_psnr(self, model: nn.Module) -> dict[str, float]:
-        """Return the PSNR in dB of the units that the adaptive branch predicts, and of the assembled image.
-
-        Under ``norm_pix`` the mean and the deviation of each unit are the true ones.
-        """
-        result = self.reconstruct(model)
-        hidden = result.mask[:, None].repeat_interleave(result.unit_size, 2).repeat_interleave(result.unit_size, 3)
-        # what is not hidden counts as right, then the average is taken over what is hidden alone
-        fraction = hidden.float().mean((1, 2, 3))
-        adaptive = (
-            psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * fraction.log10()
-        )
-        return dict(psnr=round(adaptive.mean().item(), 3), psnr_assembled=round(result.psnr.mean().item(), 3))
 
     def measure_features(self, model: nn.Module) -> dict[str, float]:
         """Return what whole images, encoded without masks, say of the features of the last map.

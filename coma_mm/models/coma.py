@@ -201,20 +201,28 @@ class CoMA(BaseModel):
         return dict(loss_adaptive=adaptive, **losses, mse_adaptive=adaptive.detach())
 
     @torch.no_grad()
-    def reconstruct(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Assemble the image that nobody saw whole: each unit as predicted by the branch that did not see it.
+    def predict_units(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Predict each unit by the branch that did not see it, also where training has one branch only.
 
         Args:
             inputs: normalised images ``(B, C, H, W)``.
             mask: bool ``(B, Hu, Wu)``.
 
         Returns:
-            Normalised images ``(B, C, H, W)``; under ``norm_pix`` with each unit's true mean and deviation.
+            ``(B, U, V)``, which compares with ``target(inputs)``.
         """
         masked = read_masked_units(inputs, dict(mask=mask), self.unit_size)
-        with eval_mode(self):  # both branches, also where training has one only
+        with eval_mode(self):
             seen = [self._adaptive_branch(inputs, masked), self._evaluation_branch(inputs, masked)]
-            return self.target.to_image(self._decode(seen, masked), inputs)
+            return self._decode(seen, masked)
+
+    def reconstruct(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Assemble the image that nobody saw whole from what :meth:`predict_units` returns.
+
+        Returns:
+            Normalised images ``(B, C, H, W)``; under ``norm_pix`` with each unit's true mean and deviation.
+        """
+        return self.target.to_image(self.predict_units(inputs, mask), inputs)
 
     def train(self, mode: bool = True) -> 'CoMA':
         """Set the mode; a second model of the evaluation branch stays in eval mode."""

@@ -29,6 +29,19 @@ cells = dict(
             'train_dataloader.dataset.pipeline.2.ratio': 0.75,
         }
     ),
+    # as many GFLOPs as off_long
+    mae75_long=dict(
+        options={'model.evaluation.mode': 'off', 'train_dataloader.dataset.pipeline.2.ratio': 0.75}, length=2.1875
+    ),
+    # what is hidden is most of the image: the branch sees it, the encoder learns from the rest
+    align75=dict(
+        options={
+            'model.evaluation': dict(mode='align', weight=1.0),
+            'model.predict_visible': 1.0,
+            'train_dataloader.dataset.pipeline.2.ratio': 0.75,
+        },
+        length=1.125,
+    ),
     ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
     # ways for the branch to teach, of tools/lab/studies/branches.py
     uniform=dict(options={'model.type': 'coma_mm.UniformCoMA', 'model.evaluation.mode': 'off'}),

@@ -16,7 +16,7 @@ def reconstructions():
     torch.manual_seed(0)
     originals = torch.rand(2, 3, 32, 48)
     mask = torch.rand(2, 4, 6) < 0.5
-    return Reconstructions(originals, originals * 0.9, mask, unit_size=8)
+    return Reconstructions(originals, originals * 0.9, mask, unit_size=8, errors=torch.ones(2, 24))
 
 
 def colours(path):
@@ -60,9 +60,7 @@ def test_of_normalised_units_the_given_means_stand_apart():
     before = reconstruct_images(model, images, mask)
     model.norm_pix, model.target = True, PixelTarget(8)
     for fraction, gain in ((0, 0.0), (0.5, 6.0)):
-        model.reconstruct = lambda inputs, mask, fraction=fraction: model.target.to_image(
-            fraction * model.target(inputs), inputs
-        )
+        model.predict_units = lambda inputs, mask, fraction=fraction: fraction * model.target(inputs)
         result = reconstruct_images(model, images, mask)
         assert (
             result.summary().endswith(f': {gain:+.1f} dB') and 'mean brightness of each unit alone' in result.summary()
@@ -81,9 +79,10 @@ def test_report(reconstructions):
 
 
 class Model(torch.nn.Module):
-    """Reconstructs with the inputs' own values, shifted."""
+    """Predicts the inputs' own values, shifted."""
 
     unit_size, norm_pix = 8, False
+    target = PixelTarget(8, norm_pix=False)
 
     class data_preprocessor:  # noqa: N801
         mean, std = torch.tensor([100.0, 110, 120])[:, None, None], torch.tensor([50.0, 60, 70])[:, None, None]
@@ -91,8 +90,8 @@ class Model(torch.nn.Module):
         def __new__(cls, data):
             return dict(inputs=(data['inputs'].float() - cls.mean) / cls.std)
 
-    def reconstruct(self, inputs, mask):
-        return inputs + 1 / self.data_preprocessor.std
+    def predict_units(self, inputs, mask):
+        return self.target(inputs + 1 / self.data_preprocessor.std)
 
 
 def test_images_come_back_from_normalised_space():
@@ -107,7 +106,7 @@ def test_any_number_of_channels(reconstructions, tmp_path, channels):
     three = reconstructions.originals
     path = tmp_path / 'picture.png'
     originals = torch.cat([three, 1 - three[:, :1]], 1)[:, :channels]
-    r = Reconstructions(originals, originals * 0.9, reconstructions.mask, 8)
+    r = Reconstructions(originals, originals * 0.9, reconstructions.mask, 8, reconstructions.errors)
     assert r.baseline.isfinite().all() and r.baseline.shape == (2,)
     draw_reconstructions(r, path)
     saturation = max(max(colour) - min(colour) for colour in picture_of_originals(path))

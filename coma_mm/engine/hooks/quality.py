@@ -93,7 +93,6 @@ class QualityHook(PeriodicHook):
         with uncompiled(model), runner.optim_wrapper.optim_context(model):
             values: dict[str, float | None] = {
                 **self.validator.measure(model),
-                **self.validator.measure_psnr(model),
                 **self.validator.measure_features(model),
             }
             if self.few_labels:

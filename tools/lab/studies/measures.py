@@ -49,8 +49,7 @@ BANDS = 16
 def reconstruction(cell: Cell, images: int = 2000) -> dict:
     """Loss and PSNR on held-out images, with the same masks for all cells."""
     cfg, model = load_trained(cell)
-    held_out = Validator(cfg.held_out.to_dict(), images)
-    return held_out.measure(model) | held_out.measure_psnr(model)
+    return Validator(cfg.held_out.to_dict(), images).measure(model)
 
 
 def extract(model: nn.Module, images: Tensor) -> Tensor:
