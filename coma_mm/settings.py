@@ -47,16 +47,20 @@ class RunSettings:
     data: Sequence[str]
     out: str | PathLike
     epochs: float | None = setting(
-        None, 'passes over the images (from their number)', range=ranges.EPOCHS, group='length'
+        None, 'passes over the images (default: from the number of images)', range=ranges.EPOCHS, group='length'
     )
     steps: int | None = setting(None, 'steps of the optimiser', range=ranges.STEPS, group='length')
     minutes: float | None = setting(
-        None, 'from the start of this command to its end', range=ranges.MINUTES, group='length'
+        None, 'minutes from the start of this command to its end', range=ranges.MINUTES, group='length'
     )
-    batch_size: int | None = setting(None, 'images of a step (from the memory there is)', range=ranges.BATCH_SIZE)
-    workers: int | None = setting(None, 'processes that load images (from the cores there are)', range=ranges.WORKERS)
-    lr: float | None = setting(None, 'peak of the learning rate (from arch and batch)', range=ranges.LEARNING_RATE)
-    no_flip: bool | None = setting(None, 'mirror no image', action='store_true')
+    batch_size: int | None = setting(None, 'images in a step (default: from the memory)', range=ranges.BATCH_SIZE)
+    workers: int | None = setting(
+        None, 'processes that load images (default: from the number of cores)', range=ranges.WORKERS
+    )
+    lr: float | None = setting(
+        None, 'peak of the learning rate (default: from arch and batch)', range=ranges.LEARNING_RATE
+    )
+    no_flip: bool | None = setting(None, 'do not mirror images', action='store_true')
     exclude: Sequence[str] | None = setting(
         None,
         "leave out images whose path below the folder matches, e.g. '*_mask.png' 'masks/*', in quotes",
@@ -64,10 +68,12 @@ class RunSettings:
         nargs='+',
         metavar='GLOB',
     )
-    log: Sequence[str] | None = setting(None, 'log there as well: curves and pictures', choices=LOGGERS, nargs='+')
-    seed: int = setting(0, 'of weights, crops and masks (0)', range=ranges.SEED)
+    log: Sequence[str] | None = setting(
+        None, 'send curves and pictures to these loggers as well', choices=LOGGERS, nargs='+'
+    )
+    seed: int = setting(0, 'seed of weights, crops and masks (default: 0)', range=ranges.SEED)
     max_pixels: int | None = setting(
-        None, 'height times width beyond which an image is refused (10^8)', range=ranges.MAX_PIXELS, metavar='N'
+        None, 'largest height times width of an image (default: 10^8)', range=ranges.MAX_PIXELS, metavar='N'
     )
 
 
@@ -75,50 +81,59 @@ class RunSettings:
 class PretrainSettings(RunSettings):
     """Settings of a new run of pre-training."""
 
-    arch: str | None = setting(None, 'pico, tiny, small, base, large, vit-tiny, ..., vit-large (tiny)', type='arch')
+    arch: str | None = setting(
+        None, 'pico, tiny, small, base, large, vit-tiny, ..., vit-large (default: tiny)', type='arch'
+    )
     init: str | PathLike | None = setting(
         None,
         "weights to start from, of a DyViT or a plain ViT: a run's folder, a file (ours, mmpretrain's, timm's, MAE's), "
-        'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (none)',
+        'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (default: random weights)',
         type='init_weights',
         metavar='WEIGHTS',
     )
     size: int | None = setting(
         None,
-        'side of the crops in pixels (224, or that of --init); patches are of 4 px, below 128 px of 2, below 64 of 1, '
-        "a ViT's four times as large",
+        'side of the crops in pixels (default: 224, or the size of --init); patches have 4 px, or 2 px if it is below '
+        '128, or 1 px if it is below 64; those of a ViT are four times as large',
         range=ranges.IMAGE_SIZE,
     )
     method: str | None = setting(
         None,
-        'masked autoencoding, CoMA, or both halves of a photo aligned; docs/pretraining.md has the default',
+        'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
+        f'halves of a photo; see docs/pretraining.md (default: {METHOD})',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
         None,
-        'weights of a frozen encoder, whose tokens of what is hidden are predicted as well; named as those of --init '
-        '(none)',
+        'weights of a frozen encoder, in the same forms as --init; the decoder also predicts its tokens of the hidden '
+        'units (default: none)',
         type='init_weights',
         metavar='WEIGHTS',
     )
-    mask_ratio: float | None = setting(None, 'hidden share of an image (0.6)', range=ranges.MASK_RATIO, metavar='R')
+    mask_ratio: float | None = setting(
+        None, 'hidden share of an image (default: 0.6)', range=ranges.MASK_RATIO, metavar='R'
+    )
     crop_scale: Sequence[float] | None = setting(
         None,
-        "share of an image's area that a random crop has (0.2 1)",
+        "smallest and largest share of an image's area in a random crop (default: 0.2 1)",
         range=ranges.CROP_SCALE,
         nargs=2,
         metavar=('LOW', 'HIGH'),
     )
     labels: str | PathLike | None = setting(
-        None, 'folder with a sub-folder for each class: a linear probe at each look (none)', type='folder'
+        None,
+        'folder with a sub-folder of images for each class: measure a linear probe on it from time to time',
+        type='folder',
     )
-    val: float = setting(0.0, 'share of the images to hold out, e.g. 0.02 (none)', range=ranges.FRACTION)
+    val: float = setting(0.0, 'share of the images to hold out, e.g. 0.02 (default: 0)', range=ranges.FRACTION)
     channels: int | None = setting(
-        None, 'of the images, e.g. 1, or 4 of a TIFF (3, or those of --init)', range=ranges.CHANNELS
+        None,
+        'channels of the images, e.g. 1, or 4 for some TIFFs (default: 3, or those of --init)',
+        range=ranges.CHANNELS,
     )
     value_range: Sequence[float] | None = setting(
         None,
-        'values of 16-bit or float images that become black and white (found in the files)',
+        'values of 16-bit or float images that become black and white (default: found in the files)',
         range=ranges.ANY,
         nargs=2,
         metavar=('LOW', 'HIGH'),
@@ -134,8 +149,12 @@ class FinetuneSettings(RunSettings):
     """
 
     weights: str | PathLike = ''
-    val: str | PathLike | None = setting(None, 'folder of images to classify (a fifth of each class)', type='folder')
-    size: int | None = setting(None, 'side of the images in pixels (what the weights say)', range=ranges.IMAGE_SIZE)
+    val: str | PathLike | None = setting(
+        None, 'folder of images to validate on (default: a fifth of each class)', type='folder'
+    )
+    size: int | None = setting(
+        None, 'side of the images in pixels (default: that of the weights)', range=ranges.IMAGE_SIZE
+    )
     init: str | None = setting(
         None, 'begin with random weights of the same backbone, for comparison', choices=('none',)
     )
@@ -145,31 +164,39 @@ class FinetuneSettings(RunSettings):
 class CompareSettings:
     """Settings of a comparison of weights; what each means is the help of its option."""
 
-    val: str | PathLike | None = setting(None, 'folder of images to classify (a fifth of each class)', type='folder')
+    val: str | PathLike | None = setting(
+        None, 'folder of images to classify (default: a fifth of each class)', type='folder'
+    )
     against: Sequence[str | PathLike] = setting(
         (),
-        'more weights: runs, files, addresses, timm://NAME@FILE',
+        'more weights to compare: runs, files, addresses, timm://NAME@FILE',
         type='weights',
         nargs='+',
         metavar='WEIGHTS',
     )
     finetune: int | None = setting(
         None,
-        'also fine-tune each network, six times for so many steps of 32 images, e.g. 200, which takes as long as '
-        'features of 120,000 images for each (no)',
+        'also fine-tune each network, in six runs of this many steps of 32 images; 200 steps take as long as '
+        'features of 120,000 images (default: no fine-tuning)',
         range=ranges.whole(1, 100_000),
         metavar='STEPS',
     )
-    seeds: int = setting(5, 'draws of few labels (5)', range=ranges.whole(1, 100))
-    size: int | None = setting(None, 'side of the images in pixels (what the weights say)', range=ranges.IMAGE_SIZE)
-    exclude: Sequence[str] | None = setting(
-        None, "leave out, e.g. '*_mask.png'", type='pattern', nargs='+', metavar='GLOB'
+    seeds: int = setting(5, 'how often few labels are drawn (default: 5)', range=ranges.whole(1, 100))
+    size: int | None = setting(
+        None, 'side of the images in pixels (default: that of the weights)', range=ranges.IMAGE_SIZE
     )
-    batch_size: int = setting(64, '(64)', range=ranges.BATCH_SIZE)
-    num_workers: int = setting(4, 'processes that read images (4)', range=ranges.WORKERS)
-    device: str | None = setting(None, '(cuda if there is one)', type='device')
+    exclude: Sequence[str] | None = setting(
+        None,
+        "leave out images whose path below the folder matches, e.g. '*_mask.png', in quotes",
+        type='pattern',
+        nargs='+',
+        metavar='GLOB',
+    )
+    batch_size: int = setting(64, 'images at once (default: 64)', range=ranges.BATCH_SIZE)
+    num_workers: int = setting(4, 'processes that read images (default: 4)', range=ranges.WORKERS)
+    device: str | None = setting(None, 'device of torch (default: cuda if there is one)', type='device')
     max_pixels: int | None = setting(
-        None, 'height times width beyond which an image is refused (10^8)', range=ranges.MAX_PIXELS, metavar='N'
+        None, 'largest height times width of an image (default: 10^8)', range=ranges.MAX_PIXELS, metavar='N'
     )
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Show what training gets to see: images drawn at random, as its pipeline hands them over, with their masks."""
+"""Draw random training images as the training pipeline delivers them, with their masks."""
 
 from _cli import run
 

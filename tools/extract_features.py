@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the features of images, one vector each, to a file that numpy reads: features, paths, labels and classes."""
+"""Write features of images, one vector for each image, to a NumPy file: features, paths, labels and classes."""
 
 from _cli import run
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Count parameters and multiply-accumulates, attention's included, of a config's backbone or of the DyViT variants."""
+"""Count parameters and multiply-accumulates, including attention, of a config's backbone or of the DyViT variants."""
 
 from _cli import run
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the report of a run, one page with its curves, pictures and settings, from what lies in its work dir."""
+"""Write the report of a run from the files in its work dir: one page with curves, pictures and settings."""
 
 from _cli import run
 

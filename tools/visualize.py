@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Show what a pre-trained model makes of images: what each branch sees, the assembled reconstruction, the error."""
+"""Draw reconstructions of a pre-trained model: the units that each branch sees, the assembled image, the error."""
 
 from _cli import run
 

@@ -21,19 +21,19 @@ NOTICES = (
 )
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {
-    'pretrain': 'pre-train a DyViT on a folder of images',
-    'finetune': 'fine-tune weights to a classifier of labelled images',
-    'config': 'write a config of a detector or segmentor that begins with weights',
+    'pretrain': 'pre-train a DyViT or a ViT on a folder of images',
+    'finetune': 'train a classifier on labelled images, from pre-trained weights',
+    'config': 'write a config of a detector or segmentor that starts from weights',
     'train': 'train any config of mmpretrain, mmdet or mmseg',
     'test': 'evaluate a checkpoint',
-    'browse': 'draw what training gets to see of its images',
-    'visualize': 'draw what a pre-trained model makes of images',
+    'browse': 'draw the images that training gets, with their masks',
+    'visualize': 'draw reconstructions of images by a pre-trained model',
     'embed': 'write the features of images',
-    'compare': 'measure what weights are worth on labelled images',
+    'compare': 'measure on labelled images whether pre-training helps',
     'export': "write a checkpoint's backbone for use elsewhere",
     'flops': 'count parameters and operations',
     'shards': 'pack a folder of images into tar files',
-    'report': 'write the page of a run anew',
+    'report': 'write the report of a run anew',
 }
 
 
@@ -60,7 +60,7 @@ def _show_usage(command: str) -> None:
     from ..utils.arguments import did_you_mean
     from .parser import UsageError
 
-    usage = 'usage: coma-mm COMMAND ...; coma-mm COMMAND --help tells more\n\n' + '\n'.join(
+    usage = 'usage: coma-mm COMMAND ...\n\nFor the options of a command: coma-mm COMMAND --help\n\n' + '\n'.join(
         f'  {name:<10} {what}' for name, what in COMMANDS.items()
     )
     if command not in ('-h', '--help'):

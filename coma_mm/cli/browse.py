@@ -1,4 +1,4 @@
-"""Show what training gets to see: images drawn at random, as its pipeline hands them over, with their masks."""
+"""Draw random training images as the training pipeline delivers them, with their masks."""
 
 from ..utils.text import printable
 from . import types
@@ -10,9 +10,9 @@ def main() -> None:
     """Draw."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('config', type=types.config, help='a config of mmpretrain, mmdet or mmseg')
-    parser.add_argument('--out', type=types.picture, default='browse.png', help='(%(default)s)')
-    parser.add_argument('--max-images', type=types.rows, default=8, help='rows of the picture (%(default)s)')
-    parser.add_argument('--seed', type=types.seed, default=0, help='of what is drawn (%(default)s)')
+    parser.add_argument('--out', type=types.picture, default='browse.png', help='the picture (default: %(default)s)')
+    parser.add_argument('--max-images', type=types.rows, default=8, help='rows of the picture (default: %(default)s)')
+    parser.add_argument('--seed', type=types.seed, default=0, help='seed of the draw (default: %(default)s)')
     add_max_pixels(parser)
     add_overrides(parser)
     add_force(parser)

@@ -1,4 +1,4 @@
-"""Measure what weights are worth on labelled images: kNN and linear probes, beside random weights and raw pixels."""
+"""Measure on labelled images whether pre-training helps: kNN and probes, beside random weights and raw pixels."""
 
 import json
 import os
@@ -28,10 +28,12 @@ def parse_args() -> Namespace:
         nargs='+',
         type=types.path,
         metavar='RUN LABELLED_FOLDER',
-        help='folder of a run, or a file of weights, a config before it if it does not say what it holds; a folder '
-        'with a sub-folder of images for each class, or with train and val, which have these',
+        help='RUN: folder of a run, or a file of weights; give CONFIG if the file does not state its architecture. '
+        'LABELLED_FOLDER: a sub-folder of images for each class, or train and val with such sub-folders',
     )
-    parser.add_argument('--out', type=types.output_folder, help="folder of compare.json and compare.png (the run's)")
+    parser.add_argument(
+        '--out', type=types.output_folder, help="folder of compare.json and compare.png (default: the run's)"
+    )
     add_settings(parser, CompareSettings)
     add_force(parser)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Write a config of a detector or a segmentor that begins with given weights, for coma-mm train."""
+"""Write a config for coma-mm train: a detector or a segmentor that starts from pre-trained weights."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -17,13 +17,15 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(
         prog='coma-mm config',
         description=__doc__,
-        epilog='det: Mask R-CNN of mmdet; Faster R-CNN where annotations are boxes alone. seg: UperNet of mmseg. Patch '
+        epilog='det: Mask R-CNN of mmdet, or Faster R-CNN if annotations are only boxes. seg: UperNet of mmseg. Patch '
         'size, channels, mean and deviation come from the weights, classes from the data. docs/detection.md and '
         'docs/segmentation.md have an example of each.',
     )
-    parser.add_argument('task', choices=('det', 'seg'))
+    parser.add_argument('task', choices=('det', 'seg'), help='det: a detector; seg: a segmentor')
     parser.add_argument(
-        'weights', type=types.weights, help='folder of a run, a file that says what it holds, or an address'
+        'weights',
+        type=types.weights,
+        help='folder of a run, a file of weights that states its architecture, or an address',
     )
     parser.add_argument(
         '--data',
@@ -33,18 +35,30 @@ def parse_args() -> Namespace:
         'val in both or in neither',
     )
     parser.add_argument('--out', required=True, type=types.output_path('.py'), help='the config to write')
-    parser.add_argument('--val', type=types.file, help='det: a COCO file to validate with (a fifth of the images)')
-    parser.add_argument('--images', type=types.folder, help='det: folder of the images (looked for around the file)')
-    parser.add_argument('--val-images', type=types.folder, help='det: the same of --val')
     parser.add_argument(
-        '--classes', nargs='+', type=types.text, metavar='NAME', help='seg: of 0, 1, ... (classes.txt in the folder)'
+        '--val', type=types.file, help='det: a COCO file to validate with (default: a fifth of the images)'
     )
     parser.add_argument(
-        '--size', type=types.image_size, help='det: short side in pixels; seg: of crops (from the patch)'
+        '--images', type=types.folder, help='det: folder of the images (default: looked for around the file)'
     )
-    parser.add_argument('--batch-size', type=types.batch_size, help='images of a step (det: 2; seg: 8)')
+    parser.add_argument('--val-images', type=types.folder, help='det: folder of the images of --val')
     parser.add_argument(
-        '--epochs', type=types.whole(1, ranges.EPOCHS.high), help='passes over the images (from their number)'
+        '--classes',
+        nargs='+',
+        type=types.text,
+        metavar='NAME',
+        help='seg: names of the classes 0, 1, ... (default: classes.txt in the folder)',
+    )
+    parser.add_argument(
+        '--size',
+        type=types.image_size,
+        help='det: short side of the images in pixels; seg: side of the crops (default: from the patch size)',
+    )
+    parser.add_argument('--batch-size', type=types.batch_size, help='images in a step (default: det 2, seg 8)')
+    parser.add_argument(
+        '--epochs',
+        type=types.whole(1, ranges.EPOCHS.high),
+        help='passes over the images (default: from the number of images)',
     )
     add_force(parser)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Write the features of images, one vector each, to a file that numpy reads: features, paths, labels and classes."""
+"""Write features of images, one vector for each image, to a NumPy file: features, paths, labels and classes."""
 
 import zipfile
 from argparse import Namespace
@@ -17,19 +17,25 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     what = 'any config with a backbone: pre-training, classification, detection, ...'
     add_model_and_images(parser, what, 'image files, and folders of them; sub-folders are classes')
-    parser.add_argument('--out', type=types.output_file('.npz'), default='features.npz', help='(%(default)s)')
+    parser.add_argument(
+        '--out', type=types.output_file('.npz'), default='features.npz', help='the file to write (default: %(default)s)'
+    )
     parser.add_argument(
         '--pool',
         choices=['mean', 'flat'],
         default='mean',
-        help='mean of the last map, or all its positions side by side for images that are aligned (%(default)s)',
+        help='mean: the mean of the last map; flat: all its positions, for aligned images (default: %(default)s)',
     )
     parser.add_argument(
-        '--size', type=types.image_size, help="scale images to this side in pixels (the backbone's img_size, or 224)"
+        '--size',
+        type=types.image_size,
+        help="scale images to this side in pixels (default: the backbone's img_size, or 224)",
     )
-    parser.add_argument('--batch-size', type=types.batch_size, default=64, help='(%(default)s)')
-    parser.add_argument('--num-workers', type=types.workers, default=4, help='processes that read images (%(default)s)')
-    parser.add_argument('--device', type=types.device, help='(cuda if there is one)')
+    parser.add_argument('--batch-size', type=types.batch_size, default=64, help='images at once (default: %(default)s)')
+    parser.add_argument(
+        '--num-workers', type=types.workers, default=4, help='processes that read images (default: %(default)s)'
+    )
+    parser.add_argument('--device', type=types.device, help='device of torch (default: cuda if there is one)')
     add_max_pixels(parser)
     add_overrides(parser)
     add_force(parser)

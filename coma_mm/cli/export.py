@@ -10,8 +10,8 @@ from .outputs import add_force, check_output
 from .parser import ArgumentParser
 
 NO_SCRIPT = (
-    'TorchScript cannot express this model (torch.jit.script and torch.jit.trace fail, docs/export.md); name '
-    'an .onnx or .pt2 file'
+    'TorchScript cannot express this model (torch.jit.script fails, and torch.jit.trace keeps one size, '
+    'docs/export.md); name an .onnx or .pt2 file'
 )
 
 
@@ -35,9 +35,9 @@ def parse_args() -> Namespace:
         help=f'a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}',
     )
     parser.add_argument(
-        '--config', type=types.config, help='if the checkpoint does not tell its backbone: the config that does'
+        '--config', type=types.config, help='config of the backbone, if the checkpoint does not state its backbone'
     )
-    parser.add_argument('--prefix', help="what stands before the backbone's names, if not backbone. or the like")
+    parser.add_argument('--prefix', help="prefix of the backbone's names (default: found in the checkpoint)")
     _add_groups(parser)
     add_force(parser)
     args = parser.parse_args()
@@ -53,7 +53,7 @@ def _add_groups(parser: ArgumentParser) -> None:
         type=types.image_size,
         nargs=2,
         metavar=('H', 'W'),
-        help="of the images in pixels (the backbone's img_size, or 224)",
+        help="size of the images in pixels (default: the backbone's img_size, or 224)",
     )
     size.add_argument('--dynamic', action='store_true', help='images of any size')
     graphs.add_argument(
@@ -61,10 +61,10 @@ def _add_groups(parser: ArgumentParser) -> None:
         type=types.whole(0, 1000),
         nargs='+',
         metavar='I',
-        help='stages whose maps are returned (those of the checkpoint)',
+        help='stages whose maps are returned (default: those of the checkpoint)',
     )
     graphs.add_argument(
-        '--head', action='store_true', help='of a classifier, such as of coma-mm finetune: scores in place of maps'
+        '--head', action='store_true', help='for a classifier, e.g. of coma-mm finetune: scores in place of maps'
     )
     hub = parser.add_argument_group('for the hub')
     hub.add_argument(
@@ -78,7 +78,7 @@ def _add_groups(parser: ArgumentParser) -> None:
         type=types.text,
         default='unknown',
         metavar='ID',
-        help="of the weights, in the hub's terms: apache-2.0, ... (unknown)",
+        help="licence of the weights, in the hub's terms: apache-2.0, ... (default: unknown)",
     )
 
 

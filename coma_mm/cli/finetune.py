@@ -1,4 +1,4 @@
-"""Fine-tune weights to a classifier: weights and a folder of labelled images in, a classifier and a report out."""
+"""Train a classifier on labelled images, from pre-trained weights; write its weights and a report."""
 
 from argparse import Namespace
 
@@ -17,14 +17,15 @@ def parse_args() -> Namespace:
         'weights',
         nargs='?',
         type=types.weights,
-        help='folder of a run, a file that says what it holds, or an address such as coma_mm://dyvit-p_cifar10',
+        help='folder of a run, a file of weights that states its architecture, or an address such as '
+        'coma_mm://dyvit-p_cifar10',
     )
     parser.add_argument(
         'data',
         nargs='?',
         metavar='labelled_folder',
         type=types.folder,
-        help='folder with a sub-folder of images for each class, or with train and val, which have these',
+        help='a sub-folder of images for each class, or train and val with such sub-folders',
     )
     add_run_options(parser)
     add_settings(parser, FinetuneSettings)

@@ -1,4 +1,4 @@
-"""Count parameters and multiply-accumulates, attention's included, of a config's backbone or of the DyViT variants."""
+"""Count parameters and multiply-accumulates, including attention, of a config's backbone or of the DyViT variants."""
 
 import sys
 from argparse import Namespace
@@ -11,10 +11,18 @@ def parse_args() -> Namespace:
     """Parse the options."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
-        'config', nargs='?', type=types.config, help='any mm config with a backbone; if left out, all DyViT variants'
+        'config',
+        nargs='?',
+        type=types.config,
+        help='any config of mmpretrain, mmdet or mmseg with a backbone (default: all DyViT variants)',
     )
     parser.add_argument(
-        '--shape', nargs='+', type=types.image_size, default=[224], metavar='PIXELS', help='height [width] (224)'
+        '--shape',
+        nargs='+',
+        type=types.image_size,
+        default=[224],
+        metavar='PIXELS',
+        help='height [width] of the images (default: 224)',
     )
     add_overrides(parser)
     args = parser.parse_args()

@@ -57,7 +57,7 @@ def add_overrides(parser: ArgumentParser, **kwargs: Any) -> None:
 
 def add_max_pixels(parser: ArgumentParser) -> None:
     """Add ``--max-pixels``."""
-    help = 'height times width beyond which an image is refused (10^8)'
+    help = 'largest height times width of an image (default: 10^8)'
     parser.add_argument('--max-pixels', type=types.max_pixels, metavar='N', help=help)
 
 
@@ -72,8 +72,8 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
         nargs='+',
         type=types.path,
         metavar='CONFIG CHECKPOINT IMAGES',
-        help=f'{config}; a checkpoint; {images}. Without a config that beside the checkpoint is taken. RUN, the folder '
-        'of a run, has both: its config and its newest checkpoint',
+        help=f'CONFIG: {config}, by default the config beside the checkpoint. CHECKPOINT: a file of weights. IMAGES: '
+        f'{images}. RUN: the folder of a run, in place of its config and its newest checkpoint',
     )
 
 
@@ -104,7 +104,12 @@ def make_parser(description: str) -> ArgumentParser:
         parser,
         help='override settings of the config, e.g. train_dataloader.batch_size=64 "model.backbone.windows=[[4]*4,2]"',
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run are started (default: none)',
+    )
     # Given by torch.distributed.launch with older versions of torch; torchrun sets the variable itself.
     parser.add_argument('--local_rank', '--local-rank', type=types.whole(0, 65_535), default=0)
     return parser

@@ -28,7 +28,7 @@ KINDS = {
 def add_force(parser: argparse.ArgumentParser) -> None:
     """Add ``--force``."""
     parser.add_argument(
-        '--force', action='store_true', help='replace an output that is there and that no such command has written'
+        '--force', action='store_true', help='replace existing output files, even if no such command has written them'
     )
 
 

@@ -19,7 +19,7 @@ class ArgumentParser(argparse.ArgumentParser):
             TRACEBACK,
             action='store_true',
             default=argparse.SUPPRESS,  # it is no setting of what is done
-            help='show where an error comes from, above the line that says what it is',
+            help='show the traceback of an error, above the line that says what is wrong',
         )
 
     def read(self, kind: Callable[[str], Any], text: str, message: str = '{}') -> Any:

@@ -1,4 +1,4 @@
-"""Pre-train a DyViT or a ViT on your own images, without labels: a folder in, weights, a picture and a report out."""
+"""Pre-train a DyViT or a ViT on your own images, without labels; write weights, a picture and a report."""
 
 from argparse import Namespace
 

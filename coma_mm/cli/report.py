@@ -1,4 +1,4 @@
-"""Write the report of a run, one page with its curves, pictures and settings, from what lies in its work dir."""
+"""Write the report of a run from the files in its work dir: one page with curves, pictures and settings."""
 
 from ..utils.text import one_line
 from . import types
@@ -10,7 +10,9 @@ def main() -> None:
     """Write."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('work_dir', type=types.folder, help='folder of a run, of any toolbox')
-    parser.add_argument('--out', type=types.output_path('.html', '.htm'), help='(report.html in that folder)')
+    parser.add_argument(
+        '--out', type=types.output_path('.html', '.htm'), help='the page (default: report.html in that folder)'
+    )
     add_force(parser)
     args = parser.parse_args()
     check_output(args.out or f'{args.work_dir}/report.html', '--out', [], args.force)

@@ -25,13 +25,13 @@ def add_run_options(parser: ArgumentParser) -> None:
         nargs='?',
         const=8000,
         metavar='PORT',
-        help='show the report at http://localhost:8000',
+        help='show the report at http://localhost:PORT while the run goes on (default: 8000)',
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
-        '--resume', action='store_true', help='go on; all settings come from the run in --out, so give no others'
+        '--resume', action='store_true', help='continue the run in --out with its settings; give no other options'
     )
-    again.add_argument('--overwrite', action='store_true', help='start anew in a folder that has a run in it')
+    again.add_argument('--overwrite', action='store_true', help='replace the run in --out')
 
 
 def check_run(parser: ArgumentParser, args: Namespace) -> None:

@@ -1,8 +1,8 @@
 """Pack a folder of images into tar files, which disks and networks read faster than a million small files.
 
-The result is in WebDataset's format and read by coma_mm.ImageShards. Images are in a random order and stored as they
-are, byte for byte. With --short-side larger ones are made smaller, which saves most of the time that decoding takes;
-random crops of them are then enlarged more often.
+The files have WebDataset's format; coma_mm.ImageShards reads them. Images are in random order and unchanged, byte for
+byte. --short-side scales larger images down, which saves most of the decoding. Random crops of them are then enlarged
+more often.
 """
 
 import os
@@ -32,22 +32,25 @@ def parse_args() -> Namespace:
         type=types.number(0, 10**6, above=True),
         default=1000,
         metavar='MIB',
-        help='largest size (%(default)s)',
+        help='largest size of a file in MiB (default: %(default)s)',
     )
     parser.add_argument(
         '--short-side',
         type=types.image_size,
         metavar='PX',
-        help=f'scale images with a larger short side down to this (bicubic, JPEG of quality {QUALITY}; those of other '
-        'than 8 bits in one channel or three as TIFFs, with their values)',
+        help=f'scale images with a larger short side down to this (bicubic). They become JPEGs of quality {QUALITY}. '
+        'Images of more than 8 bits, or of other than 1 or 3 channels, become TIFFs and keep their values',
     )
     parser.add_argument(
-        '--channels', type=types.channels, default=3, help='of the images, for --short-side (%(default)s)'
+        '--channels', type=types.channels, default=3, help='channels of the images, for --short-side (default: 3)'
     )
     add_max_pixels(parser)
-    parser.add_argument('--seed', type=types.seed, default=0, help='of the order (%(default)s)')
+    parser.add_argument('--seed', type=types.seed, default=0, help='seed of the order (default: %(default)s)')
     parser.add_argument(
-        '--num-workers', type=types.workers, default=os.cpu_count(), help='processes that read and scale (%(default)s)'
+        '--num-workers',
+        type=types.workers,
+        default=os.cpu_count(),
+        help='processes that read and scale (default: %(default)s)',
     )
     args = parser.parse_args()
     args.out = Path(args.out)

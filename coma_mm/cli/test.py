@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def parse_args() -> Namespace:
     """Parse the options of OpenMMLab's test.py."""
     parser = make_parser(__doc__)
-    parser.add_argument('checkpoint', type=types.checkpoint_file)
+    parser.add_argument('checkpoint', type=types.checkpoint_file, help='the checkpoint to evaluate')
     parser.add_argument(
         '--out',
         type=types.output_path('.pkl', '.pickle'),

@@ -20,13 +20,14 @@ def parse_args() -> Namespace:
         nargs='?',
         const='auto',
         type=types.checkpoint_or_auto,
-        help='go on from this checkpoint; without a name from the last one in the work dir',
+        help='resume from this checkpoint; without a name from the newest in the work dir',
     )
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision. OptimWrapper: fp16 with a scaled loss on the GPU, as in OpenMMLab; '
-        'coma_mm.AutocastOptimWrapper, which has it on GPUs anyway: bf16 on the CPU, too; AmpOptimWrapper: as it is',
+        help='mixed precision. OptimWrapper: fp16 with a scaled loss on GPUs, as in OpenMMLab. '
+        'coma_mm.AutocastOptimWrapper: bf16 on CPUs too (on GPUs it always has mixed precision). AmpOptimWrapper: no '
+        'change',
     )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate checkpoints during training')
     parser.add_argument(
@@ -42,7 +43,7 @@ def parse_args() -> Namespace:
         metavar='M',
         help='save a checkpoint every M minutes, within epochs too, and keep the newest of these',
     )
-    parser.add_argument('--log', nargs='+', choices=LOGGERS, help='log there as well: curves and pictures')
+    parser.add_argument('--log', nargs='+', choices=LOGGERS, help='send curves and pictures to these loggers as well')
     return parser.parse_args()
 
 

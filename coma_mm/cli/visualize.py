@@ -1,4 +1,4 @@
-"""Show what a pre-trained model makes of images: what each branch sees, the assembled reconstruction, the error."""
+"""Draw reconstructions of a pre-trained model: the units that each branch sees, the assembled image, the error."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -22,10 +22,14 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--photos', action='store_true', help='also the photos that come with scikit-image and scikit-learn'
     )
-    parser.add_argument('--out', type=types.picture, default='reconstruction.png', help='(%(default)s)')
-    parser.add_argument('--max-images', type=types.rows, default=16, help='rows of the picture, at most (%(default)s)')
-    parser.add_argument('--seed', type=types.seed, default=0, help='of the masks (%(default)s)')
-    parser.add_argument('--device', type=types.device, help='(cuda if there is one)')
+    parser.add_argument(
+        '--out', type=types.picture, default='reconstruction.png', help='the picture (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--max-images', type=types.rows, default=16, help='rows of the picture, at most (default: %(default)s)'
+    )
+    parser.add_argument('--seed', type=types.seed, default=0, help='seed of the masks (default: %(default)s)')
+    parser.add_argument('--device', type=types.device, help='device of torch (default: cuda if there is one)')
     add_max_pixels(parser)
     add_overrides(parser)
     add_force(parser)
