@@ -7,7 +7,7 @@ Data: data/images/{train,val}/<class>/*; without train and val a tenth of each c
 Another folder: add train_dataloader.dataset.data_root=FOLDER val_dataloader.dataset.data_root=FOLDER; to test with
 tools/test.py test_dataloader.dataset.data_root=FOLDER
 Weights: of configs/pretrain/coma_dyvit-b_folder.py, or add model.backbone.init_cfg.checkpoint=FILE
-Weights of any size: model.backbone.arch=from:FILE has model and images follow the file
+Weights of any size: with model.backbone.arch=from:FILE, the model and the images follow the file
 Hardware: 1 GPU x 128 images; for more GPUs tools/dist_train.sh and --auto-scale-lr
 Hours, result: not run as a whole; its first steps run in the tests, with a small model
 """

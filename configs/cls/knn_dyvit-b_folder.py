@@ -4,7 +4,7 @@
 
 Data: data/images/{train,val}/<class>/*; without train and val a tenth of each class is held out, always the same
 Another folder: --cfg-options test_cfg.bank.dataset.data_root=FOLDER test_dataloader.dataset.data_root=FOLDER
-Checkpoint: any that holds the backbone; of a smaller one with model.backbone.arch=tiny (or small)
+Checkpoint: any that has the backbone; for a smaller DyViT add model.backbone.arch=tiny (or small)
 Hardware: 1 GPU x 256 images, or CPU cores. Hours, result: not run; it runs in the tests, with a small model
 """
 

@@ -1,8 +1,8 @@
-"""kNN classification of ImageNet-1K by DyViT-B's frozen features: every validation image by the training images.
+"""kNN classification of ImageNet-1K by DyViT-B's frozen features: the training images classify every validation image.
 
     tools/dist_test.sh configs/cls/knn_dyvit-b_in1k.py work_dirs/coma_dyvit-b_in1k/epoch_200.pth 8
 
-Checkpoint: any that holds the backbone: of pre-training, exported, fine-tuned, of a detector or segmentor
+Checkpoint: any that has the backbone: of pre-training, exported, fine-tuned, of a detector or segmentor
 Data: data/imagenet/{train,val}/<class>/*, mmpretrain's ImageNet
 Hardware: 8 GPUs x 256 images; each GPU needs 16 GB for the training images' features (1.28 M x 1024, three copies)
 Hours, result: not run, needs ImageNet

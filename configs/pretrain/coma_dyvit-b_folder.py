@@ -2,10 +2,10 @@
 
     tools/train.py configs/pretrain/coma_dyvit-b_folder.py --cfg-options train_dataloader.dataset.data_root=FOLDER
 
-Reads all that Pillow opens, and TIFFs of any depth: grey, CMYK, 16-bit and transparent ones too. Smaller models: add
-model.backbone.arch=tiny (or small). From weights you have: load_from=CHECKPOINT.
+It reads all that Pillow opens, and TIFFs of any depth: grey, CMYK, 16-bit and transparent images too. For a smaller
+model add model.backbone.arch=tiny (or small). To start from weights add load_from=CHECKPOINT.
 Hardware: 1 GPU x 256 images; for more GPUs tools/dist_train.sh and --auto-scale-lr.
-Schedule: 400 epochs with the picture every 20; for 10,000 images that is 15,600 steps.
+Schedule: 400 epochs, with a picture every 20 epochs; for 10,000 images these are 15,600 steps.
 Hours, result: not run as a whole; its first steps run in the tests
 """
 

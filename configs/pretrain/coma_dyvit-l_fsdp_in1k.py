@@ -2,8 +2,8 @@
 
     tools/dist_train.sh configs/pretrain/coma_dyvit-l_fsdp_in1k.py 8
 
-For larger models: DyViT-L fits without it. The steps and checkpoints are those of coma_dyvit-l_in1k.py; pictures
-of the reconstruction come from tools/visualize.py and a checkpoint.
+This is an example for larger models: DyViT-L fits without FSDP. Steps and checkpoints are those of
+coma_dyvit-l_in1k.py. The run draws no pictures: use tools/visualize.py with a checkpoint.
 Hardware: 8 GPUs x 512 images. Hours, result: not run, needs ImageNet
 """
 

@@ -2,8 +2,8 @@
 
     tools/train.py configs/pretrain/coma_dyvit-p_digits.py
 
-1797 images without their labels, scaled to 32 px; units are 8 px (patch size 1). Labels come in only for the kNN
-accuracy, logged for random weights and for those just trained.
+The 1797 images are scaled to 32 px; units are 8 px (patch size 1). Labels are used only for the kNN accuracy, which is
+logged for random weights and for the trained weights.
 Hardware: 2 CPU cores. Hours, result: 1 minute, half of the errors of random weights by kNN
 (docs/installation.md, three seeds)
 """

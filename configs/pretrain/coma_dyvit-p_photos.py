@@ -2,8 +2,8 @@
 
     tools/train.py configs/pretrain/coma_dyvit-p_photos.py
 
-Units are 16 px (patch size 2) of 64 px crops; 10 of 16 are hidden from the adaptive branch. Pixels are predicted as
-they are (norm_pix=False), so the picture shows what the model predicts.
+Crops are 64 px and have 16 units of 16 px (patch size 2); 10 of them are hidden from the adaptive branch. The target is
+plain pixels (norm_pix=False), so the picture shows what the model predicts.
 Hardware: 2 CPU cores. Hours, result: 4 to 6 minutes, 6 dB above filling units with the mean colour around them
 """
 

@@ -2,7 +2,7 @@
 
     COMA_MM_CIFAR10=FILE_OR_FOLDER tools/train.py configs/pretrain/mae_dyvit-p_cifar10.py
 
-Three of four units are hidden, as in MAE. That takes 0.71 of the operations of hiding 60 %, and probes as well
+Three of four units are hidden, as in MAE. That takes 0.71 of the operations of hiding 60 %. The linear probe is as good
 (docs/evidence.md, question 1).
 Data: CIFAR-10, see coma_mm.CIFAR. Hardware: 2 CPU cores with AVX512-BF16 or AMX.
 Hours, result: 2.4 on one of the cores with model.compile=True, weights/dyvit-p_cifar10.md

@@ -1,4 +1,4 @@
-"""MAE proper: 75 % of the patches hidden, the class token in the decoder, a plain ViT-B/16.
+"""The original MAE: 75 % of the patches hidden, the class token in the decoder, a plain ViT-B/16.
 
     tools/dist_train.sh configs/pretrain/mae_vit-b_in1k.py 8
 

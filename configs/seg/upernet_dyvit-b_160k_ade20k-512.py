@@ -3,7 +3,7 @@
     tools/dist_train.sh configs/seg/upernet_dyvit-b_160k_ade20k-512.py 8
 
 Data: data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}
-Weights: what coma_dyvit-b_in1k.py leaves; others by --cfg-options model.backbone.init_cfg.checkpoint=FILE
+Weights: of coma_dyvit-b_in1k.py; others by --cfg-options model.backbone.init_cfg.checkpoint=FILE
 Hardware: 8 GPUs x 2 images; one GPU: --cfg-options train_dataloader.batch_size=16
 Recipe: adapted from MAE's, BEiT's and Swin's for UperNet. Hours, result: not run, needs ADE20K and the weights
 """

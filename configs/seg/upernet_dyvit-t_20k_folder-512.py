@@ -2,8 +2,8 @@
 
     tools/train.py configs/seg/upernet_dyvit-t_20k_folder-512.py
 
-Data: copy this file beside itself, then write your folder and your classes here. A mask is a png file of one channel
-named as its image; its pixels are numbers of classes (0 is the first), 255 is ignored.
+Data: copy this file beside itself, and write your folder and your classes into the copy. A mask is a png file of one
+channel with the name of its image. Its pixels are numbers of classes (0 is the first); 255 is ignored.
     data/scenes/{images,annotations}/{training,validation}
 Hardware: 1 GPU x 8 images; for more GPUs tools/dist_train.sh and --auto-scale-lr
 Hours, result: not run as a whole; its first steps run in the tests

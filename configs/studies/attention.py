@@ -1,13 +1,13 @@
-"""Question 3: do several windows per head pay, at equal GFLOPs, and where should the blocks be?
+"""Question 3: do several windows per head pay, at equal GFLOPs, and which depths should the stages have?
 
     tools/lab/study.py attention --data FILE
 
-Cells: windows of 4 and 8, 2 and 4 tokens shared by all heads (the default); the same by dense convolutions, which
-average or are ordinary ones; one window per head; one size; plain attention, with as many blocks and with as many
-GMACs of masked pre-training; two blocks in each of the first stages.
+Cells: the default, windows of 4 and 8 tokens in stage 1 and of 2 and 4 in stage 2 for all heads; the same with dense
+convolutions, ordinary ones or ones that start as an average; one window per head; one size; plain attention with equal
+depths, and with equal GMACs of masked pre-training; two blocks in each of the first stages.
 ``speed`` times all of them in turns.
-Pre-training is ``off``, which does best in question 1 and is cheapest. Data, hardware: as method.py, 19 cells of
-ten minutes, two of which question 1 has
+Pre-training is ``off``, the cheapest mode of question 1. Data, hardware: as method.py, 19 cells of ten minutes, two of
+which are also in question 1
 """
 
 _base_ = 'method.py'

@@ -2,9 +2,9 @@
 
     tools/lab/study.py backbones --data FILE
 
-mmpretrain's own classes. ViT leaves hidden units out, as DyViT does; in Swin and in PVT (its class PCPVT, with the
-positions of Twins) hidden units become a mask token before the first block. Units are 8 px, of ViT 4 px, so losses
-compare within a backbone only.
+The classes are mmpretrain's own. ViT leaves hidden units out, as DyViT does. In Swin and in PVT (the class PCPVT, with
+the positions of Twins) hidden units become a mask token before the first block. Units have 8 px, those of ViT 4 px. So
+compare losses within a backbone only.
 Data, hardware: as method.py, 12 cells of 20 minutes
 """
 

@@ -1,9 +1,9 @@
-"""Question 4: parameters, operations and time of DyViT-B beside ViT-B, Swin-B and Hiera-B+, forward, 64 images.
+"""Question 4: parameters, operations and forward time of DyViT-B beside ViT-B, Swin-B and Hiera-B+, 64 images.
 
     tools/lab/study.py efficiency
 
 The times are those of tools/lab/benchmark.py, in which models take turns; whole images of 224 px. No data needed.
-Hardware: 2 CPU cores, half an hour; --size gpu: 1 GPU, bf16
+Hardware: 2 CPU cores, a quarter of an hour; --size gpu: 1 GPU, bf16
 """
 
 models = {

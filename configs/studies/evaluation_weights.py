@@ -2,7 +2,7 @@
 
     tools/lab/study.py evaluation_weights --data FILE
 
-Data, hardware: as method.py, 16 cells of a quarter of an hour, 6 of which question 1 has, too
+Data, hardware: as method.py, 16 cells of a quarter of an hour, 6 of which are also in question 1
 """
 
 _base_ = 'method.py'

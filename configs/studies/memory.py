@@ -1,9 +1,9 @@
-"""Question 5: the memory of each mode, and memory x time to the quality that question 1 asks for.
+"""Question 5: the memory of each mode, and memory x time to the loss of ``off`` in question 1.
 
     tools/lab/study.py memory --data FILE
 
-Peak of two steps of question 1's config, each in a process of its own, weights, optimiser and activations together.
-What it takes to come to the loss of ``off`` is read from the results of the study method, which has to be run before.
+Each cell is the peak of two steps of question 1's config, in a process of its own: weights, optimiser and activations.
+The time to the loss of ``off`` comes from the results of the study method, which has to be run before.
 Hardware: 2 CPU cores, minutes; --size gpu: 1 GPU
 """
 

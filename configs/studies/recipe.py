@@ -1,9 +1,9 @@
-"""The recipe of `coma-mm pretrain`: methods and settings, one at a time, on folders of labelled photos.
+"""Question 10: which recipe should `coma-mm pretrain` have? Methods and settings, on folders of labelled photos.
 
     tools/lab/study.py recipe --folder NAME=FOLDER --folder NAME=FOLDER --jobs 2
 
-Each cell is run on each folder: align@NAME is one of them. Later calls know the folders. Measured are probes with few
-labels, RankMe and loss on held-out photos from the first step to the last; `random` adds a probe of 8 x 8 pixels.
+Each cell is run on each folder, as align@NAME, for example. Later calls remember the folders. The study measures probes
+with few labels, RankMe and the loss on held-out photos, during the whole run. `random` adds a probe of 8 x 8 pixels.
 Data: FOLDER/CLASS/**, or FOLDER/{train,val}/CLASS/**. Hardware: 2 CPU cores, a quarter of an hour a cell
 """
 

@@ -1,9 +1,10 @@
-"""Question 8: which spatial frequencies come back, with units of 16 and 32 px, with and without fused stages?
+"""Question 8: which spatial frequencies are reconstructed, with units of 16 and 32 px, with and without fused stages?
 
     tools/lab/study.py texture --data FOLDER
 
-Error of the assembled reconstruction by radial frequency, as a share of the image's power there: 1 is a grey image's,
-dashed what filling units with the mean colour around them has. Pixels are predicted as they are (norm_pix=False).
+The plot has the error of the assembled reconstruction by radial frequency, as a share of the image's power there. A
+grey image has 1. Dashed lines are units filled with the mean colour around them. The target is plain pixels
+(norm_pix=False).
 Data: FOLDER/photos/{train,val}/**, any photos. Hardware: 2 CPU cores, an hour
 """
 

@@ -1,8 +1,8 @@
-"""Question 6: do weights from unlabelled photos help segmentation and detection, and do those of copy more than off's?
+"""Question 6: do weights from unlabelled photos help segmentation and detection, and those of copy more than of off?
 
     tools/lab/study.py transfer --data FOLDER
 
-Cells: pre-training with off and with copy; then from each, and from scratch, UperNet on CamVid with 5, 20 and 100 % of
+Cells: pre-training with off and with copy. Then, from each and from scratch: UperNet on CamVid with 5, 20 and 100 % of
 its labels, and Mask R-CNN on a few photos of COCO.
 Data: FOLDER/photos/{train,val}/**, any photos; FOLDER/camvid11/{images,labels}/{train,val}; FOLDER/coco_mini/{train,
 val,annotations}. Links to folders will do. Hardware: 2 CPU cores, 28 cells of ten minutes to half an hour

@@ -1,10 +1,10 @@
-"""Blocks of attention on large images, with transformer blocks among them that see the whole image, and without.
+"""Question 11: how much of a large image must be seen at once? Attention in blocks, with global blocks and without.
 
     tools/lab/study.py views --data FOLDER
 
 Cells: a short pre-training, then UperNet on CamVid and Mask R-CNN on a few photos of COCO. Attention is in blocks of
-128 px. ``none``: nowhere else. ``four``: all transformer blocks of stage 3 are global. ``two``: two of them, whose keys
-are means of 2 x 2 tokens, the default.
+128 px. ``none``: all transformer blocks attend in such blocks. ``four``: all transformer blocks of stage 3 are global.
+``two``: two of them are global, and their keys are means of 2 x 2 tokens (the default).
 Data: as for the study transfer. Hardware: 2 CPU cores, 21 cells of some minutes
 """
 

@@ -1,4 +1,4 @@
-"""mmdet's Cascade Mask R-CNN with FPN, on DyViT-B: what changes is as in mask-rcnn_dyvit-b_fpn.py."""
+"""mmdet's Cascade Mask R-CNN with FPN, on DyViT-B, with the changes of mask-rcnn_dyvit-b_fpn.py."""
 
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
 

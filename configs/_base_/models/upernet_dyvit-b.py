@@ -1,7 +1,7 @@
 """UperNet on DyViT-B, with an auxiliary FCN head on stage 3; crops of 512 px, 150 classes.
 
-Attention is global: sliding windows keep test images at the size of the crops, 16 x 16 units, where blocks would save a
-fifth of the backbone's operations, a twentieth of the network's (docs/segmentation.md).
+Attention is global: test images are cut into windows of the size of the crops, 16 x 16 units. Attention in blocks would
+save little of the whole network's operations (docs/segmentation.md).
 """
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)  # mmengine makes it BN where nothing is distributed

@@ -1,4 +1,4 @@
-"""100 epochs at global batch 64, the steps down at ViTDet's 89 and 96 % of them."""
+"""100 epochs at global batch 64; the rate drops after 89 and 96 % of them, as in ViTDet."""
 
 _base_ = './det_1x.py'
 

@@ -1,4 +1,4 @@
-"""12 epochs of AdamW for detectors, global batch 16: warm-up, then two steps down; bf16 up to the neck on GPUs."""
+"""12 epochs of AdamW for detectors, global batch 16: warm-up, two drops of the rate; bf16 up to the neck on GPUs."""
 
 _base_ = 'mmdet::_base_/default_runtime.py'
 

@@ -1,4 +1,4 @@
-"""The same for 36 epochs."""
+"""36 epochs of AdamW for detectors, otherwise as det_1x.py."""
 
 _base_ = './det_1x.py'
 

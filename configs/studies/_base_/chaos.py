@@ -1,7 +1,7 @@
-"""CoMA in seconds, with all that a kill might hurt: tools/lab/chaos.py kills and resumes this run.
+"""CoMA in seconds, with all parts that a kill might damage: tools/lab/chaos.py kills and resumes this run.
 
-Three epochs of six steps; checkpoints of each epoch, of which the newest is kept; a loading worker that persists; rates
-that change with every step; a second model as evaluation branch; features evaluated after each epoch; pictures.
+It has three epochs of six steps. Each epoch ends with a checkpoint (the newest is kept), an evaluation of features and
+a picture. It has a persistent loading worker and a second model as evaluation branch. Rates change at every step.
 """
 
 _base_ = ['../../_base_/default_runtime.py']

@@ -1,7 +1,7 @@
 """CoMA on CIFAR-10 with DyViT-P: 16 units of 8 px, 10 of them hidden; 8 passes over the 50,000 images, without labels.
 
-Small batches, since steps teach more than images at this length. Crops are scaled, not padded: the black of a padded
-border is a large share of the loss, and learnt first.
+Batches are small, since more steps help more than more images at this length. Crops are scaled, not padded: the black
+of a padded border would be a large share of the loss.
 
     tools/lab/study.py method --data FILE, or tools/train.py with this file and COMA_MM_CIFAR10=FILE
 

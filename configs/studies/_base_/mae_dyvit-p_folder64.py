@@ -2,7 +2,7 @@
 
     tools/lab/study.py recipe --folder NAME=FOLDER
 
-Labels are not trained on, but measured with. Hardware: 2 CPU cores, a quarter of an hour.
+Labels are used only to measure. Hardware: 2 CPU cores, a quarter of an hour.
 """
 
 _base_ = 'coma_dyvit-p_photos128.py'

@@ -3,8 +3,8 @@
     tools/lab/study.py transfer --data FOLDER
 
 Data: FOLDER/coco_mini/{train,val,annotations/instances_{train,val}.json}. Hardware: 2 CPU cores, a quarter
-of an hour. So few photos teach a detector next to nothing: it shows that the weights arrive, and which loss falls
-faster.
+of an hour. A detector learns almost nothing from so few photos. The run shows that the weights are loaded, and whose
+loss falls faster.
 Result: docs/evidence.md
 """
 
