@@ -1,4 +1,4 @@
-"""The common part of the tools beside this file: each starts a command of coma_mm.cli."""
+"""Common part of the tools in this folder: each starts a command of coma_mm.cli."""
 
 import sys
 from pathlib import Path

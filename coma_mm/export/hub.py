@@ -33,7 +33,7 @@ tags:
 
 The weights of a backbone, {parameters:.1f} M parameters, written by `tools/export.py` of
 [coma_mm](https://arxiv.org/abs/2511.05929) {version}. Trained for {epochs} epochs by a config whose hash is `{config}`.
-What it was trained on and what it is worth has to be said by whoever trained it.
+The author has to add the training data and the results.
 
 | | |
 |---|---|

@@ -1,4 +1,4 @@
-"""The common part of the tools beside this file: the checkout's own code, settings of the CPU, errors in one line."""
+"""Common part of the tools in this folder: the checkout's own code, settings of the CPU, errors in one line."""
 
 import re
 import sys

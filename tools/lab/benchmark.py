@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Time this package against what else there is: every model takes its turn in each round of one run."""
+"""Time this package against other models: every model takes its turn in each round of one run."""
 
 import json
 import multiprocessing.pool

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Kill a small pre-training again and again, resume it, and compare its end with that of a run left alone.
+"""Kill a small pre-training again and again, resume it, and compare its end with that of a run without kills.
 
-What runs is ``tools/train.py``, and torchrun for two ranks, each in a process of its own that is forked from this one:
-that spares it 10 seconds of imports. Kills fall at a place drawn at random, by functions that are patched in that
-process alone; nothing in the package knows of them.
+The runs are ``tools/train.py``, and torchrun for two ranks. Each is a process of its own, forked from this one, which
+saves 10 seconds of imports. Kills happen at random places, by functions that are patched in that process alone. The
+package has no code for them.
 """
 
 import atexit

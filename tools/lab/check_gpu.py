@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Check on a GPU what the tests, which run on CPUs, cannot show; then benchmark it. Ends with one page of text.
+"""Check on a GPU what the tests on CPUs cannot show, then run the benchmarks; end with one page of text.
 
-All further options are those of benchmark.py. Without a GPU it says so and does nothing.
+All further options are those of benchmark.py. Without a GPU the tool says so and does nothing.
 """
 
 import json

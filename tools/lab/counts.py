@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Count all parameters and operations that README and docs name: 2 minutes; needs mmseg."""
+"""Count all parameters and operations in README and docs, in 2 minutes; needs mmseg."""
 
 import json
 from argparse import Namespace

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Write the measured figures into README and docs: what benchmark.py, get_flops.py and study.py left beside the pages.
+"""Write the measured figures into README and docs, from the files of benchmark.py, get_flops.py and study.py.
 
-Edit the text as you like. A figure stands between a name and an end mark, and its formula at the end of the page:
+Edit the text as you like. A figure stands between a name and an end mark. Its formula is at the end of the page:
 
     takes <!--step-->0.92<!--/--> of the time
 
@@ -9,10 +9,10 @@ Edit the text as you like. A figure stands between a name and an end mark, and i
     step = ratio('step', 'CoMA DyViT-B') : .2f
     -->
 
-No page shows any of it. A table stands between <!--= FORMULA --> and an end mark, on lines of their own; a figure may,
-too. A formula computes with + - * / and the functions below. After the colon comes how to write the number, in Python's
-format language (".2f", ".0%"); without it there are three significant digits. What has not been measured reads "not
-measured".
+The marks do not show on the rendered page. A table stands between <!--= FORMULA --> and an end mark, on lines of their
+own; a figure may, too. A formula computes with + - * / and the functions below. After the colon stands the format of
+the number in Python's format language (".2f", ".0%"); the default is three significant digits. If there is no
+measurement, the page says "not measured".
 
 A table of docs/benchmarks/FILE.json is called 'FILE/TABLE', one of cpu-2-threads.json or counts.json just 'TABLE'.
 Studies are the docs/evidence/STUDY.jsonl, and the pages that ``study.py STUDY --report`` makes of them.

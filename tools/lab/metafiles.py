@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Write model-index.yml, configs/*/metafile.yml and the tables of docs/model_zoo.md.
 
-``mim search`` and mmpretrain's ModelHub read the former, people the latter. All that is in them comes from elsewhere:
-the configs and the text on top of them, the counts of docs/benchmarks, and the files in weights.
+``mim search`` and mmpretrain's ModelHub read the YAML files, people read the tables. All content comes from the configs
+and their docstrings, the counts in docs/benchmarks, and the files in weights.
 """
 
 import ast

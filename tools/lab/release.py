@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Make a file of pre-trained weights that others can use: encoder and decoder in float16, and what they are worth.
+"""Make a file of pre-trained weights for others: encoder and decoder in float16, and a page with their results.
 
     tools/lab/release.py work_dirs/RUN dyvit-p_cifar10 --data "CIFAR-10" --results docs/evidence/method.jsonl:copy-0
 
 writes weights/NAME.safetensors, weights/NAME.md (data, results, licence, use) and NAME.tar.gz, which has these and the
-run's config and log. Loaded by name, coma_mm://NAME, once it is in the folder weights of the package.
+run's config and log. Weights in the package's folder ``weights`` are loaded as coma_mm://NAME.
 """
 
 import hashlib
@@ -37,18 +37,18 @@ CARD = """# {name}
 
 {arch} ({parameters:.2f} M parameters) with its decoder, pre-trained by `{config}` on {data}; {images}.
 
-| | these weights | random ones |
+| | these weights | random weights |
 |---|---|---|
 {rows}
 
-Float16, {size:.1f} MB, sha256 `{sha256}`. Features move by {difference:.2g} of their norm against float32.
+Float16, {size:.1f} MB, sha256 `{sha256}`. Features differ from those in float32 by {difference:.2g} of their norm.
 Written by `tools/lab/release.py`, coma_mm {version}{commit}.
 
     init_cfg=dict(type='coma_mm.Pretrained', checkpoint='coma_mm://{name}')
     tools/visualize.py {path} coma_mm://{name} IMAGES
 
-Licence: the weights are released under the licence of this package (Apache 2.0). They were computed from {data},
-which has terms of its own: {terms}
+Licence: the weights have the licence of this package (Apache 2.0). They were computed from {data}.
+The data have terms of their own: {terms}
 """
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Answer a question of ``configs/studies`` by a grid of small runs, and write what they show.
+"""Answer a question of ``configs/studies`` by a grid of small runs, and write the results.
 
-Cells that are finished are skipped, interrupted ones go on from their last checkpoint, so the command can be stopped
-and repeated at any time. A cell that fails leaves the others at work. Results are lines of docs/evidence/NAME.jsonl.
+Finished cells are skipped, and interrupted cells resume from their last checkpoint. So the command can be stopped and
+repeated at any time. If a cell fails, the others go on. Results are lines of docs/evidence/NAME.jsonl.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Backbones in detectors and segmentors, at the sizes that people train them at.
+"""Backbones in detectors and segmentors, at usual image sizes.
 
-All have the same FPN and Mask R-CNN, the same UperNet: those of mmdet and mmseg, as in ``configs``.
+All detectors have the same FPN and Mask R-CNN of mmdet, all segmentors the same UperNet of mmseg, as in ``configs``.
 """
 
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""Time and memory: models take turns, so that what slows the machine down slows all of them down."""
+"""Time and memory: models take turns, so that other work on the machine slows all of them down alike."""
 
 import multiprocessing.pool
 import platform

@@ -1,7 +1,7 @@
-"""Ways for the evaluation branch to teach the encoder, which were measured and not taken into the package.
+"""Ways for the evaluation branch to teach the encoder that were measured and are not part of the package.
 
-Each is CoMA in the mode ``off`` with a loss more, in training only. The evaluation branch has the encoder's own weights
-and no gradient. docs/evidence.md, "What did not pay", has the results.
+Each is CoMA in the mode ``off`` with one more loss, in training only. The evaluation branch has the encoder's own
+weights and no gradient. docs/evidence.md, "What did not pay", has the results.
 
 Shapes: B images, U units, n of them hidden, C channels of an encoder's token, D decoder width, P of a projection.
 """

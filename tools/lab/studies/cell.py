@@ -1,8 +1,8 @@
-"""One cell of a study, in a process of its own: train, then measure. What is done is kept, so it can be interrupted.
+"""One cell of a study, in a process of its own: train, then measure. Results are kept, so it can be interrupted.
 
     python -m studies.cell work_dirs/studies/STUDY/SIZE/CELL/cell.json
 
-Lines on the standard output that begin with ``@`` tell the process that waits how far it is: ``@0.25``.
+Lines on the standard output that begin with ``@`` are its progress, for the process that waits: ``@0.25``.
 """
 
 import json

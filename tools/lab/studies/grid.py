@@ -1,4 +1,4 @@
-"""From a declarative file of ``configs/studies`` to the cells of its grid, and their results.
+"""Cells of a study in ``configs/studies``, and their results.
 
 A study is a Python file with
 

@@ -1,4 +1,4 @@
-"""Notes of a run of a study, kept beside its checkpoint: curves, seconds, and whether the machine was its own."""
+"""Notes of a run of a study, kept beside its checkpoint: curves, seconds, and other load on the machine."""
 
 import os
 import time

@@ -1,6 +1,6 @@
-"""All that is measured on a cell. Each function takes the cell and options, and returns named numbers.
+"""Measurements of a cell. Each function takes the cell and options, and returns named numbers.
 
-Beside numbers there may be ``curve``, a list of points, and ``rows``, the numbers of several models by name.
+It may also return ``curve``, a list of points, and ``rows``, the numbers of several models by name.
 """
 
 import json

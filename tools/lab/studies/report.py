@@ -1,13 +1,13 @@
-"""From lines of results to tables and plots, and nothing else: no model is loaded, no data read.
+"""Tables and plots from lines of results. No model is loaded and no data is read.
 
 A study's ``report`` has
 
 - ``qualities``: what the table shows, key -> title;
-- ``reach``: ``dict(reference=CELL, quality=KEY)``: what each cell needs to come to where the reference ends, by the
-  curves; with ``study`` taken from the results of another study, with ``times`` multiplied by a quality of this one;
+- ``reach``: ``dict(reference=CELL, quality=KEY)``: images, operations and time at which a cell's curve reaches the end
+  of the reference; ``study`` takes the curves of another study, ``times`` multiplies by a quality of this one;
 - ``plots``: each ``dict(x=[KEYS], y=[KEYS])`` is a picture of the curves, a panel for each pair; with ``xscale``,
   ``yscale``, and the cells that are left out, ``omit``, or the only ones, ``only``;
-- ``bars``: ``dict(qualities=[KEYS], cells={CELL: LABEL})``: what cells are worth, a panel for each quality.
+- ``bars``: ``dict(qualities=[KEYS], cells={CELL: LABEL})``: bars of the cells, a panel for each quality.
 """
 
 from collections.abc import Collection, Iterable

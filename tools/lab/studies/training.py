@@ -1,4 +1,4 @@
-"""Training of cells by the ordinary Runner, resumable at the end of every epoch, and what a step of it costs."""
+"""Training of cells by the ordinary Runner, resumable at the end of every epoch, and the cost of a step."""
 
 import time
 from argparse import Namespace
