@@ -11,11 +11,16 @@ config = '_base_/mae_dyvit-p_folder64.py'
 folders = ('train_dataloader.dataset.data_root', 'held_out.data_root', 'labelled.data_root')
 rate = 'optim_wrapper.optimizer.lr'
 align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
+hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
     align=dict(options=align),
     visible=dict(options={'model.predict_visible': 1.0}),
+    # as many GFLOPs as align
+    mae_long=dict(options={'train_cfg.max_iters': 643}),
+    mae75_long=dict(options={**hide_75, 'train_cfg.max_iters': 900}),
+    align75=dict(options={**align, **hide_75, 'train_cfg.max_iters': 480}),
     frozen=dict(options={'model.evaluation.mode': 'frozen'}, teacher='mae'),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
