@@ -17,7 +17,7 @@ def main() -> None:
     add_overrides(parser)
     add_force(parser)
     args = parser.parse_args()
-    from mmengine.registry import init_default_scope
+    from mmengine.registry import DATASETS, init_default_scope
 
     from ..engine.checks.data import explain_data
     from ..engine.common import find_steps, read_loading, read_normalisation
@@ -37,7 +37,7 @@ def main() -> None:
             step['max_pixels'] = args.max_pixels
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with explain_data('train_dataloader'):
-        items = draw_items(cfg.train_dataloader.dataset, args.max_images, args.seed)
+        items = draw_items(DATASETS.build(cfg.train_dataloader.dataset), args.max_images, args.seed)
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     is_bgr = read_normalisation(preprocessor, str(cfg.train_dataloader))['channel_order'] == 'BGR'
     columns = make_columns(items, is_bgr, read_loading(cfg))

@@ -12,8 +12,8 @@ from .parser import ArgumentParser
 from .streams import announce
 
 
-def parse_args() -> Namespace:
-    """Parse the options; imports nothing that takes time."""
+def make_parser() -> ArgumentParser:
+    """Return the parser of the options."""
     parser = ArgumentParser(
         prog='coma-mm config',
         description=__doc__,
@@ -61,6 +61,12 @@ def parse_args() -> Namespace:
         help='passes over the images (default: from the number of images)',
     )
     add_force(parser)
+    return parser
+
+
+def parse_args() -> Namespace:
+    """Parse the options and check them together; imports nothing that takes time."""
+    parser = make_parser()
     args = parser.parse_args()
     wrong = ('classes',) if args.task == 'det' else ('val', 'images', 'val_images')
     if given := [f'--{name.replace("_", "-")}' for name in wrong if getattr(args, name)]:

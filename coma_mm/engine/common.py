@@ -7,9 +7,12 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.model import is_model_wrapper
 from mmengine.registry import Registry
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..datasets.seeding import fixed_seed
+from ..registry import DATASETS
 from ..utils.arguments import nearest
 from ..utils.configs import walk_dicts
 
@@ -17,6 +20,17 @@ from ..utils.configs import walk_dicts
 def unwrap(model: nn.Module) -> nn.Module:
     """Return a model out of the wrapper of distributed training."""
     return model.module if is_model_wrapper(model) else model
+
+
+def watched_dataset(runner: Runner, dataset: dict | None) -> Dataset:
+    """Return the data set that hooks watch a run with: the training data, or one built for all that have its config."""
+    if dataset is None:
+        return runner.train_dataloader.dataset
+    built = runner.__dict__.setdefault('watched_datasets', {})
+    if (key := repr(dataset)) not in built:
+        with fixed_seed(0):
+            built[key] = DATASETS.build(dataset)
+    return built[key]
 
 
 def leaf_datasets(dataset: Dataset | None) -> list[BaseDataset]:

@@ -61,7 +61,7 @@ def test_measures_before_meanwhile_and_after(run, tmp_path):
     labels = str(tmp_path / 'labelled')
     hook = dict(type='coma_mm.QualityHook', dataset=PHOTOS, interval=2, by_epoch=False, labels=labels)
     folder, measured, log = run('run', [hook])
-    assert [line['step'] for line in measured] == [0, 2, 4, 6]
+    assert [line['step'] for line in measured] == [1, 2, 4, 6]
     assert set(measured[0]) == {
         'step',
         *(
@@ -73,7 +73,7 @@ def test_measures_before_meanwhile_and_after(run, tmp_path):
     assert 'probe with 5 labels a class 100.0 %' in log and measured[0]['quality/probe'] >= 50
     assert '4 held-out images: loss ' in log and 'WARNING - the ' not in log
 
-    # A resumed run goes on, does not measure its half-trained weights as those at the start, and ends at the same.
+    # A resumed run goes on, does not measure its half-trained weights as those of the first step, and ends at the same.
     _, resumed, _ = run('resumed', [hook], resume=True, load_from=str(folder / 'epoch_1.pth'))
     assert [line['step'] for line in resumed] == [4, 6] and resumed[-1] == measured[-1]
 
@@ -108,7 +108,8 @@ def test_measures_in_the_precision_of_training(run, dtype):
 def test_says_once_what_is_wrong(run):
     hook = dict(type='coma_mm.QualityHook', interval=1, by_epoch=False, collapse=0.6)
     _, measured, log = run('run', [dict(type='CollapseHook'), hook])
-    assert measured[2]['quality/dead_channels'] == 0.5 and measured[4]['quality/dead_channels'] > 0.9
+    dead = {line['step']: line['quality/dead_channels'] for line in measured}
+    assert dead[2] == 0.5 and dead[4] > 0.9
     assert log.count('50% of the channels of the last map have the same value in all training images after 2') == 1
     assert log.count('they are dead') == 1
     assert log.count('the features collapse: RankMe of training images has fallen from') == 1

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from ...registry import HOOKS
 from ...utils.arguments import require_whole
 from ...visualization import compute_features, draw_features, draw_neighbours
-from ..common import unwrap
+from ..common import unwrap, watched_dataset
 from ..runner.loggers import log_picture
 from ..runner.periodic import PeriodicHook
 from .reconstruction import draw_items, name_of
@@ -48,8 +48,7 @@ class FeaturesHook(PeriodicHook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        dataset = self.dataset or runner.train_dataloader.dataset
-        items = draw_items(dataset, self.num_images + self.num_gallery, self.seed)
+        items = draw_items(watched_dataset(runner, self.dataset), self.num_images + self.num_gallery, self.seed)
         count = min(self.num_images, len(items))
         # the images at equal distances, where a folder has its classes one after the other; the others to be found
         shown = torch.linspace(0, len(items) - 1, count).round().int().tolist()

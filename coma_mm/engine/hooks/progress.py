@@ -33,7 +33,7 @@ class ProgressHook(Hook):
         opening: Whether to begin with a line on images, model, length and device.
     """
 
-    priority = 'LOWEST'
+    priority = 'ABOVE_NORMAL'  # the first step shows before hooks look at what it has changed
 
     def __init__(self, lines: bool = True, opening: bool = False):
         self.lines = lines
@@ -70,6 +70,11 @@ class ProgressHook(Hook):
             screen.addFilter(lambda record: not record.getMessage().startswith(('Epoch(train)', 'Iter(train)')))
         self.waited, self.done = 0.0, 0
 
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Measure the speed from the second step on: to the first one belongs what starting takes."""
+        if self.shown and runner.iter == self.first + 1:
+            self.started = self.updated = time.perf_counter()
+
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if not self.shown:
             return
@@ -78,7 +83,7 @@ class ProgressHook(Hook):
         now = time.perf_counter()
         if self.every_n_train_iters(runner, self.log_interval) and not self.lines:
             self.printed = now  # mmengine has
-        is_first = runner.iter == self.first  # whose time is that of starting
+        is_first = runner.iter == self.first
         is_due = now - self.printed > LINES or (self.lines and (is_first or self.is_last_train_iter(runner)))
         if not is_due and (now - self.updated < EVERY or not self.console.is_terminal):
             return
@@ -91,10 +96,11 @@ class ProgressHook(Hook):
             text += f'  {self.done * self.images / passed:.3g} images/s  data {self.waited / passed:.0%}'
         self.bar.update(self.task, completed=runner.iter + 1, total=runner.max_iters, description=text)
         if is_due:
-            left = (now - self.started) / (runner.iter + 1 - self.first) * (runner.max_iters - runner.iter - 1)
-            line = f'step {runner.iter + 1}/{runner.max_iters}  {text}  {duration(left)} left'
             if is_first:
                 line = f'step {runner.iter + 1}  {text}'
+            else:
+                left = (now - self.started) / (runner.iter - self.first) * (runner.max_iters - runner.iter - 1)
+                line = f'step {runner.iter + 1}/{runner.max_iters}  {text}  {duration(left)} left'
             runner.logger.info(line)
             if self.prints:
                 self.console.print(line)

@@ -9,7 +9,7 @@ from ...evaluation import FewLabels, Validator
 from ...models.compiled import uncompiled
 from ...registry import HOOKS
 from ...utils.arguments import require_number, require_whole
-from ..common import read_loading, read_mask_ratio, unwrap
+from ..common import read_loading, read_mask_ratio, unwrap, watched_dataset
 from ..runner.periodic import PeriodicHook
 
 
@@ -34,7 +34,7 @@ class QualityHook(PeriodicHook):
         dataset: Config of the held-out images, of one size, see :func:`coma_mm.evaluation.load_images`. If ``None``,
             training images serve: collapse shows on them, learning by heart does not.
         num_images: How many, at equal distances.
-        interval: Epochs (or iterations) between measurements, beside those before the first step and at the end.
+        interval: Epochs (or iterations) between measurements, beside those after the first step and at the end.
         by_epoch: Whether ``interval`` counts epochs.
         seed: Of the masks.
         batch_size: Images that go through the model at once; that of training if ``None``.
@@ -45,6 +45,7 @@ class QualityHook(PeriodicHook):
     """
 
     what = 'measuring the quality'
+    first_after = 0.0  # after the first step, which shows that the run works: this may take longer
 
     def __init__(
         self,
@@ -70,9 +71,9 @@ class QualityHook(PeriodicHook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Take the images; measure the weights that the run starts from."""
+        """Take the images."""
         self.validator = Validator(
-            self.dataset or runner.train_dataloader.dataset,
+            watched_dataset(runner, self.dataset),
             self.num_images,
             read_mask_ratio(runner.cfg),
             self.seed,
@@ -84,8 +85,6 @@ class QualityHook(PeriodicHook):
             self.few_labels = FewLabels(self.labels, (height, width), read_loading(runner.cfg), self.validator.batch)
         self.state = runner.message_hub.get_info('quality') or dict(measured=[], warnings=[])
         runner.message_hub.update_info('quality', self.state)
-        if not self.state['measured']:
-            self.try_to_evaluate(runner, runner.iter)
 
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         """Measure, log, and say what is wrong."""

@@ -12,21 +12,20 @@ from ...datasets.seeding import fixed_seed
 from ...evaluation import reconstruct_images
 from ...models.compiled import uncompiled
 from ...models.mask_units import read_masked_units
-from ...registry import DATASETS, HOOKS
+from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.arguments import require_whole
 from ...utils.paths import short_path
 from ...utils.text import one_line
 from ...visualization import draw_reconstructions
-from ..common import unwrap
+from ..common import unwrap, watched_dataset
 from ..runner.loggers import log_picture
 from ..runner.periodic import PeriodicHook
 
 
-def draw_items(dataset: dict | Dataset, count: int, seed: int) -> list[dict]:
-    """Draw packed images of a data set, or its config, at random: the same ones for a seed, in the data set's order."""
+def draw_items(dataset: Dataset, count: int, seed: int) -> list[dict]:
+    """Draw packed images of a data set at random: the same ones for a seed, in the data set's order."""
     with fixed_seed(seed):
-        dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         chosen = np.random.default_rng(seed).choice(len(dataset), min(count, len(dataset)), replace=False)
         return [dataset[i] for i in sorted(chosen.tolist())]
 
@@ -54,7 +53,7 @@ class ReconstructionHook(PeriodicHook):
         out: File name in the work dir.
     """
 
-    early = True
+    first_after = 0.1
 
     def __init__(
         self,
@@ -78,7 +77,7 @@ class ReconstructionHook(PeriodicHook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        items = draw_items(self.dataset or runner.train_dataloader.dataset, self.num_images, self.seed)
+        items = draw_items(watched_dataset(runner, self.dataset), self.num_images, self.seed)
         self.images = torch.stack([item['inputs'] for item in items])
         samples = [item['data_samples'] for item in items]
         batch = default_collate(samples) if isinstance(samples[0], dict) else samples

@@ -22,7 +22,7 @@ class PeriodicHook(Hook, ABC):
     """
 
     what = 'an evaluation'  # the subject of a sentence
-    early = False  # whether the first evaluation comes at the end of the first tenth of a run, if none is due before
+    first_after: float | None = None  # this share of the run, one step at least, comes an evaluation if none was due
     begun: int | None = None  # iterations that were done when this process began to train
     latest: int | None = None  # those that were done at the latest evaluation
 
@@ -50,9 +50,11 @@ class PeriodicHook(Hook, ABC):
             self.try_to_evaluate(runner, runner.iter)
 
     def _is_first(self, runner: Runner) -> bool:
-        """Say whether a tenth of the run is done without an evaluation, by its length as it is known now."""
-        tenth = max(1, runner.max_iters // 10)
-        return self.early and self.latest is None and self.begun < tenth <= runner.iter + 1
+        """Say whether it is time for the first evaluation, by the run's length as it is known now."""
+        if self.first_after is None or self.latest is not None:
+            return False
+        assert self.begun is not None  # a step has been done
+        return self.begun < max(1, int(self.first_after * runner.max_iters)) <= runner.iter + 1
 
     def after_train(self, runner: Runner) -> None:
         self.try_to_evaluate(runner, runner.iter, last=True)
