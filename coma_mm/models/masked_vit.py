@@ -1,6 +1,6 @@
 """A plain ViT as the encoder of CoMA: mmpretrain's, with one path for visible units added.
 
-Shapes: B images, U patches of 16 x 16 px (the mask units here), K of them encoded, C channels.
+Shapes: B images, H x W pixels, patches of p x p px (the mask units here), K of them encoded, C channels.
 
 The only model file that imports mmpretrain. It is imported when ``coma_mm.MaskedViT`` is first asked for, so that DyViT
 stays usable without mmpretrain.
@@ -17,6 +17,7 @@ from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import require_flag, require_whole
 from .dyvit import check_channels
+from .layers import initialize_linear
 from .mask_units import sincos_positions, split_units
 
 
@@ -24,8 +25,8 @@ from .mask_units import sincos_positions, split_units
 class MaskedViT(VisionTransformer):
     """mmpretrain's VisionTransformer that can encode only some of its patches; same arguments, weights and key names.
 
-    As in MAE, positions are fixed sines and cosines and linear layers start Xavier-uniform. The class token is encoded
-    along; MAE's decoder sees it too. CoMA's does not, since two branches would bring two of them.
+    As in MAE, positions are fixed sines and cosines, and linear layers start Xavier-uniform. The class token is encoded
+    too. MAE's decoder sees it; CoMA's does not, since two branches would bring two of them.
 
     Args:
         arch: as in mmpretrain, e.g. ``'base'``.
@@ -54,7 +55,7 @@ class MaskedViT(VisionTransformer):
         self.extra_tokens = self.num_extra_tokens if decode_cls_token else 0
         self.settings = dict(
             arch=dict(self.arch_settings), img_size=tuple(self.img_size), patch_size=patch_size
-        )  # see DyViT.settings
+        )  # arguments that a checkpoint must match
         self.pos_embed.requires_grad_(False)
 
     def init_weights(self) -> None:
@@ -66,12 +67,10 @@ class MaskedViT(VisionTransformer):
         table = sincos_positions(self.patch_resolution, 1, self.embed_dims)[:, 0]
         self.pos_embed.data[:, -len(table) :] = table
         self.pos_embed.data[:, : -len(table)] = 0
-        for module in self.modules():
-            if isinstance(module, torch.nn.Linear):
-                torch.nn.init.xavier_uniform_(module.weight)
-                torch.nn.init.zeros_(module.bias)
+        self.apply(initialize_linear)
         torch.nn.init.xavier_uniform_(self.patch_embed.projection.weight.data.flatten(1))
-        torch.nn.init.normal_(self.cls_token, std=0.02)
+        if self.cls_token is not None:
+            torch.nn.init.normal_(self.cls_token, std=0.02)
 
     def train(self, mode: bool = True) -> 'MaskedViT':
         """Set the mode and return the model, which mmpretrain's backbones forget."""
@@ -88,8 +87,8 @@ class MaskedViT(VisionTransformer):
         """Encode whole images as mmpretrain does, or the visible patches of each.
 
         Args:
-            x: ``(B, 3, H, W)``.
-            ids_keep: ``(B, K)`` row-major numbers of the patches to encode.
+            x: ``(B, in_channels, H, W)``.
+            ids_keep: ``(B, K)`` row-major numbers of the patches to encode, in any order.
 
         Returns:
             What ``out_type`` says, or with ``ids_keep`` one tensor ``(B, K, C)`` in a tuple, with

@@ -62,6 +62,12 @@ def test_coma_trains_it():
     assert model.get_layer_depth('backbone.layers.1.ln1.weight') == (2, 4)
 
 
+@pytest.mark.parametrize('option', ['qkv_bias', 'with_cls_token'])
+def test_it_can_lack_parts(option):
+    model = build(**{option: False})
+    assert model(torch.randn(1, 3, 32, 64), torch.arange(4)[None])[0].shape == (1, 4, 32)
+
+
 def test_mae_proper_is_that_of_mmpretrain():
     """75 % hidden, class token decoded: the same loss and gradients on the same weights, images and masks."""
     decoder = dict(decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4, num_patches=16)
