@@ -4,9 +4,9 @@
 
     timm.create_model('dyvit_tiny', checkpoint_path='backbone.pth', features_only=True, out_indices=(1, 2, 3))
 
-``checkpoint_path`` takes files of ``tools/export.py`` and checkpoints of pre-training, of mmpretrain's classifiers
-(with their head), of detectors and segmentors. timm reads the weights alone: settings other than an architecture's own
-(``patch_size``, ``windows``, ...) have to be given to ``create_model``; ``arch='from:FILE'`` takes them from the file.
+``checkpoint_path`` takes files of ``tools/export.py`` and checkpoints of pre-training, classifiers (with their head),
+detectors and segmentors. timm reads the weights alone: settings other than an architecture's own (``patch_size``,
+``windows``, ...) have to be given to ``create_model``, or ``arch='from:FILE'``, which takes them from the file.
 """
 
 import codecs
@@ -48,11 +48,10 @@ _DATA = {f'{x.__module__}.{x.__qualname__}': x for x in (Counter, HistoryBuffer,
 _DATA |= {name.replace('_core', 'core'): x for name, x in _DATA.items()}  # numpy 1 named them so, numpy 2 reads both
 _DATA |= {name.replace('.core', '._core'): x for name, x in _DATA.items()}
 _DATA |= {'builtins.getattr': _statistic, '__builtin__.getattr': _statistic}
-SAFE_GLOBALS = [(value, name) for name, value in _DATA.items()]  # as torch.serialization.safe_globals takes them
 
 # timm reads files by torch.load(weights_only=True), which does not know mmengine's log histories: plain data.
 if hasattr(torch.serialization, 'add_safe_globals'):  # since torch 2.4; for older ones export the backbone
-    torch.serialization.add_safe_globals(SAFE_GLOBALS)
+    torch.serialization.add_safe_globals([(value, name) for name, value in _DATA.items()])
 
 default_cfgs = generate_default_cfgs(
     {
@@ -81,9 +80,8 @@ class TimmDyViT(DyViT):
         in_chans: channels of the image.
         global_pool: how the last map is pooled, ``''`` for not at all.
         drop_rate: dropout before the classifier.
-        features: whether the maps of all four stages have norms with weights of their own, as DyViT's outputs have.
-            Otherwise only the last one, and the others are normalised without: what DyViT gives whose weights come from
-            pre-training, but nothing stays without a gradient in a classifier.
+        features: whether the norms of all four stages have weights, as those of DyViT's outputs do. Otherwise only the
+            last one has, so that a classifier has no weight without a gradient. After pre-training both give the same.
         **settings: DyViT's other arguments. ``img_size`` is that of pre-training: images of any size are accepted.
     """
 
@@ -207,8 +205,8 @@ def adapt_weights(state_dict: dict[str, Tensor], model: TimmDyViT) -> dict[str, 
     """Rename the weights of a checkpoint of any origin as the model names them: timm's ``filter_fn``.
 
     The first layer of a checkpoint for 3 channels is converted to the model's. Weights that belong to a decoder or a
-    detector's heads are left out. A head that the checkpoint lacks keeps its
-    random weights (the log warns), norms of stages that it did not output start at the identity.
+    detector's heads are left out. A head that the checkpoint lacks keeps its random weights, which the log warns of.
+    Norms of stages that the checkpoint did not output start at the identity.
     """
     own, state_dict = model.state_dict(), rename_older(state_dict)
     prefix = find_prefix(state_dict, {name: value for name, value in own.items() if not name.startswith('head.')})

@@ -1,6 +1,7 @@
 """Loss of the evaluation mode ``align``: the mean tokens of both halves of an image become alike.
 
-Shapes: B images of all processes, C values of a token, P values of its projection.
+Shapes: B images (of one process, or of all once they are gathered), C values of a token, P values of its projection.
+Colours are changed on images of H x W pixels and C channels.
 """
 
 from typing import Any
@@ -14,8 +15,8 @@ from torch import Tensor, distributed, nn
 from ..utils.arguments import require_flag, require_number
 
 HIDDEN, PROJECTED = 512, 64  # widths of the projector
-COVARIANCE = 80.0  # weight of the mean squared covariance, beside 1 for the distance and for the deviation
-BEGINNING = 0.1  # of the run, in which the weight of the squared cosines falls from 1 to 0
+COVARIANCE = 80.0  # weight of the mean squared covariance; distance and deviation have 1
+BEGINNING = 0.1  # part of the run in which the weight of the squared cosines falls from 1 to 0
 GREY = 0.2  # share of images without colour, at a jitter of 0.5 and more
 
 
@@ -33,26 +34,26 @@ class Alignment(nn.Module):
         weight: of the loss.
         jitter: of the colours, a different one for each half, see :func:`jitter_colours`.
         both: whether both halves are trained; otherwise one follows the other, which gets no gradient.
+
+    Raises:
+        ValueError: if an option is out of range.
     """
 
-    def __init__(self, channels: int, weight: float, jitter: float, both: bool):
+    def __init__(self, channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False):
         super().__init__()
+        require_number('(0, inf)', **{'evaluation weight': weight})
+        require_number('[0, 1]', **{'evaluation jitter': jitter})
+        require_flag(**{'evaluation both': both})
         self.weight, self.jitter, self.both = weight, jitter, both
-        widths = channels, HIDDEN, HIDDEN
-        # Statistics of each batch alone: nothing is projected outside training.
-        layers = [
-            layer
-            for width in widths[:-1]
-            for layer in (
-                nn.Linear(width, HIDDEN, bias=False),
-                nn.BatchNorm1d(HIDDEN, track_running_stats=False),
-                nn.GELU(),
-            )
-        ]
+        layers: list[nn.Module] = []
+        for width in (channels, HIDDEN):
+            # Without running statistics: nothing is projected outside training.
+            norm = nn.BatchNorm1d(HIDDEN, track_running_stats=False)
+            layers += [nn.Linear(width, HIDDEN, bias=False), norm, nn.GELU()]
         self.projector = nn.Sequential(*layers, nn.Linear(HIDDEN, PROJECTED))
 
     def forward(self, adaptive: Tensor, evaluation: Tensor) -> Tensor:
-        """Return the weighted loss of the halves' mean tokens, ``(B, C)`` each, of this process."""
+        """Return the weighted loss of the halves' mean tokens, ``(B, C)`` each, of this process's images."""
         with torch.autocast(adaptive.device.type, enabled=False):
             dtype = self.projector[0].weight.dtype
             adaptive, evaluation = (gather_images(tokens.to(dtype)) for tokens in (adaptive, evaluation))
@@ -67,14 +68,6 @@ class Alignment(nn.Module):
             start = 1 - run_fraction(BEGINNING)
             apart = [spread_loss(half) + start * cosine_loss(tokens) for half, tokens in trained]
             return self.weight * (F.mse_loss(*halves) + sum(apart) / len(apart))
-
-
-def build_alignment(channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False) -> Alignment:
-    """Check the options of ``align`` and build it."""
-    require_number('(0, inf)', **{'evaluation weight': weight})
-    require_number('[0, 1]', **{'evaluation jitter': jitter})
-    require_flag(**{'evaluation both': both})
-    return Alignment(channels, weight, jitter, both)
 
 
 def spread_loss(projections: Tensor) -> Tensor:
@@ -95,7 +88,7 @@ def cosine_loss(tokens: Tensor) -> Tensor:
 
 
 def run_fraction(part: float) -> float:
-    """Return how far a run is in its first ``part``, from 0 to 1; 1 where no runner says so."""
+    """Return how far a run is in its first ``part``, from 0 to 1; 1 where there is no runner."""
     hub = MessageHub.get_current_instance()
     step, steps = (hub.get_info(name) for name in ('iter', 'max_iters'))
     return 1.0 if step is None or not steps else min(1.0, (step + 1) / max(1.0, part * steps))
@@ -106,8 +99,8 @@ def jitter_colours(images: Tensor, strength: float) -> Tensor:
 
     Args:
         images: normalised, ``(B, C, H, W)``.
-        strength: 0 for none. Contrast and saturation change by this share at most, brightness by as many deviations,
-            each channel by half as many.
+        strength: 0 for no change. Contrast and saturation change by this share at most, brightness by as many
+            deviations, and each channel by half as many.
     """
     if not strength:
         return images
@@ -126,7 +119,7 @@ def jitter_colours(images: Tensor, strength: float) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenation over all processes, with gradient; newer versions of torch advise against their own."""
+    """Concatenation over all processes, with gradient. Newer versions of torch advise against torch's own."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -142,5 +135,5 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_images(part: Tensor) -> Tensor:
-    """Return what all processes have of their images, ``(B', C)`` each, as ``(B, C)``, with gradient."""
+    """Return the values ``(B, C)`` of the images of all processes, one after the other, with gradient."""
     return _Gather.apply(part) if get_world_size() > 1 else part

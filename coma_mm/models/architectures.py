@@ -6,6 +6,8 @@ from typing import Any
 from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.settings import FROM, read_dyvit
 from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
+from .attention import read_head_windows
+from .mask_units import UNIT_SIDE
 
 # Measured parameters and GMACs: docs/models.md.
 ARCHITECTURES = {
@@ -25,12 +27,12 @@ def read_shape(path: str, checkpoint: dict | None = None) -> dict:
     """Return the arguments of the DyViT that a file holds, as ``SHAPING`` names them.
 
     Args:
-        path: The file.
-        checkpoint: What is in it, if it has been read.
+        path: the file.
+        checkpoint: its content, if it has been read.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it does not say them.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not say them.
     """
     said = read_dyvit(read_checkpoint(path) if checkpoint is None else checkpoint)
     if said is None:
@@ -57,9 +59,9 @@ def check_shape(shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
-    """Return dims, depths and heads, each of length 4."""
+    """Check an architecture, and return its dims, depths and heads, each of length 4."""
     if isinstance(arch, str):
-        names = {**{name[0]: name for name in ARCHITECTURES}, **{name: name for name in ARCHITECTURES}}
+        names = {key: name for name in ARCHITECTURES for key in (name, name[0])}
         if arch not in names:
             raise ValueError(
                 f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)}, their first letters, or give a dict '
@@ -96,7 +98,7 @@ def read_indices(name: str, indices: Sequence[int], count: int) -> tuple[int, ..
 def read_windows(
     attention: Sequence[str], windows: Sequence | None, heads: Sequence[int]
 ) -> tuple[tuple[tuple[int, ...], ...] | None, ...]:
-    """Return for each stage the windows of every head, or ``None`` for plain attention, after checking them."""
+    """Check windows, and return for each stage those of every head, or ``None`` for plain attention."""
     if (
         not isinstance(attention, Sequence)
         or len(attention) != 4
@@ -120,5 +122,5 @@ def read_windows(
             )
         if len(chosen) == 1:
             chosen *= count
-        read.append(tuple(sorted(tuple(sorted(side)) if isinstance(side, Sequence) else (side,) for side in chosen)))
+        read.append(tuple(sorted(read_head_windows(head, UNIT_SIDE >> i) for head in chosen)))
     return tuple(read)

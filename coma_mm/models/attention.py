@@ -1,11 +1,11 @@
 """Dynamic Multi-Window Self-Attention, and plain attention to compare it with.
 
-Shapes: B images, N tokens (units in any order, Z-order inside), C channels, h heads, d = C / h channels a head,
-w window side in tokens, M keys: N / w**2 for each window w that a head sees.
+Shapes: B images, U units in any order, N tokens (Z-order inside a unit), C channels, h heads, d = C / h channels a
+head, w window side in tokens, M keys: N / w**2 for each window w that a head sees.
 
-Tokens of a window are w * w neighbours in memory (``mask_units``), so a strided convolution with kernel = stride = w is
-a ``view`` and a ``Linear``, a depth-wise one a ``view`` and a weighted sum; windows lie inside units, so it is the
-same convolution with and without masking.
+Tokens of a window are w * w neighbours in memory (``mask_units``). So a strided convolution with kernel = stride = w is
+a ``view`` and a ``Linear``, and a depth-wise one is a ``view`` and a weighted sum. Windows lie inside units, so it is
+the same convolution with and without masking.
 """
 
 from collections import Counter
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ..utils.arguments import require_flag, require_whole
 from .mask_units import plain
 
-# One entry for each run of equally large attention blocks: (blocks, tokens per block). None: one block, all tokens.
+# An entry for each run of equally large attention blocks: (blocks, tokens per block).
 AttnBlocks = tuple[tuple[int, int], ...]
-# Which tokens to go on with, (B, N, C) to (B', N', C).
+# Choice of the tokens to go on with, (B, N, C) to (B', N', C).
 Keep = Callable[[Tensor], Tensor]
 
 
@@ -34,7 +34,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attn_blocks: AttnBlocks | None = Non
 
     Args:
         q: ``(B, N, h, d)``.
-        k: ``(B, M, h, d)``, M / U of them for each of U units, in the order of the tokens' units.
+        k: ``(B, M, h, d)``, M / U for each unit, in the order of the tokens' units.
         v: ``(B, M, h, d)``.
         attn_blocks: runs of equal blocks, in order, covering all N tokens; ``None`` for global attention.
 
@@ -42,7 +42,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attn_blocks: AttnBlocks | None = Non
         ``(B, N, h, d)``.
     """
     if q.device.type == 'cpu' and q.dtype == torch.bfloat16:
-        # There (AVX512-BF16) SDPA in bf16 is no faster, and backwards on few tokens it takes several times as long.
+        # On CPUs (AVX512-BF16) SDPA in bf16 is no faster, and backwards on few tokens it takes several times as long.
         with torch.autocast('cpu', enabled=False):
             return attend(q.float(), k.float(), v.float(), attn_blocks).to(q.dtype)
     if attn_blocks is None:
@@ -57,7 +57,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attn_blocks: AttnBlocks | None = Non
         )
         outs.append(attend(part_q, part_k, part_v).unflatten(0, (-1, count)).flatten(1, 2))
         start = stop
-    assert start == N
     return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
 
@@ -96,25 +95,25 @@ class DMMSA(nn.Module):
     """Dynamic Multi-Window Self-Attention (paper: strided convolutions of varying kernel sizes on keys and values).
 
     A head sees the image through one window or several. The keys and values of a window come from a convolution with
-    kernel = stride = window; those of all windows of a head stand in one softmax, so that each query weighs the scales
+    kernel = stride = window. The keys of all windows of a head stand in one softmax, so each query weighs the scales
     itself: our reading of the paper's "aggregates information from different window scales dynamically". Queries stay
     one per token. Heads with the same windows share the convolutions and one call of attention.
 
-    Cost: N queries are compared with N / w**2 keys for each window w. A dense convolution takes as long as the
-    projection to keys and values in plain attention, a depth-wise one 1 / w**2 of that and one pass over the tokens.
+    Cost: N queries are compared with N / w**2 keys for each window w. A dense convolution takes as long as plain
+    attention's projection to keys and values. A depth-wise one takes 1 / w**2 of that, and one pass over the tokens.
 
     Args:
         dim: C.
         windows: for each of the h heads the sides in tokens of its windows, one number or several.
         unit_side: tokens along a unit's side; every window must divide it.
         kv_conv: ``'depthwise'`` weighs the positions of a window channel by channel, starting with their mean, then
-            projects; ``'averaged'`` mixes all positions and channels at once and starts as the mean, too; ``'dense'``
-            is the same as an ordinary convolution, which learns more slowly at first (docs/evidence.md, question 3).
+            projects. ``'averaged'`` mixes all positions and channels at once and starts as the mean, too. ``'dense'``
+            is an ordinary convolution, which learns more slowly at first (docs/evidence.md, question 3).
         qkv_bias: whether the projections to queries, keys and values have a bias.
 
     Raises:
-        ValueError: if heads do not divide ``dim``, a window does not divide the unit or stands twice in a head, or
-            ``kv_conv`` is unknown.
+        ValueError: if heads do not divide ``dim``, or ``kv_conv`` is unknown. Also if a window does not divide the
+            unit, or stands twice in a head.
     """
 
     def __init__(
@@ -131,8 +130,8 @@ class DMMSA(nn.Module):
         if kv_conv not in KV_CONVS:
             raise ValueError(f'kv_conv must be one of {", ".join(map(repr, KV_CONVS))}, got {kv_conv!r}')
         self.unit_side = unit_side
-        # (windows, number of heads that see them); heads of a group are neighbours
-        self.groups = tuple(sorted(Counter(_read_windows(head, unit_side) for head in windows).items()))
+        # Pairs of windows and the number of heads that see them. Heads of a group are neighbours.
+        self.groups = tuple(sorted(Counter(read_head_windows(head, unit_side) for head in windows).items()))
         head_dim = dim // self.num_heads
         conv = KV_CONVS[kv_conv]
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
@@ -170,10 +169,10 @@ class WindowConv(nn.Linear):
 class DepthwiseWindowConv(nn.Module):
     """Convolution by a weight for each position and channel of a window, then a projection. It starts as the mean.
 
-    Neighbouring tokens are much alike, so the changes of a window's w**2 weights add up: Adam, whose steps are as large
-    for every weight, moves the keys of an ordinary convolution w**2 times as far as queries. Here a position has one
-    weight per channel, 1 / w at first, and the sum is divided by w: keys move about as far as queries. Weights of 1
-    under a mean would as well, but tell the positions apart later.
+    Neighbouring tokens are much alike, so the changes of a window's w**2 weights add up. Adam's steps are as large for
+    every weight: the keys of an ordinary convolution move w**2 times as far as queries. Here a position has one weight
+    per channel, 1 / w at first, and the sum is divided by w: keys move about as far as queries. Weights of 1 under a
+    mean would do the same, but learn later to tell the positions apart.
     """
 
     def __init__(self, dim: int, out: int, window: int, bias: bool):
@@ -215,9 +214,9 @@ def _check_heads(dim: int, num_heads: int) -> None:
         raise ValueError(f'{num_heads} attention heads do not divide {dim} channels evenly')
 
 
-def _read_windows(windows: int | Sequence[int], unit_side: int) -> tuple[int, ...]:
-    """Return the windows of a head, in order, after checking them."""
-    windows = tuple(sorted(windows)) if isinstance(windows, Sequence) else (windows,)
+def read_head_windows(windows: int | Sequence[int], unit_side: int) -> tuple[int, ...]:
+    """Check the windows of a head, and return them in order."""
+    windows = tuple(windows) if isinstance(windows, Sequence) else (windows,)
     fitting = [side for side in (1, 2, 4, 8) if side <= unit_side]
     for window in windows:
         if window not in fitting or not isinstance(window, int):
@@ -227,4 +226,4 @@ def _read_windows(windows: int | Sequence[int], unit_side: int) -> tuple[int, ..
             )
     if not windows or len(set(windows)) < len(windows):
         raise ValueError(f'a head needs one window or several different ones, got {windows}')
-    return windows
+    return tuple(sorted(windows))

@@ -1,4 +1,7 @@
-"""BatchNorm between a frozen backbone and a linear layer."""
+"""BatchNorm between a frozen backbone and a linear layer.
+
+Shapes: B images, C channels.
+"""
 
 from collections.abc import Sequence
 
@@ -19,8 +22,8 @@ class BatchNormNeck(BaseModule):
 
     Args:
         input_features: C.
-        affine: whether there are a weight and a bias to learn. Defaults to False.
-        eps: added to the variance. Defaults to 1e-6.
+        affine: whether there are a weight and a bias to learn.
+        eps: added to the variance.
         init_cfg: mmengine's initialisation config.
     """
 

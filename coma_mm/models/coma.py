@@ -1,7 +1,8 @@
 """CoMA: two branches see complementary parts of an image; together they reconstruct all of it.
 
-Shapes: B images, C channels, U = Hu * Wu units, n of them hidden from the adaptive branch (and seen by the evaluation
-branch), D decoder width, V pixels per unit.
+Shapes: B images, H x W pixels, C channels (of an image or of a stage), U = Hu * Wu units. n units are hidden from the
+adaptive branch and seen by the evaluation branch. K units are seen by a branch, t tokens along a unit's side in some
+stage, L values of a unit in the last stage, V values of a unit's pixels.
 """
 
 import logging
@@ -20,10 +21,10 @@ from .alignment import jitter_colours
 from .attention import identity
 from .compiled import compile_blocks
 from .evaluation_branch import ALONE, build_evaluation
-from .mask_units import MaskedUnits, read_masked_units
+from .mask_units import MaskedUnits, read_masked_units, take_units
 from .reconstruction import PixelTarget, unit_errors
 
-# What one branch saw: its tokens per stage, and which units they are of.
+# The tokens of one branch per stage, and the units that they are of.
 Seen = tuple[tuple[Tensor, ...], Tensor]
 
 
@@ -32,7 +33,7 @@ class CoMA(BaseModel):
     """Self-supervised pre-training by complementary masking (the paper's method).
 
     One step: the adaptive branch encodes the units visible to it and, with the decoder, predicts those hidden from it.
-    The evaluation branch, a frozen copy of the encoder, encodes exactly those hidden ones and, with the same decoder,
+    The evaluation branch, a frozen copy of the encoder, encodes exactly the hidden ones. With the same decoder it
     predicts the rest. So each unit is predicted once, by the branch that did not see it. The loss is the mean squared
     error over all units. On CPUs that multiply in bf16 the evaluation branch does so in training, which moves losses
     by less than 0.001.
@@ -46,9 +47,9 @@ class CoMA(BaseModel):
 
     Args:
         backbone: config or module of an encoder: ``forward(images, ids_keep)`` returns per stage the
-            ``(B, K * t * t, C)`` tokens of the visible units; ``unit_size`` is the unit's side in pixels,
-            ``unit_channels`` the values ``t * t * C`` per unit of each stage, ``in_channels`` the image's channels (3
-            if it does not say), ``extra_tokens`` how many tokens of no unit come before the others (0).
+            ``(B, K * t * t, C)`` tokens of the visible units. ``unit_size`` is the unit's side in pixels, and
+            ``unit_channels`` are the values ``t * t * C`` per unit of each stage. ``in_channels`` are the image's
+            channels (3 if absent), ``extra_tokens`` the tokens of no unit that come before the others (0 if absent).
         decoder: config or module, :class:`.decoders.ViTDecoder` or like it. ``in_channels``, ``out_channels`` and
             ``extra_tokens`` follow from the backbone and need not be given.
         evaluation: the evaluation branch's weights. ``dict(mode='copy')`` (paper): the current encoder's at every step,
@@ -74,9 +75,9 @@ class CoMA(BaseModel):
         mask_ratio: of configs from before; not read.
 
     Raises:
-        ValueError: on an unknown evaluation mode or option, a backbone that works in windows,
-            ``fuse_stages`` with a backbone of one stage, several ``out_indices`` without it, ``predict_visible`` where
-            two branches are decoded.
+        ValueError: on an unknown evaluation mode or option, or a backbone that works in windows. Also on
+            ``fuse_stages`` with a backbone of one stage, on several ``out_indices`` without it, and on
+            ``predict_visible`` where two branches are decoded.
     """
 
     def __init__(
@@ -152,9 +153,10 @@ class CoMA(BaseModel):
             data_samples: which units are masked, see :func:`.mask_units.read_masked_units`.
 
         Returns:
-            ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units (with
-            one branch alone: ``loss_adaptive`` over the hidden ones). Beside them ``loss_visible``, ``loss_align`` and
-            ``loss_teacher`` where they are asked for; for the log each branch's own mean ``mse_*``.
+            ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units. Where one
+            branch alone is decoded, ``loss_adaptive`` over the hidden ones. Beside them ``loss_visible``,
+            ``loss_align`` and ``loss_teacher`` where they are asked for, and for the log each branch's own mean
+            ``mse_*``.
 
         Raises:
             ValueError: if masks are missing or do not fit the images.
@@ -259,9 +261,9 @@ class CoMA(BaseModel):
         """Decode in one call what one branch or both saw.
 
         Args:
-            seen: Of the adaptive branch, and of the evaluation branch if that is decoded, too.
-            masked: Which units each of them saw.
-            decoder: Called in place of the whole decoder, such as its ``features``.
+            seen: of the adaptive branch, and of the evaluation branch if that is decoded, too.
+            masked: which units each of them saw.
+            decoder: called in place of the whole decoder, such as its ``features``.
 
         Returns:
             ``(B, U, V)``: each unit as predicted by the branch that did not see it. Of the adaptive branch alone
@@ -272,8 +274,9 @@ class CoMA(BaseModel):
         def keep_hidden(x: Tensor) -> Tensor:
             return take_units(x, masked.ids_mask)
 
-        def assemble(x: Tensor) -> Tensor:  # of both branches: of each unit what the one predicts that did not see it
-            return torch.where(masked.hidden[..., None], *x.chunk(2))
+        def assemble(x: Tensor) -> Tensor:
+            adaptive, evaluation = x.chunk(2)
+            return torch.where(masked.hidden[..., None], adaptive, evaluation)
 
         filled = [self.decoder.append_mask_tokens(tokens, idx, units) for tokens, idx in seen]
         decoder = decoder or self.decoder
@@ -282,7 +285,7 @@ class CoMA(BaseModel):
         return decoder(torch.cat(filled), masked.grid, assemble)
 
     def _last_tokens(self, seen: Seen) -> Tensor:
-        """Return what a branch has of its units in the last stage, ``(B, K, L)``."""
+        """Return the values of a branch's units in the last stage, ``(B, K, L)``."""
         stages, idx = seen
         return stages[-1][:, getattr(self.backbone, 'extra_tokens', 0) :].reshape(*idx.shape, -1)
 
@@ -299,11 +302,6 @@ def _check_backbone(backbone: nn.Module, fuse_stages: bool) -> None:
             f'the decoder sees the last of out_indices={tuple(stages)} alone, so that norms of the others would learn '
             'nothing: set fuse_stages=True, or leave out_indices to its default'
         )
-
-
-def take_units(x: Tensor, idx: Tensor) -> Tensor:
-    """Return the units ``idx`` ``(B, K)`` of each image, ``(B, U, D)`` to ``(B, K, D)``."""
-    return x.gather(1, idx[..., None].expand(-1, -1, x.shape[-1]))
 
 
 @contextmanager

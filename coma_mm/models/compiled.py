@@ -11,7 +11,7 @@ def compile_blocks(model: nn.Module, options: bool | dict) -> None:
     """Have each transformer block of a model compiled when it is first called.
 
     Blocks are the members of every ``ModuleList`` called ``blocks`` or ``layers``. Blocks of equal shape share their
-    code, and gathers, hooks and the loss stay outside, where they would break graphs or make compilation long.
+    code. Gathers, hooks and the loss stay outside: they would break graphs or make compilation long.
 
     Args:
         model: anything with such lists; keeps its parameters and their names.
@@ -26,8 +26,8 @@ def compile_blocks(model: nn.Module, options: bool | dict) -> None:
     if options is not True and not isinstance(options, dict):
         raise ValueError(f'compile must be True, False or a dict of options of torch.compile, got {options!r}')
     options = {'dynamic': False, **({} if options is True else options)}
-    # The default of 8 is per function, not per block: four stages, twice (with gradient and without), and the decoder
-    # are more, and what is beyond the limit silently runs uncompiled.
+    # The default of 8 is per function, not per block. Four stages, twice (with gradient and without), and the decoder
+    # are more. Beyond the limit code silently runs uncompiled.
     torch._dynamo.config.cache_size_limit = max(128, torch._dynamo.config.cache_size_limit)
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and name.rpartition('.')[2] in ('blocks', 'layers'):

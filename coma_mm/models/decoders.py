@@ -1,7 +1,7 @@
 """Decoders: from the visible units' tokens to one prediction per unit.
 
-Shapes: B images, U = Hu * Wu units, K of them encoded, E tokens of no unit (0 or 1), t * t * C values per encoded unit
-and stage, D decoder width, V values predicted per unit (C * s * s pixels).
+Shapes: B images, U = Hu * Wu units, K of them encoded, E tokens of no unit, t tokens along a unit's side and C channels
+in a stage of the encoder, D decoder width, V values of a unit's pixels. B' and U' are what is kept of B and U.
 """
 
 from abc import abstractmethod
@@ -90,8 +90,8 @@ class MaskedDecoder(BaseModule):
         Args:
             x: ``(B, E + U, D)``.
             grid: ``(Hu, Wu)``.
-            keep: chooses the units whose prediction is wanted, ``(B, U, D)`` to ``(B', U', D)``. The others are not
-                computed beyond the last block's attention or convolution, the last place where they are needed.
+            keep: chooses the units whose prediction is wanted, ``(B, U, D)`` to ``(B', U', D)``. The others are left
+                out after the last block's attention or convolution, where they are last needed.
 
         Returns:
             ``(B', U', V)``.
@@ -145,9 +145,9 @@ class ViTDecoder(MaskedDecoder):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depth-wise 7 x 7 convolution, LN, MLP (ratio 4), residual; channels last."""
+    """Depth-wise convolution, LN, MLP (ratio 4), residual; channels last."""
 
-    def __init__(self, dim: int, kernel_size: int = 7):
+    def __init__(self, dim: int, kernel_size: int):
         super().__init__()
         self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -169,7 +169,7 @@ class ConvNeXtDecoder(MaskedDecoder):
         dim: D, a multiple of 4.
         depth: number of blocks.
         kernel_size: side of the depth-wise convolution in units, odd.
-        extra_tokens: 0, since a convolution has no place for others.
+        extra_tokens: 0; a convolution has no place for others.
         init_cfg: mmengine's initialisation config.
 
     Raises:

@@ -1,6 +1,7 @@
 """Loss of the evaluation mode ``frozen``: a teacher's tokens of the hidden units are predicted beside the pixels.
 
-Shapes: B images, n units hidden of each, D decoder width, T values that the teacher has of a unit.
+Shapes: B images of C x H x W values, n units hidden of each, D decoder width, T values that the teacher has of a unit,
+k units of the teacher along a side of the encoder's unit.
 """
 
 import hashlib
@@ -21,11 +22,11 @@ from .mask_units import MaskedUnits
 class Distillation(nn.Module):
     """A linear head on the decoder, and the loss by which it predicts a teacher's tokens of the hidden units.
 
-    The teacher sees these units alone. Its units may have another size than the encoder's: a unit of the encoder is
-    k x k of the teacher's, k being 1 at least, and the images are scaled so that this is so. Its target is the mean of
-    their last tokens, normalised over its values (LayerNorm without weights). The loss is the mean squared error.
+    The teacher sees these units alone. Its units may have another size than the encoder's: images are scaled so that a
+    unit of the encoder is k x k of the teacher's. The target is the mean of their last tokens, normalised over its
+    values (LayerNorm without weights). The loss is the mean squared error.
 
-    The teacher is no part of the model: checkpoints have a checksum of its weights alone, an exported backbone has
+    The teacher is no part of the model. Checkpoints have only a checksum of its weights; an exported backbone has
     nothing of it. It is loaded at the first step of training, and not at all where nothing is trained.
 
     Args:
@@ -34,7 +35,7 @@ class Distillation(nn.Module):
         weight: of the loss.
         dim: D.
         unit_size: side of the encoder's units in pixels.
-        values: factor and summand, ``(C, 1, 1)`` each, that make of the encoder's images those of the teacher.
+        values: factor and summand, ``(C, 1, 1)`` each, that turn the encoder's images into the teacher's.
     """
 
     checksum: Tensor
@@ -50,7 +51,7 @@ class Distillation(nn.Module):
     ):
         super().__init__()
         self._teacher = [teacher.requires_grad_(False).eval()]  # in a list, which hides it from the model
-        self._needs_weights, self._is_known = not is_loaded, False
+        self._needs_weights, self._is_known = not is_loaded, False  # known: loaded, and compared with the checksum
         self.weight, self.unit_size, self.values = weight, unit_size, values
         self.parts = max(1, unit_size // teacher.unit_size)
         self.head = nn.Linear(dim, teacher.unit_channels[-1])
@@ -61,7 +62,7 @@ class Distillation(nn.Module):
         """Return the weighted loss.
 
         Args:
-            features: what the decoder has of the hidden units before it predicts their pixels, ``(B, n, D)``.
+            features: the decoder's of the hidden units, from which their pixels are predicted, ``(B, n, D)``.
             images: as the encoder gets them, ``(B, C, H, W)``.
             masked: which units are hidden.
 
@@ -126,17 +127,22 @@ class Distillation(nn.Module):
                 'begin anew without --resume'
             )
         self.checksum.fill_(found)
-        self._needs_weights, self._is_known = False, True
+        self._is_known = True
 
 
 def name_weights(encoder: nn.Module) -> str:
     """Return the file or address of an encoder's weights, as its ``init_cfg`` says it."""
-    config = getattr(encoder, 'init_cfg', None)
-    return str(config.get('checkpoint', '')) if isinstance(config, dict) else ''
+    configs = list_configs(getattr(encoder, 'init_cfg', None))
+    return next((str(config['checkpoint']) for config in configs if config.get('checkpoint')), '')
+
+
+def list_configs(init_cfg: dict | Sequence[dict] | None) -> list[dict]:
+    """Return the configs of an ``init_cfg``, which may be one, several or none."""
+    return [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or ())
 
 
 def checksum(module: nn.Module) -> int:
-    """Return a number that stands for a module's weights and their older names, above 0 and below 2**56."""
+    """Return a number, above 0 and below 2**56, that stands for a module's weights and their older names."""
     digest = hashlib.sha256()
     for name, value in sorted(restore_older(module.state_dict()).items()):
         digest.update(name.encode())
@@ -154,14 +160,14 @@ def build_distillation(
     """Check the options of ``frozen`` and build it.
 
     Args:
-        model: A :class:`.CoMA` with backbone and decoder.
-        encoder: Config, with weights in its ``init_cfg``, or module of the teacher.
-        weight: Of the loss.
-        mean: Of the pixels that the teacher takes; as the model's if ``None``.
-        std: Their deviation.
+        model: a :class:`.CoMA` with backbone and decoder.
+        encoder: config, with weights in its ``init_cfg``, or module of the teacher.
+        weight: of the loss.
+        mean: of the pixels that the teacher takes; as the model's if ``None``.
+        std: their deviation.
 
     Raises:
-        ValueError: If there is no teacher, no weights of it, or it does not go with the model.
+        ValueError: if there is no teacher, no weights of it, or it does not go with the model.
     """
     require_number('(0, inf)', **{'evaluation weight': weight})
     if not hasattr(model.decoder, 'features'):
@@ -177,7 +183,7 @@ def build_distillation(
     own, theirs = (getattr(one, 'in_channels', 3) for one in (model.backbone, encoder))
     if own not in (1, theirs):
         raise ValueError(f'the teacher takes images of {theirs} channels, and those of the run have {own}')
-    values = _compare_values(model.data_preprocessor, mean, std, theirs)
+    values = _match_values(model.data_preprocessor, mean, std, theirs)
     return Distillation(encoder, is_loaded, weight, model.decoder.dim, model.unit_size, values)
 
 
@@ -185,8 +191,7 @@ def _build_teacher(encoder: Any) -> nn.Module:
     """Build the teacher of a config, which has to name weights."""
     if not isinstance(encoder, dict):
         raise ValueError("evaluation mode='frozen' takes encoder=..., the teacher: its config, or a module")
-    configs = encoder.get('init_cfg') or ()
-    configs = [configs] if isinstance(configs, dict) else configs
+    configs = list_configs(encoder.get('init_cfg'))
     if not encoder.get('pretrained') and not any(config.get('checkpoint') for config in configs):
         raise ValueError(
             'a teacher of random weights has nothing to teach: give evaluation.encoder the weights of a file, '
@@ -196,16 +201,17 @@ def _build_teacher(encoder: Any) -> nn.Module:
         return MODELS.build(encoder)
 
 
-def _compare_values(
+def _match_values(
     preprocessor: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[Tensor, Tensor] | None:
-    """Return factor and summand that make the teacher's images of the model's; ``None`` if they are the same."""
+    """Return factor and summand that turn the model's images into the teacher's; ``None`` if they are the same."""
     if mean is None and std is None:
         return None
     for name, numbers in dict(mean=mean, std=std).items():
         if not isinstance(numbers, (list, tuple)) or len(numbers) not in (1, channels):
             raise ValueError(f'evaluation {name} takes {channels} numbers, as many as the teacher has channels')
-        require_number('(-inf, inf)' if name == 'mean' else '(0, inf)', **{f'evaluation {name}': min(numbers)})
+        for number in numbers:
+            require_number('(-inf, inf)' if name == 'mean' else '(0, inf)', **{f'evaluation {name}': number})
     own = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
     if own[0] is None or own[1] is None:
         raise ValueError("evaluation mean and std need a data_preprocessor that says the encoder's own")

@@ -1,10 +1,10 @@
 """DyViT, a hierarchical vision transformer that is the same function on all units of an image and on some of them.
 
 Shapes: B images, H x W pixels, U = Hu * Wu mask units, K <= U of them encoded, t = 8, 4, 2, 1 tokens along a unit's
-side in stages 1-4, N = K * t * t tokens, C channels of the stage.
+side in stages 1-4, N = K * t * t tokens, C channels of the image or of a stage.
 
-Only attention connects units. Everything else works on tokens or on neighbours inside a unit. So leaving units out
-before the first layer gives exactly what hiding them from attention would, at a fraction of the cost.
+Only attention connects units. Everything else works on tokens or on neighbours inside a unit. So units are left out
+before the first layer. The result is exactly that of hiding them from attention, at a fraction of the cost.
 """
 
 import math
@@ -65,14 +65,14 @@ class DyViT(BaseModule):
     """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention (the paper's backbone).
 
     ``forward(images)`` returns feature maps for detectors, segmentors and classifiers; ``forward(images, ids_keep)``
-    encodes only the units named, for masked pre-training. Weights are drawn in the constructor, so ``init_weights()``
-    does nothing but what ``init_cfg`` asks for and never overwrites loaded weights.
+    encodes only the units named, for masked pre-training. Weights are drawn in the constructor. So ``init_weights()``
+    does only what ``init_cfg`` asks for, and never overwrites loaded weights.
 
     Args:
         arch: ``'pico'``, ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, their first letters, or a dict with
             ``dims``, ``depths`` and ``heads`` (four entries each). ``'from:FILE'`` takes the arguments that a
-            checkpoint must match (``SHAPING``) from a file, as far as it says them. ``pretrained`` or ``init_cfg``
-            loads its weights.
+            checkpoint must match (``SHAPING``) from a file, as far as it says them. Its weights are loaded by
+            ``pretrained`` or ``init_cfg``.
         img_size: image size of pre-training in pixels, one number or (height, width). Without ``attn_window`` images of
             any other size see the same range of positions, interpolated.
         patch_size: side of a stage-1 token in pixels: 1 for 32 px images, 2 for 64-96 px, 4 for 224 px and more.
@@ -80,24 +80,24 @@ class DyViT(BaseModule):
         out_indices: stages (0-3) whose maps are returned, each with a norm of its own. Stages after the last of them
             are not built.
         attention: per stage ``'dm_msa'`` or ``'msa'``.
-        windows: per stage (``None`` where it uses ``'msa'``) the sides in tokens of the windows that each head sees,
-            one or several; one entry for each head, or one for all. Defaults to 16 and 32 px for every head of stages
-            1 and 2: ``([(4, 8)], [(2, 4)], None, None)``.
+        windows: per stage the windows that each head sees, one or several, by their sides in tokens. One entry for
+            each head, or one for all; ``None`` for a stage of ``'msa'``. Defaults to 16 and 32 px for every head of
+            stages 1 and 2: ``([(4, 8)], [(2, 4)], None, None)``.
         kv_conv: ``'depthwise'``, ``'averaged'`` or ``'dense'``, see :class:`.attention.DMMSA`.
         mlp_ratio: hidden width of the MLPs over their input width.
         qkv_bias: whether projections to queries, keys and values have a bias.
         drop_path_rate: rate of stochastic depth of the last block; rises linearly from 0 at the first.
         layer_scale: initial value of a learned scale on residual branches; ``None`` for none.
         attn_window: side in units of the blocks that attention is restricted to; ``None`` for global attention. Such
-            a block of 7 is 224 px at patch size 4. Each block sees the positions of pre-training, so what is computed
-            in it depends on nothing outside (the cure for "Window Attention is Bugged", ICLR 2024, by tiling).
+            a block of 7 is 224 px at patch size 4. Each block sees the positions of pre-training (tiled, the cure of
+            "Window Attention is Bugged", ICLR 2024). So its features depend on nothing outside.
         global_blocks: with ``attn_window``, numbers of the transformer blocks (counted from 0 through all stages) that
             stay global. Defaults to the last block of each half of stage 3. They learn where in the image a token lies
             by a term of their own, which starts at zero.
         global_window: side in tokens of the windows that global blocks of plain attention average to one key each. At
             most a unit. 1 compares all tokens with all.
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, k also the first k stages.
-        norm_eval: keep norms in eval mode. LayerNorm computes the same in both; accepted for the toolboxes' sake.
+        norm_eval: accepted for the toolboxes' sake. It changes nothing: LayerNorm computes the same in both modes.
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
         compile: ``torch.compile`` each block, ``True`` or a dict of its options. For images of one size: leave it off
             in detection, where sizes vary.
@@ -105,8 +105,8 @@ class DyViT(BaseModule):
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: on an unknown arch or option, heads that match neither dims nor windows, windows that do not divide
-            the unit, indices out of range.
+        ValueError: on an unknown arch or option, or an index out of range. Also on heads that match neither dims nor
+            windows, and on windows that do not divide the unit.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class DyViT(BaseModule):
         _check_options(attn_window, frozen_stages, global_window)
         self.attn_window = attn_window
         self.frozen_stages = frozen_stages
-        self.norm_eval, self.with_cp = norm_eval, with_cp
+        self.with_cp = with_cp
         self._describe_outputs(read_indices('out_indices', out_indices, 4))
         if global_blocks is None:
             global_blocks = [sum(depths[:2]) + math.ceil(depths[2] / 2) - 1, sum(depths[:3]) - 1]
@@ -178,19 +178,18 @@ class DyViT(BaseModule):
         self.unit_size = UNIT_SIDE * self.patch_size
         self.embed_dims = dims[0]
         self.out_indices = out_indices
-        self.num_stages = out_indices[-1] + 1  # those that no output needs would have parameters without gradient
+        self.num_stages = out_indices[-1] + 1  # no output needs the others, whose parameters would have no gradient
         self.num_features = dims[self.num_stages - 1]
         self.num_blocks = sum(depths[: self.num_stages])
         self.out_channels = tuple(dims[i] for i in out_indices)
         self.strides = tuple(self.patch_size * 2**i for i in out_indices)
-        # What one unit carries in each output: tokens times channels. Decoders of masked pre-training build on it.
+        # Values of one unit in each output: tokens times channels. Decoders of masked pre-training build on them.
         self.unit_channels = tuple(dims[i] * (UNIT_SIDE >> i) ** 2 for i in out_indices)
 
     def _build_layers(self, drop_path_rate: float, global_window: int) -> None:
         """Build patch embedding, stages, output norms and the terms of global blocks, and draw their weights."""
         settings = self.settings
         dims, depths, heads = settings['arch'].values()
-        drop_rates = iter(drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
 
         def make_block(i: int, number: int) -> Block:
             own, bias = settings['windows'][i], settings['qkv_bias']
@@ -199,7 +198,8 @@ class DyViT(BaseModule):
                 attention: nn.Module = MSA(dims[i], heads[i], bias, kv_window)
             else:
                 attention = DMMSA(dims[i], own, UNIT_SIDE >> i, settings['kv_conv'], bias)
-            return Block(dims[i], attention, settings['mlp_ratio'], next(drop_rates), settings['layer_scale'])
+            drop_path = drop_path_rate * number / max(sum(depths) - 1, 1)
+            return Block(dims[i], attention, settings['mlp_ratio'], drop_path, settings['layer_scale'])
 
         self.patch_embed = nn.Linear(self.in_channels * self.patch_size**2, dims[0])
         self.stages = nn.ModuleList()
@@ -230,8 +230,7 @@ class DyViT(BaseModule):
             ``ids_keep`` tokens ``(B, K * t * t, C)``, unit after unit in the order given, Z-order inside.
 
         Raises:
-            ValueError: if ``ids_keep`` is given and the sides are not multiples of the unit, or if the images have
-                other channels.
+            ValueError: if the images have other channels, or with ``ids_keep`` sides that are no multiples of the unit.
         """
         return self._encode(x, ids_keep, self.out_indices)
 
@@ -288,8 +287,8 @@ class DyViT(BaseModule):
     def _positions(self, size: tuple[int, int], grid: tuple[int, int], idx: Tensor | None) -> Tensor:
         """Return stage 1's positions of units ``idx``, of images of ``size`` px: ``([B,] K, 64, C)``.
 
-        They are interpolated to the image, without what completes its last units. With ``attn_window`` they are those
-        of a block of that many units, tiled.
+        They are interpolated to the image, whose last units may be incomplete. With ``attn_window`` they are those of
+        a block of that many units, tiled.
         """
         window = self.attn_window
         shown = size if window is None else (window * self.unit_size, window * self.unit_size)
@@ -323,13 +322,9 @@ class DyViT(BaseModule):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'DyViT':
-        """Set the mode; frozen stages, and norms under ``norm_eval``, stay in eval mode."""
+        """Set the mode; frozen stages stay in eval mode."""
         super().train(mode)
         self._freeze_stages()
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.LayerNorm):
-                    module.eval()
         return self
 
     def is_optional_weight(self, name: str) -> bool:
@@ -338,10 +333,9 @@ class DyViT(BaseModule):
         Those are output norms, stages after the last output, and the positions of global blocks. A checkpoint may lack
         the first and the last, or have more of all than this backbone.
         """
-        first, *rest = name.split('.')
-        if first == 'stages':
-            return int(rest[0]) >= len(self.stages)
-        return first in ('norm0', 'norm1', 'norm2', 'norm3', 'global_positions')
+        later = [f'stages.{i}.' for i in range(len(self.stages), 4)]
+        norms = [f'norm{i}.' for i in range(4)]
+        return name.startswith((*later, *norms, 'global_positions.'))
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Place a parameter for layer-wise learning-rate decay.
@@ -351,9 +345,9 @@ class DyViT(BaseModule):
             prefix: what stands before the backbone's own names, e.g. ``'backbone.'``.
 
         Returns:
-            ``(depth, number of depths)``: 0 for the patch embedding, 1 to L for the L blocks in order (a down-sampling
-            and a global block's positions go with the block after them), L + 1 for the output norms and everything
-            outside the backbone.
+            ``(depth, number of depths)``. The depth is 0 for the patch embedding, and 1 to L for the L blocks in order.
+            A down-sampling and a global block's positions go with the block after them. Output norms, and everything
+            outside the backbone, have L + 1.
         """
         last = self.num_blocks + 1
         if not param_name.startswith(prefix):

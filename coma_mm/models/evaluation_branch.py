@@ -6,7 +6,7 @@ from mmengine.model import BaseAveragedModel, ExponentialMovingAverage
 from torch import Tensor, nn
 
 from ..utils.arguments import did_you_mean, require_number, require_whole
-from .alignment import Alignment, build_alignment
+from .alignment import Alignment
 from .distillation import Distillation, build_distillation
 
 MODES = ('copy', 'ema', 'off', 'align', 'frozen')
@@ -29,14 +29,14 @@ def build_evaluation(
     """Check the options of ``evaluation``, and build what its mode needs.
 
     Args:
-        model: A :class:`.CoMA` with backbone and decoder.
-        options: As its ``evaluation``.
+        model: a :class:`.CoMA` with backbone and decoder.
+        options: its ``evaluation``.
 
     Returns:
         The mode, and a second model, an :class:`.Alignment` and a :class:`.Distillation` where it needs them.
 
     Raises:
-        ValueError: On an unknown mode or option, one of another mode, or a value that cannot be.
+        ValueError: on an unknown mode or option, one of another mode, or a value that cannot be.
     """
     for name in set(options) - set(OPTIONS):
         raise ValueError(f'evaluation has the options {", ".join(OPTIONS)}, not {name!r}{did_you_mean(name, OPTIONS)}')
@@ -47,7 +47,7 @@ def build_evaluation(
     if wrong := [name for name in own if name not in OWN.get(mode, ())]:
         takers = ' or '.join(repr(one) for one, names in OWN.items() if set(wrong) <= set(names))
         raise ValueError(f'evaluation {", ".join(wrong)} goes with mode={takers} only, not with {mode!r}')
-    alignment = build_alignment(model.backbone.unit_channels[-1], **own) if mode == 'align' else None
+    alignment = Alignment(model.backbone.unit_channels[-1], **own) if mode == 'align' else None
     both = alignment is not None and alignment.both
     _check_updates(mode, interval, momentum, both)
     distillation = build_distillation(model, **own) if mode == 'frozen' else None

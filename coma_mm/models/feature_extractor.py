@@ -1,4 +1,7 @@
-"""One feature vector per image, from any backbone."""
+"""One feature vector per image, from any backbone.
+
+Shapes: B images, H x W pixels or positions of a map, C channels of an image, a map or a feature.
+"""
 
 from collections.abc import Sequence
 
@@ -17,8 +20,8 @@ class FeatureExtractor(BaseModel):
 
     Args:
         backbone: config or module; ``backbone(images)`` returns maps ``(B, C, H, W)``, of which the last counts.
-        pool: average the map over its positions, which gives C features; otherwise all positions side by side, for
-            images that are aligned.
+        pool: average the map over its positions, which gives C features. Otherwise all positions stand side by side,
+            for images that are aligned.
         data_preprocessor: config or module, such as ``ClsDataPreprocessor`` of mmpretrain.
         init_cfg: mmengine's initialisation config.
     """
@@ -39,8 +42,8 @@ class FeatureExtractor(BaseModel):
         """Compute features of normalised images.
 
         Args:
-            inputs: ``(B, 3, H, W)``.
-            data_samples: what is known of each image, such as its label.
+            inputs: ``(B, C, H, W)``.
+            data_samples: one for each image, such as its label.
             mode: ``'tensor'`` or ``'predict'``.
 
         Returns:
@@ -62,7 +65,7 @@ class FeatureExtractor(BaseModel):
         return data_samples
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Return the features of normalised images: what mmpretrain's inferencer of this class's name calls."""
+        """Return the features of normalised images, for mmpretrain's inferencer of this class's name."""
         return self(inputs)
 
     def load_backbone(self, checkpoint: dict, source: str) -> None:

@@ -1,11 +1,12 @@
 """Geometry of units: where every pixel and token lies.
 
-Shapes: B images, H x W pixels, p patch size, s = 8 p unit size in pixels, U = Hu * Wu units of the image (row-major),
-K <= U units that are encoded, t tokens along a unit's side in some stage (8, 4, 2, 1), C channels.
+Shapes: B images, H x W pixels, p patch size, s unit size in pixels (8 p in DyViT, p in a plain ViT), U = Hu * Wu units
+of the image (row-major), n of them hidden. K <= U units are taken. t tokens along a unit's side (8, 4, 2, 1 in stages
+1-4), N tokens of all units, C channels.
 
 Tokens travel as ``(B, K * t * t, C)``: unit after unit, and in Z-order (Morton) inside a unit. Every 2x2, 4x4 or 8x8
-block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling and any convolution with kernel =
-stride is a ``view`` and one matrix product, and leaving units out changes nothing for those that stay.
+block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling, like any convolution with kernel =
+stride, is a ``view`` and one matrix product. Leaving units out changes nothing for those that stay.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ UNIT_SIDE = 8  # stage-1 tokens along the side of a unit
 
 
 class MaskedUnits(NamedTuple):
-    """The units that each branch sees of a batch of images; n of the U are hidden from the adaptive one.
+    """The units that each branch sees of a batch of images.
 
     Args:
         grid: ``(Hu, Wu)``.
@@ -48,12 +49,12 @@ def read_masked_units(images: Tensor, data_samples: Sequence | dict | None, unit
         images: ``(B, C, H, W)``.
         data_samples: a dict of ``ids_keep`` ``(B, U - n)`` and ``ids_mask`` ``(B, n)``, from ``PackMaskedImage``,
             or of ``mask`` (bool, ``(B, Hu, Wu)``); or a data sample with ``mask`` ``(Hu, Wu)`` for each image. Masks
-            are counted, which waits for the GPU.
+            have to be counted, for which the CPU waits for the GPU.
         unit_size: side of a unit in pixels.
 
     Raises:
-        ValueError: if the images do not divide into units, or masks are missing, do not fit them, hide different
-            numbers of units or leave a branch without one.
+        ValueError: if the images do not divide into units, or masks are missing or do not fit them. Also if masks hide
+            different numbers of units, or leave a branch without one.
     """
     grid = unit_grid(map_size(images), unit_size)
     if not isinstance(data_samples, dict):
@@ -118,6 +119,11 @@ def split_units(image: Tensor, unit_size: int, idx: Tensor | None = None) -> Ten
     return units[torch.arange(B, device=idx.device)[:, None], idx // Wu, idx % Wu]
 
 
+def take_units(x: Tensor, idx: Tensor) -> Tensor:
+    """Return the units ``idx`` ``(B, K)`` of each image, ``(B, U, C)`` to ``(B, K, C)``."""
+    return x.gather(1, idx[..., None].expand(-1, -1, x.shape[-1]))
+
+
 def join_units(units: Tensor, grid: tuple[int, int]) -> Tensor:
     """Put all units of an image back in their places, the inverse of :func:`split_units`.
 
@@ -172,8 +178,8 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
 def cached(maxsize: int) -> Callable[[Callable], Callable]:
     """Return a decorator like ``lru_cache`` for functions that make tensors from numbers.
 
-    What is made in inference mode must still serve training. What is made while a program is exported or traced belongs
-    to that program: it is never kept.
+    A tensor that is made in inference mode must still serve training. One that is made while a program is exported or
+    traced belongs to that program, and is never kept.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -190,7 +196,7 @@ def cached(maxsize: int) -> Callable[[Callable], Callable]:
 
 
 def _is_exporting() -> bool:
-    # The first since torch 2.6; before 2.2 there is neither, nor can this model be exported.
+    # The first exists since torch 2.6. Before 2.2 there is neither, nor can this model be exported.
     asked = getattr(torch.compiler, 'is_exporting', None) or getattr(torch.compiler, 'is_compiling', None)
     return asked is not None and asked()
 
@@ -198,7 +204,7 @@ def _is_exporting() -> bool:
 @cached(maxsize=16)
 def _z_order(side: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Return y and x, ``(side * side,)`` each, of a unit's tokens in Z-order."""
-    token = torch.arange(side * side, device='cpu')  # not the default device: what is made here is cached
+    token = torch.arange(side * side, device='cpu')  # whatever the default device is: the result is cached
     y, x = torch.zeros_like(token), torch.zeros_like(token)
     for bit in range(side.bit_length() - 1):
         x |= (token >> 2 * bit & 1) << bit
@@ -280,8 +286,8 @@ def attention_blocks(
 ) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
     """Order an image's units so that each block of ``window`` x ``window`` units is contiguous.
 
-    What is left over at the right and the bottom forms smaller blocks of its own rather than being padded to full
-    ones: the same attention as with masked padding, but no token is computed in vain and no mask is needed.
+    Units left over at the right and the bottom form smaller blocks of their own. Attention is the same as with masked
+    padding, but needs no mask and computes no token in vain.
 
     Args:
         grid: ``(Hu, Wu)``.
@@ -289,8 +295,8 @@ def attention_blocks(
         device: where the two index tensors are kept.
 
     Returns:
-        ``order`` (U,), the units sorted by block; ``inverse`` (U,), which undoes it; and for each of the up to four
-        kinds of block (whole, right edge, bottom edge, corner) ``(blocks, units per block)``, in that order.
+        ``order`` (U,), the units sorted by block; ``inverse`` (U,), which undoes it; and ``(blocks, units per block)``
+        of each kind of block, at most four: whole, right edge, bottom edge, corner.
     """
     units = torch.arange(grid[0] * grid[1], device='cpu').view(grid)
     order, kinds = [], []

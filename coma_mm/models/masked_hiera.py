@@ -1,6 +1,7 @@
 """Hiera as the encoder of CoMA: timm's, whose units of 32 px are named by number.
 
-Shapes: B images, U units of 32 x 32 px, K of them encoded, C channels of the last stage, which has one token a unit.
+Shapes: B images, H x W pixels, units of 32 x 32 px, K of them encoded, C channels of a stage. The last stage has one
+token a unit.
 
 The only model file that imports timm. It is imported when ``coma_mm.MaskedHiera`` is first asked for.
 """
@@ -17,6 +18,7 @@ from ..registry import MODELS
 from ..utils.arguments import did_you_mean
 from .architectures import read_indices
 from .dyvit import check_channels
+from .mask_units import take_units
 
 VARIANTS = {
     'tiny': dict(embed_dim=96, num_heads=1, stages=(1, 2, 7, 2)),
@@ -31,8 +33,8 @@ VARIANTS = {
 class MaskedHiera(Hiera, BaseModule):
     """timm's Hiera that encodes the units named, with timm's names of weights, so that ``hiera_base_224.mae`` loads.
 
-    Units are masked as in timm's ``forward_features``: pixels of others are zero where the first convolution reaches
-    them, and their tokens are left out. A norm follows, timm's ``head.norm``.
+    Units are masked as in timm's ``forward_features``. The first convolution sees zeros in place of the others' pixels;
+    their tokens are left out. A norm follows, timm's ``head.norm``.
 
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'``, ``'base_plus'`` or ``'large'``.
@@ -91,8 +93,7 @@ class MaskedHiera(Hiera, BaseModule):
             return tuple(part.permute(0, 3, 1, 2) for part in maps)
         mask = torch.zeros(len(x), height * width, dtype=torch.bool, device=x.device).scatter_(1, ids_keep, True)
         tokens = self.head.norm(self.forward_features(x, mask))  # units in the order of their numbers
-        places = ids_keep.argsort(1).argsort(1)
-        return (tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2])),)
+        return (take_units(tokens, ids_keep.argsort(1).argsort(1)),)
 
     def is_optional_weight(self, name: str) -> bool:
         """Say whether a weight belongs to timm's classifier, or is the decoder's of MAE."""

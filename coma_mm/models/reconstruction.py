@@ -1,6 +1,7 @@
 """The target of each unit, the error of its prediction, and the way back to an image.
 
-Shapes: B images of C x H x W pixels, U units of s x s pixels, V = C * s * s pixels per unit in the order (C, s, s).
+Shapes: B images, C channels, H x W pixels, U units of s x s pixels, K of them taken, V = C * s * s values of a unit in
+the order (C, s, s).
 """
 
 import torch
@@ -24,8 +25,11 @@ class PixelTarget:
 
     def __call__(self, image: Tensor, idx: Tensor | None = None) -> Tensor:
         """Return the targets of the units ``idx`` ``(B, K)`` or of all, ``(B, C, H, W)`` to ``(B, K, V)``."""
-        units, mean, scale = self._statistics(image, idx)
-        return (units - mean) / scale if self.norm_pix else units
+        units = split_units(image, self.unit_size, idx).flatten(2)
+        if not self.norm_pix:
+            return units
+        mean, scale = _mean_and_scale(units)
+        return (units - mean) / scale
 
     def to_image(self, prediction: Tensor, image: Tensor) -> Tensor:
         """Assemble predictions to an image.
@@ -39,17 +43,16 @@ class PixelTarget:
             ``(B, C, H, W)`` in the value range of ``image``.
         """
         if self.norm_pix:
-            _, mean, scale = self._statistics(image)
+            mean, scale = _mean_and_scale(split_units(image, self.unit_size).flatten(2))
             prediction = prediction * scale + mean
         units = prediction.unflatten(-1, (image.shape[1], self.unit_size, self.unit_size))
         return join_units(units, unit_grid(image.shape[-2:], self.unit_size))
 
-    def _statistics(self, image: Tensor, idx: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        units = split_units(image, self.unit_size, idx).flatten(2)
-        if not self.norm_pix:
-            return units, None, None
-        variance, mean = torch.var_mean(units, -1, keepdim=True)
-        return units, mean, (variance + 1e-6).sqrt()
+
+def _mean_and_scale(units: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each unit, ``(B, K, V)`` to ``(B, K, 1)`` twice."""
+    variance, mean = torch.var_mean(units, -1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
 
 
 def unit_errors(prediction: Tensor, target: Tensor) -> Tensor:

@@ -20,16 +20,16 @@ def load_backbone(path: str | Path, **options: Any) -> DyViT:
     """Build the DyViT that a file holds, with the settings that the file carries, and load its weights.
 
     Args:
-        path: A checkpoint of a run of our tools, a file of ``tools/export.py``, a folder of its ``--hub-dir``, or
+        path: a checkpoint of a run of our tools, a file of ``tools/export.py``, a folder of its ``--hub-dir``, or
             ``hf://user/repository``: whatever :func:`.checkpoints.reading.read_checkpoint` reads. No code in it is run.
-        **options: Arguments of :class:`.DyViT` in place of those in the file: ``out_indices``, ``attn_window``, ...
+        **options: arguments of :class:`.DyViT` in place of those in the file: ``out_indices``, ``attn_window``, ...
 
     Returns:
         The backbone in eval mode, all of its weights loaded.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, does not say which DyViT it holds, or holds something else.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, does not say which DyViT it holds, or holds something else.
     """
     checkpoint = read_checkpoint(path)
     settings = read_settings(checkpoint)

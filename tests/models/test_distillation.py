@@ -119,9 +119,10 @@ def test_weights_of_the_teacher_are_loaded_once_kept_apart_and_compared(tmp_path
     with pytest.raises(ValueError, match='x.pth have changed since the run began'):
         again(*batch, mode='loss')
     (tmp_path / 'x.pth').unlink()
-    again = build(evaluation=frozen(teacher), **student)
-    with pytest.raises(FileNotFoundError, match="the teacher's weights .*x.pth are not there"):
-        again(*batch, mode='loss')
+    for init_cfg in (teacher['init_cfg'], [teacher['init_cfg']]):
+        again = build(evaluation=frozen(teacher | dict(init_cfg=init_cfg)), **student)
+        with pytest.raises(FileNotFoundError, match="the teacher's weights .*x.pth are not there"):
+            again(*batch, mode='loss')
     again.eval()  # nothing is learnt, so no teacher is looked for
     plain.eval()
     again.load_state_dict(plain.state_dict(), strict=False)
@@ -155,6 +156,7 @@ class Other(torch.nn.Module):
         (frozen(mean=[1.0, 2.0], std=[1.0, 1.0]), 'evaluation mean takes 3 numbers'),
         (frozen(mean=[1.0]), 'evaluation std takes 3 numbers'),
         (frozen(mean=[1.0], std=[0.0]), 'evaluation std must be a number > 0'),
+        (frozen(mean=[1.0, float('nan'), 1.0], std=[1.0]), 'evaluation mean must be a number, got nan'),
         (frozen(mean=[1.0], std=[2.0]), 'need a data_preprocessor that says'),
     ],
     ids=str,

@@ -126,6 +126,7 @@ def test_init_weights_keeps_what_was_loaded(tmp_path):
             lambda state: state | {'stages.0.blocks.9.attn.q.bias': torch.zeros(1)},
             'unknown to the model: stages.0.blocks.9',
         ),
+        (lambda state: state | {'stages.norm.bias': torch.zeros(1)}, 'unknown to the model: stages.norm.bias'),
         (lambda state: nn.Linear(2, 2).state_dict(), 'missing in the checkpoint: patch_embed.weight'),
         (lambda state: dict(epoch=3), 'it holds no weights; its keys are epoch'),
     ],

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from coma_mm.models import CoMA
 from coma_mm.models.alignment import cosine_loss, gather_images, run_fraction
-from coma_mm.models.coma import Seen, take_units
-from coma_mm.models.mask_units import MaskedUnits, sincos_positions
+from coma_mm.models.coma import Seen
+from coma_mm.models.mask_units import MaskedUnits, sincos_positions, take_units
 from coma_mm.models.reconstruction import unit_errors
 from coma_mm.registry import MODELS
 

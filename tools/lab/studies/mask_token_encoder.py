@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from coma_mm.masking import unit_grid
+from coma_mm.models.mask_units import take_units
 from coma_mm.registry import MODELS
 
 
@@ -15,8 +16,8 @@ from coma_mm.registry import MODELS
 class MaskTokenEncoder(BaseModule):
     """A backbone of a toolbox as the encoder of CoMA: embedded patches of hidden units become a learnt mask token.
 
-    As in SimMIM: hidden units cost as much as visible ones, and visible tokens may look at the mask tokens. The image
-    is hidden before the first block, so what comes back at the places of visible units knows nothing of hidden pixels.
+    As in SimMIM: hidden units cost as much as visible ones, and visible tokens may look at the mask tokens. Units are
+    hidden before the first block, so the tokens of visible ones know nothing of hidden pixels.
 
     Args:
         backbone: config or module; ``backbone(images)`` returns maps, the last of which has one position per unit.
@@ -60,7 +61,7 @@ class MaskTokenEncoder(BaseModule):
             tokens = self.backbone(x)[-1].flatten(2).transpose(1, 2)
         finally:
             self._visible = None
-        return (tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[-1])),)
+        return (take_units(tokens, ids_keep),)
 
     def train(self, mode: bool = True) -> 'MaskTokenEncoder':
         """Set the mode and return the encoder, which mmpretrain's backbones forget."""
