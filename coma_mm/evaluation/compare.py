@@ -22,7 +22,7 @@ CLEAR = 2.0  # standard errors that a difference has to have
 class Accuracy:
     """The share of images classified correctly."""
 
-    hits: Tensor  # (S, Q), bool: which ones, by draw of the labels
+    hits: Tensor  # (S, Q), bool: the images that are, by draw of the labels
 
     @property
     def draws(self) -> list[float]:
@@ -59,7 +59,7 @@ def _standard_error(values: Tensor) -> float:
 
 
 def count_labels(labels: Tensor) -> dict[str, int | None]:
-    """Return the probes to measure by name, with their labels a class: numbers that some class has more of, and all."""
+    """Return the probes to measure, by name: labels a class, fewer than some class has, or ``None`` for all."""
     most = int(labels.bincount().max())
     few: dict[str, int | None] = {f'{count} label{"s" if count > 1 else ""}': count for count in FEW if count < most}
     return few | {'all labels': None}
@@ -71,12 +71,12 @@ def measure(
     """Classify by nearest neighbours, and by linear probes with few labels and with all.
 
     Args:
-        networks: Features (N, C) to learn from and (Q, C) to classify. Of several networks each takes its share of the
-            draws.
+        networks: Of each network features (N, C) to learn from and (Q, C) to classify. Draws are shared out among them.
         labels: (N,), int64.
         truth: (Q,), int64.
         seeds: Draws of the labels.
-        whole: How many networks have features of all N images; all if ``None``. Others have those of their draws.
+        whole: Networks, the first ones, that have features of all N images; all if ``None``. Others have those of their
+            draws.
 
     Returns:
         By ``'kNN'``, ``'5 labels'``, ..., ``'all labels'``.
@@ -87,12 +87,10 @@ def measure(
     neighbours = [NearestNeighbours(bank, labels).predict(queries, [NEIGHBOURS])[:, 0] for bank, queries in complete]
     found = dict(kNN=Accuracy(torch.stack([predicted == truth for predicted in neighbours])))
     for name, per_class in count_labels(labels).items():
-        draws = range(seeds if per_class else len(complete))
-        hits = [
-            probe_hits(bank, labels, queries, truth, per_class, [seed])
-            for seed in draws
-            for bank, queries in [networks[seed % len(networks)]]
-        ]
+        hits = []
+        for seed in range(seeds if per_class else len(complete)):
+            bank, queries = networks[seed % len(networks)]
+            hits.append(probe_hits(bank, labels, queries, truth, per_class, [seed]))
         found[name] = Accuracy(torch.cat(hits))
     return found
 

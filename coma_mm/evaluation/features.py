@@ -53,7 +53,7 @@ def extract_features(
     """Compute features of all images that can be read; each file is read once.
 
     Args:
-        extractors: In the mode and on the device that they are to compute in.
+        extractors: In the mode, and on the device, in which they are to compute.
         workers: Processes that read images, at most, and no more than there are cores.
 
     Returns:
@@ -76,7 +76,7 @@ def extract_features(
 
 
 def read_batches(images: ImageFiles, batch_size: int, workers: int, doing: str) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield numbers and images ``(B, C, height, width)``, uint8, of those that can be read, and show how far it is."""
+    """Yield numbers and images ``(B, C, height, width)``, uint8, that can be read, and show a progress bar."""
     loader = DataLoader(
         images,
         batch_size,

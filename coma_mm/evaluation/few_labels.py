@@ -16,10 +16,10 @@ TEST = 250  # images to classify
 
 
 class FewLabels:
-    """Few labelled images, in memory, and how well a model's features tell their classes.
+    """Few labelled images, in memory, and the accuracy by which a model's features tell their classes.
 
-    Five images of each class are learnt from, of 100 classes at most, and up to 250 others are classified: the same
-    ones each time.
+    Five images of each class are learnt from, of 100 classes at most. Up to 250 others are classified, the same ones
+    each time.
 
     Args:
         folder: See :func:`.datasets.labelled.find_labelled`.

@@ -25,7 +25,7 @@ def count_flops(function: Callable, *args: Any) -> int:
 
 @contextmanager
 def _visible_attention() -> Iterator[None]:
-    """Have attention computed with matrix products: the counter knows those, but not the CPU's fused kernel."""
+    """Compute attention with matrix products: the counter knows those, but not the CPU's fused kernel."""
     try:
         from torch.nn.attention import SDPBackend, sdpa_kernel
     except ImportError:  # torch < 2.3
@@ -54,14 +54,14 @@ def visible_units(shape: tuple[int, int], unit_size: int, ratio: float) -> tuple
 
 
 def count_step(model: nn.Module, shape: tuple[int, int], ratio: float = 0.6) -> float:
-    """Return the GMACs of one image in a step of pre-training, forward and backward; two are compared by ``align``."""
+    """Return the GMACs of one image in a step of pre-training, forward and backward."""
     channels = 3
-    samples: Any = [None] * 2
+    samples: Any = [None] * 2  # ``align`` compares two images
     if isinstance(model, CoMA):
         channels = getattr(model.backbone, 'in_channels', 3)
         visible, units = visible_units(shape, model.unit_size, ratio)
-        mask = torch.ones(units, dtype=torch.bool).index_fill(0, visible[0], False)
-        samples = dict(mask=mask.view(1, *unit_grid(shape, model.unit_size)).expand(2, -1, -1))
+        hidden = torch.arange(visible.numel(), units)
+        samples = dict(ids_keep=visible.expand(2, -1), ids_mask=hidden.expand(2, -1))
     images = torch.zeros(2, channels, *shape)
     model.train()  # on a line of its own: mmpretrain's models return nothing
 

@@ -53,7 +53,7 @@ class NearestNeighbours:
         features: (N, C), those to compare with.
         labels: (N,), int64.
         temperature: Of the votes.
-        standardize: Whether to bring channels to the same scale, by the statistics of ``features``.
+        standardize: Whether channels are brought to the same scale, by the statistics of ``features``.
     """
 
     def __init__(self, features: Tensor, labels: Tensor, temperature: float = 0.07, standardize: bool = True):

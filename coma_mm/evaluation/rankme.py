@@ -1,15 +1,15 @@
-"""Signs of collapse that need no labels: how many directions features use, and how many channels say nothing."""
+"""Signs of collapse that need no labels: the directions that features use, and the channels that say nothing."""
 
 import torch
 from torch import Tensor
 
-DEAD = 0.01  # deviation of a channel, over that of all, below which it says nothing
+DEAD = 0.01  # deviation of a channel, over that of all, at which it is dead
 
 
 def rankme(features: Tensor) -> float:
     """Return the effective rank of features (N, C), between 1 and min(N, C).
 
-    The exponential of the entropy of the singular values, divided by their sum (RankMe, Garrido et al., ICML 2023).
+    It is the exponential of the entropy of singular values, whose sum is made 1 (RankMe, Garrido et al., ICML 2023).
     """
     weights = torch.linalg.svdvals(features.float())
     weights = weights / weights.sum() + 1e-7

@@ -17,9 +17,9 @@ class LinearProbe:
     """Ridge regression from standardised features to one-hot labels; the largest output is the class.
 
     Computes in float64, with matrices of C x C or N x N, whichever is smaller. Each penalty is judged by how many
-    images are classified correctly after learning from all others (leave-one-out, exact). Of those within a standard
-    error of the best the strongest is taken: few labels tell little about the penalty. With one label a class they
-    tell nothing, and it is 1.
+    images are classified correctly after learning from all others (leave-one-out, exact). The strongest within a
+    standard error of the best is taken: few labels tell little about the penalty. With one label a class they tell
+    nothing, and it is 1.
 
     Args:
         features: (N, C).
@@ -121,7 +121,7 @@ def probe_hits(
     per_class: int | None = None,
     seeds: Sequence[int] = (0,),
 ) -> Tensor:
-    """Say which test images a probe classifies correctly that has learnt from few labels.
+    """Say which test images are classified correctly by a probe that has learnt from few labels.
 
     Args:
         features: (N, C), to draw from.

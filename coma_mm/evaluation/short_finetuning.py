@@ -22,7 +22,7 @@ from ..utils.text import printable
 from .features import ImageFiles, extract_features, preprocess, read_batches
 
 LRS = 1e-3, 3e-4, 1e-4  # peaks of the backbone's learning rate, of which one is chosen for each row
-HEAD = 10  # times that is the head's, which is new; better than 1 on held-out training images of two folders, 200 steps
+HEAD = 10  # rate of the new head over the backbone's; better than 1 on held-out images of two folders, 200 steps
 BATCH = 32  # images of a step
 DRAWS = 3  # runs at the chosen rate, of other seeds
 WARM_UP = 0.1  # of the steps
@@ -37,9 +37,9 @@ PIXELS = BATCH * 128**2  # computed at once
 class ShortFineTuning:
     """Fine-tunes networks with a linear head for some steps, and says which images they then classify correctly.
 
-    Each row's learning rate is the best of three on a fifth of the images to learn from, which is held out for that.
-    Three runs of other seeds then learn from all of them. Images lie in memory: 1 GB at most, a random part of them
-    where there are more.
+    A fifth of the images to learn from is held out, to choose the best of three learning rates for each row. Three runs
+    of other seeds then learn from all images. Images lie in memory: 1 GB at most, a random part of them where there are
+    more.
     """
 
     files: ImageFiles  # first those to learn from, then those to classify
@@ -50,7 +50,7 @@ class ShortFineTuning:
     workers: int  # processes that read images
 
     def measure(self, name: str, networks: Sequence[FeatureExtractor]) -> Tensor:
-        """Fine-tune copies of networks, each of which takes its share of the runs, on the device that they are on.
+        """Fine-tune copies of networks on their device; runs are shared out among them.
 
         Returns:
             (3, Q), bool: the images that are classified correctly, by run.
@@ -59,17 +59,15 @@ class ShortFineTuning:
         held = hold_out(labels)
         every, others = torch.arange(len(labels)), held.nonzero().flatten()
         found: dict[float, tuple[float, float]] = {}
-        for lr in LRS if len(others) else LRS[1:2]:
+        for lr in LRS if len(others) else ():
             began = time.monotonic()
             tuned = self._train(networks[0], images, labels, every[~held], lr, 0)
-            if tuned is None:
-                continue
-            found[lr] = tuned.score(images, labels, others)
-            if len(others):
+            if tuned is not None:
+                found[lr] = tuned.score(images, labels, others)
                 self._say(name, f'at a rate of {lr:g}: {100 * found[lr][0]:.1f} % of {len(others):,} others', began)
-        if not found:
+        if len(others) and not found:
             raise ValueError(f'{name}: fine-tuning ends in NaN or infinite values at each rate')
-        lr = max(found, key=found.__getitem__)
+        lr = max(found, key=found.__getitem__, default=LRS[1])  # the middle one without images to choose by
         hits = []
         for seed in range(DRAWS):
             began, number = time.monotonic(), seed % len(networks)
@@ -131,7 +129,7 @@ class ShortFineTuning:
 
 
 class _Classifier(nn.Module):
-    """A linear layer on standardised features, which begins with zeros; some images decide on the scale."""
+    """A linear layer on standardised features. It begins with zeros; some images give mean and deviation."""
 
     def __init__(self, network: FeatureExtractor, images: Tensor, classes: int):
         super().__init__()
@@ -180,10 +178,10 @@ class _Classifier(nn.Module):
             scores = self(images[part])
             right += (scores.argmax(1).cpu() == labels[part]).double().sum().item()
             likely -= self._loss(scores, labels[part]).item()
-        return right / max(1, len(numbers)), likely
+        return right / len(numbers), likely
 
     def group_parameters(self) -> list[dict]:
-        """Return the parameters in groups: norms, biases and scales are not decayed, and the head is quicker."""
+        """Return the parameters in groups: norms, biases and scales do not decay, and the head learns faster."""
         own = list(self.network.parameters())
         return [
             dict(params=[parameter for parameter in own if parameter.ndim > 1], times=1),
@@ -208,7 +206,7 @@ def hold_out(labels: Tensor) -> Tensor:
 
 
 def shift(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to an eighth of its sides; what comes in is what is at its edge."""
+    """Shift each image by up to an eighth of its sides; the pixels at its edge are repeated."""
     height, width = images.shape[2:]
     down, right = height // SHIFT, width // SHIFT
     y = torch.randint(-down, down + 1, (len(images), 1), generator=generator) + torch.arange(height)

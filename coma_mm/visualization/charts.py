@@ -26,9 +26,9 @@ class Chart:
 
 
 def make_charts(scalars: dict[str, list[tuple[int, float]]], images: float | None) -> list[Chart]:
-    """Sort what was logged into charts: what is known by name first, then one for each of the rest.
+    """Sort logged values into charts: first those known by name, then one for each of the rest.
 
-    ``images`` of an iteration, if they are known, give the throughput.
+    The throughput is in ``images``, those of an iteration, if they are known.
     """
     left = {key: values for key, values in scalars.items() if key != 'epoch'}
 

@@ -1,7 +1,7 @@
 """Pictures of features: main components, attention, and the images found alike.
 
-Shapes: B images, H x W pixels, N tokens of a stage (h x w as a map, unit after unit and Z-order inside as tokens), C
-channels, g heads of d channels.
+Shapes: B images, H x W pixels, N tokens of a stage (h x w as a map; unit after unit, and Z-order inside, as tokens), C
+channels, g heads of d channels, M keys. Q images to find others for, N images to find.
 """
 
 import os
@@ -33,9 +33,9 @@ class Features:
     Args:
         originals: ``(B, C, H, W)`` in [0, 1].
         maps: Of each stage what its last block returns, ``(B, C, h, w)``, without scale or offset (LayerNorm).
-        attention: Of each stage how much the last block's heads, on average, look at each place, from the token at
-            ``query``: ``(B, h, w)``, sums to 1.
-        query: Where in the image that token lies, ``(y, x)`` as shares of its height and width.
+        attention: Of each stage the attention of one token to each place, averaged over the last block's heads:
+            ``(B, h, w)``, sums to 1.
+        query: Place of that token in the image, ``(y, x)`` as shares of its height and width.
         pooled: ``(B, C)``, the average of the last map.
     """
 
@@ -52,11 +52,11 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
 
     Args:
         model: On any device; its backbone is a :class:`coma_mm.models.DyViT` or :class:`coma_mm.MaskedViT`.
-        images: ``(B, 3, H, W)``, uint8, as pipelines hand them to the model's data preprocessor.
-        query: Where attention is looked at from, ``(y, x)`` as shares of height and width.
+        images: ``(B, C, H, W)``, uint8, as pipelines hand them to the model's data preprocessor.
+        query: Place of the token whose attention is shown, ``(y, x)`` as shares of height and width.
 
     Raises:
-        ValueError: If the backbone is of another kind, or attends in windows only.
+        ValueError: If the backbone is of another kind, or attends in windows.
     """
     backbone = model.backbone
     if getattr(backbone, 'attn_window', None):
@@ -79,7 +79,7 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
 
 @contextmanager
 def outputs_of(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
-    """Collect what modules return in this context, each the last time."""
+    """Collect the outputs of modules in this context, of each the last one."""
     seen: dict[nn.Module, Tensor] = {}
     hooks = [part.register_forward_hook(lambda part, _, output: seen.update({part: output})) for part in modules]
     try:
@@ -96,7 +96,7 @@ def attention_of(attn: nn.Module, seen: dict[nn.Module, Tensor], token: int) -> 
 
     Args:
         attn: Of a block of DyViT or of mmpretrain's VisionTransformer.
-        seen: Queries and keys, as :func:`outputs_of` its projections.
+        seen: The outputs of its projections, from :func:`outputs_of`.
         token: Number of the one that attends.
     """
     if hasattr(attn, 'qkv'):
@@ -166,7 +166,7 @@ def principal_colours(maps: Tensor) -> Tensor:
     tokens = maps.double().permute(0, 2, 3, 1).reshape(-1, C)
     tokens = tokens - tokens.mean(0)
     directions = torch.linalg.eigh(tokens.T @ tokens).eigenvectors[:, -3:].flip(1)
-    # of the two signs the one with which the largest entry is positive, so that pictures can be repeated
+    # Of the two signs the one that makes the largest entry positive, so that pictures can be repeated.
     directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
     values = (tokens @ directions).numpy()
     low, high = np.percentile(values, [CLIPPED, 100 - CLIPPED], axis=0)
@@ -208,7 +208,7 @@ def draw_features(features: Features, path: str | os.PathLike | None = None, nam
 
 
 def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Find which features of a gallery ``(N, C)`` are most like given ones ``(Q, C)``.
+    """Find the features of a gallery ``(N, C)`` that are most like given ones ``(Q, C)``.
 
     Channels are standardised by the mean and deviation of all; likeness is the cosine.
 
@@ -231,9 +231,9 @@ def draw_neighbours(
     """Draw a few images and beside each those whose pooled features are most like its own (:func:`find_nearest`).
 
     Args:
-        queries: ``(Q, 3, H, W)`` in [0, 1].
+        queries: ``(Q, C, H, W)`` in [0, 1].
         features: ``(Q, C)``.
-        gallery: ``(N, 3, H, W)``, images to find, without the queries.
+        gallery: ``(N, C, H, W)``, images to find, without the queries.
         gallery_features: ``(N, C)``.
         path: As in :func:`.draw_reconstructions`.
         count: Neighbours of each, at most.

@@ -29,7 +29,7 @@ MARKS = {'.png': dict(Software=MARK), '.svg': dict(Title=MARK), '.pdf': dict(Cre
 class ImageGrid:
     """Images in a grid, a column for each kind and a row for each image; a picture of them.
 
-    All images are one to matplotlib: an axes for each of them takes ten times as long, and a run draws many.
+    matplotlib gets all images as one: an axes for each would take ten times as long, and a run draws many.
 
     Args:
         columns: By their titles: ``(rows, 3 or 1, H, W)`` in [0, 1], all of one size.

@@ -1,4 +1,4 @@
-"""The picture of a CoMA model at work: what each branch sees, what they make of it, and how far off that is."""
+"""The picture of a CoMA model at work: the input of each branch, their reconstruction, and its error."""
 
 import os
 from collections.abc import Sequence

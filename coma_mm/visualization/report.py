@@ -1,6 +1,6 @@
-"""A run as one page, ``report.html``: its curves, its pictures and its settings, made from what lies in its folder.
+"""A run as one page, ``report.html``: its curves, its pictures and its settings, made from the files in its folder.
 
-The page holds all it shows. It asks for nothing from elsewhere, and forbids itself to.
+The page holds all it shows. It loads nothing from elsewhere, and a policy in it forbids browsers to.
 """
 
 import base64
@@ -84,8 +84,8 @@ def _page(
     warnings, state = facts.pop('warnings', None), str(facts.pop('state', ''))[:CELL]
     facts.pop('finished', None)  # which the state says in words
     warnings = warnings[:ROWS] if isinstance(warnings, list) else []
-    images = facts.get('images_per_iteration')
-    charts = make_charts(scalars, images if images is not None and is_drawable(images) and images > 0 else None)
+    images = facts.get('images_per_iteration', 0)
+    charts = make_charts(scalars, images if is_drawable(images) and images > 0 else None)
     epochs = scalars.get('epoch', [])
     sections = [
         f'<h1>{escape(name)}</h1>',

@@ -97,9 +97,9 @@ class _Curve:
 def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float]]]:
     """Read what all starts of a run have logged, by name: ``(step, value)`` in order.
 
-    Where a start repeats steps of an earlier one, having gone on from before them, its own count. Lines that are cut
-    off, values that are no numbers and those that are not finite or above 1e40 are left out. Of long logs a sample of
-    the lines is read, and of long curves some values are kept.
+    Where a start repeats steps of an earlier one, its own values count. Left out are lines that are cut off, and values
+    that are no finite numbers or above 1e40. Of long logs a sample of the lines is read, and of long curves some values
+    are kept.
     """
     paths = [path for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')) if _lies_in(path, work_dir)]
     paths = paths[-STARTS:]
