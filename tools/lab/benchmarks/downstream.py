@@ -1,6 +1,7 @@
 """Backbones in detectors and segmentors, at usual image sizes.
 
-All detectors have the same FPN and Mask R-CNN of mmdet, all segmentors the same UperNet of mmseg, as in ``configs``.
+All detectors have the same FPN and Mask R-CNN of mmdet. All segmentors have the same UperNet of mmseg. Their settings
+are those of ``configs``.
 """
 
 from argparse import Namespace
@@ -17,9 +18,9 @@ from torch import nn
 
 from coma_mm.utils.files import resource_dir
 
-from .workloads import ATTENTION, OUR_OPTIMIZER, autocast
+from .workloads import ATTENTION, OUR_OPTIMIZER, autocast, forward
 
-Call = Callable[[], None]
+Call = Callable[[], object]
 LANDSCAPE = 800, 1216  # what Mask R-CNN's images of COCO are resized to
 SWIN = dict(type='mmdet.SwinTransformer', embed_dims=96, num_heads=(3, 6, 12, 24), window_size=7)
 DYVIT = dict(type='coma_mm.DyViT', arch='tiny', out_indices=(0, 1, 2, 3), attn_window=7)
@@ -87,20 +88,14 @@ def make_backbone_forward(name: str, size: tuple[int, int], args: Namespace) -> 
     model = build_backbone(name).to(args.device)
     model.eval()  # on a line of its own: backbones of others return nothing
     images = torch.randn(1, 3, *size, device=args.device)
-    return partial(_forward, model, (images,), args)
+    return partial(forward, model, (images,), args)
 
 
 def make_network_forward(network: str, name: str, args: Namespace) -> Call:
     """Return a forward pass of a detector or a segmentor, without gradient."""
     model, data = _place(network, name, args)
     model.eval()
-    return partial(_forward, model, (data['inputs'], data['data_samples'], 'tensor'), args)
-
-
-@torch.no_grad()
-def _forward(model: nn.Module, inputs: tuple, args: Namespace) -> None:
-    with autocast(args):
-        model(*inputs)
+    return partial(forward, model, (data['inputs'], data['data_samples'], 'tensor'), args)
 
 
 def make_network_step(network: str, name: str, args: Namespace) -> Call:

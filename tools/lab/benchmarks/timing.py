@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.registry import init_default_scope
@@ -38,9 +39,9 @@ def is_cuda(args: Namespace) -> bool:
     return torch.device(args.device).type == 'cuda'
 
 
-def run_interleaved(calls: Mapping[str, Callable[[], object]], args: Namespace, scale: float = 1.0) -> dict:
+def run_interleaved(calls: Mapping[Any, Callable[[], object]], args: Namespace, scale: float = 1.0) -> dict:
     """Call each in turn, round after round; return seconds times ``scale`` of all rounds but the first."""
-    measured: dict[str, list[float]] = {name: [] for name in calls}
+    measured: dict[Any, list[float]] = {name: [] for name in calls}
     wait = torch.cuda.synchronize if is_cuda(args) else lambda: None
     for number in range(args.rounds + 1):
         for name, call in calls.items():

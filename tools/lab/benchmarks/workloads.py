@@ -156,32 +156,21 @@ def make_step(build: Callable[[], tuple[nn.Module, dict]], args: Namespace) -> C
     return step
 
 
-def make_forward(build: Callable[[], nn.Module], args: Namespace, visible: Tensor | None = None) -> Callable[[], None]:
+def make_forward(build: Callable[[], nn.Module], args: Namespace, visible: Tensor | None = None) -> Callable[[], Any]:
     """Return a forward pass without gradient, of whole images or of the units ``visible``."""
     torch.manual_seed(0)
     model = build().to(args.device)
     model.eval()  # on a line of its own: mmpretrain's backbones return nothing
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     inputs = (images,) if visible is None else (images, visible.to(args.device))
-    function = compile_if_asked(model, model, args)
-
-    @torch.no_grad()
-    def forward() -> None:
-        with autocast(args):
-            function(*inputs)
-
-    return forward
+    return partial(forward, compile_if_asked(model, model, args), inputs, args)
 
 
-def make_part(module: nn.Module, x: Tensor, args: Namespace) -> Callable[[], Tensor]:
-    """Return the forward pass of a part of a model, without gradient."""
-
-    @torch.no_grad()
-    def call() -> Tensor:
-        with autocast(args):
-            return module(x)
-
-    return call
+@torch.no_grad()
+def forward(function: Callable, inputs: tuple, args: Namespace) -> Any:
+    """Call a model or a part of one, without gradient, in the precision asked for."""
+    with autocast(args):
+        return function(*inputs)
 
 
 def make_loading(dataset: dict) -> Callable[[], object]:

@@ -4,9 +4,9 @@ A study is a Python file with
 
 - ``config``: an ordinary config, relative to the study's file, that most cells train;
 - ``cells``: name -> ``dict(options=..., ...)``; ``options`` are merged into the config as ``--cfg-options`` are. A cell
-  may have its own ``config`` (``None``: nothing to train), ``measures``, ``length`` (times the size's epochs, 0 for
-  random weights), ``seeds`` (those of the size that it is run with), ``start``, the cell whose backbone it starts
-  from, and ``teacher``, the cell whose backbone it learns from;
+  may have a ``config`` of its own (``None``: nothing to train) and ``measures``; ``length`` (times the size's epochs, 0
+  for random weights) and ``seeds`` (some of the size's); ``start``, the cell whose backbone it starts from; and
+  ``teacher``, the cell whose backbone it learns from;
 - ``measures``: name -> arguments; the name up to the first ``_`` is a function of :mod:`.measures`;
 - ``sizes``: ``smoke``, ``cpu`` and ``gpu``, each with ``seeds`` and what it changes: ``epochs``, ``options``,
   ``measures``, and ``cells``, the names of those to run;

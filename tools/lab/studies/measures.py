@@ -8,12 +8,14 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
 import torch.nn.functional as F
+from benchmarks.timing import run_interleaved
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
@@ -32,6 +34,7 @@ from coma_mm.evaluation import (
     probe_hits,
 )
 from coma_mm.evaluation import rankme as effective_rank
+from coma_mm.evaluation.features import preprocess
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.evaluation.validator import BATCH
 from coma_mm.models.coma import eval_mode
@@ -55,9 +58,9 @@ def reconstruction(cell: Cell, images: int = 2000) -> dict:
 def extract(model: nn.Module, images: Tensor) -> Tensor:
     """Return the last map of each image, ``(N, C, h, w)`` with at most 4 x 4 positions, on the CPU."""
     maps = []
-    with torch.no_grad(), eval_mode(model):
+    with torch.no_grad():
         for batch in images.split(BATCH):
-            last = model.extract_feat(model.data_preprocessor(dict(inputs=batch, data_samples=None))['inputs'])[-1]
+            last = model.extract_feat(preprocess(model, batch))[-1]
             size = tuple(min(side, POSITIONS) for side in last.shape[2:])
             maps.append(F.adaptive_avg_pool2d(last, size).float().cpu())
     return torch.cat(maps)
@@ -66,7 +69,7 @@ def extract(model: nn.Module, images: Tensor) -> Tensor:
 def features(cell: Cell, labels: int | None = None, queries: int | None = None) -> dict:
     """kNN, linear probes and rank of frozen features: the average of the last map, for a probe also its positions.
 
-    Of so many ``labels`` and ``queries``, all that there are by default.
+    ``labels`` and ``queries`` are numbers of images; all by default.
     """
     cfg, model = load_trained(cell)
     images, classes = load_images(cfg.labelled.to_dict(), labels)
@@ -90,7 +93,7 @@ def few(
 ) -> dict:
     """Probe of the last map's average with few labels of each class, the mean of several draws; its rank.
 
-    With ``pixels`` also a probe of images of so many pixels a side, what features have to beat. Labels are drawn from
+    With ``pixels`` also a probe of images of so many pixels a side, which features have to beat. Labels are drawn from
     ``labels`` of the images, and tried on ``queries`` others.
     """
     cfg, model = load_trained(cell)
@@ -196,9 +199,9 @@ def coverage(
 ) -> dict:
     """Count how often units have been seen and predicted after some epochs: counted on drawn masks, and in closed form.
 
-    A unit is *encoded* if a branch sees it, *learnt from* if that branch has a gradient, and *predicted* if its pixels
-    are a target of the loss. ``never_*`` is the share of units to which that has not happened once, ``spread_*`` the
-    deviation of the count over its mean.
+    A unit is *encoded* if a branch sees it, and *learnt from* if that branch has a gradient. It is *predicted* if its
+    pixels are a target of the loss. ``never_*`` is the share of units to which that has not happened once. ``spread_*``
+    is the deviation of the count over its mean.
     """
     draw = ComplementaryMask(size, 32, ratio)
     with fixed_seed(cell.seed):
@@ -238,7 +241,8 @@ def coverage(
 
 def speed(cell: Cell, batch: int = 64, rounds: int = 11) -> dict:
     """Parameters, operations and times of all other cells of the study, whose models take turns."""
-    calls, rows = {}, {}
+    calls: dict[tuple[str, str], Callable] = {}
+    rows: dict[str, dict[str, float]] = {}
     for other in make_cells(read_study(cell.study), cell.size):
         if other.config and other.epochs != 0 and other.seed == cell.seed:
             cfg = read_config(other.config, other.options, cell.work_dir / 'unused', cell.seed)
@@ -249,21 +253,11 @@ def speed(cell: Cell, batch: int = 64, rounds: int = 11) -> dict:
                 parameters_m=round(sum(p.numel() for p in model.backbone.parameters()) / 1e6, 3),
                 gmacs=round(count_flops(_forward(model, images[:1])) / 2e9, 4),
             )
-            calls[other.name] = dict(ms_forward=_forward(model, images), ms_step=step)
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    measured: dict[str, dict[str, list[float]]] = {name: {key: [] for key in pair} for name, pair in calls.items()}
-    for number in range(rounds + 1):
-        for name, pair in calls.items():
-            for key, call in pair.items():
-                wait()
-                start = time.perf_counter()
-                call()
-                wait()
-                if number:
-                    measured[name][key].append((time.perf_counter() - start) * 1e3 / batch)
-    for name, times in measured.items():
-        rows[name] |= {key: round(median(values), 4) for key, values in times.items()}
-        rows[name] |= {f'{key}_fastest': round(min(values), 4) for key, values in times.items()}
+            calls[other.name, 'ms_forward'] = _forward(model, images)
+            calls[other.name, 'ms_step'] = step
+    args = Namespace(device='cuda' if torch.cuda.is_available() else 'cpu', rounds=rounds)
+    for (name, key), times in run_interleaved(calls, args, 1e3 / batch).items():
+        rows[name] |= {key: round(median(times), 4), f'{key}_fastest': round(min(times), 4)}
     return dict(rows=rows)
 
 

@@ -103,8 +103,8 @@ def _save_random_weights(cfg: Config, batch: int) -> dict:
 def describe_losses(losses: list[float], window: int = 50) -> dict:
     """Return how restless a training loss was.
 
-    A spike is a step whose loss exceeds the median of the ``window`` steps before it by more than six times their mean
-    absolute deviation from it.
+    A spike is a step whose loss lies far above the median of the ``window`` steps before it: by more than six times
+    their mean absolute deviation from it.
     """
     values = torch.tensor(losses)
     found = dict(last_training_loss=round(values[-window:].mean().item(), 5))
