@@ -111,7 +111,7 @@ class PretrainSettings(RunSettings):
         metavar='WEIGHTS',
     )
     mask_ratio: float | None = setting(
-        None, 'hidden share of an image (default: 0.6)', range=ranges.MASK_RATIO, metavar='R'
+        None, 'hidden share of an image (default: 0.6; of mae 0.75)', range=ranges.MASK_RATIO, metavar='R'
     )
     crop_scale: Sequence[float] | None = setting(
         None,

@@ -231,10 +231,11 @@ def test_every_method_has_a_name_and_a_model():
     assert settings.METHODS == tuple(METHODS) == tuple(METHOD_NAMES) and METHOD in METHODS
     found = {}
     for name, chosen in METHODS.items():
-        cfg = plan(size=32, method=name).model
-        model = CoMA(cfg.backbone, cfg.decoder, **{key: cfg[key] for key in chosen})
-        found[name] = model.mode, model.predict_visible
-    assert found == dict(mae=('off', 0), coma=('copy', 0), align=('align', 1))
+        cfg = plan(size=32, method=name)
+        model = CoMA(cfg.model.backbone, cfg.model.decoder, **{key: cfg.model[key] for key in chosen.model})
+        found[name] = model.mode, model.predict_visible, cfg.train_dataloader.dataset.pipeline[2].ratio
+    assert found == dict(mae=('off', 0, 0.75), coma=('copy', 0, 0.6), align=('align', 1, 0.6))
+    assert plan(mask_ratio=0.5).train_dataloader.dataset.pipeline[2].ratio == 0.5
 
 
 @pytest.mark.parametrize(('size', 'patch'), [(224, 4), (96, 2), (64, 2), (32, 1), (512, 4)])
