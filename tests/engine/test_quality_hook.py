@@ -6,10 +6,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 from PIL import Image
 
+from coma_mm.datasets import Photos
 from coma_mm.engine import QualityHook
 from coma_mm.evaluation import dead_channels, rankme
 
@@ -103,6 +104,27 @@ def test_measures_in_the_precision_of_training(run, dtype):
     hooks = [dict(type='NoteTypeHook'), dict(type='coma_mm.QualityHook', dataset=PHOTOS)]
     _, measured, _ = run('run', hooks, optim_wrapper=dict(type='coma_mm.AutocastOptimWrapper', dtype=dtype))
     assert getattr(torch, dtype) in NoteTypeHook.types and len(measured) == 2
+
+
+@DATASETS.register_module()
+class CountedPhotos(Photos):
+    """Counts how often it is built."""
+
+    built = 0
+
+    def __init__(self, **kwargs):
+        CountedPhotos.built += 1
+        super().__init__(**kwargs)
+
+
+def test_hooks_share_their_data_set(run):
+    CountedPhotos.built = 0
+    mask = dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16)
+    packed = [*PHOTOS['pipeline'], mask, dict(type='coma_mm.PackMaskedImage')]
+    dataset = {**PHOTOS, 'type': 'CountedPhotos', 'pipeline': packed}
+    names = 'QualityHook', 'FeaturesHook', 'ReconstructionHook'
+    run('run', [dict(type=f'coma_mm.{name}', dataset=dataset, num_images=2) for name in names])
+    assert CountedPhotos.built == 1
 
 
 def test_says_once_what_is_wrong(run):
