@@ -107,24 +107,24 @@ def test_measures_in_the_precision_of_training(run, dtype):
 
 
 @DATASETS.register_module()
-class CountedPhotos(Photos):
+class SharedPhotos(Photos):
     """Counts how often it is built."""
 
     built = 0
 
     def __init__(self, **kwargs):
-        CountedPhotos.built += 1
+        SharedPhotos.built += 1
         super().__init__(**kwargs)
 
 
 def test_hooks_share_their_data_set(run):
-    CountedPhotos.built = 0
+    SharedPhotos.built = 0
     mask = dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16)
     packed = [*PHOTOS['pipeline'], mask, dict(type='coma_mm.PackMaskedImage')]
-    dataset = {**PHOTOS, 'type': 'CountedPhotos', 'pipeline': packed}
+    dataset = {**PHOTOS, 'type': 'SharedPhotos', 'pipeline': packed}
     names = 'QualityHook', 'FeaturesHook', 'ReconstructionHook'
     run('run', [dict(type=f'coma_mm.{name}', dataset=dataset, num_images=2) for name in names])
-    assert CountedPhotos.built == 1
+    assert SharedPhotos.built == 1
 
 
 def test_says_once_what_is_wrong(run):
