@@ -5,12 +5,10 @@ adaptive branch and seen by the evaluation branch. K units are seen by a branch,
 stage, L values of a unit in the last stage, V values of a unit's pixels.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -72,7 +70,6 @@ class CoMA(BaseModel):
             results to rounding and the same checkpoints; the first step takes a minute or two.
         data_preprocessor: config or module, usually ``mmpretrain.SelfSupDataPreprocessor``.
         init_cfg: mmengine's initialisation config.
-        mask_ratio: of configs from before; not read.
 
     Raises:
         ValueError: on an unknown evaluation mode or option, or a backbone that works in windows. Also on
@@ -91,13 +88,10 @@ class CoMA(BaseModel):
         compile: bool | dict = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
-        mask_ratio: float | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
         require_number('[0, inf)', predict_visible=predict_visible)
         require_flag(norm_pix=norm_pix, fuse_stages=fuse_stages)
-        if mask_ratio is not None:
-            print_log('mask_ratio of the model is not read: the masks of the data say it', 'current', logging.WARNING)
         if not isinstance(backbone, nn.Module):
             if fuse_stages:
                 backbone = {**backbone, 'out_indices': (0, 1, 2, 3)}
