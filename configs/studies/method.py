@@ -9,44 +9,33 @@ Results: docs/evidence.md
 
 data = 'COMA_MM_CIFAR10'
 config = '_base_/coma_dyvit-p_cifar10.py'
+off = {'model.evaluation.mode': 'off'}
+align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
+hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 cells = dict(
-    off=dict(options={'model.evaluation.mode': 'off'}),
+    off=dict(options=off),
     copy=dict(),
     # ten passes
-    longest=dict(options={'model.evaluation.mode': 'off'}, length=6.25, seeds=[0]),
+    longest=dict(options=off, length=6.25, seeds=[0]),
     # sixty: the weights that are shipped
     shipped=dict(config='../pretrain/mae_dyvit-p_cifar10.py', seeds=[0], smoke={'train_cfg.max_epochs': 2}),
     # as many GFLOPs as copy
-    off_long=dict(options={'model.evaluation.mode': 'off'}, length=1.56),
+    off_long=dict(options=off, length=1.56),
     # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
-    align=dict(options={'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}),
+    align=dict(options=align),
     # learns from off, the cell of this study; the GFLOPs of that one come on top
     frozen=dict(options={'model.evaluation.mode': 'frozen'}, teacher='off'),
     random=dict(length=0),
-    mae75=dict(
-        options={
-            'model.evaluation.mode': 'off',
-            'train_dataloader.dataset.pipeline.2.ratio': 0.75,
-        }
-    ),
+    mae75=dict(options={**off, **hide_75}),
     # as many GFLOPs as off_long
-    mae75_long=dict(
-        options={'model.evaluation.mode': 'off', 'train_dataloader.dataset.pipeline.2.ratio': 0.75}, length=2.1875
-    ),
+    mae75_long=dict(options={**off, **hide_75}, length=2.1875),
     # what is hidden is most of the image: the branch sees it, the encoder learns from the rest
-    align75=dict(
-        options={
-            'model.evaluation': dict(mode='align', weight=1.0),
-            'model.predict_visible': 1.0,
-            'train_dataloader.dataset.pipeline.2.ratio': 0.75,
-        },
-        length=1.125,
-    ),
+    align75=dict(options={**align, **hide_75}, length=1.125),
     ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
     # ways for the branch to teach, of tools/lab/studies/branches.py
-    uniform=dict(options={'model.type': 'coma_mm.UniformCoMA', 'model.evaluation.mode': 'off'}),
-    which=dict(options={'model.type': 'coma_mm.ContrastCoMA', 'model.evaluation.mode': 'off'}),
-    cae=dict(options={'model.type': 'coma_mm.LatentCoMA', 'model.evaluation.mode': 'off'}),
+    uniform=dict(options={'model.type': 'coma_mm.UniformCoMA', **off}),
+    which=dict(options={'model.type': 'coma_mm.ContrastCoMA', **off}),
+    cae=dict(options={'model.type': 'coma_mm.LatentCoMA', **off}),
 )
 first = ('off', 'copy', 'longest')
 finetune = '_base_/finetune_cifar10.py'
