@@ -168,7 +168,7 @@ EVALUATIONS = st.one_of(
     st.fixed_dictionaries(dict(mode=st.just('off'))),
     st.fixed_dictionaries(
         dict(mode=st.just('align')),
-        optional=dict(interval=st.sampled_from([1, 2]), weight=st.sampled_from([0.25, 1]), both=st.booleans()),
+        optional=dict(interval=st.sampled_from([1, 2]), weight=st.sampled_from([0.25, 1])),
     ),
 )
 DECODERS = st.one_of(

@@ -12,7 +12,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, distributed, nn
 
-from ..utils.arguments import require_flag, require_number
+from ..utils.arguments import require_number
 
 HIDDEN, PROJECTED = 512, 64  # widths of the projector
 COVARIANCE = 80.0  # weight of the mean squared covariance; distance and deviation have 1
@@ -23,28 +23,27 @@ GREY = 0.2  # share of images without colour, at a jitter of 0.5 and more
 class Alignment(nn.Module):
     """A projector, and the loss by which the mean tokens of both halves of an image become alike.
 
-    The loss is the mean squared distance of their projections. Two terms of VICReg (Bardes et al., ICLR 2022) keep
-    the projections apart from image to image: their standard deviations are to reach 1, their covariances 0. The
-    projector normalises, so it does not see that the tokens themselves become alike in the first steps. There the
-    uniformity of U-MAE (Zhang et al., NeurIPS 2022) keeps them apart: the squared cosine of two images is to be 0.
-    Statistics are of the images of all processes. A single image has none and is left out.
+    The loss is the mean squared distance of their projections; that of the evaluation branch gets no gradient. Two
+    terms of VICReg (Bardes et al., ICLR 2022) keep the projections apart from image to image: their standard deviations
+    are to reach 1, their covariances 0. The projector normalises, so it does not see that the tokens themselves become
+    alike in the first steps. There the uniformity of U-MAE (Zhang et al., NeurIPS 2022) keeps them apart: the squared
+    cosine of two images is to be 0. Statistics are of the images of all processes. A single image has none and is left
+    out.
 
     Args:
         channels: C.
         weight: of the loss.
         jitter: of the colours, a different one for each half, see :func:`jitter_colours`.
-        both: whether both halves are trained; otherwise one follows the other, which gets no gradient.
 
     Raises:
         ValueError: if an option is out of range.
     """
 
-    def __init__(self, channels: int, weight: float = 0.25, jitter: float = 0.4, both: bool = False):
+    def __init__(self, channels: int, weight: float = 0.25, jitter: float = 0.4):
         super().__init__()
         require_number('(0, inf)', **{'evaluation weight': weight})
         require_number('[0, 1]', **{'evaluation jitter': jitter})
-        require_flag(**{'evaluation both': both})
-        self.weight, self.jitter, self.both = weight, jitter, both
+        self.weight, self.jitter = weight, jitter
         layers: list[nn.Module] = []
         for width in (channels, HIDDEN):
             # Without running statistics: nothing is projected outside training.
@@ -59,15 +58,10 @@ class Alignment(nn.Module):
             adaptive, evaluation = (gather_images(tokens.to(dtype)) for tokens in (adaptive, evaluation))
             if len(adaptive) < 2:
                 return 0 * sum(part.sum() for part in (adaptive, *self.projector.parameters()))
-            if self.both:
-                halves = self.projector(torch.cat([adaptive, evaluation])).chunk(2)
-            else:
-                halves = self.projector(adaptive), self.projector(evaluation).detach()
-            halves = [half.to(torch.promote_types(dtype, torch.float32)) for half in halves]
-            trained = list(zip(halves, (adaptive, evaluation)))[: 1 + self.both]
-            start = 1 - run_fraction(BEGINNING)
-            apart = [spread_loss(half) + start * cosine_loss(tokens) for half, tokens in trained]
-            return self.weight * (F.mse_loss(*halves) + sum(apart) / len(apart))
+            halves = self.projector(adaptive), self.projector(evaluation).detach()
+            follower, leader = (half.to(torch.promote_types(dtype, torch.float32)) for half in halves)
+            apart = spread_loss(follower) + (1 - run_fraction(BEGINNING)) * cosine_loss(adaptive)
+            return self.weight * (F.mse_loss(follower, leader) + apart)
 
 
 def spread_loss(projections: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class CoMA(BaseModel):
             ``dict(mode='align', weight=0.25, jitter=0.4)``: what the evaluation branch sees is not decoded. The
             mean tokens of both branches are to be alike, see :class:`.alignment.Alignment`, in training only.
             ``jitter`` changes the colours of each branch's image, so that these give nothing away. ``interval`` and
-            ``momentum`` are as above; with ``both=True`` both halves get gradient.
+            ``momentum`` are as above.
             ``dict(mode='frozen', encoder=..., weight=1.0, mean=None, std=None)``: another encoder with weights of its
             own, the teacher, sees what is hidden. Its tokens are predicted beside the pixels, in training only, see
             :class:`.distillation.Distillation`. ``mean`` and ``std`` of pixels are those that the teacher takes.
@@ -236,9 +236,7 @@ class CoMA(BaseModel):
         return self._stages(self.backbone(inputs, masked.ids_keep)), masked.ids_keep
 
     def _evaluation_branch(self, inputs: Tensor, masked: MaskedUnits) -> Seen:
-        """Encode the other units, without gradient and in eval mode, but where both halves are trained."""
-        if self.alignment is not None and self.alignment.both:
-            return self._stages(self.backbone(inputs, masked.ids_mask)), masked.ids_mask
+        """Encode the other units, without gradient and in eval mode."""
         encoder = self.evaluation or self.backbone
         is_fast = self.training and inputs.device.type == 'cpu' and inputs.dtype == torch.float32 and has_fast_bf16()
         precision = torch.autocast('cpu', torch.bfloat16) if is_fast else nullcontext()

@@ -11,7 +11,7 @@ from .distillation import Distillation, build_distillation
 
 MODES = ('copy', 'ema', 'off', 'align', 'frozen')
 ALONE = ('off', 'align', 'frozen')  # modes in which the adaptive branch alone is decoded
-OWN = dict(align=('weight', 'jitter', 'both'), frozen=('encoder', 'weight', 'mean', 'std'))  # options of a mode
+OWN = dict(align=('weight', 'jitter'), frozen=('encoder', 'weight', 'mean', 'std'))  # options of a mode
 OPTIONS = tuple(dict.fromkeys(('mode', 'interval', 'momentum', *OWN['align'], *OWN['frozen'])))
 
 
@@ -48,8 +48,7 @@ def build_evaluation(
         takers = ' or '.join(repr(one) for one, names in OWN.items() if set(wrong) <= set(names))
         raise ValueError(f'evaluation {", ".join(wrong)} goes with mode={takers} only, not with {mode!r}')
     alignment = Alignment(model.backbone.unit_channels[-1], **own) if mode == 'align' else None
-    both = alignment is not None and alignment.both
-    _check_updates(mode, interval, momentum, both)
+    _check_updates(mode, interval, momentum)
     distillation = build_distillation(model, **own) if mode == 'frozen' else None
     second = None
     if mode == 'ema' or momentum is not None:
@@ -59,13 +58,12 @@ def build_evaluation(
     return mode, second, alignment, distillation
 
 
-def _check_updates(mode: str, interval: int, momentum: float | None, both: bool) -> None:
+def _check_updates(mode: str, interval: int, momentum: float | None) -> None:
     """Refuse an interval or a momentum where the mode has no second model to update."""
     require_whole(1, **{'evaluation interval': interval})
     if momentum is not None:
         require_number('(0, 1)', **{'evaluation momentum': momentum})
-    named = f'{mode!r} and both=True' if both else repr(mode)
-    if interval > 1 and (mode in ('off', 'frozen') or both):
-        raise ValueError(f'evaluation interval {interval} goes with copy, ema and align only, not with {named}')
-    if momentum is not None and (mode not in ('ema', 'align') or both):
-        raise ValueError(f"evaluation momentum goes with mode='ema' or 'align' only, got {momentum} for {named}")
+    if interval > 1 and mode in ('off', 'frozen'):
+        raise ValueError(f'evaluation interval {interval} goes with copy, ema and align only, not with {mode!r}')
+    if momentum is not None and mode not in ('ema', 'align'):
+        raise ValueError(f"evaluation momentum goes with mode='ema' or 'align' only, got {momentum} for {mode!r}")

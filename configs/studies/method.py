@@ -12,6 +12,7 @@ config = '_base_/coma_dyvit-p_cifar10.py'
 off = {'model.evaluation.mode': 'off'}
 align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
+crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}
 cells = dict(
     off=dict(options=off),
     copy=dict(),
@@ -35,6 +36,9 @@ cells = dict(
     # ways for the branch to teach, of tools/lab/studies/branches.py
     uniform=dict(options={'model.type': 'coma_mm.UniformCoMA', **off}),
     which=dict(options={'model.type': 'coma_mm.ContrastCoMA', **off}),
+    align_crop=dict(options=crop),
+    align_crop75=dict(options={**crop, **hide_75}, length=1.125),
+    align_crop5=dict(options={**crop, 'model.evaluation': dict(mode='align', weight=5.0)}),
     cae=dict(options={'model.type': 'coma_mm.LatentCoMA', **off}),
 )
 first = ('off', 'copy', 'longest')

@@ -12,6 +12,7 @@ folders = ('train_dataloader.dataset.data_root', 'held_out.data_root', 'labelled
 rate = 'optim_wrapper.optimizer.lr'
 align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
+crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}  # of tools/lab/studies/branches.py
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
@@ -26,7 +27,10 @@ cells = dict(
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
     align_5=dict(options={**align, 'model.evaluation': dict(mode='align', weight=5.0)}),
-    align_both=dict(options={**align, 'model.evaluation': dict(mode='align', weight=1.0, both=True)}),
+    align_crop=dict(options=crop),
+    align_crop5=dict(options={**crop, 'model.evaluation': dict(mode='align', weight=5.0)}),
+    align_crop75=dict(options={**crop, **hide_75, 'train_cfg.max_iters': 480}),
+    align_lr2=dict(options={**align, rate: 2e-3}),
     align_hidden=dict(options={**align, 'model.predict_visible': 0.0}),
     lr_quarter=dict(options={rate: 2.5e-4}),
     lr_4=dict(options={rate: 4e-3}),
@@ -43,6 +47,7 @@ cells = dict(
 )
 first = ('random', 'mae', 'align')
 measures = dict(reconstruction=dict(images=1000), few=dict())
+extra = dict(features=dict(labels=9000, queries=2000))  # with --extra
 sizes = dict(
     smoke=dict(
         seeds=[0],
@@ -70,6 +75,8 @@ report = dict(
         few='probe, few labels (%)',
         few_deviation='deviation over labels',
         few_pixels='probe of 8 x 8 pixels (%)',
+        knn='kNN (%)',
+        probe='probe, 9,000 labels (%)',
         rankme='RankMe',
         rankme_start='at the start',
         rankme_least='at the least',

@@ -129,7 +129,6 @@ REFUSED = [  # what is set, in the order that the command line takes it, and wor
     ('model.predict_visible=-1', NUMBER),
     ('model.evaluation.weight=0', NUMBER),
     ('model.evaluation.jitter=2', NUMBER),
-    ('model.evaluation.both=x', FLAG),
     ('model.evaluation.mode=align train_dataloader.batch_size=1', 'compares the images of a batch'),
     ('model.backbone.frozen_stages=9', 'must be a whole number from -1 to 4'),
     ('model.backbone.drop_path_rate=1.5', NUMBER),

@@ -157,7 +157,7 @@ def test_copy_every_step_equals_an_explicit_copy():
         dict(evaluation=dict(mode='off'), predict_visible=1.0),
         dict(evaluation=dict(mode='align')),
         dict(evaluation=dict(mode='align', momentum=0.1), predict_visible=0.5),
-        dict(evaluation=dict(mode='align', both=True), fuse_stages=True),
+        dict(evaluation=dict(mode='align'), fuse_stages=True),
         dict(fuse_stages=True),
         dict(norm_pix=False),
         dict(decoder=dict(type='coma_mm.ConvNeXtDecoder', dim=32, depth=2)),
@@ -271,21 +271,17 @@ def test_visible_units_are_predicted_beside_the_hidden_ones():
     assert model.reconstruct(images.double(), mask).shape == images.shape
 
 
-@pytest.mark.parametrize('both', [False, True])
-def test_halves_are_aligned_by_the_encoder_and_the_projector_alone(both):
-    model, (images, mask) = build(evaluation=dict(mode='align', weight=2.0, jitter=0, both=both)), sample(batch=4)
+def test_halves_are_aligned_by_the_encoder_and_the_projector_alone():
+    model, (images, mask) = build(evaluation=dict(mode='align', weight=2.0, jitter=0)), sample(batch=4)
     decoded, seen = [], []
     model.decoder.register_forward_pre_hook(lambda module, inputs: decoded.append(len(inputs[0])))
     model.backbone.register_forward_hook(lambda module, inputs, output: seen.append((inputs[1], output[-1])))
     losses = model(images, dict(mask=mask), mode='loss')
     hidden = mask.flatten(1)
     assert decoded == [4] and [hidden.gather(1, idx).unique().tolist() for idx, _ in seen] == [[False], [True]]
-    assert [tokens.requires_grad for _, tokens in seen] == [True, both]
-    means = [tokens.mean(1) for _, tokens in seen]
-    projected = model.alignment.projector(torch.cat(means)).chunk(2) if both else map(model.alignment.projector, means)
-    one, other = projected
-    spread = (spread_loss(one) + spread_loss(other)) / 2 if both else spread_loss(one)
-    torch.testing.assert_close(losses['loss_align'], 2 * ((one - other).square().mean() + spread))
+    assert [tokens.requires_grad for _, tokens in seen] == [True, False]
+    one, other = (model.alignment.projector(tokens.mean(1)) for _, tokens in seen)
+    torch.testing.assert_close(losses['loss_align'], 2 * ((one - other).square().mean() + spread_loss(one)))
     losses['loss_align'].backward()
     reached = {name.partition('.')[0] for name, p in model.named_parameters() if p.grad is not None}
     assert reached == {'backbone', 'alignment'}
@@ -431,12 +427,9 @@ def test_layer_depth_counts_the_decoder_as_head():
         (dict(evaluation=dict(mode='momentum')), "mode must be one of copy, ema, off, align, frozen, got 'momentum'"),
         (dict(evaluation=dict(mode='joint')), "mode must be one of copy, ema, off, align, frozen, got 'joint'"),
         (dict(evaluation=dict(mode='off', interval=2)), 'interval .* goes with copy, ema and align only'),
-        (dict(evaluation=dict(mode='align', both=True, interval=2)), "not with 'align' and both=True"),
-        (dict(evaluation=dict(mode='align', both=True, momentum=0.1)), "got 0.1 for 'align' and both=True"),
         (dict(evaluation=dict(mode='align', weight=0)), 'evaluation weight must be a number'),
         (dict(evaluation=dict(mode='align', jitter=2)), 'evaluation jitter must be a number'),
-        (dict(evaluation=dict(mode='align', both=1)), 'evaluation both must be True or False'),
-        (dict(evaluation=dict(mode='off', weight=1.0, both=True)), "evaluation weight, both goes with mode='align'"),
+        (dict(evaluation=dict(mode='off', weight=1.0, jitter=0)), "evaluation weight, jitter goes with mode='align'"),
         (dict(evaluation=dict(mode='off'), predict_visible=-1), 'predict_visible must be a number >= 0'),
         (
             dict(predict_visible=1.0),

@@ -292,7 +292,6 @@ TABLE = _rows(
     (in_range(whole(-1)), '-1', 'model.**.backbone', 'frozen_stages'),
     (in_range(whole(-1, 4)), '-1', 'model.**.backbone', 'frozen_stages', ('DyViT',)),
     (FLAG, 'False', 'model.**.backbone', 'with_cp norm_eval'),
-    (FLAG, 'False', 'model.evaluation', 'both'),
     (SIZE | NONE, 'None', 'model.**.backbone', 'attn_window', OURS),
     (exactly(1, 2, 4, 8), '2', 'model.**.backbone', 'global_window', OURS),
     (FLAG, 'True', 'model', 'norm_pix fuse_stages', ('CoMA',)),

@@ -1,7 +1,7 @@
 """Ways for the evaluation branch to teach the encoder that were measured and are not part of the package.
 
-Each is CoMA in the mode ``off`` with one more loss, in training only. The evaluation branch has the encoder's own
-weights and no gradient. docs/evidence.md, "What did not pay", has the results.
+Each but the last is CoMA in the mode ``off`` with one more loss, in training only. The evaluation branch has the
+encoder's own weights and no gradient. docs/evidence.md, "What did not pay", has the results.
 
 Shapes: B images, U units, n of them hidden, C channels of an encoder's token, D decoder width, P of a projection.
 """
@@ -135,6 +135,33 @@ class LatentCoMA(CoMA):
     def _positions(self, masked: MaskedUnits) -> Tensor:
         weight = self.decoder.mask_token
         return sincos_positions(masked.grid, 1, self.decoder.dim, device=weight.device, dtype=weight.dtype)[:, 0]
+
+
+@MODELS.register_module()
+class CroppedCoMA(CoMA):
+    """CoMA in the mode ``align`` where the evaluation branch sees its units of a smaller crop, half of them mirrored.
+
+    Args:
+        crop: least share of the image's area in that crop.
+    """
+
+    def __init__(self, *args: Any, crop: float = 0.2, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.crop = crop
+
+    def _evaluation_branch(self, inputs: Tensor, masked: MaskedUnits) -> Seen:
+        return super()._evaluation_branch(_crop_again(inputs, self.crop) if self.training else inputs, masked)
+
+
+def _crop_again(images: Tensor, least: float) -> Tensor:
+    """Cut a part of each image, of the image's shape, mirror it or not, and scale it to the image's size."""
+    share, x, y, mirror = torch.rand(4, len(images), device=images.device, dtype=images.dtype)
+    side = (least + (1 - least) * share).sqrt()
+    x, y = ((1 - side) * (2 * place - 1) for place in (x, y))
+    zero = torch.zeros_like(side)
+    maps = torch.stack([torch.where(mirror < 0.5, side, -side), zero, x, zero, side, y], 1).view(-1, 2, 3)
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode='border', align_corners=False)
 
 
 class _CrossBlock(nn.Module):
