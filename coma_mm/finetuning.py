@@ -91,7 +91,7 @@ def hand_over(out: Path, accuracy: float | None) -> Path:
 
 
 def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
-    """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
+    """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
     Args:
         settings: Of the run; ``data`` is a list of one absolute path.

@@ -1,4 +1,4 @@
-"""The plan of a run of pre-training, after a look at its images and two steps: batch, length, what to expect."""
+"""The plan of a run of pre-training, after a look at its images and some steps: batch, length, what to expect."""
 
 import io
 import math
@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch.utils.data import Dataset
 
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
 from .datasets.finding import name_endings
 from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
+from .datasets.seeding import fixed_seed
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
 from .engine.runner.trial import forget_peak, make_step, peak_so_far
@@ -46,7 +48,8 @@ from .utils.text import printable
 # In the opening line.
 METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
-TRIED = 4  # images of the first of two steps that are timed before a run
+TRIED = 4  # images of the first step that is tried before a run
+BRIEF = 1.0  # seconds of a trial, after which one of twice as many images follows: large batches are faster
 LARGEST = dict(cuda=1024, cpu=64)  # images of a step
 STEP = 64  # images of a step at least, computed in parts where the memory is small
 PART = 16  # images that are computed at once at least
@@ -86,7 +89,7 @@ class Images:
 
 @dataclass
 class Trial:
-    """Result of two steps of training: seconds an image, images that fit the memory, parameters."""
+    """Result of some steps of training: seconds an image, images that fit the memory, parameters."""
 
     seconds: float
     fitting: float
@@ -94,7 +97,7 @@ class Trial:
 
 
 def plan_run(settings: PretrainSettings, begin: float) -> Config:
-    """Return the config of a new run, after a look at the images and two steps of training; print what to expect.
+    """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
     Args:
         settings: Of the run; ``data`` is a list of absolute paths.
@@ -119,7 +122,7 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
         settings = replace(settings, value_range=(found.values.low, found.values.high))
         cfg = make_config(replace(settings, batch_size=TRIED, workers=0), encoder)
     images = len(found.names)
-    print(f'{images + found.held_out:,} images; trying two steps of training ...', flush=True)
+    print(f'{images + found.held_out:,} images; trying some steps of training ...', flush=True)
     with redirect_stdout(io.StringIO()):
         trial = try_out(cfg)
     spent = time.monotonic() - begin
@@ -179,7 +182,7 @@ def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes
     Args:
         settings: As given.
         images: To train on.
-        trial: Of two steps.
+        trial: Of some steps.
         spent: Seconds since the command began.
         passes: Over the images, if no length is given.
     """
@@ -207,25 +210,34 @@ def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
 def try_out(cfg: Config) -> Trial:
     """Take steps with few images; the seconds are those of a run that also looks at what it learns."""
     on_gpu = torch.cuda.is_available()
-    peaks, seconds, parameters = [], 0.0, 0
+    with fixed_seed(0):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    peaks, parameters, seconds, begin = [], 0, 0.0, 0.0
     for count in (TRIED, 2 * TRIED):
         forget_peak(on_gpu)
-        model, step = make_step(cfg, count)
-        step()
-        start = time.perf_counter()
-        step()
-        if on_gpu:
-            torch.cuda.synchronize()
-        seconds = (time.perf_counter() - start) / count
+        begin = time.perf_counter()
+        parameters, seconds = time_step(cfg, count, dataset)
         peaks.append(peak_so_far(on_gpu))
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        del model, step
     each = max(1, (peaks[1] - peaks[0]) / TRIED)
     if on_gpu:
         torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
     fitting = math.inf if free is None else 0.7 * (free - peaks[0]) / each
-    return Trial(seconds / (1 - EVALUATION_FRACTION), fitting, parameters)
+    while time.perf_counter() - begin < BRIEF and 2 * count <= min(STEP, fitting):
+        count, begin = 2 * count, time.perf_counter()
+        _, seconds = time_step(cfg, count, dataset)
+    return Trial(seconds / count / (1 - EVALUATION_FRACTION), fitting, parameters)
+
+
+def time_step(cfg: Config, count: int, dataset: Dataset) -> tuple[int, float]:
+    """Return the parameters of a model, and the seconds of its second step with so many images."""
+    model, step = make_step(cfg, count, dataset=dataset)
+    step()
+    start = time.perf_counter()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return sum(parameter.numel() for parameter in model.parameters()), time.perf_counter() - start
 
 
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from PIL import Image
 from processes import TOOLS
 
 import coma_mm
-from coma_mm import settings
+from coma_mm import planning, settings
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import CoMA, DyViT
@@ -75,7 +75,7 @@ def test_from_a_folder_to_weights(photos, begin, capfd, tmp_path):
         r'\(3 passes\), on the CPU',
         done.stdout,
     )
-    assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying two steps')
+    assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying some steps')
     assert 'That shows 24 images in all, too few for useful features' in done.stdout
     assert 'step 1  loss ' in done.stdout and 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
     assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
@@ -268,6 +268,21 @@ def test_a_cpu_that_multiplies_in_bf16_does_so(fast, monkeypatch):
 )
 def test_a_step_has_64_images_in_parts_of_16_or_more(images, fitting, on_gpu, batch, accumulate):
     assert choose_batch(images, fitting, on_gpu) == (batch, accumulate)
+
+
+@pytest.mark.parametrize('brief, tried', [(0, [4, 8]), (600, [4, 8, 16, 32, 64])])
+def test_quick_steps_are_timed_with_as_many_images_as_a_run_has(brief, tried, photos, monkeypatch):
+    cfg = make_config(PretrainSettings([str(photos)], 'out', arch='pico', size=32, batch_size=4, workers=0))
+    counts, whole = [], planning.time_step
+
+    def time_step(cfg, count, dataset):
+        counts.append(count)
+        return whole(cfg, count, dataset)
+
+    monkeypatch.setattr(planning, 'time_step', time_step)
+    monkeypatch.setattr(planning, 'BRIEF', brief)
+    trial = planning.try_out(cfg)
+    assert counts == tried and trial.seconds > 0 and trial.parameters > 10**6
 
 
 def test_steps_in_parts_keep_rate_and_length():

@@ -12,12 +12,22 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.utils import get_object_from_string
 from torch import nn
+from torch.utils.data import Dataset
 
 from ...datasets.seeding import fixed_seed
 
 
-def make_step(cfg: Config, batch: int, update: bool = True) -> tuple[nn.Module, Callable[[], None]]:
-    """Return the model of a config, and a step of its training on the first ``batch`` images, always the same."""
+def make_step(
+    cfg: Config, batch: int, update: bool = True, dataset: Dataset | None = None
+) -> tuple[nn.Module, Callable[[], None]]:
+    """Return the model of a config, and a step of its training on the first ``batch`` images, always the same.
+
+    Args:
+        cfg: With model, optimiser and training data.
+        batch: Images of the step.
+        update: Whether the step changes weights, as well as computing their gradients.
+        dataset: The images; by default the config's, which are found anew.
+    """
     init_default_scope(cfg.default_scope)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = MODELS.build({**cfg.model, 'compile': False} if 'compile' in cfg.model else cfg.model).to(device)
@@ -27,7 +37,7 @@ def make_step(cfg: Config, batch: int, update: bool = True) -> tuple[nn.Module, 
         f'mmengine.dataset.{loader.get("collate_fn", dict(type="pseudo_collate"))["type"]}'
     )
     with fixed_seed(0):
-        dataset = DATASETS.build(loader.dataset)
+        dataset = dataset or DATASETS.build(loader.dataset)
         data = collate([dataset[i % len(dataset)] for i in range(batch)])
     data = model.data_preprocessor(data, True)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper) if update else None
