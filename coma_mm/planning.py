@@ -49,7 +49,7 @@ from .utils.text import printable
 METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
 TRIED = 4  # images of the first step that is tried before a run
-BRIEF = 1.0  # seconds of a trial, after which one of twice as many images follows: large batches are faster
+BRIEF = 3.0  # seconds of a trial, after which one of twice as many images follows: large batches are faster
 LARGEST = dict(cuda=1024, cpu=64)  # images of a step
 STEP = 64  # images of a step at least, computed in parts where the memory is small
 PART = 16  # images that are computed at once at least
