@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -210,34 +210,44 @@ def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
 def try_out(cfg: Config) -> Trial:
     """Take steps with few images; the seconds are those of a run that also looks at what it learns."""
     on_gpu = torch.cuda.is_available()
+    init_default_scope(cfg.default_scope)
     with fixed_seed(0):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    peaks, parameters, seconds, begin = [], 0, 0.0, 0.0
-    for count in (TRIED, 2 * TRIED):
-        forget_peak(on_gpu)
-        begin = time.perf_counter()
-        parameters, seconds = time_step(cfg, count, dataset)
-        peaks.append(peak_so_far(on_gpu))
-    each = max(1, (peaks[1] - peaks[0]) / TRIED)
+    first, last = (time_step(cfg, count, dataset) for count in (TRIED, 2 * TRIED))
+    each = max(1, (last.peak - first.peak) / TRIED)
     if on_gpu:
         torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
-    fitting = math.inf if free is None else 0.7 * (free - peaks[0]) / each
-    while time.perf_counter() - begin < BRIEF and 2 * count <= min(STEP, fitting):
-        count, begin = 2 * count, time.perf_counter()
-        _, seconds = time_step(cfg, count, dataset)
-    return Trial(seconds / count / (1 - EVALUATION_FRACTION), fitting, parameters)
+    fitting = math.inf if free is None else 0.7 * (free - first.peak) / each
+    while last.whole < BRIEF and 2 * last.images <= min(STEP, fitting):
+        last = time_step(cfg, 2 * last.images, dataset)
+    return Trial(last.seconds / last.images / (1 - EVALUATION_FRACTION), fitting, last.parameters)
 
 
-def time_step(cfg: Config, count: int, dataset: Dataset) -> tuple[int, float]:
-    """Return the parameters of a model, and the seconds of its second step with so many images."""
-    model, step = make_step(cfg, count, dataset=dataset)
+class TimedStep(NamedTuple):
+    """A step of training, and the time and memory that it took."""
+
+    images: int
+    seconds: float
+    whole: float  # seconds with the model, the images and a step before
+    peak: int  # bytes
+    parameters: int
+
+
+def time_step(cfg: Config, images: int, dataset: Dataset) -> TimedStep:
+    """Time the second step of a model with so many images."""
+    on_gpu = torch.cuda.is_available()
+    forget_peak(on_gpu)
+    begin = time.perf_counter()
+    model, step = make_step(cfg, images, dataset=dataset)
     step()
     start = time.perf_counter()
     step()
-    if torch.cuda.is_available():
+    if on_gpu:
         torch.cuda.synchronize()
-    return sum(parameter.numel() for parameter in model.parameters()), time.perf_counter() - start
+    end = time.perf_counter()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return TimedStep(images, end - start, end - begin, peak_so_far(on_gpu), parameters)
 
 
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:

@@ -275,9 +275,9 @@ def test_quick_steps_are_timed_with_as_many_images_as_a_run_has(brief, tried, ph
     cfg = make_config(PretrainSettings([str(photos)], 'out', arch='pico', size=32, batch_size=4, workers=0))
     counts, whole = [], planning.time_step
 
-    def time_step(cfg, count, dataset):
-        counts.append(count)
-        return whole(cfg, count, dataset)
+    def time_step(cfg, images, dataset):
+        counts.append(images)
+        return whole(cfg, images, dataset)
 
     monkeypatch.setattr(planning, 'time_step', time_step)
     monkeypatch.setattr(planning, 'BRIEF', brief)
