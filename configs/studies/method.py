@@ -3,7 +3,7 @@
     tools/lab/study.py method --jobs 2 --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
-Hardware: 2 CPU cores, 34 cells of a quarter of an hour; --size gpu: 1 GPU.
+Hardware: 2 CPU cores, 36 cells of a quarter of an hour; --size gpu: 1 GPU.
 Results: docs/evidence.md
 """
 
@@ -35,6 +35,7 @@ cells = dict(
     ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),
     # ways for the branch to teach, of tools/lab/studies/branches.py
     uniform=dict(options={'model.type': 'coma_mm.UniformCoMA', **off}),
+    uniform_long=dict(options={'model.type': 'coma_mm.UniformCoMA', **off}, length=1.56),
     which=dict(options={'model.type': 'coma_mm.ContrastCoMA', **off}),
     align_crop=dict(options=crop),
     align_crop75=dict(options={**crop, **hide_75}, length=1.125),
