@@ -74,7 +74,7 @@ def _is_name(name: object) -> bool:
 def measure_all(names: Sequence[str | PathLike], data: str | PathLike, **settings: Any) -> 'Comparison':
     """Measure each of the weights that are named, and print how far it is; see :func:`compare`."""
     chosen = check_settings(CompareSettings(**given_settings(CompareSettings, settings)))
-    labelled = find_labelled(os.path.expanduser(data), chosen.val, chosen.exclude)
+    labelled = find_labelled(data, chosen.val, chosen.exclude)
     print(
         f'{len(labelled.learn):,} images of {len(labelled.classes)} classes to learn from, '
         f'{len(labelled.test):,} to classify, {find_largest_class(labelled):.1f} % of them of the largest class'

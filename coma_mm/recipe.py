@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from .engine.common import type_name
-from .engine.runner.run_length import PERIODIC
+from .engine.common import EVALUATING, type_name
 from .engine.runner.written_config import WrittenConfig
 from .settings import METHOD, VITS, PretrainSettings, RunSettings, find_arch
 from .utils.environment import count_cores
@@ -188,23 +187,11 @@ def add_budget(cfg: Config, settings: RunSettings, iterations: int) -> None:
         cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=settings.minutes, planned=iterations))
 
 
-def find_method(settings: PretrainSettings) -> Method:
-    """Return the method that settings name.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    name = settings.method or METHOD
-    if name not in METHODS:
-        raise ValueError(f'there is no method {name!r}; choose one of {", ".join(METHODS)}')
-    return METHODS[name]
-
-
 def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None:
     """Have a config train an encoder."""
     cfg.model.backbone = encoder.backbone
     cfg.model.decoder.update(encoder.decoder)
-    cfg.model.update(find_method(settings).model)
+    cfg.model.update(METHODS[settings.method or METHOD].model)
     if encoder.teacher:
         cfg.model.evaluation = encoder.teacher
     if settings.channels not in (None, 3):
@@ -221,7 +208,7 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
     crop, flip, mask, _ = dataset.pipeline
     crop.scale = settings.size or SIZE
     mask.update(input_size=crop.scale, unit_size=unit_size)
-    mask.ratio = settings.mask_ratio or find_method(settings).mask_ratio
+    mask.ratio = settings.mask_ratio or METHODS[settings.method or METHOD].mask_ratio
     if settings.exclude:
         dataset.exclude = list(settings.exclude)
     if settings.crop_scale is not None:
@@ -238,7 +225,7 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
         dataset.update(part='train', val=settings.val)
         held_out = hold_out(dataset)
         for hook in cfg.custom_hooks:
-            if type_name(hook.type) in PERIODIC:
+            if type_name(hook.type) in EVALUATING:
                 hook.dataset = held_out
 
 
@@ -256,7 +243,7 @@ def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.Pat
     for hook in cfg.custom_hooks:
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
-        elif type_name(hook.type) in PERIODIC:  # which count epochs in the config that this starts from
+        elif type_name(hook.type) in EVALUATING:  # which count epochs in the config that this starts from
             hook.update(
                 by_epoch=False, interval=max(interval, math.ceil(EVALUATION_COST / EVALUATION_FRACTION / batch))
             )

@@ -27,7 +27,7 @@ def setting(default: Any, help: str, **option: Any) -> Any:
     """Return a field of a class of settings that is an option of a command as well.
 
     Args:
-        default: Of the field; the command hands over what was typed alone.
+        default: The field's default. The command passes only options that the user typed.
         help: Of the option.
         **option: ``range`` of numbers, or the ``type`` by its name in :mod:`.cli.types`; ``group`` of options of which
             one may be given; what ``argparse`` takes beside.
@@ -217,7 +217,7 @@ def ranges_of(kind: type) -> dict[str, Range]:
 
 
 def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of some values that are set; unknown names, and numbers out of range, are refused."""
+    """Return those of some values that are set; refuse unknown names, numbers out of range, and words not to choose."""
     known = [one.name for one in fields(kind)]
     for name in values.keys() - set(known):
         raise ValueError(f'there is no setting {name!r}{did_you_mean(name, known)}')
@@ -225,4 +225,8 @@ def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     for name, range_ in ranges_of(kind).items():
         if name in given:
             ranges.require_in(range_, **{name: given[name]})
+    for one in fields(kind):
+        choices = one.metadata.get('choices')
+        if choices and 'nargs' not in one.metadata and given.get(one.name, choices[0]) not in choices:
+            raise ValueError(f'{one.name} must be {" or ".join(map(repr, choices))}, got {given[one.name]!r}')
     return given

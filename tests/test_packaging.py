@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.config import Config
 
 from coma_mm import __version__
 
@@ -65,6 +66,15 @@ def test_wheel_has_nothing_else(wheel):
     assert all(name.startswith('coma_mm/') for name in names)
     unwanted = re.compile(r'/tests?/|/test_|__pycache__|/\.mim/(tools/(env|lab)|configs/studies)/|deleted\.py')
     assert not [name for name in names if unwanted.search(name)]
+
+
+def test_configs_of_the_wheel_load(wheel, tmp_path):
+    names = [name for name in wheel.namelist() if name.startswith('coma_mm/.mim/configs/')]
+    wheel.extractall(tmp_path, names)
+    recipes = [name for name in names if name.endswith('.py') and '/_base_/' not in name]
+    assert len(recipes) > 20
+    for name in recipes:
+        Config.fromfile(tmp_path / name)
 
 
 def test_wheel_requires_neither_distribution_of_openmmlab(wheel):

@@ -82,7 +82,7 @@ def main() -> None:
     from ..engine.checks.config import check_batches
     from ..engine.checks.data import explain_data
     from ..engine.common import find_steps
-    from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming
+    from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming, put_hook
     from ..engine.runner.distributed import leave_distributed
     from ..engine.runner.signals import stop_listening
     from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
@@ -92,11 +92,8 @@ def main() -> None:
     cfg = prepare(args)
     follow_weights(cfg, args.cfg_options or ())
     pretrains = any(find_steps(cfg.get('train_dataloader'), ('ComplementaryMask',)))
-    ours = (
-        dict(type='coma_mm.ConfigHook', options=options),
-        dict(type='coma_mm.ProgressHook', lines=pretrains, opening=True),
-    )
-    cfg.custom_hooks = [*cfg.custom_hooks, *ours]
+    put_hook(cfg, 'coma_mm.ConfigHook', options=options)
+    put_hook(cfg, 'coma_mm.ProgressHook', lines=pretrains, opening=True)
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

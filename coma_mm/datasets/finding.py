@@ -208,16 +208,6 @@ def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
     return named
 
 
-def name_below_common_folder(paths: Sequence[str]) -> list[str]:
-    """Return paths relative to the innermost folder that all of them lie in; of millions, too, in seconds."""
-    if any(path[0] != '/' or '//' in path or '/./' in path or '/../' in path for path in paths):
-        common = os.path.commonpath(paths)
-        return [os.path.relpath(path, common) for path in paths]
-    # The first and the last in order have in common what all have.
-    length = len(os.path.join(os.path.commonpath([min(paths), max(paths)]), ''))
-    return [path[length:] for path in paths]
-
-
 def drop_repeated(paths: list[str]) -> list[str]:
     """Return each path once, in order; takes little memory where there is nothing to drop."""
     hashes = np.fromiter(map(hash, paths), np.int64, len(paths))

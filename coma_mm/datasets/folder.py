@@ -24,7 +24,6 @@ from .finding import (
     hold_out,
     image_endings,
     log_error,
-    name_below_common_folder,
     name_endings,
     read_list,
     say_once,
@@ -182,8 +181,8 @@ class ImageFolder(BaseDataset):
             raise ValueError(
                 f'{os.path.dirname(paths[0])} has one image, so none can be held out: add some, or remove it'
             )
-        # by their names in the folder, so that it may be moved
-        names = [os.fsencode(f'{self.seed} {name}') for name in name_below_common_folder(paths)]
+        # by their names below the folder that was given, so that it may be moved
+        names = [os.fsencode(f'{self.seed} {name}') for name in self.name_images(paths)]
         held_out = hold_out(names, self.val)
         return [path for number, path in enumerate(paths) if (number in held_out) == (self.part == 'val')]
 

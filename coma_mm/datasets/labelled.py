@@ -79,9 +79,10 @@ def find_labelled(
         ValueError: If there are not two classes, or nothing to classify, or images are in both parts.
     """
     options = dict(exclude=exclude, val=HELD_OUT, pipeline=[])
+    folder, val = os.path.expanduser(folder), val and os.path.expanduser(val)
 
     def read(root: str | os.PathLike, part: str) -> LabelledFolder:
-        return LabelledFolder(str(root), part=choose_part(root, part, val), **options)
+        return LabelledFolder(os.fspath(root), part=choose_part(root, part, val), **options)
 
     train, test = read(folder, 'train'), read(val or folder, 'val')
     classes = train.metainfo['classes']

@@ -16,6 +16,9 @@ from ..registry import DATASETS
 from ..utils.arguments import nearest
 from ..utils.configs import walk_dicts
 
+# Hooks that measure or draw the model every now and then.
+EVALUATING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return a model out of the wrapper of distributed training."""

@@ -8,7 +8,7 @@ Data: CIFAR-10, see coma_mm.CIFAR. Hardware: 2 CPU cores with AVX512-BF16 or AMX
 Hours, result: 2.4 on one of the cores with model.compile=True, weights/dyvit-p_cifar10.md
 """
 
-_base_ = '../studies/_base_/coma_dyvit-p_cifar10.py'
+_base_ = '../_base_/coma_dyvit-p_cifar10.py'
 
 model = dict(evaluation=dict(mode='off'))
 train_dataloader = dict(

@@ -8,7 +8,7 @@ Results: docs/evidence.md
 """
 
 data = 'COMA_MM_CIFAR10'
-config = '_base_/coma_dyvit-p_cifar10.py'
+config = '../_base_/coma_dyvit-p_cifar10.py'
 off = {'model.evaluation.mode': 'off'}
 align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}

@@ -212,6 +212,8 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
         for value in values:
             with pytest.raises(ValueError, match=name):
                 coma_mm.pretrain(**(dict(data='nowhere', out='run') | {name: value}))
+    with pytest.raises(ValueError, match="init must be 'none', got 'random'"):
+        coma_mm.finetune('coma_mm://dyvit-p_cifar10', 'nowhere', 'run', init='random')
     assert not list(tmp_path.iterdir())
 
 

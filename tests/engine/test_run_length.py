@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from coma_mm.engine.common import EVALUATING
 from coma_mm.engine.runner.build import build_runner, prepare
 from coma_mm.engine.runner.config_files import read_config
 from coma_mm.engine.runner.run_length import fit_schedule, run_length
@@ -62,6 +63,13 @@ def test_a_shorter_run_saves_and_draws_as_often(epochs, interval):
     assert picture.interval == interval
     given = read_config(str(config), {'train_cfg.max_epochs': epochs, 'custom_hooks.2.interval': 7})
     assert given.custom_hooks[2].interval == 7
+
+
+def test_all_that_watch_a_run_do_so_more_often(tmp_path):
+    hooks = ', '.join(f"dict(type='coma_mm.{kind}', interval=20)" for kind in EVALUATING)
+    (tmp_path / 'long.py').write_text(f'train_cfg = dict(by_epoch=True, max_epochs=200)\ncustom_hooks = [{hooks}]\n')
+    cfg = read_config(str(tmp_path / 'long.py'), {'train_cfg.max_epochs': 20})
+    assert [hook.interval for hook in cfg.custom_hooks] == [2, 2, 2, 2]
 
 
 def test_a_config_that_changes_its_length_alone_is_one(lrs):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...utils.ranges import BATCH_SIZE, FRACTION, MASK_RATIO, MINUTES, POSITIVE, SEED, Range, whole
+from ..common import EVALUATING
 
 
 class Kind(NamedTuple):
@@ -109,11 +110,11 @@ PARAMETERS = f'{WRAPPER}.paramwise_cfg'
 SCHEDULER = 'param_scheduler.**'
 PREPROCESSOR = 'data_preprocessor model.**.data_preprocessor'  # of two places
 OURS = 'DyViT', 'MaskedViT'
+FOLDERS = 'ImageFolder', 'ImageShards', 'ClassFolder', 'LabelledFolder'
 CROPS = 'RandomResizedCrop', 'LoadRandomResizedCrop'
 RESIZES = 'RandomResizedCrop', 'Resize', 'ResizeEdge'
 INTERPOLATIONS = 'nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming'
 
-EVALUATING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
 
 
 class Row(NamedTuple):
@@ -197,7 +198,7 @@ TABLE = _rows(
     (SETTINGS, '', f'{LOADER}.**.pipeline', '*'),
     (TEXT | exactly('') | LIST | NONE, '', f'{LOADER}.**', 'data_root'),
     (TEXT | exactly('') | LIST | SETTINGS | NONE, '', f'{LOADER}.**', 'ann_file'),
-    (list_of(TEXT) | NONE, 'masks,labels', f'{LOADER}.**', 'exclude', ('ImageFolder', 'ImageShards', 'ClassFolder')),
+    (list_of(TEXT) | NONE, 'masks,labels', f'{LOADER}.**', 'exclude', FOLDERS),
     (SIZE, '224', STEP, 'scale crop_size input_size', (*CROPS, 'CenterCrop', 'ComplementaryMask')),
     (one_of('cv2', 'pillow'), 'pillow', STEP, 'backend', RESIZES),
     (one_of(*INTERPOLATIONS), 'bicubic', STEP, 'interpolation', RESIZES),

@@ -71,7 +71,7 @@ def prepare(args: Namespace) -> WrittenConfig:
     _put_our_loop(cfg)
     for name in ('EpochSeed', 'RunState', 'CheckData', 'DataTime', 'BackboneSettings', 'SpareRun'):
         _add_hook(cfg, f'coma_mm.{name}Hook')
-    if any(find_steps([cfg.get(name) for name in BUILDERS.values()], ('ClassFolder',))):
+    if any(find_steps([cfg.get(name) for name in BUILDERS.values()], ('ClassFolder', 'LabelledFolder'))):
         _add_hook(cfg, 'coma_mm.CheckClassesHook')  # labels have to be those of the checkpoint
     _add_hook(cfg, 'coma_mm.StepCheckpointHook', minutes=getattr(args, 'save_minutes', 0))
     add_loggers(cfg, args)
@@ -271,11 +271,19 @@ def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
         scaling['base_batch_size'] /= count
 
 
+def put_hook(cfg: Config, kind: str, **arguments: Any) -> None:
+    """Add a hook in the place of those of its type, which a config that a run has written may have."""
+    others = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) != type_name(kind)]
+    cfg.custom_hooks = [*others, dict(type=kind, **arguments)]
+
+
 def _add_hook(cfg: Config, kind: str, **arguments: Any) -> None:
-    """Add a hook, unless the config has one of that type."""
-    hooks = cfg.get('custom_hooks') or []
-    if type_name(kind) not in [type_name(hook['type']) for hook in hooks]:
-        cfg.custom_hooks = [*hooks, dict(type=kind, **arguments)]
+    """Add a hook, or set those arguments of the config's own that are asked for."""
+    own = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) == type_name(kind)]
+    for hook in own:
+        hook.update({name: value for name, value in arguments.items() if value})
+    if not own:
+        put_hook(cfg, kind, **arguments)
 
 
 def _complete_dataloaders(cfg: Config) -> None:

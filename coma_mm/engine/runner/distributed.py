@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from ...utils.configs import walk_dicts
-from ..common import type_name
+from ..common import EVALUATING, type_name
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
@@ -20,7 +20,7 @@ LAUNCHERS = dict(
     mpi=(('OMPI_COMM_WORLD_LOCAL_RANK',), 'mpirun'),
 )
 # Hooks that compute with, or copy, the model in one process, which under FSDP has a part of it only.
-UNSHARDED_HOOKS = ('EMAHook', 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook')
+UNSHARDED_HOOKS = ('EMAHook', *EVALUATING)
 # Norms with statistics over all processes, as configs of names and of classes call them.
 SYNCED = ('SyncBN', 'SyncBatchNorm')
 

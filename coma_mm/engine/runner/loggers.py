@@ -30,6 +30,8 @@ from ..common import type_name
 # Types of backends by the name of the option, which is that of the package that they need.
 LOGGERS = dict(tensorboard='TensorboardVisBackend', wandb='coma_mm.WandbBackend', mlflow='coma_mm.MLflowBackend')
 
+WANDB_ID = 'wandb_id.txt'  # in the work dir, keeps the id of the run
+
 
 def check_loggers(names: Any) -> None:
     """Refuse what is no list of loggers, and loggers whose package is missing."""
@@ -44,17 +46,15 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
     """Add what ``--log`` names to a config of any toolbox; see :func:`check_loggers`."""
     names = getattr(args, 'log', None) or ()
     check_loggers(names)
-    options: dict[str, dict] = dict(
-        tensorboard=dict(),
-        wandb=dict(id_file=os.path.join(cfg.work_dir, 'wandb_id.txt'), resume=bool(getattr(args, 'resume', None))),
-        mlflow=dict(save_dir=os.path.abspath(os.path.join(cfg.work_dir, 'mlruns'))),
-    )
     visualizer = cfg.get('visualizer') or dict(type='mmengine.Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     backends = [*(visualizer.get('vis_backends') or [])]
     for name in dict.fromkeys(names):
         known = [type_name(backend['type']).replace('Vis', '') for backend in backends]
         if type_name(LOGGERS[name]).replace('Vis', '') not in known:
-            backends.append(dict(type=LOGGERS[name], **options[name]))
+            backends.append(dict(type=LOGGERS[name]))
+    for backend in backends:
+        if type_name(backend['type']) == 'WandbBackend':
+            backend['resume'] = bool(getattr(args, 'resume', None))
     if names:
         cfg.visualizer = ConfigDict({**visualizer, 'vis_backends': backends})
 
@@ -89,26 +89,21 @@ class WandbBackend(WandbVisBackend):
     mmengine's drops the step, so that W&B counts calls, and uploads all Python files of the current folder.
 
     Args:
-        save_dir: Where W&B keeps its files.
-        id_file: Keeps the run's id.
-        resume: Whether to go on with the run of that id.
-        init_kwargs: Of ``wandb.init``.
+        save_dir: Where W&B keeps its files: ``vis_data`` in the folder of a start of the run.
+        resume: Whether to go on with the run whose id :data:`WANDB_ID` in the work dir keeps.
         **kwargs: mmengine's.
     """
 
-    def __init__(
-        self, save_dir: str, id_file: str, resume: bool = False, init_kwargs: dict | None = None, **kwargs: Any
-    ):
-        self.id_file = Path(id_file)
+    def __init__(self, save_dir: str, resume: bool = False, **kwargs: Any):
+        self.id_file = Path(save_dir).absolute().parents[1] / WANDB_ID
         self.resume = resume
-        self.name = self.id_file.absolute().parent.name
         kwargs.setdefault('define_metric_cfg', [dict(name='*', step_metric='step')])
-        super().__init__(save_dir, init_kwargs=dict(init_kwargs or {}), **kwargs)
+        super().__init__(save_dir, **kwargs)
 
     def _init_env(self) -> None:
         known = read_text(self.id_file, 1000, follow=False).strip() if self.resume and self.id_file.is_file() else None
-        defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.name, allow_val_change=True)
-        self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **self._init_kwargs}
+        defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.id_file.parent.name, allow_val_change=True)
+        self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **(self._init_kwargs or {})}
         with _naming('wandb', 'wandb login, or WANDB_MODE=offline'):
             super()._init_env()
         manifest.write_own(self.id_file.parent, self.id_file.name, 'id', self._init_kwargs['id'])
@@ -142,23 +137,23 @@ class WandbBackend(WandbVisBackend):
 class MLflowBackend(MLflowVisBackend):
     """mmengine's backend of MLflow for configs and pictures as ours are.
 
-    It logs to the server in ``MLFLOW_TRACKING_URI``, without one to files in the work dir, and leaves other files of
-    the run where they are.
+    It logs to the server in ``MLFLOW_TRACKING_URI``, without one to ``mlruns`` in the work dir, and leaves other files
+    of the run where they are.
 
     Args:
-        save_dir: Where the files go.
-        tracking_uri: Instead of that of the environment.
+        save_dir: ``vis_data`` in the folder of a start of the run.
         **kwargs: mmengine's.
     """
 
-    def __init__(self, save_dir: str, tracking_uri: str | None = None, **kwargs: Any):
-        tracking_uri = tracking_uri or os.environ.get('MLFLOW_TRACKING_URI')
-        if tracking_uri is None:
+    def __init__(self, save_dir: str, **kwargs: Any):
+        save_dir = str(Path(save_dir).absolute().parents[1] / 'mlruns')
+        kwargs.setdefault('tracking_uri', os.environ.get('MLFLOW_TRACKING_URI'))
+        if kwargs['tracking_uri'] is None:
             os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')  # without it MLflow 3 refuses files
         for name, most in dict(MAX_RETRIES='2', TIMEOUT='20').items():  # or a server that is gone holds the run up
             os.environ.setdefault(f'MLFLOW_HTTP_REQUEST_{name}', most)
         kwargs.setdefault('artifact_suffix', '.log')
-        super().__init__(save_dir, tracking_uri=tracking_uri, **kwargs)
+        super().__init__(save_dir, **kwargs)
 
     def _init_env(self) -> None:
         with _naming('mlflow', 'correct MLFLOW_TRACKING_URI, or unset it for files in the work dir'):

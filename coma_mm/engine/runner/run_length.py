@@ -6,12 +6,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ...utils.configs import walk_dicts
-from ..common import type_name
+from ..common import EVALUATING, type_name
 
 # Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
 PLACES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
-# Hooks that evaluate or visualize the model every now and then.
-PERIODIC = 'FeaturesHook', 'QualityHook', 'ReconstructionHook'
 DECAYS = 'CosineAnnealingLR', 'LinearLR', 'PolyLR'  # whose end is meant to be that of the run
 WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWarmupParamScheduler'
 
@@ -67,7 +65,7 @@ def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
     if not now or not before or now[0] != before[0] or now[1] >= before[1]:
         return
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    periodic = [hook for hook in cfg.get('custom_hooks') or () if type_name(hook.get('type')) in PERIODIC]
+    periodic = [hook for hook in cfg.get('custom_hooks') or () if type_name(hook.get('type')) in EVALUATING]
     for hook in (checkpoint, *periodic):
         counts_alike = hook.get('by_epoch', True) == (now[0] == 'max_epochs')
         if counts_alike and isinstance(hook.get('interval'), int) and hook['interval'] > 0:

@@ -8,7 +8,7 @@ of a padded border would be a large share of the loss.
 Hardware: 2 CPU cores with AVX512-BF16 or AMX, half an hour. Result: docs/evidence.md
 """
 
-_base_ = ['../../_base_/models/coma_dyvit-b.py', '../../_base_/default_runtime.py']
+_base_ = ['models/coma_dyvit-b.py', 'default_runtime.py']
 
 data_root = '{{$COMA_MM_CIFAR10:data/cifar10.npz}}'
 model = dict(
