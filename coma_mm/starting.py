@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .checkpoints.bounded_building import bounded_building
 from .checkpoints.finding import newest_whole_checkpoint
-from .checkpoints.reading import get_state_dict, read_checkpoint
+from .checkpoints.reading import BACKBONES, get_state_dict, read_checkpoint
 from .checkpoints.settings import read_config_text, read_dyvit, read_meta, read_settings
 from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
@@ -21,8 +21,6 @@ from .recipe import SIZE, VARIANTS, Encoder
 from .settings import VITS, PretrainSettings
 from .utils.paths import short_path
 from .utils.text import one_line
-
-BACKBONES = 'backbone.safetensors', 'model.safetensors'  # in folders without a checkpoint: ours, the hub's
 
 
 def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:

@@ -20,6 +20,7 @@ from .torch_file import read_torch_file
 
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')  # under which weights are stored in the wild
 HUB_FILE = 'model.safetensors'  # of a repository of the Hugging Face hub
+BACKBONES = 'backbone.safetensors', HUB_FILE  # in the folder of a run, and in one for the hub
 
 
 def read_checkpoint(path: str | Path, map_location: torch.device | str | Callable = 'cpu') -> dict:
@@ -28,7 +29,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     Args:
         path: One of
 
-            - a file, or a folder with ``model.safetensors``, as repositories of the Hugging Face hub are
+            - a file, the folder of a finished run of ``coma-mm pretrain``, or one with ``model.safetensors``
             - an address that mmengine's file backends know (https, s3, ...)
             - a name in one of OpenMMLab's tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``)
             - the name of weights that come with this package (``coma_mm://dyvit-p_cifar10``)
@@ -97,7 +98,10 @@ def _local_file(path: str) -> Iterator[str]:
     elif table == 'hf':
         path = name if Path(name).is_dir() else _download_from_hub(name)
     if '://' not in path and Path(path).expanduser().is_dir():
-        path = str(Path(path, HUB_FILE))
+        found = next((file for name in BACKBONES if (file := Path(path, name).expanduser()).is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f'the folder {path} has no {" and no ".join(BACKBONES)}: name a file in it')
+        path = str(found)
     with ExitStack() as stack:
         try:
             if '://' not in path:

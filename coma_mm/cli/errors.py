@@ -29,10 +29,9 @@ from ..utils.workers import system_number
 TRACEBACK = '--traceback'
 # With what option each command is told where to write.
 OUTPUTS = dict(
+    benchmark='--json',
     train='--work-dir',
     test='--work-dir, --out and --show-dir',
-    benchmark='--json',
-    flops='--json',
     **dict.fromkeys(('browse', 'compare', 'config', 'embed', 'finetune', 'plot_benchmark'), '--out'),
     **dict.fromkeys(('pretrain', 'release', 'report', 'visualize'), '--out'),
 )
@@ -57,9 +56,6 @@ OVERRIDING = dict(
 # What they say where an error has a run begin from the weights of a checkpoint that it cannot go on from.
 ANEW = dict(pretrain=r'--init \1, in a new run', finetune=r'coma-mm finetune \1 LABELLED_FOLDER --out ANOTHER')
 FROM_WEIGHTS = re.compile(r'--cfg-options load_from=(.+?), without --resume')
-# What they say where a checkpoint does not tell its backbone, and they take no config beside it.
-CONFIG_BEFORE = re.compile(r'name its config before it: CONFIG (.+)')
-EXPORTED = r'coma-mm export \1 backbone.safetensors --config CONFIG writes a file that does'
 SECOND_WAY = re.compile(r', or with --cfg-options \S+')
 WORKERS = {
     'train': 'train_dataloader.num_workers',
@@ -139,8 +135,6 @@ def _say_whose(line: str, command: str) -> str:
     """
     whose = OVERRIDING.get(command)
     line = FROM_WEIGHTS.sub(ANEW.get(command, r'\g<0>'), line)
-    if command in ('config', 'finetune'):
-        line = CONFIG_BEFORE.sub(EXPORTED, line)
     if whose and '--resume' not in sys.argv:
         line = SECOND_WAY.sub('', line)
     asks = '--cfg-options' in line.rpartition('\n')[2] and 'coma-mm train CONFIG --cfg-options' not in line

@@ -10,9 +10,7 @@ def main() -> None:
     """Write."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('work_dir', type=types.folder, help='folder of a run, of any toolbox')
-    parser.add_argument(
-        '--out', type=types.output_path('.html', '.htm'), help='the page (default: report.html in that folder)'
-    )
+    parser.add_argument('--out', type=types.output_path('.html'), help='the page (default: report.html in that folder)')
     add_force(parser)
     args = parser.parse_args()
     check_output(args.out or f'{args.work_dir}/report.html', '--out', [], args.force)

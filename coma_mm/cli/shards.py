@@ -59,6 +59,13 @@ def parse_args() -> Namespace:
     return args
 
 
+def size_with(tar: tarfile.TarFile, header: tarfile.TarInfo) -> int:
+    """Return the bytes that a file has in the end if one more member is its last."""
+    blocks = -(-header.size // tarfile.BLOCKSIZE) + 2  # two empty ones end it
+    end = tar.offset + len(header.tobuf(tar.format)) + blocks * tarfile.BLOCKSIZE
+    return -(-end // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
 def main() -> None:
     """Write the shards."""
     args = parse_args()
@@ -88,13 +95,13 @@ def main() -> None:
                 left_out += 1
                 print(f'left out an unreadable image: {content}', file=sys.stderr)
                 continue
-            if tar is None or tar.offset + len(content) > limit:
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            if tar is None or size_with(tar, header) > limit:
                 if tar is not None:
                     tar.close()
                 shards.append(folder / f'train-{len(shards):06d}.tar')
                 tar = tarfile.open(shards[-1], 'w')
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
             tar.addfile(header, BytesIO(content))
         if tar is None:
             sys.exit(f'error: none of the {left_out} images in {args.folder} can be read')

@@ -40,9 +40,9 @@ def draw_predictions(cfg: 'Config', folder: str) -> None:
     if hook is None:
         sys.exit('error: --show-dir needs default_hooks.visualization in the config')
     folder = str(Path(folder).resolve())
-    if cfg.default_scope == 'mmpretrain':
+    if cfg.get('default_scope') == 'mmpretrain':
         hook.update(enable=True, interval=1, out_dir=folder)
-    elif cfg.default_scope == 'mmdet':
+    elif cfg.get('default_scope') == 'mmdet':
         hook.update(draw=True, test_out_dir=folder)
     else:
         hook.update(draw=True, interval=1)

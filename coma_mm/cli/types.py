@@ -18,7 +18,7 @@ from ..utils.files import require_writable
 from ..utils.paths import require_no_other_file
 from ..utils.ranges import Range
 
-PICTURES = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'
+PICTURES = '.png', '.pdf', '.svg'  # files that show who has written them
 HUB_FILE = 'model.safetensors'  # of a folder as the hub has
 
 

@@ -21,6 +21,10 @@ class Classifier(nn.Module):
         weights = get_state_dict(checkpoint)
         if not {'head.fc.weight', 'head.fc.bias'} <= weights.keys() or weights['head.fc.weight'].dim() != 2:
             raise ValueError('the checkpoint has no linear head (head.fc) of a classifier: leave --head out')
+        if learnt := next((name for name in weights if name.startswith('neck.')), None):
+            raise ValueError(
+                f'the classifier has a neck with weights ({learnt}), which --head cannot export: leave it out'
+            )
         self.backbone = backbone
         for name in ('unit_size', 'img_size', 'attn_window'):
             if hasattr(backbone, name):

@@ -129,12 +129,11 @@ def describe(read: dict, checkpoint: str) -> Config:
         backbone, scope, _ = find_backbone(read, None)
         check_types(backbone, scope)
     except ValueError as error:
-        reason = str(error).replace('with --config CONFIG', f'before it: CONFIG {checkpoint}')
-        raise ValueError(f'{checkpoint}: {reason}') from None
+        raise ValueError(f'{checkpoint}: {error}') from None
     known = find_normalisation(read)
     if not known.get('mean'):
-        warning = f'{checkpoint} does not say mean and deviation of its images: they go in as they are, 0 to 255'
-        print(printable(f'warning: {warning}; name its config before it if it has one'), file=sys.stderr, flush=True)
+        warning = f'{checkpoint} states no mean and std, so images are not normalised (0 to 255)'
+        print(printable(f'warning: {warning}; if it has a config, put that before it'), file=sys.stderr, flush=True)
     preprocessor = dict(mean=known.get('mean'), std=known.get('std'))
     return Config(dict(default_scope=scope, model=dict(backbone=backbone, data_preprocessor=preprocessor)))
 

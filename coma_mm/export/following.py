@@ -36,7 +36,7 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
     width = read_arch(backbone['arch'])[0][backbone.get('out_indices', (3,))[-1]]
     neck = cfg.model.get('neck') or []
     parts = [('neck', part) for part in (neck if isinstance(neck, list) else [neck])]
-    for place, part in [*parts, ('head', cfg.model.head)]:
+    for place, part in [*parts, ('head', cfg.model.get('head') or {})]:
         for name in {'input_features', 'in_channels'} & part.keys():
             if not any(option.startswith(f'model.{place}') and option.endswith(name) for option in options):
                 part[name] = width

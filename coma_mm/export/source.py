@@ -37,7 +37,8 @@ LAYERS = (
     'mmengine.model.',
     'torch.nn.',
 )
-TRUST = 'if you trust its config, give it with --config CONFIG'
+EXPORT = 'coma-mm export FILE backbone.safetensors --config CONFIG writes one'
+TRUST = f'if you trust its config, {EXPORT} to use in its place'
 
 
 def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]:
@@ -55,7 +56,7 @@ def find_backbone(checkpoint: dict, config: str | None) -> tuple[dict, str, str]
             raise ValueError(f'the checkpoint says that its backbone is meant in the scope {scope!r}; {TRUST}')
     if not arguments:
         if not config and not text:
-            raise ValueError('the checkpoint does not say which backbone it has; name its config with --config CONFIG')
+            raise ValueError(f'the checkpoint does not say which backbone it has: {EXPORT} that does')
         raise ValueError(f'no backbone can be read from the model of {config or "its config"}')
     config_hash = hashlib.sha256(text.encode()).hexdigest()[:12] if text else meta.get('config_sha256', 'unknown')
     return arguments, scope or 'mmengine', config_hash

@@ -93,10 +93,17 @@ class MaskedViT(VisionTransformer):
         Returns:
             What ``out_type`` says, or with ``ids_keep`` one tensor ``(B, K, C)`` in a tuple, with
             ``decode_cls_token`` ``(B, 1 + K, C)``.
+
+        Raises:
+            ValueError: with ``ids_keep``, if the images have another size than ``img_size``, or other channels.
         """
         if ids_keep is None:
             return super().forward(x)
-        unit_grid(x.shape[-2:], self.unit_size)
+        if (grid := unit_grid(x.shape[-2:], self.unit_size)) != tuple(self.patch_resolution):
+            raise ValueError(
+                f'images of {tuple(x.shape[-2:])} px have {grid} patches, and positions are those of '
+                f'{tuple(self.patch_resolution)}: set img_size of the backbone to {tuple(x.shape[-2:])}'
+            )
         check_channels(x, self.in_channels)
         projection = self.patch_embed.projection
         patches = split_units(x, self.unit_size, ids_keep).flatten(2)

@@ -20,7 +20,7 @@ def load_backbone(path: str | Path, **options: Any) -> DyViT:
     """Build the DyViT that a file holds, with the settings that the file carries, and load its weights.
 
     Args:
-        path: a checkpoint of a run of our tools, a file of ``tools/export.py``, a folder of its ``--hub-dir``, or
+        path: the folder of a run, a checkpoint of one, a file or folder of ``coma-mm export``, or
             ``hf://user/repository``: whatever :func:`.checkpoints.reading.read_checkpoint` reads. No code in it is run.
         **options: arguments of :class:`.DyViT` in place of those in the file: ``out_indices``, ``attn_window``, ...
 

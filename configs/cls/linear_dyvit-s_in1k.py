@@ -9,6 +9,6 @@ Hardware: 8 GPUs x 2048 images. Hours, result: not run, needs ImageNet
 _base_ = 'linear_dyvit-b_in1k.py'
 model = dict(
     backbone=dict(arch='small', init_cfg=dict(checkpoint='work_dirs/coma_dyvit-s_in1k/epoch_200.pth')),
-    neck=[dict(type='GlobalAveragePooling'), dict(type='ClsBatchNormNeck', input_features=768)],
+    neck=[dict(type='GlobalAveragePooling'), dict(type='coma_mm.BatchNormNeck', input_features=768)],
     head=dict(in_channels=768),
 )

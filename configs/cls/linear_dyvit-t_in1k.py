@@ -9,6 +9,6 @@ Hardware: 8 GPUs x 2048 images. Hours, result: not run, needs ImageNet
 _base_ = 'linear_dyvit-b_in1k.py'
 model = dict(
     backbone=dict(arch='tiny', init_cfg=dict(checkpoint='work_dirs/coma_dyvit-t_in1k/epoch_200.pth')),
-    neck=[dict(type='GlobalAveragePooling'), dict(type='ClsBatchNormNeck', input_features=512)],
+    neck=[dict(type='GlobalAveragePooling'), dict(type='coma_mm.BatchNormNeck', input_features=512)],
     head=dict(in_channels=512),
 )

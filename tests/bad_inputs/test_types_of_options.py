@@ -228,7 +228,7 @@ def test_the_largest_seed_leaves_room_for_ranks_and_workers():
 
 
 FILES = [
-    (types.picture, 'x.xyz', 'give a name that ends in .png, .jpg'),
+    (types.picture, 'x.jpg', 'give a name that ends in .png, .pdf or .svg'),
     (types.picture, '.png', 'give a name that ends in'),
     (types.output_file('.npz'), 'folder.npz', 'is a folder, but the name of a file is wanted'),
     (types.output_file('.npz'), 'nowhere/a.npz', 'there is no folder nowhere'),

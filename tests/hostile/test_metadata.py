@@ -31,7 +31,7 @@ def config(backbone):
 NO_BACKBONE = 'which is no registered backbone of coma_mm, mmpretrain'
 NO_LAYER = 'which is no registered backbone or layer of coma_mm, mmpretrain'
 UNREAD = 'no backbone can be read from the model of its config'
-SILENT = 'does not say which backbone it has; name its config with --config'
+SILENT = 'does not say which backbone it has: coma-mm export FILE backbone.safetensors --config'
 LARGE = 'describe far more weights than the file has'
 
 # What the file says, and what is answered.

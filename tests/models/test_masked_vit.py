@@ -40,6 +40,12 @@ def test_hidden_pixels_change_nothing():
     assert torch.equal(model(image, idx)[0], model(other, idx)[0])
 
 
+@pytest.mark.parametrize('size', [(32, 32), (64, 32), (64, 128)])
+def test_images_of_another_size_are_refused(size):
+    with pytest.raises(ValueError, match=r'set img_size of the backbone to \('):
+        build()(torch.zeros(1, 3, *size), torch.arange(4)[None])
+
+
 def test_no_image_gives_empty_maps():
     model, nothing = build(), torch.zeros(0, 3, 32, 64)
     assert model(nothing)[0].shape == (0, 32, 4, 8)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import coma_mm
 from coma_mm.models import ARCHITECTURES, DyViT
@@ -47,6 +48,15 @@ def test_settings_come_from_the_file(tmp_path):
         assert loaded.settings == model.settings
         maps = coma_mm.load_backbone(tmp_path / 'some.pth', out_indices=(1, 3))(images)
         assert [image_map.shape[1] for image_map in maps] == [64, 256] and torch.equal(maps[1], model(images)[0])
+
+
+def test_a_folder_stands_for_the_weights_in_it(tmp_path):
+    model = DyViT('pico', img_size=32, patch_size=1)
+    meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT', **model.settings)))
+    with pytest.raises(FileNotFoundError, match='has no backbone.safetensors and no model.safetensors: name a file'):
+        coma_mm.load_backbone(tmp_path)
+    save_file(model.state_dict(), tmp_path / 'backbone.safetensors', meta)
+    assert torch.equal(coma_mm.load_backbone(tmp_path).patch_embed.weight, model.patch_embed.weight)
 
 
 @pytest.mark.parametrize(

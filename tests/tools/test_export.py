@@ -61,13 +61,20 @@ def test_bare_weights_with_their_config(perform, checkpoint, tmp_path, monkeypat
     }
     torch.save(bare, tmp_path / 'bare.pth')
     error = refuse(monkeypatch, capfd, tmp_path, 'export.py', 'bare.pth', 'out.pth')
-    assert 'does not say which backbone it has; name its config with --config' in error
+    assert 'does not say which backbone it has: coma-mm export FILE backbone.safetensors --config CONFIG' in error
     perform(tmp_path, 'export.py', 'bare.pth', 'out.pth', '--config', TINY)
     assert torch.load(tmp_path / 'out.pth', weights_only=True)['meta']['epochs'] == 'unknown'
 
 
 def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
     torch.save(dict(state_dict=dict(a=torch.ones(1)), meta=dict(cfg='model = dict(head=3)')), tmp_path / 'head.pth')
+    head = {
+        'head.fc.weight': torch.ones(2, 64),
+        'head.fc.bias': torch.ones(2),
+        'neck.1.bn.running_mean': torch.ones(64),
+    }
+    whole = read_checkpoint(checkpoint)
+    torch.save(dict(state_dict=whole['state_dict'] | head, meta=whole['meta']), tmp_path / 'necked.pth')
     windowed = tmp_path / 'windowed.pth'
     of_windows = json.dumps(dict(type='coma_mm.DyViT', arch='pico', attn_window=2))
     torch.save(dict(state_dict=DyViT('pico').state_dict(), meta=dict(backbone=of_windows, scope='mmdet')), windowed)
@@ -86,6 +93,10 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
         ([checkpoint, '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),
         ([checkpoint, '--hub-dir', 'hub', '--license', 'as: is'], "--license takes the hub's name of a licence"),
         ([str(windowed), 'out.onnx', '--dynamic'], 'with attn_window' if GRAPHS else 'takes torch 2.6 or newer'),
+        (
+            ['necked.pth', 'out.onnx', '--head'],
+            'a neck with weights (neck.1.bn.running_mean), which --head cannot export',
+        ),
         ([checkpoint, 'nowhere/out.pth'], 'there is no folder nowhere'),
         (['broken.pth', 'out.pth'], 'broken.pth is damaged or no checkpoint'),
         (['head.pth', 'out.pth'], 'no backbone can be read from the model of its config'),

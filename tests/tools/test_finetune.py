@@ -102,7 +102,7 @@ def test_random_weights_of_the_same_backbone(photos, weights, call):
         (('tiny.pth',), 'give weights, a folder of labelled images'),
         (('tiny.pth', 'nowhere'), 'there is no folder nowhere'),
         (('nothing.pth', 'photos'), 'there is no file nothing.pth'),
-        (('bare.pth', 'photos'), 'which backbone it has; coma-mm export bare.pth backbone.safetensors --config'),
+        (('bare.pth', 'photos'), 'which backbone it has: coma-mm export FILE backbone.safetensors --config'),
         (('text.pth', 'photos'), 'text.pth is damaged or no checkpoint'),
         (('photos', 'photos'), 'has no config'),
         (('tiny.pth', 'one'), 'has one class, dark'),
@@ -163,6 +163,8 @@ def test_what_is_set_by_hand_does_not_follow(tmp_path):
     follow_weights(cfg, options)
     assert json.dumps([cfg.train_dataloader, cfg.model.data_preprocessor, cfg.model.head]) == before
     assert cfg.model.neck[1].input_features == 64
+    cfg.model.backbone.arch, cfg.model.head = f'from:{tmp_path / "tiny.pth"}', None
+    follow_weights(cfg)
     for name, reason in (('nowhere.pth', 'nowhere.pth'), ('bare.pth', 'does not say which DyViT')):
         torch.save(dict(weight=torch.zeros(1)), tmp_path / 'bare.pth')
         cfg.model.backbone.arch = f'from:{tmp_path / name}'

@@ -69,6 +69,15 @@ def test_the_seed_decides_the_order(monkeypatch, folder):
     assert contents[0] == contents[1] != contents[2]
 
 
+def test_no_shard_is_larger_than_asked(monkeypatch, tmp_path):
+    (tmp_path / 'images').mkdir()
+    for number in range(60):
+        Image.effect_noise((64, 40 + number), 99).save(tmp_path / 'images' / f'{number}_{"long" * 30}.png')
+    run(monkeypatch, tmp_path / 'images', tmp_path / 'out', '--shard-size', 0.1)
+    sizes = [path.stat().st_size for path in (tmp_path / 'out').glob('*.tar')]
+    assert len(sizes) > 2 and max(sizes) <= 0.1 * 2**20
+
+
 def test_larger_images_are_made_smaller(monkeypatch, capfd, tmp_path):
     folder = tmp_path / 'images'
     folder.mkdir()

@@ -17,7 +17,7 @@ def check_modules(model: nn.Module, optim_wrapper: dict) -> None:
             if name not in known:
                 raise ValueError(
                     f'{place}.modules names {name!r}, which {type(model).__name__} does not have'
-                    f'{did_you_mean(name, known)}; set --cfg-options {place}.modules={known[0]},'
+                    f'{did_you_mean(name, known)}; without {place}.modules the whole model is autocast'
                 )
 
 

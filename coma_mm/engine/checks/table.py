@@ -116,7 +116,6 @@ RESIZES = 'RandomResizedCrop', 'Resize', 'ResizeEdge'
 INTERPOLATIONS = 'nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming'
 
 
-
 class Row(NamedTuple):
     """A setting: what it may be, a value to type, and the classes whose it is, if others have the name as well."""
 
