@@ -150,7 +150,7 @@ class Comparison:
         settings, (height, width) = self.settings, weights.size
         groups = {name: [weights.extractor]}
         if not self.rows:
-            pixels = FeatureExtractor(nn.AdaptiveAvgPool2d(AVERAGES), False, dict(type='mmengine.ImgDataPreprocessor'))
+            pixels = FeatureExtractor(nn.AdaptiveAvgPool2d(AVERAGES), 'flat', dict(type='mmengine.ImgDataPreprocessor'))
             networks = [weights.draw_random(seed) for seed in range(min(NETWORKS, settings.seeds))]
             groups |= {RANDOM: networks, PIXELS: [pixels.eval()]}
         print(printable(f'features of {", ".join(groups)}, from images of {height} x {width} px'), flush=True)

@@ -22,9 +22,10 @@ def parse_args() -> Namespace:
     )
     parser.add_argument(
         '--pool',
-        choices=['mean', 'flat'],
-        default='mean',
-        help='mean: the mean of the last map; flat: all its positions, for aligned images (default: %(default)s)',
+        choices=['stats', 'mean', 'flat'],
+        default='stats',
+        help='stats: mean and standard deviation of the last two maps; mean: the mean of the last map; flat: all its '
+        'positions, for aligned images (default: %(default)s)',
     )
     parser.add_argument(
         '--size',
@@ -64,9 +65,7 @@ def main() -> None:
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     named = find_named_images(args.images)
     paths, classes = [path for _, path in named], [find_class(*pair) for pair in named]
-    weights = open_weights(
-        args.config, args.checkpoint, args.cfg_options, args.pool == 'mean', args.size, args.max_pixels
-    )
+    weights = open_weights(args.config, args.checkpoint, args.cfg_options, args.pool, args.size, args.max_pixels)
     images = ImageFiles(paths, *weights.size, weights.settings)
     (features,), read = extract_features([weights.extractor.to(device)], images, args.batch_size, args.num_workers)
     arrays = dict(features=features.numpy(), paths=np.array([paths[i] for i in read]))

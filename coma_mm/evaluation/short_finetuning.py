@@ -135,6 +135,7 @@ class _Classifier(nn.Module):
         super().__init__()
         if hasattr(network.backbone, 'frozen_stages'):
             network.backbone.frozen_stages = -1
+        network.pool = 'mean'  # as the heads of classifiers have it
         self.network = network.requires_grad_(True)
         self.device = next(network.parameters()).device
         is_gpu = self.device.type == 'cuda'

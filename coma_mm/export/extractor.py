@@ -62,7 +62,7 @@ def open_weights(
     config: str | None,
     checkpoint: str,
     overrides: dict | None = None,
-    pool: bool = True,
+    pool: str = 'stats',
     size: int | None = None,
     max_pixels: int | None = None,
 ) -> Weights:
@@ -107,7 +107,7 @@ def open_for_training(name: str, size: int | None = None, max_pixels: int | None
     return weights, settings | dict(init_cfg=dict(type='coma_mm.Pretrained', checkpoint=place))
 
 
-def build_extractor(cfg: Config, pool: bool) -> FeatureExtractor:
+def build_extractor(cfg: Config, pool: str) -> FeatureExtractor:
     """Build the backbone with the normalisation that the config trains it with."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     if not (cfg.get('model') or {}).get('backbone'):
@@ -172,7 +172,7 @@ def _open_timm(address: str, size: int | None, max_pixels: int | None) -> Weight
     )
     channels, height, width = data['input_size']
     settings = dict(channels=channels, value_range=None, **({} if max_pixels is None else dict(max_pixels=max_pixels)))
-    extractor = FeatureExtractor(model, True, preprocessor).eval()
+    extractor = FeatureExtractor(model, 'stats', preprocessor).eval()
     return Weights(extractor, (size or height, size or width), settings, timm=name)
 
 

@@ -51,7 +51,12 @@ TABLE = [
     (MODELS, DECODER | VALUES, dict(num_heads=5), '5 attention heads do not divide 32 channels evenly'),
     (MODELS, DECODER | VALUES, dict(in_channels=[64, 0]), 'in_channels[1] must be a whole number >= 1, got 0'),
     (MODELS, DECODER | VALUES, dict(type='coma_mm.ConvNeXtDecoder', num_heads=None, kernel_size=4), 'must be odd'),
-    (MODELS, dict(type='coma_mm.FeatureExtractor', backbone=PICO), dict(pool='mean'), 'pool must be True or False'),
+    (
+        MODELS,
+        dict(type='coma_mm.FeatureExtractor', backbone=PICO),
+        dict(pool='meen'),
+        "pool must be one of mean, stats, flat, got 'meen'; did you mean",
+    ),
     # ---- pre-training
     *(
         (MODELS, dict(type='coma_mm.CoMA', backbone=PICO, decoder=DECODER), arguments, words)

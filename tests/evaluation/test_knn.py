@@ -95,10 +95,24 @@ def test_features_and_labels_of_batches():
     torch.testing.assert_close(features, images.float().mean((2, 3)) / 2)
     assert labels.tolist() == list(range(7))
 
-    flat = FeatureExtractor(Halved(), pool=False, data_preprocessor=preprocessor)
+    flat = FeatureExtractor(Halved(), pool='flat', data_preprocessor=preprocessor)
     features, labels = collect_features(flat, [dict(inputs=images)])
     assert features.shape == (7, 3 * 2 * 3) and labels is None
     torch.testing.assert_close(features, flat(images.float() / 2))
+
+
+def test_statistics_of_the_last_maps():
+    arch = dict(dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), heads=(4, 8, 4, 4))
+    images = torch.randn(2, 3, 64, 96)
+    extractor = FeatureExtractor(dict(type='coma_mm.DyViT', arch=arch, img_size=64, patch_size=2), 'stats').eval()
+    maps = [part.flatten(2) for part in extractor.backbone(images)]
+    expected = [part for one in maps for part in (one.mean(2), one.std(2, correction=0))]
+    assert [one.shape[1] for one in maps] == [48, 64]
+    torch.testing.assert_close(extractor(images), torch.cat(expected, 1))
+    one_map = FeatureExtractor(nn.AvgPool2d(2), 'stats')(images)
+    assert (
+        one_map.shape == (2, 6) and torch.isfinite(FeatureExtractor(nn.Identity(), 'stats')(images[..., :1, :1])).all()
+    )
 
 
 def test_what_is_no_map_is_taken_as_it_is():

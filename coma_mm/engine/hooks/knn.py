@@ -13,7 +13,7 @@ from ...evaluation import NearestNeighbours, collect_features
 from ...models import FeatureExtractor
 from ...models.coma import eval_mode
 from ...registry import DATASETS, HOOKS
-from ...utils.arguments import require_flag, require_number, require_whole
+from ...utils.arguments import require_number, require_whole
 from ..checks.classes import require_same_classes
 from ..common import unwrap
 from ..runner.periodic import PeriodicHook
@@ -38,7 +38,7 @@ class KNNHook(PeriodicHook):
         temperature: Of their votes.
         train_fraction: Share of ``data`` that may be neighbours; the others are classified.
         seed: Of this split.
-        pool: Average features over the map, see :class:`coma_mm.models.FeatureExtractor`.
+        pool: See :class:`coma_mm.models.FeatureExtractor`.
         batch_size: Images per forward pass.
         num_workers: Processes that read ``train`` and ``val``.
 
@@ -60,7 +60,7 @@ class KNNHook(PeriodicHook):
         temperature: float = 0.07,
         train_fraction: float = 0.5,
         seed: int = 0,
-        pool: bool = True,
+        pool: str = 'mean',
         batch_size: int = 256,
         num_workers: int = 4,
     ):
@@ -71,7 +71,6 @@ class KNNHook(PeriodicHook):
         require_whole(0, num_workers=num_workers, seed=seed)
         require_number('(0, inf)', temperature=temperature)
         require_number('(0, 1)', train_fraction=train_fraction)
-        require_flag(pool=pool)
         self.data, self.train, self.val = data, train, val
         self.name, self.k, self.temperature, self.train_fraction = name, k, temperature, train_fraction
         self.seed, self.pool, self.batch_size, self.num_workers = seed, pool, batch_size, num_workers
