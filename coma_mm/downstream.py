@@ -126,7 +126,7 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
 
 
 def set_detector(model: ConfigDict, backbone: Backbone, classes: int, has_masks: bool) -> None:
-    """Have a Mask R-CNN take the maps of a backbone; without masks it becomes a Faster R-CNN."""
+    """Fit a Mask R-CNN to the maps of a backbone; without masks it becomes a Faster R-CNN."""
     model.backbone = ConfigDict(backbone.settings)
     model.neck.in_channels = backbone.channels
     model.rpn_head.anchor_generator.strides = [*backbone.strides, 2 * backbone.strides[-1]]
@@ -185,7 +185,7 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
 
 
 def set_pixels(cfg: Config, backbone: Backbone) -> None:
-    """Have a config read and normalise images as the weights say."""
+    """Set how a config reads and normalises images to what the weights say."""
     weights, preprocessor = backbone.weights, cfg.model.data_preprocessor
     is_rgb = not weights.extractor.data_preprocessor._channel_conversion
     reading = weights.reading

@@ -186,7 +186,7 @@ def make_config(
 
 
 def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, images: int) -> None:
-    """Have a config train a linear layer behind a backbone, both of them."""
+    """Set the model of a config: a backbone and a linear layer behind it, both of them trained."""
     with torch.no_grad():
         found = weights.extractor.backbone(torch.zeros(1, weights.settings['channels'], *weights.size))
     last = found if isinstance(found, torch.Tensor) else found[-1]
@@ -206,7 +206,7 @@ def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, image
 
 
 def set_images(cfg: Config, settings: FinetuneSettings, weights: Weights, classes: Sequence[str], batch: int) -> None:
-    """Have a config read labelled images, so many at once."""
+    """Set the labelled images that a config reads, and the batch."""
     crop = dict(type='coma_mm.LoadRandomResizedCrop', scale=weights.size, **weights.reading)
     _, _, flip, *colours, pack = cfg.train_dataloader.dataset.pipeline
     if settings.no_flip:

@@ -74,7 +74,9 @@ class Images:
         sentences += [f'{printable(excluded)}.'] if excluded else []
         if self.labelled is not None:
             count, classes = len(self.labelled.learn) + len(self.labelled.test), len(self.labelled.classes)
-            sentences.append(f'Of {count:,} labelled images, {classes} classes, a linear probe is measured meanwhile.')
+            sentences.append(
+                f'During training, a linear probe is measured on {count:,} labelled images of {classes} classes.'
+            )
             sentences += [printable(f'Labelled {sentence}.') for sentence in self.labelled.left_out]
         return sentences
 

@@ -182,13 +182,13 @@ def begin_config(recipe: str, settings: RunSettings, lr: float, batch: int, accu
 
 
 def add_budget(cfg: Config, settings: RunSettings, iterations: int) -> None:
-    """Have a run of ``minutes`` end in time, whose number of iterations is a guess."""
+    """Add the hook that ends a run after its ``minutes``; its number of iterations is a guess."""
     if settings.minutes is not None:
         cfg.custom_hooks.append(dict(type='coma_mm.BudgetHook', minutes=settings.minutes, planned=iterations))
 
 
 def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None:
-    """Have a config train an encoder."""
+    """Set the model of a config: an encoder, its decoder, the method."""
     cfg.model.backbone = encoder.backbone
     cfg.model.decoder.update(encoder.decoder)
     cfg.model.update(METHODS[settings.method or METHOD].model)
@@ -200,7 +200,7 @@ def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None
 
 
 def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: int) -> None:
-    """Have a config read images, so many at once."""
+    """Set the images that a config reads, and the batch."""
     set_loader(cfg.train_dataloader, settings, batch)
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     dataset = cfg.train_dataloader.dataset
@@ -230,13 +230,13 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
 
 
 def set_loader(loader: ConfigDict, settings: RunSettings, batch: int) -> None:
-    """Have a loader read so many images at once, by the workers of a run."""
+    """Set batch and workers of a loader."""
     workers = count_workers() if settings.workers is None else settings.workers
     loader.update(batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
 
 
 def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.PathLike | None) -> None:
-    """Have a run of so many iterations save, measure and draw about twenty times."""
+    """Set intervals by which a run saves, measures and draws about twenty times."""
     interval = max(1, math.ceil(iterations / EVALUATIONS))
     cfg.default_hooks.logger.interval = max(1, min(50, iterations // 100))
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=interval, max_keep_ckpts=2)
@@ -253,7 +253,7 @@ def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.Pat
 
 
 def set_schedule(cfg: Config, iterations: int) -> None:
-    """Have a config train for so many iterations: a tenth of them as warm-up, then a cosine."""
+    """Set the length and the schedule of a config: a tenth is warm-up, then comes a cosine."""
     warm_up = round(WARM_UP * iterations)
     if warm_up < 2:  # of one step: mmengine's would never end
         warm_up = 0
@@ -272,7 +272,7 @@ def hold_out(training: dict) -> dict:
 
 def take_middle(crop: dict) -> dict:
     """Return the step that takes the largest square in the middle of an image, in the place of a random crop."""
-    # A box of the image's area and square does not fit, and gives way to that.
+    # A square of the image's area does not fit into it, so the transform takes the central square.
     return {**crop, 'crop_ratio_range': (1.0, 1.0), 'aspect_ratio_range': (1.0, 1.0), 'max_attempts': 1}
 
 

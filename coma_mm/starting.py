@@ -57,7 +57,7 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
 
 
 def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSettings:
-    """Have an encoder learn from the weights ``teacher``; return settings that go with it."""
+    """Set the weights ``teacher`` as an encoder's teacher; return settings that go with it."""
     if settings.method not in (None, 'mae'):
         raise ValueError(f'--teacher goes with masked autoencoding alone: leave --method {settings.method} out')
     source, called, checkpoint, _, prefix, teacher = read_source(str(settings.teacher), None, '--teacher')
@@ -93,7 +93,7 @@ def read_source(name: str, channels: int | None, option: str) -> tuple[str, str,
     try:
         prefix, encoder = read_encoder(checkpoint, weights, called, channels or 3, option)
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # what stands in a file can be wrong in any way
-        raise ValueError(f'{called} says of its encoder what cannot be: {one_line(str(error))[:200]}') from None
+        raise ValueError(f'{called} has invalid settings of its encoder: {one_line(str(error))[:200]}') from None
     return source, called, checkpoint, weights, prefix, encoder
 
 
@@ -111,7 +111,7 @@ def find_weights(name: str) -> str:
 def read_encoder(
     checkpoint: dict, weights: dict[str, Tensor], called: str, channels: int, option: str = '--init'
 ) -> tuple[str, Encoder]:
-    """Return what stands before the names of an encoder's weights, and the encoder; others are refused."""
+    """Return the prefix of an encoder's weights, and the encoder; others are refused."""
     said = read_settings(checkpoint) or {}
     arch = said.get('arch')
     if (prefix := find_parts(weights, 'patch_embed.weight', 'stages.0.blocks.0.norm1.weight')) is not None:

@@ -237,7 +237,7 @@ def _adapt_loaded(module: nn.Module, state_dict: dict[str, Tensor], *_: Any) -> 
 
 
 def _register(arch: str) -> None:
-    """Have timm build the DyViT of an architecture by name."""
+    """Register the DyViT of an architecture with timm, by name."""
 
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
         model = build_model_with_cfg(

@@ -12,7 +12,7 @@ from .reading import get_state_dict, read_checkpoint
 
 
 def read_checkpoints_safely() -> None:
-    """Have all checkpoints that mmengine loads in this process, of whatever address, read without running code."""
+    """Make mmengine read all checkpoints in this process, of whatever address, without running code."""
     for scheme, loader in list(CheckpointLoader._schemes.items()):
         if loader.__module__ == 'mmengine.runner.checkpoint':  # and not those that a user has registered
             CheckpointLoader.register_scheme(scheme, read_checkpoint, force=True)

@@ -12,7 +12,7 @@ _saving: dict | None = None  # the facts of the checkpoint that is to be written
 
 
 def announce_checkpoint(checkpoint: dict) -> None:
-    """Have the file that is written next in the folder of a run noted as this checkpoint in the run's manifest."""
+    """Note the file that is written next in the folder of a run as this checkpoint in the run's manifest."""
     global _saving
     meta = checkpoint.get('meta') or {}
     _saving = {name: meta[name] for name in ('epoch', 'iter') if type(meta.get(name)) is int}
@@ -51,7 +51,7 @@ class WholeFileBackend(LocalBackend):
 
 
 def write_files_whole() -> None:
-    """Have mmengine write local files, checkpoints above all, whole or not at all in this process."""
+    """Make mmengine write local files, checkpoints above all, whole or not at all in this process."""
     register_backend('local', WholeFileBackend, force=True, prefixes='')
     backend_instances.clear()  # mmengine goes on using those it made before, such as to read a file
 

@@ -48,9 +48,11 @@ def main() -> None:
 
 
 def run(command: str, main: Callable[[], None] | None = None) -> None:
-    """Run a command with the arguments of this process; what cannot be done ends it with one line that says why.
+    """Run a command on ``sys.argv``; on failure exit with one line that says why.
 
-    It is ``main``, or that of the module here that is called like the command.
+    Args:
+        command: Its name.
+        main: What it does; by default ``main`` of the module here that is named like the command.
     """
     with clock.command():
         _guard(lambda: _start(command, main), command)

@@ -1,4 +1,4 @@
-"""One rule for all files that commands write: what is there is replaced only if a command like it has written it."""
+"""Overwrite rule of all commands: a file is replaced only if a command of this package wrote it."""
 
 import argparse
 import os
@@ -33,7 +33,7 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 
 
 def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os.PathLike | None], force: bool) -> None:
-    """Refuse an output in whose place something lies that is not to be lost; say why, and what to type.
+    """Refuse an output that would destroy a file which must be kept; say why, and what to type.
 
     Args:
         path: Of the output.
@@ -54,7 +54,7 @@ def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os
     if listed and listed[2]['kind'] != KINDS.get(place.suffix.lower()):
         raise ValueError(f'{place} is the {listed[2]["kind"]} of a run, and would be replaced: name {another}')
     if not force and not (listed and proves(*listed)) and not is_marked(place):
-        what = 'is a link' if place.is_symlink() else 'is there already, and no command like this has written it'
+        what = 'is a link' if place.is_symlink() else 'exists already and was not written by coma-mm'
         raise ValueError(f'{place} {what}: name {another}, or replace it with --force')
 
 

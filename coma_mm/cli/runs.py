@@ -54,7 +54,7 @@ def check_run(parser: ArgumentParser, args: Namespace) -> None:
 
 @contextmanager
 def way_on(command: str, out: str) -> Iterator[None]:
-    """Have the line of a run that is stopped say how it goes on."""
+    """Add the command that goes on with a run to the line of one that is stopped."""
     from ..checkpoints.finding import find_checkpoints
     from ..engine import RunInterrupted
 

@@ -52,7 +52,7 @@ KEPT = dict(amp=False, no_validate=False, auto_scale_lr=False, save_minutes=0, l
 
 
 def take_up_options(args: Namespace) -> dict:
-    """Have a run that is resumed keep the options it was started with; those given now come on top. Return them all."""
+    """Recall the options that a resumed run was started with; those given now come on top. Return them all."""
     from ..engine.runner.config_files import default_work_dir, read_config
     from ..engine.runner.recalled_options import read_settings_again, recall_options
 

@@ -72,7 +72,7 @@ max_pixels = in_range(ranges.MAX_PIXELS)
 
 
 def text(given: str) -> str:
-    """Read words; none are refused."""
+    """Read a text that is not empty."""
     if not given.strip() or '\0' in given:
         raise ArgumentTypeError('an empty text was given')
     return given

@@ -89,7 +89,9 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
     for one in content['annotations']:
         for key, ids in known.items():
             if type(one.get(key)) not in (int, str) or one[key] not in ids:
-                raise ValueError(f'{path}: the annotation {one.get("id")} has {key}={one.get(key)}, which is not there')
+                raise ValueError(
+                    f'{path}: annotation {one.get("id")} has {key}={one.get(key)}, an id that nothing there has'
+                )
         box = one.get('bbox')
         if not (isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)):
             raise ValueError(

@@ -57,8 +57,8 @@ class ImageFolder(BaseDataset):
     Files of other endings are counted in ``left_out``, and the log has one line on them.
 
     An image that the pipeline's :class:`.LoadImage` cannot read is named in the log, once, and another one is drawn at
-    random in its place. The run stops if more than ``max_unreadable`` of the data set are unreadable. From 200
-    unreadable images on, that share of the images read so far is enough. The workers of a process count together, the
+    random in its place. The run stops if more than ``max_unreadable`` of the data set are unreadable. After 200
+    unreadable images the limit applies to the images read so far. The workers of a process count together, the
     processes of a distributed run each for themselves. With ``test_mode`` the first one stops the run.
 
     Args:

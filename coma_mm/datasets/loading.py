@@ -202,7 +202,7 @@ def _most_bytes(file: BinaryIO, channels: int, max_pixels: int) -> int:
 
 @contextmanager
 def pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Have Pillow go by this limit, for frames inside an image too, where its own one warns or raises."""
+    """Apply this limit to Pillow, for frames inside an image too, where its own one warns or raises."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
         with warnings.catch_warnings():

@@ -107,7 +107,7 @@ class SeededBatches(Sampler):
 
 
 def seed_samples(loader: DataLoader) -> SeededBatches | None:
-    """Have a data loader seed all generators before each sample, in whichever process loads it.
+    """Make a data loader seed all generators before each sample, in whichever process loads it.
 
     Returns:
         What orders the samples from now on, or None where they know no places: streams, loaders without batches, lists.

@@ -43,7 +43,7 @@ class ValueRange:
             return ''
         named = ', '.join(f'channel {channel + 1} uses {count}' for channel, count in list(few.items())[:5])
         more = f' and {len(few) - 5} more' if len(few) > 5 else ''
-        return f'of 256 levels {named}{more}: name the values that matter with --value-range LOW HIGH'
+        return f'{named} of 256 grey levels{more}: set the range with --value-range LOW HIGH'
 
 
 def find_value_range(

@@ -95,7 +95,7 @@ def read_normalisation(preprocessor: dict, pipelines: str) -> dict:
 
 
 def note_builds() -> None:
-    """Have errors in what a registry builds say what that was: ``error.builds``, registries and settings.
+    """Attach to each build error the registries and settings that were being built: ``error.builds``.
 
     The innermost comes first. All registries build by ``Registry.build``, whichever function they have for it.
     """

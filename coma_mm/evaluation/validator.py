@@ -20,7 +20,7 @@ BATCH = 250
 
 
 def load_images(dataset: dict | Dataset, count: int | None = None) -> tuple[Tensor, Tensor | None]:
-    """Load images of a data set, all of them or ``count`` at equal distances, without chance.
+    """Load images of a data set, all of them or ``count`` at equal distances, always the same.
 
     Args:
         dataset: Or its config. Items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps ``gt_label``; or

@@ -19,7 +19,7 @@ COLOURS = 'ReverseChannels', 'RandAugment', 'RandomErasing', 'ColorJitter'  # st
 
 
 def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
-    """Have a config with ``model.backbone.arch='from:FILE'`` say itself what the file does; others stay as they are.
+    """Copy the backbone's settings from FILE into a config with ``model.backbone.arch='from:FILE'``.
 
     Of mmpretrain's classifiers the neck and the head follow as well, and so do the size, channels and normalisation of
     images. Settings that ``options`` names, and what is in them, stay as they are.
@@ -44,7 +44,7 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
 
 
 def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) -> None:
-    """Have features extracted by the backbone that the checkpoint was trained with, of images as it was trained on.
+    """Set the backbone, and how images are read, to those that the checkpoint was trained with.
 
     Its backbone, image size and normalisation replace those of the config, as far as it says them.
     """
@@ -70,7 +70,7 @@ def fit_images(
     size: int | Sequence[int],
     options: Iterable[str],
 ) -> None:
-    """Have images read, scaled and normalised as those that a backbone was trained with, as far as its checkpoint says.
+    """Read, scale and normalise images as those that a backbone was trained with, as far as its checkpoint says.
 
     Args:
         before: Size of images that the pipelines are meant for.

@@ -298,7 +298,7 @@ def _check_backbone(backbone: nn.Module, fuse_stages: bool) -> None:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and afterwards each of its modules back into what it was in."""
+    """Switch a model to eval mode; restore each module's mode on exit."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def compile_blocks(model: nn.Module, options: bool | dict) -> None:
-    """Have each transformer block of a model compiled when it is first called.
+    """Compile each transformer block of a model when it is first called.
 
     Blocks are the members of every ``ModuleList`` called ``blocks`` or ``layers``. Blocks of equal shape share their
     code. Gathers, hooks and the loss stay outside: they would break graphs or make compilation long.

@@ -9,7 +9,7 @@ _begin: float | None = None
 
 @contextmanager
 def command() -> Iterator[None]:
-    """Have a command begin now, before anything of it takes time."""
+    """Note that a command begins now, before anything of it takes time."""
     global _begin
     _begin = time.monotonic()
     try:

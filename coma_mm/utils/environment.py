@@ -49,7 +49,7 @@ def fast_dtype(capability: tuple[int, int] | None, cpu: bool = False) -> str:
 
 
 def keep_memory() -> None:
-    """Have glibc keep what is freed, as torch does on a GPU; does nothing with another C library.
+    """Make glibc keep what is freed, as torch does on a GPU; does nothing with another C library.
 
     By default it gives blocks above 32 MiB, and what is free at the heap's end, back to the system, so that operations
     wait for new pages. How much that costs depends on sizes and on what ran before, by 15 % and more of a step.
@@ -61,7 +61,7 @@ def keep_memory() -> None:
 
 
 def end_with_launcher() -> None:
-    """Have a rank warned by SIGTERM when the ``torchrun`` that started it dies; does nothing but on Linux.
+    """Warn a rank by SIGTERM when the ``torchrun`` that started it dies; does nothing but on Linux.
 
     Killed itself, ``torchrun`` cannot end its ranks, and they would go on without it, in the way of a second start.
     So warned, a run that trains saves a checkpoint and ends.

@@ -21,7 +21,7 @@ def resource_dir(folder: str) -> Path:
 
 @contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Have the system's errors name ``path`` where they name no file, or an unfinished one, as when a disk is full."""
+    """Put ``path`` into errors of the system that name no file, or an unfinished one, as when a disk is full."""
     try:
         yield
     except OSError as error:

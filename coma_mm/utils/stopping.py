@@ -40,7 +40,7 @@ def describe_signal(number: int) -> str:
 
 
 def listen() -> None:
-    """Have the signals raise :class:`Stopped`, where they would kill the process or raise KeyboardInterrupt.
+    """Make the signals raise :class:`Stopped`, where they would kill the process or raise KeyboardInterrupt.
 
     A second signal ends the process at once. One that is ignored, as by ``nohup``, stays so. Only the main thread may
     call this.
@@ -84,7 +84,7 @@ def end_at_once(number: int) -> NoReturn:
 
 @contextmanager
 def nothing_to_lose() -> Iterator[None]:
-    """Have signals end the process at once: libraries that are being imported turn exceptions into other errors."""
+    """Let signals end the process at once: libraries that are being imported turn exceptions into other errors."""
     before, _State.at_once = _State.at_once, signal.getsignal(signal.SIGINT) is stop
     try:
         yield
@@ -119,7 +119,7 @@ def _pass_over(then: Callable, event: Any) -> None:
 
 
 def _leave_to_parent() -> None:
-    """Have loading workers die of SIGTERM, and leave what reaches them, too, to the process that they serve."""
+    """Let loading workers die of SIGTERM, and leave what reaches them, too, to the process that they serve."""
     if any(signal.getsignal(number) is stop for number in STOPPING):
         end_listening()
         for number in set(STOPPING) - {signal.SIGTERM}:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 def end_with_unsent(worker: int = 0) -> None:
-    """Have a loading worker end when it cannot send a batch, which its loader would wait for without end.
+    """Make a loading worker end when it cannot send a batch, which its loader would wait for without end.
 
     Shared memory or open files may have run out. The exit code is the system's number of the error, see
     :func:`system_number`. This is a ``worker_init_fn``.

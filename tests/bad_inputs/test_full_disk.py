@@ -46,7 +46,7 @@ visualizer = dict(type='mmpretrain.UniversalVisualizer')
 
 @contextmanager
 def full_disk(limit=LIMIT):
-    """Have files grow to so many bytes and no further; the system's error for more is one of those of full disks."""
+    """Limit the size of files; the system's error for more is one of those of full disks."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:

@@ -40,7 +40,7 @@ run('write', main)
 
 
 def heed_signals():
-    """Have a new process heed signals that this one may have been started to ignore, as by nohup."""
+    """Restore signals that this process may have been started to ignore, as by nohup, in a new one."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 

@@ -137,7 +137,7 @@ def test_few_levels_and_pixels_that_are_far_off(tmp_path):
     assert found.high < 4100 and not found.warn()  # one hot pixel does not make all others black
     given = find_value_range([path], 1, (0, 65535))
     assert (given.low, given.high) == (0, 65535)
-    assert 'of 256 levels channel 1 uses 17' in given.warn() and '--value-range LOW HIGH' in given.warn()
+    assert 'channel 1 uses 17 of 256 grey levels' in given.warn() and '--value-range LOW HIGH' in given.warn()
     assert find_value_range([str(tmp_path / 'none.tif')], 1) is None
 
 

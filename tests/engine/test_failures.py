@@ -86,7 +86,7 @@ def test_pictures_reports_and_loggers_are_named_counted_and_left_out(train, monk
     assert log.count('drawing tiny_coma.py/picture.png failed (FileExistsError: ') == 1
     assert log.count('LostConnection.add_scalars failed (ConnectionError: the server is gone)') == 1
     last = log.rstrip().splitlines()[-1]
-    assert 'Failed in this run, which went on without: ' in last
+    assert 'Skipped after errors; training was not affected: ' in last
     for what in ('drawing tiny_coma.py/picture.png (3 x)', 'kNN evaluation (2 x)'):
         assert what in last
 
@@ -99,7 +99,7 @@ def test_a_full_disk_stops_no_run_for_a_log(train, capsys):
     printed = capsys.readouterr()
     assert printed.out.count('failed (OSError: [Errno 27] File too large); training goes on without') == 2
     assert 'Traceback' not in printed.err + printed.out
-    assert 'Failed in this run, which went on without: ' in printed.out
+    assert 'Skipped after errors; training was not affected: ' in printed.out
 
 
 def test_a_full_disk_stops_a_run_that_cannot_be_saved(train):

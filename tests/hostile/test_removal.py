@@ -25,7 +25,7 @@ def precious(tmp_path):
 
 
 def tell(runner, **info):
-    """Have the run believe what a checkpoint says."""
+    """Make the run believe what a checkpoint says."""
     runner.message_hub.load_state_dict(
         dict(log_scalars={}, runtime_info=info, resumed_keys=dict.fromkeys(info, True))
     )  # fmt: skip

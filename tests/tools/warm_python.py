@@ -18,7 +18,7 @@ PASSED_ON = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal
 
 
 def ask() -> None:
-    """Have the server run the arguments."""
+    """Make the server run the arguments."""
     server = socket.socket(socket.AF_UNIX)
     server.connect(os.environ[SERVER])
     for number in PASSED_ON:

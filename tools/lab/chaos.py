@@ -581,7 +581,7 @@ def _pid_of(process: BaseProcess) -> int:
 
 
 def _adopt_orphans(adopt: bool) -> None:
-    """Have processes whose parents have died become children of this one."""
+    """Adopt processes whose parents have died."""
     CDLL(None).prctl(36, int(adopt), 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # A docstring begins with the thing or the action, not with a clause about it.
-CLAUSES = {'What', 'How', 'Whether', 'Where', 'Who', 'Which', 'When', 'That', 'Of', 'As', 'Those'}
+CLAUSES = {'What', 'How', 'Whether', 'Where', 'Who', 'Which', 'When', 'That', 'Of', 'As', 'Those', 'Have'}
 LONGEST = 30  # words of a sentence
 EASE = 55  # of each page, by Flesch's formula: plain English for pupils of 15
 SECTIONS = r'\n\s*(?:Args|Returns|Raises|Yields|Attributes|Shapes):'

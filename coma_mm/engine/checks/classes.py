@@ -14,7 +14,7 @@ from ..common import leaf_datasets, unwrap
 
 
 def require_same_classes(one: Dataset, other: Dataset, names: tuple[str, str]) -> None:
-    """Number the labels of a data set as another one does; raise where that cannot be.
+    """Renumber the labels of ``other`` to match ``one`` by class name; raise if the classes differ.
 
     Args:
         one: A data set with ``classes`` in its ``metainfo``; without them there is nothing to do.

@@ -150,7 +150,7 @@ def _find_step(dataset: BaseDataset, *parts: str) -> Callable | None:
 
 
 class _CheckMask:
-    """A step behind ``LoadAnnotations`` of mmseg, since what a mask has wrong comes up far from here, without a name.
+    """A step behind ``LoadAnnotations`` of mmseg. Without it, a bad mask fails later, and its file is not named.
 
     Args:
         head: Of the segmentor.

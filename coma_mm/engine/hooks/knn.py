@@ -30,7 +30,7 @@ class KNNHook(PeriodicHook):
     Args:
         data: ``dict(type=..., **arguments)``: ``type`` is the dotted name of a function that returns images, an array
             (N, 3, H, W) of RGB uint8, and labels (N,). Split at random; or give ``train`` and ``val``.
-        train: Config of the data set to compare with. Its pipeline packs images of one size, without chance.
+        train: Config of the data set to compare with. Its images need one size and no random transforms.
         val: Config of the data set to classify.
         interval: Epochs between evaluations; 0 for those of the first and last weights only.
         name: What the log calls the data.

@@ -22,7 +22,7 @@ class AutocastOptimWrapper(OptimWrapper):
     Unlike mmengine's ``AmpOptimWrapper`` it runs on any machine. In bf16 it scales no loss, which would cost a host
     synchronisation per step. Checkpoints have the scale under the same name (``loss_scaler``).
 
-    bf16 knows a coordinate of 1000 px to 4 px only, and some of mmcv's GPU kernels lack it. So a detector's config
+    In bf16 a coordinate near 1000 px is rounded to 4 px. Some of mmcv's GPU kernels lack it. So a detector's config
     names the ``modules`` to autocast, its backbone and neck, which then return fp32; the rest computes in fp32.
 
     Args:

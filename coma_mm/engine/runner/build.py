@@ -137,7 +137,7 @@ def _without_config_files() -> Iterator[None]:
 
 
 def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | None = None) -> None:
-    """Have the runner refuse a checkpoint that does not fit, see ``ExactCheckpointHook``; FSDP's strategy does so."""
+    """Add the hook that refuses a checkpoint that does not fit, ``ExactCheckpointHook``; FSDP's strategy does so."""
     if not is_sharded(cfg):
         _add_hook(cfg, 'coma_mm.ExactCheckpointHook', partial=partial)
 
@@ -249,7 +249,7 @@ def _put_our_loop(cfg: Config) -> None:
 
 
 def _suit_workers(node: dict) -> None:
-    """Have no more workers than cores; take options of workers from a loader that has none, as torch refuses them."""
+    """Limit workers to the number of cores; remove options of workers where there are none, as torch refuses them."""
     if isinstance(node.get('num_workers'), int):
         node['num_workers'] = min(node['num_workers'], count_cores())
     if node.get('num_workers') == 0:
@@ -260,7 +260,7 @@ def _suit_workers(node: dict) -> None:
 
 
 def _count_accumulated(runner: Runner | FlexibleRunner) -> None:
-    """Have the learning rate scaled to the images of a step: mmengine counts those of one batch under accumulation."""
+    """Scale the learning rate to the images of a step: mmengine counts those of one batch under accumulation."""
     count = (runner.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None)
     if count > 1 and scaling and scaling.get('enable'):

@@ -31,7 +31,7 @@ ADVICE = (
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook``, but for the order of things; the tools put it in that one's place.
+    """Saves the new checkpoint before it removes the old one; the tools put it in the place of mmengine's hook.
 
     The oldest checkpoint goes once the new one is there, and so does the best one before. mmengine removes them first:
     killed in between, a run with ``max_keep_ckpts=1`` had none. ``last_checkpoint`` is written whole. Only files that

@@ -60,7 +60,7 @@ class SpareRunHook(Hook):
     def after_run(self, runner: Runner) -> None:
         if failures := getattr(runner, 'failures', None):
             counts = ', '.join(f'{what} ({count} x)' for what, count in failures.items())
-            runner.logger.warning(f'Failed in this run, which went on without: {counts}')
+            runner.logger.warning(f'Skipped after errors; training was not affected: {counts}')
 
 
 def _attempt(runner: Runner, what: str, call: Callable, *args: Any, **kwargs: Any) -> None:

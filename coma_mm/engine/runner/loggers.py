@@ -61,7 +61,7 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
 
 @contextmanager
 def _naming(name: str, remedy: str) -> Iterator[None]:
-    """Have errors of a logger that cannot begin say which it is, and what to type."""
+    """Add to errors of a logger that cannot begin which it is, and what to type."""
     try:
         yield
     except Exception as error:  # of any kind

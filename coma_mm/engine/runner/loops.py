@@ -97,7 +97,7 @@ class _Resumable(BaseLoop):
             self.runner.val_loop.run()
 
     def _start_at(self, epoch: int, batch: int) -> None:
-        """Have the loader begin with a batch of an epoch, or of a pass, without loading those before it."""
+        """Start the loader at a batch of an epoch, or of a pass, without loading those before it."""
         if self.batches is not None:
             self.batches.epoch, self.batches.start = epoch, batch
 
@@ -168,7 +168,7 @@ class IterLoop(_Resumable, IterBasedTrainLoop):
             number, batch = number + passes, max(0, batch - passes * length)
 
     def _set_epoch(self, number: int) -> None:
-        """Have the sampler choose its order for a pass, as mmengine's ``DistSamplerSeedHook`` does for an epoch."""
+        """Seed the sampler for a pass, as mmengine's ``DistSamplerSeedHook`` does for an epoch."""
         for sampler in (self.dataloader.sampler, getattr(self.dataloader.batch_sampler, 'sampler', None)):
             if sampler is not None and hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(number)

@@ -60,7 +60,7 @@ def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
 
 
 def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
-    """Have a run that has been made shorter save and evaluate as often as the whole one would have."""
+    """Shorten intervals of a shorter run, so that it saves and evaluates as often as the whole one."""
     now = run_length(cfg)
     if not now or not before or now[0] != before[0] or now[1] >= before[1]:
         return
@@ -114,7 +114,7 @@ def _move(place: float, factor: float, exact: bool) -> float:
 
 
 def _keep_apart(schedulers: list[dict], length: float) -> None:
-    """Have each scheduler last: rounding may have let one end where it begins."""
+    """Lengthen schedulers that end where they begin, which rounding can do."""
     for scheduler in schedulers:
         end = scheduler.get('end')
         if isinstance(end, (int, float)) and end <= scheduler.get('begin', 0):

@@ -94,21 +94,21 @@ class Course:
         Args:
             done: Iterations so far.
             now: The same in iterations of now.
-            scale: How many of now one of before is worth.
+            scale: New iterations that equal one of before.
             length: Steps of the schedule of now.
         """
         return Course(now, self.at(done) * length // self.length, max(now, -int(-self.end * scale // 1)), length)
 
 
 def iters_ratio(runner: Runner, reference: BatchSchedule, now: BatchSchedule) -> Fraction:
-    """Return how many iterations of the reference one of now is worth: by images, in epochs by their parts."""
+    """Return how many reference iterations equal one of now, by images or by the length of an epoch."""
     if isinstance(runner.train_loop, IterBasedTrainLoop):
         return Fraction(now.images, reference.images)
     return Fraction(reference.epoch_length, now.epoch_length)
 
 
 def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Course | None]:
-    """Have a run that resumes follow its config where that differs from the checkpoint's, and say what differs.
+    """Apply the config to a run that resumes where it differs from the checkpoint's, and say what differs.
 
     What should be otherwise is written into the checkpoint, before the runner takes anything from it. The optimizer
     keeps its moments; its groups and the schedulers become those of a run that had had this config from the start.
@@ -167,7 +167,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
 
 
 def set_end(runner: Runner, end: int) -> None:
-    """Have a run of iterations end after ``end`` of them."""
+    """Set the last iteration of a run."""
     runner.train_loop._max_iters = end
     if hasattr(runner, 'strategy'):
         runner.strategy.dispatch_kwargs['max_iters'] = end

@@ -24,7 +24,7 @@ class ScheduleHook(ParamSchedulerHook):
     course: Course | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Have a run that resumes follow its config."""
+        """Rebuild the schedulers of a run that resumes, by its config."""
         if getattr(runner, '_resume', False):
             self.start, self.course = follow_config(runner, checkpoint)
 
@@ -35,7 +35,7 @@ class ScheduleHook(ParamSchedulerHook):
         self.length = self.course.length if self.course else int(runner.max_iters * self.iters_ratio)
 
     def move_end(self, runner: Runner, done: int, end: int) -> None:
-        """Have the run, and its schedule, end after ``end`` iterations, of which ``done`` are done."""
+        """Move the end of the run, and of its schedule, to ``end`` iterations; ``done`` are done."""
         self.course = Course(done, self._steps_by(done), end, self.length)
         set_end(runner, end)
         runner.message_hub.update_info('max_iters', end)

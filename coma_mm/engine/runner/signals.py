@@ -68,7 +68,7 @@ def stop_listening() -> None:
 
 
 def outlive_warnings(loader: DataLoader) -> None:
-    """Have a loader's workers outlive a warning to all processes of a job, so that the run can end its step."""
+    """Keep a loader's workers alive after a warning to all processes of a job, so that the run can end its step."""
     if not (isinstance(loader.worker_init_fn, partial) and loader.worker_init_fn.func is _start_worker):
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 

@@ -153,7 +153,7 @@ def _checkpoint_names(cfg: Config) -> re.Pattern:
 
 @HOOKS.register_module()
 class ReplaceResultsHook(Hook):
-    """Removes results of an earlier run after the first step, until which most mistakes have shown themselves.
+    """Removes results of an earlier run after the first step, because most mistakes show before it.
 
     Args:
         results: What :func:`find_results_to_replace` found.

@@ -53,5 +53,5 @@ def _check_size(text: str) -> None:
 
 
 def read_yaml_safely() -> None:
-    """Have mmengine read all YAML in this process without running anything."""
+    """Make mmengine read all YAML in this process without running anything."""
     register_handler(['yaml', 'yml'])(SafeYamlHandler)
