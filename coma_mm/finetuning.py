@@ -25,6 +25,7 @@ from .planning import TRIED, choose_length, describe_end, try_out
 from .pretraining import begin_run, link_checkpoint, train
 from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, set_loader, set_schedule, take_middle
 from .settings import FinetuneSettings
+from .utils.clock import command, command_begin
 from .utils.paths import quoted_path, short_path
 from .utils.text import one_line, printable
 
@@ -36,6 +37,7 @@ MIXED = 10_000  # images from which on they are mixed: a short run on few images
 PASSES = Passes(50, 10_000, 0.3, 20, 200)  # what is usual; not measured
 
 
+@command()
 def finetune(
     weights: str | PathLike | None,
     data: str | PathLike | None,
@@ -90,12 +92,11 @@ def hand_over(out: Path, accuracy: float | None) -> Path:
     return path
 
 
-def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
+def plan_finetuning(settings: FinetuneSettings) -> Config:
     """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
     Args:
         settings: Of the run; ``data`` is a list of one absolute path.
-        begin: When the command began.
     """
     (folder,) = settings.data
     settings = replace(settings, val=settings.val and os.path.abspath(os.path.expanduser(settings.val)))
@@ -114,7 +115,9 @@ def plan_finetuning(settings: FinetuneSettings, begin: float) -> Config:
     with redirect_stdout(io.StringIO()):
         trying = make_config(replace(settings, batch_size=TRIED, workers=0), weights, backbone, labelled)
         trial = try_out(trying)
-    settings, accumulate = choose_length(settings, images, trial, time.monotonic() - begin, PASSES.over(images))
+    settings, accumulate = choose_length(
+        settings, images, trial, time.monotonic() - command_begin(), PASSES.over(images)
+    )
     what = 'random weights' if settings.init == 'none' else short_path(name)
     print(
         printable(

@@ -40,6 +40,7 @@ from .recipe import (
 )
 from .settings import PretrainSettings
 from .starting import add_teacher, start_from
+from .utils.clock import command_begin
 from .utils.environment import fast_dtype, has_fast_bf16
 from .utils.memory import available_memory
 from .utils.paths import short_path
@@ -98,12 +99,11 @@ class Trial:
     parameters: int
 
 
-def plan_run(settings: PretrainSettings, begin: float) -> Config:
+def plan_run(settings: PretrainSettings) -> Config:
     """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
     Args:
         settings: Of the run; ``data`` is a list of absolute paths.
-        begin: When the command began.
     """
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
@@ -127,7 +127,7 @@ def plan_run(settings: PretrainSettings, begin: float) -> Config:
     print(f'{images + found.held_out:,} images; trying some steps of training ...', flush=True)
     with redirect_stdout(io.StringIO()):
         trial = try_out(cfg)
-    spent = time.monotonic() - begin
+    spent = time.monotonic() - command_begin()
     settings, accumulate = choose_length(settings, images, trial, spent, PASSES.over(images))
     # one image has nothing to be compared with
     settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else METHOD))

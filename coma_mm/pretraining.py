@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from .checkpoints.finding import newest_whole_checkpoint
 from .checkpoints.older_runs import find_config
 from .datasets.exclusion import Exclusion
-from .datasets.loading import read_channels
-from .engine import BudgetHook, RunInterrupted
+from .datasets.loading import read_channels, require_range
+from .engine import RunInterrupted
 from .engine.common import type_name
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
 from .engine.runner.loggers import LOGGERS, check_loggers
@@ -32,7 +32,7 @@ from .planning import plan_run
 from .settings import PretrainSettings, given_settings
 from .utils import ranges
 from .utils.arguments import require_flag
-from .utils.clock import command_begin
+from .utils.clock import command
 from .utils.files import require_writable
 from .utils.folder_lock import lock_work_dir
 from .utils.manifest import fingerprint, own_file
@@ -45,6 +45,7 @@ from .visualization.serve import serve_report
 HANDED_OVER = 'last.pth', 'backbone.safetensors'  # names in the run's folder
 
 
+@command()
 def pretrain(
     data: str | PathLike | Sequence[str | PathLike] | None,
     out: str | PathLike,
@@ -87,7 +88,6 @@ class Run:
 
     cfg: Config  # ready to be built
     out: Path
-    begin: float  # when the command began
     overwrite: bool
     names: tuple[str, ...]  # of files that it hands over
 
@@ -101,16 +101,15 @@ def begin_run(
     overwrite: bool,
     serve: int | None,
     names: tuple[str, ...],
-    plan: Callable[[Any, float], Config],
+    plan: Callable[[Any], Config],
 ) -> Run:
     """Check what was given, and plan a new run or read the one to go on with; see :func:`pretrain`.
 
     Args:
         kind: The class of its settings.
         names: Of files that the run hands over.
-        plan: Returns the config of a new run, of its settings and of when the command began.
+        plan: Returns the config of a new run, of its settings.
     """
-    begin = command_begin()
     require_flag(resume=resume, overwrite=overwrite)
     if serve is not None:
         ranges.require_in(ranges.PORT, serve=serve)
@@ -119,12 +118,12 @@ def begin_run(
     out, roots = check_places(data, out, given, resume, overwrite, names)
     if serve is not None:
         print(f'the report: http://localhost:{serve_report(out, serve).server_port}', flush=True)
-    cfg = continue_run(out) if resume else start_run(kind(roots, out, **given), begin, plan)
+    cfg = continue_run(out) if resume else start_run(kind(roots, out, **given), plan)
     command = 'pretrain' if kind is PretrainSettings else 'finetune'
     for hook in cfg.custom_hooks:
         if type_name(hook['type']) == 'StepCheckpointHook':
             hook['way_on'] = f'coma-mm {command} --out {quoted_path(out)} --resume'
-    return Run(cfg, out, begin, overwrite, names)
+    return Run(cfg, out, overwrite, names)
 
 
 def train(run: Run) -> Runner:
@@ -133,9 +132,6 @@ def train(run: Run) -> Runner:
     lock = lock_work_dir(run.out, '--out')  # noqa: F841 - for as long as this process lives
     runner = build_quietly(run.cfg, logging.WARNING)
     runner.register_hook(ReplaceResultsHook(results))
-    for hook in runner.hooks:
-        if isinstance(hook, BudgetHook):
-            hook.begin = run.begin
     try:
         runner.train()
     except RunInterrupted as end:
@@ -149,11 +145,11 @@ def train(run: Run) -> Runner:
     return runner
 
 
-def start_run(settings: Any, begin: float, plan: Callable[[Any, float], Config]) -> Config:
+def start_run(settings: Any, plan: Callable[[Any], Config]) -> Config:
     """Return what a new run is built of; see :func:`begin_run`."""
     with TemporaryDirectory() as folder:
         path = Path(folder, 'config.py')
-        plan(settings, begin).dump(path)
+        plan(settings).dump(path)
         return read_run(path, Path(settings.out), settings.log, dict(log=settings.log))
 
 
@@ -193,7 +189,7 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
             raise ValueError(f'{name} must name a {"file or " * (name in ("init", "teacher"))}folder, got {value!r}')
     Exclusion(given.get('exclude'))
     require_flag(no_flip=given.get('no_flip', False))
-    check_crop_scale(given.get('crop_scale'))
+    require_range('(0, 1]', crop_scale=given.get('crop_scale', (0.2, 1.0)))
     check_loggers(given.get('log', ()))
     place = os.path.abspath(os.fspath(out))
     if re.search('[\ud800-\udfff]', place):  # where PyTorch writes no checkpoints
@@ -201,15 +197,6 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
     for name, example in dict(arch='tiny', method='mae').items():
         if not isinstance(given.get(name, ''), str):
             raise ValueError(f'{name} must be a name such as {example}, got {given[name]!r}')
-
-
-def check_crop_scale(scale: object) -> None:
-    """Refuse what is no range of shares."""
-    if scale is None:
-        return
-    two = isinstance(scale, (list, tuple)) and len(scale) == 2 and all(part in ranges.CROP_SCALE for part in scale)
-    if not two or scale[0] > scale[1]:  # type: ignore[index]
-        raise ValueError(f'crop_scale (--crop-scale) must be LOW HIGH with 0 < LOW <= HIGH <= 1, got {scale!r}')
 
 
 def check_places(

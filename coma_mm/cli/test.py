@@ -3,14 +3,11 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from . import types
 from .options import make_parser
 from .outputs import add_force, check_folder, check_output, find_files, find_roots
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 
 def parse_args() -> Namespace:
@@ -34,7 +31,7 @@ def parse_args() -> Namespace:
     return args
 
 
-def draw_predictions(cfg: 'Config', folder: str) -> None:
+def draw_predictions(cfg: Any, folder: str) -> None:
     """Turn on the toolbox's own hook for pictures of predictions; each of the three has other names for the same."""
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
@@ -49,7 +46,7 @@ def draw_predictions(cfg: 'Config', folder: str) -> None:
         cfg.visualizer.save_dir = folder
 
 
-def augment(cfg: 'Config') -> None:
+def augment(cfg: Any) -> None:
     """Wrap the model and exchange the pipeline for test-time augmentation."""
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
         sys.exit('error: --tta needs tta_model and tta_pipeline in the config')

@@ -2,17 +2,12 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..utils.text import one_line, printable
 from . import types
 from .options import ArgumentParser, add_max_pixels, add_model_and_images, add_overrides, read_model_and_images
 from .outputs import add_force, check_output
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
-
-    from ..datasets import ComplementaryMask
 
 
 def parse_args() -> Namespace:
@@ -45,7 +40,7 @@ def parse_args() -> Namespace:
     return args
 
 
-def build_mask_transform(cfg: 'Config') -> 'ComplementaryMask':
+def build_mask_transform(cfg: Any) -> Any:
     """Build the mask transform of the training pipeline, which also knows the size of the images."""
     from mmengine.registry import TRANSFORMS
 

@@ -3,7 +3,7 @@ from .few_labels import FewLabels
 from .knn import KNN, NearestNeighbours, collect_features
 from .rankme import dead_channels, rankme
 from .reconstruction import Reconstructions, mean_colour_baseline, psnr, reconstruct_images
-from .ridge import LinearProbe, draw_labelled, mean_and_spread, probe_hits
+from .ridge import LinearProbe, draw_labelled
 from .validator import Validator, load_images
 
 __all__ = [
@@ -19,9 +19,7 @@ __all__ = [
     'draw_labelled',
     'extract_features',
     'load_images',
-    'mean_and_spread',
     'mean_colour_baseline',
-    'probe_hits',
     'psnr',
     'rankme',
     'reconstruct_images',

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .knn import NearestNeighbours
-from .ridge import probe_hits
+from .ridge import LinearProbe, draw_labelled
 
 FEW = 1, 5, 20  # labels a class
 NEIGHBOURS = 20
@@ -90,8 +90,9 @@ def measure(
         hits = []
         for seed in range(seeds if per_class else len(complete)):
             bank, queries = networks[seed % len(networks)]
-            hits.append(probe_hits(bank, labels, queries, truth, per_class, [seed]))
-        found[name] = Accuracy(torch.cat(hits))
+            chosen = draw_labelled(labels, per_class, seed)
+            hits.append(LinearProbe(bank[chosen], labels[chosen]).predict(queries) == truth)
+        found[name] = Accuracy(torch.stack(hits))
     return found
 
 

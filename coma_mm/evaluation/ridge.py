@@ -111,38 +111,3 @@ def draw_labelled(labels: Tensor, per_class: int | None, seed: int = 0) -> Tenso
     labels = labels.cpu()[order]
     drawn = [order[labels == label][:per_class] for label in labels.unique()]
     return torch.cat(drawn).sort().values
-
-
-def probe_hits(
-    features: Tensor,
-    labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
-    per_class: int | None = None,
-    seeds: Sequence[int] = (0,),
-) -> Tensor:
-    """Say which test images are classified correctly by a probe that has learnt from few labels.
-
-    Args:
-        features: (N, C), to draw from.
-        labels: (N,), int64.
-        test_features: (Q, C).
-        test_labels: (Q,), int64.
-        per_class: See :func:`draw_labelled`.
-        seeds: Of the draws; with ``per_class=None`` they are all the same.
-
-    Returns:
-        (len(seeds), Q), bool, on the CPU.
-    """
-    hits = []
-    for seed in seeds:
-        chosen = draw_labelled(labels, per_class, seed).to(features.device)
-        predicted = LinearProbe(features[chosen], labels.to(features.device)[chosen]).predict(test_features)
-        hits.append(predicted.cpu() == test_labels.cpu())
-    return torch.stack(hits)
-
-
-def mean_and_spread(hits: Tensor) -> tuple[float, float]:
-    """Return the accuracy in percent of draws (S, Q), and its standard deviation over them; 0 for a single draw."""
-    accuracies = 100 * hits.double().mean(1)
-    return accuracies.mean().item(), accuracies.std().item() if len(accuracies) > 1 else 0.0

@@ -1,7 +1,5 @@
 """Measurements on images that a model has not seen, with the same masks each time."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -90,10 +88,6 @@ class Validator:
             'psnr_assembled': round(result.psnr.mean().item(), 3),
         }
 
-    def _inputs(self, model: nn.Module) -> Iterator[Tensor]:
-        for images in self.images.split(self.batch):
-            yield preprocess(model, images)
-
     def reconstruct(self, model: nn.Module) -> Reconstructions:
         """Return the assembled reconstructions of all images."""
         masks, parts = self.masks(model.unit_size), []
@@ -116,7 +110,8 @@ class Validator:
         channels with about one value at all positions of all images (:func:`.rankme.dead_channels`).
         """
         with torch.no_grad(), eval_mode(model):
-            maps = torch.cat([model.extract_feat(inputs)[-1].float().cpu() for inputs in self._inputs(model)])
+            batches = (preprocess(model, images) for images in self.images.split(self.batch))
+            maps = torch.cat([model.extract_feat(batch)[-1].float().cpu() for batch in batches])
         maps = maps.flatten(2)
         return dict(
             rankme=round(rankme(maps.mean(2)), 3),

@@ -9,13 +9,13 @@ _begin: float | None = None
 
 @contextmanager
 def command() -> Iterator[None]:
-    """Note that a command begins now, before anything of it takes time."""
+    """Note that a command, or a function that is one, begins now; within another one nothing begins."""
     global _begin
-    _begin = time.monotonic()
+    before, _begin = _begin, command_begin()
     try:
         yield
     finally:
-        _begin = None
+        _begin = before
 
 
 def command_begin() -> float:

@@ -23,6 +23,7 @@ from ..models.compiled import uncompiled
 from ..models.mask_units import tokens_to_map
 from .figures import ImageGrid, drawn, shorten
 
+NEAREST = 6  # images beside one, at most
 CLIPPED = 2  # percent of the values that are drawn as the darkest and as the brightest, each
 
 
@@ -225,8 +226,6 @@ def draw_neighbours(
     features: Tensor,
     gallery: Tensor,
     gallery_features: Tensor,
-    path: str | os.PathLike | None = None,
-    count: int = 6,
 ) -> np.ndarray:
     """Draw a few images and beside each those whose pooled features are most like its own (:func:`find_nearest`).
 
@@ -235,13 +234,11 @@ def draw_neighbours(
         features: ``(Q, C)``.
         gallery: ``(N, C, H, W)``, images to find, without the queries.
         gallery_features: ``(N, C)``.
-        path: As in :func:`.draw_reconstructions`.
-        count: Neighbours of each, at most.
 
     Returns:
         The picture, ``(H, W, 3)``, uint8, RGB.
     """
-    likeness, nearest = find_nearest(features, gallery_features, count)
+    likeness, nearest = find_nearest(features, gallery_features, NEAREST)
     columns = {'image': drawn(queries)}
     for i in range(nearest.shape[1]):
         columns['nearest' if i == 0 else f'{i + 1}.'] = drawn(gallery[nearest[:, i]])
@@ -252,4 +249,4 @@ def draw_neighbours(
             grid.axes.text(x, y, f'{value:.2f}', fontsize=7, color='white', va='bottom').set_bbox(
                 dict(facecolor='black', alpha=0.6, pad=1, linewidth=0)
             )
-    return grid.finish(path)
+    return grid.finish()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, pairwise
@@ -56,7 +55,7 @@ def find_pictures(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, Path
         name, _, step = path.stem.rpartition('_')
         is_listed = listed is None or f'{PICTURES}/{path.name}' in listed
         is_step = step.isdecimal() and len(step) <= len(str(LAST_STEP))
-        if is_step and is_listed and not is_unfinished(path) and _lies_in(path, work_dir):
+        if is_step and is_listed and not is_unfinished(path) and _is_plain(path, work_dir):
             found.setdefault(name, []).append((int(step), path))
     return {name: sorted(pictures) for name, pictures in sorted(found.items())}
 
@@ -101,7 +100,7 @@ def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float
     that are no finite numbers or above 1e40. Of long logs a sample of the lines is read, and of long curves some values
     are kept.
     """
-    paths = [path for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')) if _lies_in(path, work_dir)]
+    paths = [path for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')) if _is_plain(path, work_dir)]
     paths = paths[-STARTS:]
     fraction = LINES / max(1, sum(_count_lines(path) for path in paths))
     scalars: dict[str, _Curve] = {}
@@ -162,20 +161,15 @@ def is_drawable(value: object) -> bool:
     return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # type: ignore[operator]
 
 
-def _lies_in(path: Path, folder: str | os.PathLike) -> bool:
-    """Say whether a path is a regular file to which no link leads from a folder."""
-    on_the_way = [path, *path.parents][: len(path.parts) - len(Path(folder).parts)]
-    try:
-        return stat.S_ISREG(path.lstat().st_mode) and not any(place.is_symlink() for place in on_the_way)
-    except OSError:
-        return False
+def _is_plain(path: Path, folder: str | os.PathLike) -> bool:
+    return manifest.is_plain(Path(folder), path.relative_to(folder).as_posix())
 
 
 def read_facts(work_dir: Path) -> dict:
     """Return what :func:`write_facts` has kept; nothing if that cannot be read."""
     path = work_dir / PICTURES / FACTS
     try:
-        facts = read_json(path, TEXT, follow=False) if _lies_in(path, work_dir) else {}
+        facts = read_json(path, TEXT, follow=False) if _is_plain(path, work_dir) else {}
     except (OSError, ValueError):
         return {}
     return dict(list(facts.items())[:ROWS]) if isinstance(facts, dict) else {}
@@ -186,7 +180,7 @@ def read_settings(work_dir: Path) -> str:
     names = [name for name, entry in manifest.read_manifest(work_dir).items() if entry['kind'] == 'config']
     for path in [*reversed([work_dir / name for name in names]), *sorted(work_dir.glob('*/vis_data/config.py'))[::-1]]:
         try:
-            if _lies_in(path, work_dir):
+            if _is_plain(path, work_dir):
                 return read_text(path, TEXT, follow=False)
         except (OSError, ValueError):
             continue

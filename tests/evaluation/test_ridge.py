@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from coma_mm.evaluation import LinearProbe, draw_labelled, mean_and_spread, probe_hits, rankme
+from coma_mm.evaluation import LinearProbe, draw_labelled, rankme
+from coma_mm.evaluation.compare import measure
 
 
 def clusters(count=300, classes=3, dim=8, noise=0.3):
@@ -64,13 +65,10 @@ def test_few_labels_are_drawn_by_seed_and_nested():
     few = [set(draw_labelled(labels, count, seed=1).tolist()) for count in (1, 5, 500, None)]
     assert few[0] < few[1] < few[2] == few[3] and [len(drawn) for drawn in few] == [3, 15, 600, 600]
     assert set(draw_labelled(labels, 5, seed=2).tolist()) != few[1]
-    results = [
-        mean_and_spread(probe_hits(features[:300], labels[:300], features[300:], labels[300:], count, range(4)))
-        for count in (1, 5, 20, None)
-    ]
-    means, spreads = zip(*results)
+    found = measure([(features[:300], features[300:])], labels[:300], labels[300:], seeds=4)
+    means = [found[name].mean for name in ('1 label', '5 labels', '20 labels', 'all labels')]
     assert 50 < means[0] < means[1] < means[2] <= means[3] + 1
-    assert spreads[0] > spreads[2] > 0 == spreads[3] == mean_and_spread(torch.ones(1, 4))[1]
+    assert len({*found['1 label'].draws}) > 1 == len(found['all labels'].draws)
 
 
 @pytest.mark.parametrize(

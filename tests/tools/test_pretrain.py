@@ -191,7 +191,10 @@ def test_the_report_is_all_that_is_shown(tmp_path):
         (['pretrain', '--out', 'x'], 'name a folder of images'),
         (['pretrain', 'nothing', '--out', 'x'], 'there is no folder'),
         (['pretrain', 'FOLDER', '--out', 'x', '--size', '100'], 'give size 96 or 112'),
-        (['pretrain', 'FOLDER', '--out', 'x', '--crop-scale', '1', '0.5'], 'crop_scale (--crop-scale) must be'),
+        (
+            ['pretrain', 'FOLDER', '--out', 'x', '--crop-scale', '1', '0.5'],
+            'crop_scale must have the smallest value',
+        ),
         (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*_m.png', '1*'], "no image matches '*_m.png' of --exclude"),
         (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*.png'], 'no image is left: 12 images left out by exclude'),
         (['pretrain', '--out', 'x', '--resume', '--no-flip', '--log', 'wandb'], 'leave --no-flip, --log out'),

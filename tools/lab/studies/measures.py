@@ -28,10 +28,9 @@ from coma_mm.evaluation import (
     LinearProbe,
     NearestNeighbours,
     Validator,
+    draw_labelled,
     load_images,
-    mean_and_spread,
     mean_colour_baseline,
-    probe_hits,
 )
 from coma_mm.evaluation import rankme as effective_rank
 from coma_mm.evaluation.features import preprocess
@@ -101,8 +100,15 @@ def few(
         load_images(dataset.to_dict(), count) for dataset, count in ((cfg.labelled, labels), (cfg.held_out, queries))
     )
 
+    assert classes is not None and truth is not None
+
     def probe(bank: Tensor, tried: Tensor) -> tuple[float, float]:
-        return mean_and_spread(probe_hits(bank, classes, tried, truth, per_class, range(draws)))
+        right = []
+        for seed in range(draws):
+            chosen = draw_labelled(classes, per_class, seed)
+            right.append((LinearProbe(bank[chosen], classes[chosen]).predict(tried) == truth).double().mean())
+        deviation, mean = torch.std_mean(100 * torch.stack(right), correction=min(1, draws - 1))
+        return mean.item(), deviation.item()
 
     features = [extract(model, part).mean((2, 3)) for part in (images, others)]
     accuracy, deviation = probe(*features)
