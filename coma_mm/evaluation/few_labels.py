@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..datasets.labelled import find_labelled
 from ..models.coma import eval_mode
+from ..models.feature_extractor import pool_maps
 from .features import ImageFiles, preprocess
 from .ridge import LinearProbe, draw_labelled
 
@@ -52,7 +53,8 @@ class FewLabels:
     def _features(self, model: nn.Module, images: Tensor) -> Tensor:
         parts = []
         for batch in images.split(self.batch):
-            parts.append(model.extract_feat(preprocess(model, batch))[-1].float().mean((2, 3)).cpu())
+            maps = [values.float() for values in model.extract_feat(preprocess(model, batch))]
+            parts.append(pool_maps(maps, 'stats').cpu())
         return torch.cat(parts)
 
     def _load(self, pairs: list[tuple[str, int]], size: tuple[int, int], settings: dict) -> tuple[Tensor, Tensor]:
