@@ -19,7 +19,6 @@ from .files import atomic_write, naming
 from .reading import open_regular, read_json, sha256_of
 
 MANIFEST = 'manifest.json'
-OLDER = 'checkpoints.json'  # of runs before there was a manifest: of checkpoints alone
 KIND = 'files of a run of coma_mm'
 LIMIT = 32_000_000  # bytes
 KEPT = '.kept'  # what the name of a file ends in that was moved out of the way
@@ -34,23 +33,9 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, dict]:
     """Return ``{name: entry}`` of a run's own files, in the order in which they were written.
 
     An entry has ``kind``, ``bytes`` and ``sha256``; that of a checkpoint also ``epoch``, ``iter`` and perhaps
-    ``validated``. Runs before there was a manifest have only checkpoints.
+    ``validated``.
     """
-    content = _read(folder)
-    if content is not None:
-        return content['files']
-    if os.path.lexists(Path(folder, MANIFEST)):
-        return {}
-    try:
-        older = read_json(Path(folder, OLDER), LIMIT, follow=False)
-    except (OSError, ValueError):
-        return {}
-    entries = {
-        name: {**entry, 'kind': 'best checkpoint' if str(name).startswith('best_') else 'checkpoint'}
-        for name, entry in _items(older)
-        if isinstance(entry, dict)
-    }
-    return {name: entry for name, entry in entries.items() if _is_entry(name, entry)}
+    return (_read(folder) or {}).get('files', {})
 
 
 def has_manifest(folder: str | os.PathLike) -> bool:
@@ -249,7 +234,7 @@ def note(folder: str | os.PathLike, changes: Mapping[str, dict | None]) -> None:
     """
     folder = Path(folder)
     with _locked(folder):
-        content = _read(folder) or dict(kind=KIND, mark=_new_mark(), files=read_manifest(folder))
+        content = _read(folder) or dict(kind=KIND, mark=_new_mark(), files={})
         before = json.dumps(content)
         files = {name: entry for name, entry in content['files'].items() if os.path.lexists(folder / name)}
         for name, entry in changes.items():

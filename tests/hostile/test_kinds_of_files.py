@@ -19,7 +19,7 @@ READERS = {
     'models/variants.py': ['checkpoint'],
     'models/architectures.py': ['checkpoint'],
     'starting.py': ['checkpoint'],
-    'checkpoints/finding.py': ['checkpoint', '`checkpoints.json`'],
+    'checkpoints/finding.py': ['checkpoint'],
     'engine/runner/config_files.py': ['config'],
     'engine/runner/build.py': ['config'],
     'engine/runner/yaml_files.py': ['config'],
