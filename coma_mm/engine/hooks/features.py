@@ -27,7 +27,6 @@ class FeaturesHook(PeriodicHook):
         num_gallery: Further images, among which the nearest neighbours of those are looked for.
         interval: Epochs (or iterations) between pictures; those at the end of training come anyway.
         by_epoch: Whether ``interval`` counts epochs.
-        seed: Of the choice of images and of random transforms in the pipeline.
     """
 
     what = 'drawing the features'
@@ -39,16 +38,15 @@ class FeaturesHook(PeriodicHook):
         num_gallery: int = 124,
         interval: int = 10,
         by_epoch: bool = True,
-        seed: int = 0,
     ):
         super().__init__(interval, by_epoch)
         require_whole(1, num_images=num_images)
-        require_whole(0, num_gallery=num_gallery, seed=seed)
-        self.dataset, self.num_images, self.num_gallery, self.seed = dataset, num_images, num_gallery, seed
+        require_whole(0, num_gallery=num_gallery)
+        self.dataset, self.num_images, self.num_gallery = dataset, num_images, num_gallery
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        items = draw_items(watched_dataset(runner, self.dataset), self.num_images + self.num_gallery, self.seed)
+        items = draw_items(watched_dataset(runner, self.dataset), self.num_images + self.num_gallery, seed=0)
         count = min(self.num_images, len(items))
         # the images at equal distances, where a folder has its classes one after the other; the others to be found
         shown = torch.linspace(0, len(items) - 1, count).round().int().tolist()

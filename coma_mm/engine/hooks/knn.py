@@ -35,7 +35,6 @@ class KNNHook(PeriodicHook):
         interval: Epochs between evaluations; 0 for those of the first and last weights only.
         name: What the log calls the data.
         k: Neighbours.
-        temperature: Of their votes.
         train_fraction: Share of ``data`` that may be neighbours; the others are classified.
         seed: Of this split.
         pool: See :class:`coma_mm.models.FeatureExtractor`.
@@ -57,7 +56,6 @@ class KNNHook(PeriodicHook):
         interval: int = 0,
         name: str = 'labelled images',
         k: int = 20,
-        temperature: float = 0.07,
         train_fraction: float = 0.5,
         seed: int = 0,
         pool: str = 'mean',
@@ -69,10 +67,9 @@ class KNNHook(PeriodicHook):
         super().__init__(interval)
         require_whole(1, k=k, batch_size=batch_size)
         require_whole(0, num_workers=num_workers, seed=seed)
-        require_number('(0, inf)', temperature=temperature)
         require_number('(0, 1)', train_fraction=train_fraction)
         self.data, self.train, self.val = data, train, val
-        self.name, self.k, self.temperature, self.train_fraction = name, k, temperature, train_fraction
+        self.name, self.k, self.train_fraction = name, k, train_fraction
         self.seed, self.pool, self.batch_size, self.num_workers = seed, pool, batch_size, num_workers
 
     @master_only
@@ -132,7 +129,7 @@ class KNNHook(PeriodicHook):
         if labels is None or truth is None:
             what = 'to compare with' if labels is None else 'to classify'
             raise ValueError(f'KNNHook: the images {what} have no labels')
-        predicted = NearestNeighbours(known, labels, self.temperature).predict(features, [self.k])[:, 0]
+        predicted = NearestNeighbours(known, labels).predict(features, [self.k])[:, 0]
         accuracy = 100 * (predicted == truth).double().mean().item()
         runner.visualizer.add_scalars({f'knn/top1_k{self.k}': accuracy}, runner.iter)
         return accuracy

@@ -8,7 +8,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
-from ...utils.arguments import require_whole
 from ...utils.paths import short_path
 from ...visualization.classification import draw_confusion, draw_mistakes
 from ...visualization.figures import shorten
@@ -16,24 +15,20 @@ from ..common import leaf_datasets
 from ..runner.failures import spare
 from ..runner.loggers import log_picture
 
+MISTAKES = 12  # in the picture, at most
+METRIC = 'accuracy/top1'
+
 
 @HOOKS.register_module()
 class MistakesHook(Hook):
     """Draws the confusion matrix and the worst mistakes of the best checkpoint, and prints each accuracy.
 
     The pictures, ``confusion`` and ``mistakes``, go to the loggers and into the run's ``report.html``. A mistake is the
-    worse the surer the classifier is of the wrong class. For classifiers of mmpretrain.
-
-    Args:
-        num_images: Mistakes in the picture, at most.
-        metric: By which the best checkpoint is chosen.
+    worse the surer the classifier is of the wrong class. For classifiers of mmpretrain, whose best checkpoint is chosen
+    by :data:`METRIC`.
     """
 
     priority = 'NORMAL'  # before the checkpoint hook notes the best metric
-
-    def __init__(self, num_images: int = 12, metric: str = 'accuracy/top1'):
-        require_whole(1, num_images=num_images)
-        self.num_images, self.metric = num_images, metric
 
     def before_val(self, runner: Runner) -> None:
         self.rows: list[tuple] = []
@@ -47,7 +42,7 @@ class MistakesHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         dataset = runner.val_dataloader.dataset
         rows = collect_results(self.rows, len(dataset), 'cpu')
-        value = (metrics or {}).get(self.metric)
+        value = (metrics or {}).get(METRIC)
         if rows is None or value is None:  # not the first process
             return
         best = runner.message_hub.get_info('best_score')
@@ -64,7 +59,7 @@ class MistakesHook(Hook):
         np.add.at(counts, tuple(np.array([row[:2] for row in rows]).T), 1)
         log_picture(runner, 'confusion', draw_confusion(counts, classes), runner.iter)
         worst = sorted((row for row in rows if row[0] != row[1] and row[3]), key=lambda row: -row[2])
-        worst = worst[: self.num_images]
+        worst = worst[:MISTAKES]
         if worst:
             pipeline = leaf_datasets(dataset)[0].pipeline
             inputs = [pipeline(dict(img_path=path, gt_label=label))['inputs'] for label, *_, path in worst]

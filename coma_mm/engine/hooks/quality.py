@@ -36,8 +36,6 @@ class QualityHook(PeriodicHook):
         num_images: How many, at equal distances.
         interval: Epochs (or iterations) between measurements, beside those after the first step and at the end.
         by_epoch: Whether ``interval`` counts epochs.
-        seed: Of the masks.
-        batch_size: Images that go through the model at once; that of training if ``None``.
         collapse: Share of the highest RankMe.
         patience: Rises of the loss in a row.
         dead: Share of the channels.
@@ -53,8 +51,6 @@ class QualityHook(PeriodicHook):
         num_images: int = 256,
         interval: int = 10,
         by_epoch: bool = True,
-        seed: int = 0,
-        batch_size: int | None = None,
         collapse: float = 0.25,
         patience: int = 3,
         dead: float = 0.1,
@@ -62,11 +58,8 @@ class QualityHook(PeriodicHook):
     ):
         super().__init__(interval, by_epoch)
         require_whole(1, num_images=num_images, patience=patience)
-        require_whole(0, seed=seed)
         require_number('[0, 1]', collapse=collapse, dead=dead)
-        if batch_size is not None:
-            require_whole(1, batch_size=batch_size)
-        self.dataset, self.num_images, self.seed, self.batch_size = dataset, num_images, seed, batch_size
+        self.dataset, self.num_images = dataset, num_images
         self.collapse, self.patience, self.dead, self.labels = collapse, patience, dead, labels
 
     @master_only
@@ -76,8 +69,7 @@ class QualityHook(PeriodicHook):
             watched_dataset(runner, self.dataset),
             self.num_images,
             read_mask_ratio(runner.cfg),
-            self.seed,
-            self.batch_size or runner.train_dataloader.batch_size,
+            batch=runner.train_dataloader.batch_size,
         )
         self.few_labels: FewLabels | None = None
         if self.labels is not None:
