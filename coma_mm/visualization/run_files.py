@@ -20,11 +20,11 @@ FACTS = 'run.json'  # in it
 SIZE = 800, 1100  # of a kept picture, at most
 TEXT = 4_000_000  # bytes of a config or of the facts
 ROWS = 50  # of facts and of warnings
-LINES = 20_000  # of the logs of training that are read, and of those of validation
+LINES = 2_000  # of the logs of training that are read, and of those of validation
 LINE = 65_536  # bytes
 NAMES = 200  # of what was logged
 STARTS = 1_000  # of a run
-KEPT = 1_000  # values of each name
+KEPT = 2_000  # values of each name
 LARGEST, LAST_STEP = 1e40, 10**12  # value and step
 
 
@@ -65,34 +65,6 @@ def write_facts(work_dir: str | os.PathLike, facts: dict) -> None:
     manifest.write_own(work_dir, f'{PICTURES}/{FACTS}', 'facts', json.dumps(facts))
 
 
-class _Curve:
-    """The values of one name by step; of a long run some, evenly, and the last."""
-
-    def __init__(self) -> None:
-        self.points: dict[int, float] = {}
-        self.every, self.count = 1, 0
-        self.last: tuple[int, float] | None = None
-
-    def add(self, step: int, value: float) -> None:
-        """Take a value, or leave it out if there are enough."""
-        self.last = step, value
-        if self.count % self.every == 0:
-            self.points[step] = value
-            if len(self.points) > 2 * KEPT:
-                self.points, self.every = dict(list(self.points.items())[::2]), 2 * self.every
-        self.count += 1
-
-    def follow(self, other: '_Curve', first: float) -> None:
-        """Go on with another start's values from step ``first`` on."""
-        own = [point for point in self.sorted() if point[0] < first] + other.sorted()
-        self.points = dict(own[:: 1 + len(own) // (2 * KEPT)] + own[-1:])
-        self.last, self.count = None, 0
-
-    def sorted(self) -> list[tuple[int, float]]:
-        """Return ``(step, value)`` in order."""
-        return sorted({**self.points, **dict([self.last] if self.last else [])}.items())
-
-
 def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float]]]:
     """Read what all starts of a run have logged, by name: ``(step, value)`` in order.
 
@@ -103,19 +75,24 @@ def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float
     paths = [path for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')) if _is_plain(path, work_dir)]
     paths = paths[-STARTS:]
     fraction = LINES / max(1, sum(_count_lines(path) for path in paths))
-    scalars: dict[str, _Curve] = {}
+    curves: dict[str, list[tuple[int, float]]] = {}
     for path in paths:
         new, first = _read_start(path, fraction)
-        for name in {**scalars, **new}:
-            if name in scalars or len(scalars) < NAMES:
-                scalars.setdefault(name, _Curve()).follow(new.get(name, _Curve()), first)
-    curves = {name: curve.sorted() for name, curve in scalars.items()}
+        for name in {**curves, **new}:
+            if name in curves or len(curves) < NAMES:
+                before = [point for point in curves.get(name, ()) if point[0] < first]
+                curves[name] = _thin(before + sorted(new.get(name, {}).items()))
     return {name: points for name, points in curves.items() if points}
 
 
-def _read_start(path: Path, fraction: float) -> tuple[dict[str, _Curve], float]:
+def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return some points, evenly, and the last one."""
+    return sorted({*points[:: 1 + len(points) // KEPT], *points[-1:]})
+
+
+def _read_start(path: Path, fraction: float) -> tuple[dict[str, dict[int, float]], float]:
     """Return the curves of a start and its first step; of its lines the first, the last and a sample."""
-    curves: dict[str, _Curve] = {}
+    curves: dict[str, dict[int, float]] = {}
     first, others, draw = float('inf'), 0, Random(0).random
     for number, (text, after) in enumerate(pairwise(chain(_lines(path), [b'']))):
         of_training = b'"lr"' in text
@@ -134,7 +111,7 @@ def _read_start(path: Path, fraction: float) -> tuple[dict[str, _Curve], float]:
             first = min(first, step)
         for name, value in line.items():
             if name not in ('step', 'iter') and is_drawable(value) and (name in curves or len(curves) < NAMES):
-                curves.setdefault(name[:100], _Curve()).add(step, value)
+                curves.setdefault(name[:100], {})[step] = value
     return curves, first
 
 
