@@ -170,3 +170,10 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='^--log wandb needs a package that is not installed: pip install wandb'):
         prepare(arguments(tmp_path, ['wandb']))
     assert not list(tmp_path.iterdir())
+
+
+def test_loggers_of_a_written_config_follow_the_run(tmp_path):
+    first = prepare(arguments(tmp_path / 'first', LOGGERS))
+    first.dump(tmp_path / 'config.py')
+    second = prepare(arguments(tmp_path / 'second', None, config=tmp_path / 'config.py'))
+    assert len(second.visualizer.vis_backends) == 4 and 'first' not in str(second.visualizer)

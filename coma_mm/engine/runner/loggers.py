@@ -30,8 +30,6 @@ from ..common import type_name
 # Types of backends by the name of the option, which is that of the package that they need.
 LOGGERS = dict(tensorboard='TensorboardVisBackend', wandb='coma_mm.WandbBackend', mlflow='coma_mm.MLflowBackend')
 
-WANDB_ID = 'wandb_id.txt'  # in the work dir, keeps the id of the run
-
 
 def check_loggers(names: Any) -> None:
     """Refuse what is no list of loggers, and loggers whose package is missing."""
@@ -46,15 +44,20 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
     """Add what ``--log`` names to a config of any toolbox; see :func:`check_loggers`."""
     names = getattr(args, 'log', None) or ()
     check_loggers(names)
+    options: dict[str, dict] = dict(
+        tensorboard=dict(),
+        wandb=dict(id_file=os.path.join(cfg.work_dir, 'wandb_id.txt'), resume=bool(getattr(args, 'resume', None))),
+        mlflow=dict(save_dir=os.path.abspath(os.path.join(cfg.work_dir, 'mlruns'))),
+    )
     visualizer = cfg.get('visualizer') or dict(type='mmengine.Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     backends = [*(visualizer.get('vis_backends') or [])]
     for name in dict.fromkeys(names):
         known = [type_name(backend['type']).replace('Vis', '') for backend in backends]
         if type_name(LOGGERS[name]).replace('Vis', '') not in known:
             backends.append(dict(type=LOGGERS[name]))
-    for backend in backends:
-        if type_name(backend['type']) == 'WandbBackend':
-            backend['resume'] = bool(getattr(args, 'resume', None))
+    ours = {type_name(kind): options[name] for name, kind in LOGGERS.items()}
+    for backend in backends:  # also of a config that another run has written: files go where this run is
+        backend.update(ours.get(type_name(backend['type']), {}))
     if names:
         cfg.visualizer = ConfigDict({**visualizer, 'vis_backends': backends})
 
@@ -89,20 +92,22 @@ class WandbBackend(WandbVisBackend):
     mmengine's drops the step, so that W&B counts calls, and uploads all Python files of the current folder.
 
     Args:
-        save_dir: Where W&B keeps its files: ``vis_data`` in the folder of a start of the run.
-        resume: Whether to go on with the run whose id :data:`WANDB_ID` in the work dir keeps.
+        save_dir: Where W&B keeps its files.
+        id_file: Keeps the run's id.
+        resume: Whether to go on with the run of that id.
         **kwargs: mmengine's.
     """
 
-    def __init__(self, save_dir: str, resume: bool = False, **kwargs: Any):
-        self.id_file = Path(save_dir).absolute().parents[1] / WANDB_ID
+    def __init__(self, save_dir: str, id_file: str, resume: bool = False, **kwargs: Any):
+        self.id_file = Path(id_file)
         self.resume = resume
+        self.name = self.id_file.absolute().parent.name
         kwargs.setdefault('define_metric_cfg', [dict(name='*', step_metric='step')])
         super().__init__(save_dir, **kwargs)
 
     def _init_env(self) -> None:
         known = read_text(self.id_file, 1000, follow=False).strip() if self.resume and self.id_file.is_file() else None
-        defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.id_file.parent.name, allow_val_change=True)
+        defaults = dict(id=known or uuid.uuid4().hex[:8], name=self.name, allow_val_change=True)
         self._init_kwargs: dict = {**defaults, **(dict(resume='allow') if known else {}), **(self._init_kwargs or {})}
         with _naming('wandb', 'wandb login, or WANDB_MODE=offline'):
             super()._init_env()
@@ -137,16 +142,15 @@ class WandbBackend(WandbVisBackend):
 class MLflowBackend(MLflowVisBackend):
     """mmengine's backend of MLflow for configs and pictures as ours are.
 
-    It logs to the server in ``MLFLOW_TRACKING_URI``, without one to ``mlruns`` in the work dir, and leaves other files
-    of the run where they are.
+    It logs to the server in ``MLFLOW_TRACKING_URI``, without one to files in the work dir, and leaves other files of
+    the run where they are.
 
     Args:
-        save_dir: ``vis_data`` in the folder of a start of the run.
+        save_dir: Where the files go.
         **kwargs: mmengine's.
     """
 
     def __init__(self, save_dir: str, **kwargs: Any):
-        save_dir = str(Path(save_dir).absolute().parents[1] / 'mlruns')
         kwargs.setdefault('tracking_uri', os.environ.get('MLFLOW_TRACKING_URI'))
         if kwargs['tracking_uri'] is None:
             os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')  # without it MLflow 3 refuses files

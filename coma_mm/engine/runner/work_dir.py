@@ -19,7 +19,6 @@ from ...utils import manifest
 from ...utils.paths import short_path
 from ...visualization.run_files import PICTURES
 from ..common import type_name
-from .loggers import WANDB_ID
 
 CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
 
@@ -123,8 +122,8 @@ def _claimed(cfg: Config, names: Sequence[str]) -> Iterator[tuple[Path, str]]:
         elif kind == 'ReconstructionHook':
             wanted.add(os.path.normpath(hook.get('out', 'reconstruction.png')))
     for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
-        if type_name(backend.get('type')) == 'WandbBackend':
-            wanted.add(WANDB_ID)
+        if backend.get('id_file') and Path(backend['id_file']).parent == work_dir:
+            wanted.add(Path(backend['id_file']).name)
     for name in sorted(wanted):
         if os.path.lexists(work_dir / name):
             yield work_dir, name
