@@ -44,6 +44,6 @@ custom_hooks = [
         type='coma_mm.KNNHook',
         data=dict(type='coma_mm.datasets.load_digits_images', size=32),
         name="scikit-learn's handwritten digits",
-        pool=False,  # the digits are aligned, so where a feature is says something
+        pool='flat',  # the digits are aligned, so where a feature is says something
     ),
 ]

@@ -56,7 +56,7 @@ def test_a_detector_takes_all_from_weights_and_data(masks, channels, call, tmp_p
     assert [len(part['images']) for part in parts] == [4, 1] and len(parts[1]['annotations']) == 1
     if masks:  # five channels need images that have them
         make_step(cfg, 2)[1]()
-    assert 'is there already' in call('det', weights, '--data', data, '--out', 'det.py', succeeds=False)
+    assert 'exists already' in call('det', weights, '--data', data, '--out', 'det.py', succeeds=False)
 
 
 def write_masks(root, value=1, size=(40, 48), parts=('',), colours=False):

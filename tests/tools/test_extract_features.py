@@ -61,7 +61,17 @@ def extract(monkeypatch, cwd, *args):
 
 def test_a_folder_of_classes(folder, model, tmp_path):
     printed = call(
-        folder, 'extract_features.py', TINY, 'tiny.pth', 'photos', '--out', tmp_path / 'f.npz', '--batch-size', 2
+        folder,
+        'extract_features.py',
+        TINY,
+        'tiny.pth',
+        'photos',
+        '--out',
+        tmp_path / 'f.npz',
+        '--batch-size',
+        2,
+        '--pool',
+        'mean',
     )
     with np.load(tmp_path / 'f.npz') as arrays:
         arrays = dict(arrays)
@@ -105,7 +115,7 @@ def test_channels_are_those_that_the_config_trains_on(folder, model, tmp_path, m
     backbone = Config.fromfile(TINY).model.backbone.to_dict()
     text = DETECTOR.format(**NORMALISATION, bgr_to_rgb=bgr_to_rgb, backbone=backbone, loading=loading)
     (tmp_path / 'detector.py').write_text(text)
-    arrays = extract(monkeypatch, tmp_path, 'detector.py', folder / 'tiny.pth', folder / 'photos/cat')
+    arrays = extract(monkeypatch, tmp_path, 'detector.py', folder / 'tiny.pth', folder / 'photos/cat', '--pool', 'mean')
     expected = expect(model, folder, arrays['paths'], bgr)
     np.testing.assert_allclose(arrays['features'], expected, rtol=1e-4, atol=1e-5)
 
@@ -142,5 +152,5 @@ def test_nothing_half_written_is_left(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, 'savez', fill_the_disk)
     with pytest.raises(SystemExit):
-        extract(monkeypatch, tmp_path, TINY, folder / 'tiny.pth', folder / 'photos/cat')
+        extract(monkeypatch, tmp_path, TINY, folder / 'tiny.pth', folder / 'photos/cat', '--pool', 'mean')
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b'of another run']

@@ -86,7 +86,7 @@ def test_all_commands(run, begin, tmp_path):
 
     found = []
     for model in (checkpoint, ('weights.safetensors',)):
-        begin('embed', *model, 'images', '--num-workers', '0', '--out', 'features.npz')
+        begin('embed', *model, 'images', '--num-workers', '0', '--pool', 'mean', '--out', 'features.npz')
         with np.load('features.npz') as arrays:
             found.append(arrays['features'])
             assert sorted(map(os.path.basename, arrays['paths'].tolist())) == sorted(NAMES)
