@@ -181,9 +181,11 @@ class ImageFolder(BaseDataset):
             raise ValueError(
                 f'{os.path.dirname(paths[0])} has one image, so none can be held out: add some, or remove it'
             )
-        # by their names below the folder that was given, so that it may be moved
-        names = [os.fsencode(f'{self.seed} {name}') for name in self.name_images(paths)]
-        held_out = hold_out(names, self.val)
+        names = self.name_images(paths)  # below the folder that was given, so that it may be moved
+        if all(map(os.path.isabs, names)):  # of a list of images that lie elsewhere
+            head = os.path.join(os.path.commonpath(names), '')
+            names = [name.removeprefix(head) for name in names]
+        held_out = hold_out([os.fsencode(f'{self.seed} {name}') for name in names], self.val)
         return [path for number, path in enumerate(paths) if (number in held_out) == (self.part == 'val')]
 
     def find_files(self, what: str, extensions: Sequence[str]) -> list[str]:

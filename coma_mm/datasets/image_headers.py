@@ -238,6 +238,7 @@ def check_segments(page: Any, max_pixels: int) -> None:
         32946: _deflate,
         32773: _packbits,
         34925: _lzma,
+        50000: _zstd,
         **dict.fromkeys(_PICTURES, _picture),
     }
     length = unpack.get(page.compression)
@@ -257,6 +258,14 @@ def _deflate(data: bytes, most: int) -> int:
 
 def _lzma(data: bytes, most: int) -> int:
     return _stream_length(lzma.LZMADecompressor(memlimit=2**28), data, most)
+
+
+def _zstd(data: bytes, most: int) -> int:
+    try:
+        from compression.zstd import ZstdDecompressor
+    except ImportError:  # so imagecodecs unpacks it, into the room that there is
+        return 0
+    return _stream_length(ZstdDecompressor(), data, most)
 
 
 def _picture(data: bytes, most: int) -> int:

@@ -23,7 +23,7 @@ class Classifier(nn.Module):
             raise ValueError('the checkpoint has no linear head (head.fc) of a classifier: leave --head out')
         if learnt := next((name for name in weights if name.startswith('neck.')), None):
             raise ValueError(
-                f'the classifier has a neck with weights ({learnt}), which --head cannot export: leave it out'
+                f'the classifier has a neck with weights ({learnt}), which --head cannot export: leave --head out'
             )
         self.backbone = backbone
         for name in ('unit_size', 'img_size', 'attn_window'):

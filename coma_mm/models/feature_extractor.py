@@ -17,6 +17,12 @@ from ..utils.arguments import did_you_mean
 POOLS = 'mean', 'stats', 'flat'
 
 
+def require_pool(pool: str) -> None:
+    """Raise unless :class:`FeatureExtractor` knows a way to pool."""
+    if pool not in POOLS:
+        raise ValueError(f'pool must be one of {", ".join(POOLS)}, got {pool!r}{did_you_mean(pool, POOLS)}')
+
+
 def pool_maps(maps: Sequence[Tensor], pool: str) -> Tensor:
     """Return a vector ``(B, C)`` for each image, see :class:`FeatureExtractor`; what is no map counts as it is."""
     parts: list[Tensor] = []
@@ -51,9 +57,8 @@ class FeatureExtractor(BaseModel):
         init_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
-        if pool not in POOLS:
-            raise ValueError(f'pool must be one of {", ".join(POOLS)}, got {pool!r}{did_you_mean(pool, POOLS)}')
-        if isinstance(backbone, dict) and pool == 'stats' and str(backbone['type']).rpartition('.')[2] == 'DyViT':
+        require_pool(pool)
+        if isinstance(backbone, dict) and pool == 'stats' and _ends_with_stage_4(backbone):
             backbone = {**backbone, 'out_indices': (2, 3)}
         self.backbone = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         self.pool = pool
@@ -90,3 +95,10 @@ class FeatureExtractor(BaseModel):
     def load_backbone(self, checkpoint: dict, source: str) -> None:
         """Load the backbone from any checkpoint that holds one, see :func:`.pretrained.load_backbone`."""
         load_backbone(self.backbone, checkpoint, source)
+
+
+def _ends_with_stage_4(backbone: dict) -> bool:
+    """Say whether settings are those of a DyViT of all stages."""
+    kind = backbone['type']
+    is_dyvit = str(getattr(kind, '__name__', kind)).rpartition('.')[2] == 'DyViT'
+    return is_dyvit and 3 in backbone.get('out_indices', (3,))

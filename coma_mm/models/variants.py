@@ -20,7 +20,7 @@ def load_backbone(path: str | Path, **options: Any) -> DyViT:
     """Build the DyViT that a file holds, with the settings that the file carries, and load its weights.
 
     Args:
-        path: the folder of a run, a checkpoint of one, a file or folder of ``coma-mm export``, or
+        path: the folder of a finished ``coma-mm pretrain``, a checkpoint, a file or folder of ``coma-mm export``, or
             ``hf://user/repository``: whatever :func:`.checkpoints.reading.read_checkpoint` reads. No code in it is run.
         **options: arguments of :class:`.DyViT` in place of those in the file: ``out_indices``, ``attn_window``, ...
 

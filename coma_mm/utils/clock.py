@@ -9,7 +9,7 @@ _begin: float | None = None
 
 @contextmanager
 def command() -> Iterator[None]:
-    """Note that a command, or a function that is one, begins now; within another one nothing begins."""
+    """Note that a command begins now; one within another counts from the begin of the outer one."""
     global _begin
     before, _begin = _begin, command_begin()
     try:

@@ -189,6 +189,13 @@ def test_held_out_images_stay_when_others_are_added(tmp_path, added):
     (tmp_path / 'photos' / added).unlink()
     (tmp_path / 'photos').rename(tmp_path / 'moved')
     assert names(ImageFolder(str(tmp_path / 'moved'), part='val', val=0.1)) == before
+    held_out = []
+    for place in ('moved', 'elsewhere'):
+        (tmp_path / 'moved').rename(tmp_path / place)
+        (tmp_path / 'lists').mkdir(exist_ok=True)
+        (tmp_path / 'lists' / 'all.txt').write_text('\n'.join(map(str, sorted((tmp_path / place).rglob('*.png')))))
+        held_out.append(names(ImageFolder(str(tmp_path / 'lists' / 'all.txt'), part='val', val=0.1)))
+    assert held_out[0] == held_out[1]
 
 
 @pytest.mark.parametrize('serialize_data', [True, False])

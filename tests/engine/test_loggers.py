@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from coma_mm.engine.runner import loggers
 from coma_mm.engine.runner.build import build_runner, prepare
+from coma_mm.utils import manifest
 
 TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 LOGGERS = ['tensorboard', 'wandb', 'mlflow']
@@ -175,5 +176,8 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
 def test_loggers_of_a_written_config_follow_the_run(tmp_path):
     first = prepare(arguments(tmp_path / 'first', LOGGERS))
     first.dump(tmp_path / 'config.py')
-    second = prepare(arguments(tmp_path / 'second', None, config=tmp_path / 'config.py'))
+    again = arguments(tmp_path / 'second', None, config=tmp_path / 'config.py')
+    assert prepare(again).visualizer == first.visualizer  # a place that is no run's is the user's choice
+    manifest.write_own(tmp_path / 'first', 'config.py', 'config', '')
+    second = prepare(again)
     assert len(second.visualizer.vis_backends) == 4 and 'first' not in str(second.visualizer)

@@ -7,7 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from coma_mm.evaluation import KNN, NearestNeighbours, collect_features, knn
-from coma_mm.models import FeatureExtractor
+from coma_mm.models import DyViT, FeatureExtractor
 
 
 @pytest.fixture(scope='module')
@@ -109,6 +109,9 @@ def test_statistics_of_the_last_maps():
     expected = [part for one in maps for part in (one.mean(2), one.std(2, correction=0))]
     assert [one.shape[1] for one in maps] == [48, 64]
     torch.testing.assert_close(extractor(images), torch.cat(expected, 1))
+    three = dict(type=DyViT, arch=arch, img_size=64, patch_size=2, out_indices=(2,))
+    assert FeatureExtractor(three, 'stats')(images).shape == (2, 2 * 48)
+    assert FeatureExtractor(three | dict(out_indices=(3,)), 'stats')(images).shape == (2, 2 * (48 + 64))
     one_map = FeatureExtractor(nn.AvgPool2d(2), 'stats')(images)
     assert (
         one_map.shape == (2, 6) and torch.isfinite(FeatureExtractor(nn.Identity(), 'stats')(images[..., :1, :1])).all()

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...evaluation import NearestNeighbours, collect_features
 from ...models import FeatureExtractor
 from ...models.coma import eval_mode
+from ...models.feature_extractor import require_pool
 from ...registry import DATASETS, HOOKS
 from ...utils.arguments import require_number, require_whole
 from ..checks.classes import require_same_classes
@@ -68,6 +69,7 @@ class KNNHook(PeriodicHook):
         require_whole(1, k=k, batch_size=batch_size)
         require_whole(0, num_workers=num_workers, seed=seed)
         require_number('(0, 1)', train_fraction=train_fraction)
+        require_pool(pool)
         self.data, self.train, self.val = data, train, val
         self.name, self.k, self.train_fraction = name, k, train_fraction
         self.seed, self.pool, self.batch_size, self.num_workers = seed, pool, batch_size, num_workers

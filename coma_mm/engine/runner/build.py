@@ -65,6 +65,9 @@ def prepare(args: Namespace) -> WrittenConfig:
         distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
+    # One in a config that a run has written is of what that run began from.
+    hooks = cfg.get('custom_hooks') or []
+    cfg.custom_hooks = [hook for hook in hooks if type_name(hook['type']) != 'ExactCheckpointHook']
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
     _put_ours(cfg, 'timer', IterTimerHook, 'coma_mm.LoadTimerHook')
     _put_ours(cfg, 'param_scheduler', ParamSchedulerHook, 'coma_mm.ScheduleHook')

@@ -44,9 +44,8 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
     """Add what ``--log`` names to a config of any toolbox; see :func:`check_loggers`."""
     names = getattr(args, 'log', None) or ()
     check_loggers(names)
-    options: dict[str, dict] = dict(
-        tensorboard=dict(),
-        wandb=dict(id_file=os.path.join(cfg.work_dir, 'wandb_id.txt'), resume=bool(getattr(args, 'resume', None))),
+    places: dict[str, dict] = dict(
+        wandb=dict(id_file=os.path.join(cfg.work_dir, 'wandb_id.txt')),
         mlflow=dict(save_dir=os.path.abspath(os.path.join(cfg.work_dir, 'mlruns'))),
     )
     visualizer = cfg.get('visualizer') or dict(type='mmengine.Visualizer', vis_backends=[dict(type='LocalVisBackend')])
@@ -54,10 +53,14 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
     for name in dict.fromkeys(names):
         known = [type_name(backend['type']).replace('Vis', '') for backend in backends]
         if type_name(LOGGERS[name]).replace('Vis', '') not in known:
-            backends.append(dict(type=LOGGERS[name]))
-    ours = {type_name(kind): options[name] for name, kind in LOGGERS.items()}
-    for backend in backends:  # also of a config that another run has written: files go where this run is
-        backend.update(ours.get(type_name(backend['type']), {}))
+            backends.append(dict(type=LOGGERS[name], **places.get(name, {})))
+    ours = {type_name(LOGGERS[name]): place for name, place in places.items()}
+    for backend in backends:
+        for name, place in ours.get(type_name(backend['type']), {}).items():
+            if manifest.has_manifest(Path(backend.get(name, '')).parent):  # of a config that another run has written
+                backend[name] = place
+        if type_name(backend['type']) == 'WandbBackend' and hasattr(args, 'resume'):
+            backend['resume'] = bool(args.resume)
     if names:
         cfg.visualizer = ConfigDict({**visualizer, 'vis_backends': backends})
 
@@ -151,7 +154,7 @@ class MLflowBackend(MLflowVisBackend):
     """
 
     def __init__(self, save_dir: str, **kwargs: Any):
-        kwargs.setdefault('tracking_uri', os.environ.get('MLFLOW_TRACKING_URI'))
+        kwargs['tracking_uri'] = kwargs.get('tracking_uri') or os.environ.get('MLFLOW_TRACKING_URI')
         if kwargs['tracking_uri'] is None:
             os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')  # without it MLflow 3 refuses files
         for name, most in dict(MAX_RETRIES='2', TIMEOUT='20').items():  # or a server that is gone holds the run up
