@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 ROOM = 200_000_000, 5_000  # bytes and operators that nothing in the file has to justify
 TIMES = 6, 40  # bytes for each byte of the weights in float32, and operators for each weight
@@ -132,4 +132,4 @@ def _kind(func: Any) -> str:
 
 
 def _bytes(result: Any) -> int:
-    return sum(value.numel() * value.element_size() for value in tree_leaves(result) if isinstance(value, Tensor))
+    return sum(value.numel() * value.element_size() for value in tree_flatten(result)[0] if isinstance(value, Tensor))
