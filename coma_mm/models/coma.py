@@ -19,7 +19,7 @@ from .alignment import jitter_colours
 from .attention import identity
 from .compiled import compile_blocks
 from .evaluation_branch import ALONE, build_evaluation
-from .mask_units import MaskedUnits, read_masked_units, take_units
+from .mask_units import MaskedUnits, hidden_units, read_masked_units, take_units
 from .reconstruction import PixelTarget, unit_errors
 
 # The tokens of one branch per stage, and the units that they are of.
@@ -162,7 +162,7 @@ class CoMA(BaseModel):
             return self._loss_of_adaptive_branch(inputs, masked)
         seen = [self._adaptive_branch(inputs, masked), self._evaluation_branch(inputs, masked)]
         errors = unit_errors(self._decode(seen, masked), self.target(inputs))
-        hidden = masked.hidden
+        hidden = hidden_units(masked)
         adaptive, evaluation = (errors * hidden).mean(), (errors * ~hidden).mean()
         units = errors.shape[1]
         return dict(
@@ -268,7 +268,7 @@ class CoMA(BaseModel):
 
         def assemble(x: Tensor) -> Tensor:
             adaptive, evaluation = x.chunk(2)
-            return torch.where(masked.hidden[..., None], adaptive, evaluation)
+            return torch.where(hidden_units(masked)[..., None], adaptive, evaluation)
 
         filled = [self.decoder.append_mask_tokens(tokens, idx, units) for tokens, idx in seen]
         decoder = decoder or self.decoder

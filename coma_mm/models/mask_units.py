@@ -34,12 +34,12 @@ class MaskedUnits(NamedTuple):
     ids_keep: Tensor
     ids_mask: Tensor
 
-    @property
-    def hidden(self) -> Tensor:
-        """The mask as bool ``(B, U)``, True = hidden from the adaptive branch."""
-        units = self.grid[0] * self.grid[1]
-        blank = torch.zeros(len(self.ids_mask), units, dtype=torch.bool, device=self.ids_mask.device)
-        return blank.scatter(1, self.ids_mask, True)
+
+def hidden_units(masked: MaskedUnits) -> Tensor:
+    """Return the mask as bool ``(B, U)``, True = hidden from the adaptive branch."""
+    units = masked.grid[0] * masked.grid[1]
+    blank = torch.zeros(len(masked.ids_mask), units, dtype=torch.bool, device=masked.ids_mask.device)
+    return blank.scatter(1, masked.ids_mask, True)
 
 
 def read_masked_units(images: Tensor, data_samples: Sequence | dict | None, unit_size: int) -> MaskedUnits:
