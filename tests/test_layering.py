@@ -19,6 +19,7 @@ FLOW = [
     'older_names',
     'downloads',
     'run_state',
+    'configs',
     'arguments',
     'environment',
     'masking',

@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from ..utils.configs import type_name
 from ..utils.reading import parse_json
 
 # Arguments of backbones that say nothing about what they compute.
@@ -40,7 +41,7 @@ def read_settings(checkpoint: dict) -> dict | None:
 def read_dyvit(checkpoint: dict) -> dict | None:
     """Return :data:`SHAPING` arguments of the :class:`.DyViT` that a checkpoint holds; None if it does not say them."""
     settings = read_settings(checkpoint) or {}
-    if str(settings.get('type')).rpartition('.')[2] != 'DyViT':
+    if type_name(settings.get('type')) != 'DyViT':
         return None
     return {name: settings[name] for name in SHAPING if name in settings}
 

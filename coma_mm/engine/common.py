@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ..datasets.seeding import fixed_seed
 from ..registry import DATASETS
 from ..utils.arguments import nearest
-from ..utils.configs import walk_dicts
+from ..utils.configs import type_name, walk_dicts
 
 # Hooks that measure or draw the model every now and then.
 EVALUATING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
@@ -42,11 +42,6 @@ def leaf_datasets(dataset: Dataset | None) -> list[BaseDataset]:
         return [dataset] if len(dataset) else []
     children = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     return [leaf for child in children if child is not None for leaf in leaf_datasets(child)]
-
-
-def type_name(kind: object) -> str:
-    """Return the name of a class that a config gives by its name, its dotted name or itself; empty for none."""
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 LOADERS = 'LoadImage', 'LoadRandomResizedCrop'

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..checkpoints.pretrained import load_backbone
 from ..registry import MODELS
 from ..utils.arguments import did_you_mean
+from ..utils.configs import type_name
 
 POOLS = 'mean', 'stats', 'flat'
 
@@ -99,6 +100,4 @@ class FeatureExtractor(BaseModel):
 
 def _ends_with_stage_4(backbone: dict) -> bool:
     """Say whether settings are those of a DyViT of all stages."""
-    kind = backbone['type']
-    is_dyvit = str(getattr(kind, '__name__', kind)).rpartition('.')[2] == 'DyViT'
-    return is_dyvit and 3 in backbone.get('out_indices', (3,))
+    return type_name(backbone['type']) == 'DyViT' and 3 in backbone.get('out_indices', (3,))

@@ -7,6 +7,7 @@ from ..checkpoints.bounded_building import bounded_building
 from ..checkpoints.pretrained import load_backbone as load_into
 from ..checkpoints.reading import get_state_dict, read_checkpoint
 from ..checkpoints.settings import NO_SETTINGS, read_settings
+from ..utils.configs import type_name
 from .architectures import ARCHITECTURES
 from .dyvit import DyViT
 
@@ -39,7 +40,7 @@ def load_backbone(path: str | Path, **options: Any) -> DyViT:
             'coma_mm.models.load_backbone(backbone, read_checkpoint(path), path)'
         )
     kind = str(settings.get('type'))
-    if kind.rpartition('.')[2] != 'DyViT':
+    if type_name(kind) != 'DyViT':
         raise ValueError(f'{path} holds a {kind}, not a DyViT')
     arguments = {name: value for name, value in settings.items() if name not in NO_SETTINGS} | options
     try:

@@ -13,6 +13,11 @@ from .files import resource_dir
 from .paths import short_path
 
 
+def type_name(kind: object) -> str:
+    """Return the name of a class that a config gives by its name, its dotted name or itself; empty for none."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
 def walk(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
     """Yield ``(place, value)`` of a node and of all below it; ``place`` is the dotted name.
 
