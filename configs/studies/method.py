@@ -18,6 +18,10 @@ cells = dict(
     copy=dict(),
     # ten passes
     longest=dict(options=off, length=6.25, seeds=[0]),
+    # as many GFLOPs as longest
+    mae75_longest=dict(options={**off, **hide_75}, length=8.75, seeds=[0]),
+    align_longest=dict(options=align, length=4.0625, seeds=[0]),
+    align75_longest=dict(options={**align, **hide_75}, length=4.6875, seeds=[0]),
     # sixty: the weights that are shipped
     shipped=dict(config='../pretrain/mae_dyvit-p_cifar10.py', seeds=[0], smoke={'train_cfg.max_epochs': 2}),
     # as many GFLOPs as copy
