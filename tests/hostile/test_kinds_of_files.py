@@ -41,6 +41,7 @@ READERS = {
     'datasets/coco_file.py': ['list of images (`.txt`), annotations (`.json`)'],
     'datasets/mask_folder.py': ['image', 'list of images (`.txt`)'],
     'datasets/finding.py': ['list of images (`.txt`)'],
+    'datasets/listings.py': ['`listings.json`'],
     'datasets/image_headers.py': ['image'],
     'datasets/value_range.py': ['image'],
     'datasets/members.py': ['image'],

@@ -62,6 +62,7 @@ from torch import Tensor, nn
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.datasets import ImageFolder
+from coma_mm.datasets.listings import SETTLED, load_listings, save_listings
 from coma_mm.engine import KNNHook
 from coma_mm.engine.runner.trial import forget_peak, peak_so_far
 from coma_mm.evaluation import NearestNeighbours
@@ -204,24 +205,33 @@ def run_resolution(args: Namespace) -> dict[str, Table]:
     )
 
 
-LISTED = {'folder of 1 million': 10**6, 'list of 1 million': 10**6, 'list of 10 million': 10**7}
+LISTED = {
+    f'{kind} of {millions} million{again}': millions * 10**6
+    for millions in (1, 10)
+    for kind, again in (('folder', ''), ('folder', ', next start'), ('list', ''))
+}
 
 
 def run_folder(args: Namespace) -> dict[str, Table]:
-    """Open many images as a data set, each time in a fresh process: a folder of hard links, and lists of paths."""
+    """Open many images as a data set, each time in a fresh process: folders of hard links, and lists of paths.
+
+    The next start reads the listings that a run has kept; see ``coma_mm.datasets.listings``.
+    """
     table = Table('s', {}, {'peak memory (MB)': {}})
     with tempfile.TemporaryDirectory(dir=args.data) as scratch:
         for name, count in choose(LISTED, args).items():
-            place = Path(scratch, name.replace(' ', '_'))
-            if name.startswith('folder'):
-                _link_images(place, count)
-            else:
+            place = Path(scratch, name.partition(',')[0].replace(' ', '_'))
+            if name.startswith('list'):
                 place = place.with_suffix('.txt')
                 _list_images(place, count)
+            elif not place.exists():
+                _link_images(place, count)
+                time.sleep(2 * SETTLED / 1e9)
+            run = Path(scratch, f'run_{place.name}') if name.startswith('folder') else None
             seconds, peaks = [], []
             for _ in range(args.rounds):
                 with multiprocessing.get_context('spawn').Pool(1) as pool:
-                    spent, peak = pool.apply(_open_images, (str(place),))
+                    spent, peak = pool.apply(_open_images, (str(place), run, 'next start' in name))
                 seconds.append(spent)
                 peaks.append(peak)
             table.rows[name], table.columns['peak memory (MB)'][name] = seconds, max(peaks) / 1e6
@@ -252,13 +262,18 @@ def _list_images(path: Path, count: int) -> None:
         file.writelines(f'photos_{number // 1000:05}/photo_{number:08}.jpg\n' for number in range(count))
 
 
-def _open_images(place: str) -> tuple[float, int]:
+def _open_images(place: str, run: Path | None, is_next: bool) -> tuple[float, int]:
     """Return the seconds that opening a data set takes, and what that adds to the memory at most."""
     before, start = forget_peak(False), time.perf_counter()
+    if run is not None and is_next:
+        load_listings(run)
     dataset = ImageFolder(place)
     seconds = time.perf_counter() - start
     assert len(dataset) >= 10**6
-    return seconds, peak_so_far(False) - before
+    peak = peak_so_far(False) - before
+    if run is not None:
+        save_listings(run)
+    return seconds, peak
 
 
 def run_backbones(args: Namespace) -> dict[str, Table]:

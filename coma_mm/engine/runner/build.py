@@ -23,6 +23,7 @@ from ...checkpoints.finding import checkpoint_folder, is_whole, newest_whole_che
 from ...checkpoints.loading import read_checkpoints_safely
 from ...checkpoints.run_state import START
 from ...checkpoints.writing import write_files_whole
+from ...datasets.listings import load_listings
 from ...utils.configs import walk, walk_dicts
 from ...utils.environment import count_cores
 from ...utils.files import require_writable
@@ -89,6 +90,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     if cfg.get('load_from'):
         require_matching_checkpoint(cfg, None if cfg.get('resume') else cfg.get('load_partial', False))
     _add_hook(cfg, 'coma_mm.ConfigHook')
+    load_listings(cfg.work_dir)  # before folders are walked through
     with _without_config_files():
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later

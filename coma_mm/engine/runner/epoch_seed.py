@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ...datasets.listings import save_listings
 from ...datasets.seeding import derive_seed, seed_generators, seed_samples
 from ...registry import HOOKS
 
@@ -40,7 +41,7 @@ class EpochSeedHook(Hook):
             sampler.seed = seeds['order']
 
     def _compare_images(self, runner: Runner) -> None:
-        """Say that a resumed run has other images than it began with; note those of a new one."""
+        """Say that a resumed run has other images than it began with; note those of a new one, and their listing."""
         now = getattr(runner.train_dataloader.dataset, 'checksum', None)
         before = runner.message_hub.get_info('images')
         if before is not None and now is not None and tuple(before) != now:
@@ -49,6 +50,8 @@ class EpochSeedHook(Hook):
                 'with what is there, in another order than if it had never stopped'
             )
         runner.message_hub.update_info('images', now)
+        if is_main_process():
+            save_listings(runner.work_dir)
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.batches is not None:
