@@ -50,8 +50,8 @@ def recall_listing(path: str, extensions: Sequence[str]) -> Listing | None:
 
 
 def keep_listing(path: str, extensions: Sequence[str], listing: Listing) -> None:
-    """Keep a listing whose times were read before it, unless the folder may just be changing."""
-    if time.time_ns() - max(listing.times[:2]) > SETTLED:
+    """Keep a listing whose times were read before it, unless the folder may just be changing or has no times."""
+    if listing.times[0] and time.time_ns() - max(listing.times[:2]) > SETTLED:
         _known.setdefault(' '.join(extensions), {})[path] = listing
 
 

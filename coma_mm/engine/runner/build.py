@@ -90,7 +90,8 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     if cfg.get('load_from'):
         require_matching_checkpoint(cfg, None if cfg.get('resume') else cfg.get('load_partial', False))
     _add_hook(cfg, 'coma_mm.ConfigHook')
-    load_listings(cfg.work_dir)  # before folders are walked through
+    if cfg.get('resume'):
+        load_listings(cfg.work_dir)  # before folders are walked through
     with _without_config_files():
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it later
