@@ -19,6 +19,7 @@ from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
+from ..utils.configs import list_configs
 from .bounded_building import bounded_building
 from .reading import first_line, get_state_dict, read_checkpoint
 from .settings import FROM, NO_SETTINGS, read_settings
@@ -215,7 +216,7 @@ class Pretrained:
         if not in_init_weights or module.init_cfg == last:
             self._load(module)
             return
-        configs = module.init_cfg if isinstance(module.init_cfg, list) else [module.init_cfg or {}]
+        configs = list_configs(module.init_cfg)
         others = [config for config in configs if config and config.get('checkpoint') != self.checkpoint]
         initialize(module, deepcopy(others))
         for config in others:  # mmengine would apply those after ours once more
