@@ -87,6 +87,13 @@ else:
     CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
 
 
+def read_checkpoints_safely() -> None:
+    """Make mmengine read all checkpoints in this process, of whatever address, without running code."""
+    for scheme, loader in list(CheckpointLoader._schemes.items()):
+        if loader.__module__ == 'mmengine.runner.checkpoint':  # and not those that a user has registered
+            CheckpointLoader.register_scheme(scheme, read_checkpoint, force=True)
+
+
 @contextmanager
 def _local_file(path: str) -> Iterator[str]:
     """Lend the file that a path, an address or a name in a table of OpenMMLab's stands for."""

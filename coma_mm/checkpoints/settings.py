@@ -93,3 +93,21 @@ def _read_literal(node: ast.expr | None) -> Any:
     if node is None:
         raise ValueError('a dict is unpacked in another one')
     return ast.literal_eval(node)
+
+
+def describe_backbone(arguments: dict, backbone: object) -> str:
+    """Return the arguments of a backbone's constructor as JSON, defaults filled in where the backbone tells them.
+
+    Classes, which configs may give in place of their names, are written as the names that registries know them by.
+
+    Raises:
+        TypeError: If they are no plain data otherwise.
+    """
+    plain = {name: value for name, value in arguments.items() if name not in ('init_cfg', 'pretrained')}
+    return json.dumps(plain | (getattr(backbone, 'settings', None) or {}), default=_registered_name)
+
+
+def _registered_name(kind: object) -> str:
+    if not isinstance(kind, type):
+        raise TypeError(f'{kind!r} is no plain data')
+    return f'{kind.__module__.partition(".")[0]}.{kind.__name__}'

@@ -19,7 +19,7 @@ READERS = {
     'models/variants.py': ['checkpoint'],
     'models/architectures.py': ['checkpoint'],
     'starting.py': ['checkpoint'],
-    'checkpoints/finding.py': ['checkpoint'],
+    'checkpoints/finding.py': ['checkpoint', '`manifest.json`'],
     'engine/runner/config_files.py': ['config'],
     'engine/runner/build.py': ['config'],
     'engine/runner/yaml_files.py': ['config'],
@@ -45,7 +45,6 @@ READERS = {
     'datasets/value_range.py': ['image'],
     'datasets/members.py': ['image'],
     'utils/manifest.py': ['`manifest.json`'],
-    'checkpoints/older_runs.py': ['`manifest.json`'],
     'utils/reading.py': [],  # lent to those above
     'utils/files.py': [],  # written, and synced
     'utils/environment.py': [],  # of the system
