@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
 from ..utils.configs import list_configs
+from ..utils.text import first_few
 from .bounded_building import bounded_building
 from .reading import first_line, get_state_dict, read_checkpoint
 from .settings import FROM, NO_SETTINGS, read_settings
@@ -62,7 +63,7 @@ def load_weights(
         if not shapes:
             raise
     differences = [
-        f'{len(found)} {what}: {", ".join(found[:2])}{", ..." if len(found) > 2 else ""}'
+        f'{len(found)} {what}: {first_few(found, 2)}'
         for what, found in (
             ('of other shapes', shapes),
             ('missing in the checkpoint', [key for key in missing if not is_optional(key)]),
@@ -115,7 +116,7 @@ def load_exactly(
         print_log(
             f'{type(model).__name__}: matched {len(own) - len(missing)} of {len(own)} tensors in {source}; '
             + '; '.join(
-                f'{what}: {", ".join(keys[:4]) or "none"}{f", ... ({len(keys)})" if len(keys) > 4 else ""}'
+                f'{what}: {first_few(keys, 4) or "none"}{f" ({len(keys)})" if len(keys) > 4 else ""}'
                 for what, keys in found.items()
             ),
             'current',
@@ -159,7 +160,7 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
         f'{type(backbone).__name__}: matched {total - len(missing)} of {total} tensors'
         f'{f" after {prefix!r}" if prefix else ""} in {source}; '
         f'missing, as expected: {", ".join(missing) or "none"}; unexpected, not needed: '
-        f'{", ".join(unexpected[:4]) or "none"}{", ..." if len(unexpected) > 4 else ""}; not of the backbone: {aside}',
+        f'{first_few(unexpected, 4) or "none"}; not of the backbone: {aside}',
         'current',
     )
 

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from ..registry import DATASETS
 from ..utils.files import atomic_write
 from ..utils.reading import open_regular, read_json
+from ..utils.text import first_few
 from .folder import ImageFolder
 from .loading import UnreadableImageError
 
@@ -160,7 +161,7 @@ def _read_headers(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     if left_out:
         print_log(
             f'{path}: left out {len(left_out)} members that are sparse, or no files, or links to none in the shard: '
-            f'{", ".join(left_out[:3])}{", ..." if len(left_out) > 3 else ""}',
+            + first_few(left_out, 3),
             'current',
             level=logging.WARNING,
         )

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-ROOT = Path('/')
 
-
-def available_memory(root: Path = ROOT) -> int | None:
+def available_memory(root: Path = Path('/')) -> int | None:
     """Return the bytes of memory that can be had without swapping; ``None`` where the system does not tell (not Linux).
 
     Memory that files are cached in counts as available: the system gives it back when asked. The least of the machine's

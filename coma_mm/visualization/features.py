@@ -67,14 +67,15 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
     inputs = preprocess(model, images).float()
     with eval_mode(model), uncompiled(model), watched(last_blocks) as seen:
         last_map = backbone(inputs)[-1]
+    grid, extra = unit_grid(inputs.shape[-2:], backbone.unit_size), getattr(backbone, 'num_extra_tokens', 0)
     maps, attention = [], []
     for block in last_blocks:
-        after = seen[block]
-        extra = getattr(backbone, 'num_extra_tokens', 0)
-        to_map = _MapOf(backbone, inputs.shape[-2:], after.shape[1] - extra)
-        maps.append(to_map(F.layer_norm(after[:, extra:].float(), after.shape[-1:])).cpu())
-        weights = attention_of(block.attn, seen[block.attn], extra + to_map.token_at(*query))[:, extra:]
-        attention.append(to_map(weights[..., None].float())[:, 0].cpu())
+        tokens = seen[block][:, extra:].float()
+        side = round((tokens.shape[1] / (grid[0] * grid[1])) ** 0.5)
+        size = grid[0] * side, grid[1] * side
+        maps.append(tokens_to_map(F.layer_norm(tokens, tokens.shape[-1:]), grid, size).cpu())
+        weights = attention_of(block.attn, seen[block.attn], extra + _token_at(query, grid, size))[:, extra:]
+        attention.append(tokens_to_map(weights[..., None].float(), grid, size)[:, 0].cpu())
     return Features(to_pixels(model, inputs), maps, attention, query, last_map.float().mean((2, 3)).cpu())
 
 
@@ -91,22 +92,11 @@ def watched(blocks: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
             hook.remove()
 
 
-class _MapOf:
-    """Tokens of whole images as maps."""
-
-    def __init__(self, backbone: nn.Module, size: tuple[int, int], tokens: int):
-        self.grid = unit_grid(size, backbone.unit_size)
-        side = round((tokens / (self.grid[0] * self.grid[1])) ** 0.5)
-        self.size = self.grid[0] * side, self.grid[1] * side
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        return tokens_to_map(tokens, self.grid, self.size)
-
-    def token_at(self, y: float, x: float) -> int:
-        """Return the number of the token at a place, given as shares of height and width."""
-        height, width = self.size
-        numbers = self(torch.arange(height * width).view(1, -1, 1))[0, 0]
-        return numbers[min(int(y * height), height - 1), min(int(x * width), width - 1)].item()
+def _token_at(query: tuple[float, float], grid: tuple[int, int], size: tuple[int, int]) -> int:
+    """Return the number of the token at a place of a map, given as shares of its height and width."""
+    y, x = (min(int(share * side), side - 1) for share, side in zip(query, size))
+    numbers = torch.arange(size[0] * size[1]).view(1, -1, 1)
+    return int(tokens_to_map(numbers, grid, size)[0, 0, y, x])
 
 
 def _last_blocks(backbone: nn.Module) -> list[nn.Module]:
