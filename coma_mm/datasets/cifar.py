@@ -112,13 +112,13 @@ class CIFAR(BaseDataset):
     (height and width) and ``sample_idx``.
 
     Args:
-        data_root (str): File or folder, see :func:`read_images`.
-        split (str): ``train`` or ``test``. Defaults to ``train``.
-        size (int): Side in pixels, for images in folders. Defaults to 32.
-        fraction (float): Share of the images of each class to use, at least one each. Defaults to 1.0.
-        seed (int): Of the choice of this share. Defaults to 0.
-        pipeline (Sequence[dict | Callable]): Transforms of each image. Defaults to none.
-        indices (int | Sequence[int] | None): The first so many, or these. Defaults to None, all.
+        data_root: File or folder, see :func:`read_images`.
+        split: ``train`` or ``test``.
+        size: Side in pixels, for images in folders.
+        fraction: Share of the images of each class to use, at least one each.
+        seed: Of the choice of this share.
+        pipeline: Transforms of each image.
+        indices: The first so many, or these. All if ``None``.
 
     Raises:
         FileNotFoundError: If there is no such file or folder, or no image in it.

@@ -30,13 +30,12 @@ class ComplementaryMask(BaseTransform):
       is one that mmpretrain's ``PackInputs`` packs into the data sample, as a tensor.
 
     Args:
-        input_size (int | tuple[int, int]): Side, or height and width, of the image in pixels: multiples of the unit.
-        unit_size (int): Side of a mask unit in pixels: 8 times the patch size of DyViT, the patch size of a plain
-            ViT. Defaults to 32.
-        ratio (float): Fraction of the units to hide. Defaults to 0.6, the paper's.
-        strategy (str): ``random``, any set of units is as likely as any other; or ``stratified``, the hidden units
-            are spread evenly: each neighbourhood of 2x2 units (2x1, 1x2 or 1x1 at the border of an odd grid) holds
-            its share of them, rounded up or down. Defaults to ``random``.
+        input_size: Side, or height and width, of the image in pixels: multiples of the unit.
+        unit_size: Side of a mask unit in pixels: 8 times the patch size of DyViT, the patch size of a plain ViT.
+        ratio: Fraction of the units to hide. The paper's is 0.6.
+        strategy: ``random``, any set of units is as likely as any other; or ``stratified``, the hidden units are spread
+            evenly: each neighbourhood of 2x2 units (2x1, 1x2 or 1x1 at the border of an odd grid) holds its share of
+            them, rounded up or down.
 
     Raises:
         ValueError: If the ratio leaves a branch without units, the size is not a multiple of the unit, the strategy

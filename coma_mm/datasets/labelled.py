@@ -31,8 +31,8 @@ class ClassFolder(ImageFolder):
     that is tested or resumed does.
 
     Args:
-        data_root (str): The folder.
-        part (str | None): ``'train'`` or ``'val'``, or None for all images of a folder that has no such parts.
+        data_root: The folder.
+        part: ``'train'`` or ``'val'``, or None for all images of a folder that has no such parts.
         **kwargs: Of :class:`.ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
 
     Raises:
@@ -133,8 +133,8 @@ class LabelledFolder(ClassFolder):
     """A :class:`.ClassFolder` in which a class of one image is only learnt from.
 
     Args:
-        data_root (str): The folder.
-        part (str | None): ``'train'``, ``'val'``, or ``None`` for all images.
+        data_root: The folder.
+        part: ``'train'``, ``'val'``, or ``None`` for all images.
         **kwargs: Of :class:`.ClassFolder`.
     """
 

@@ -36,13 +36,8 @@ class ImageShards(ImageFolder):
     Each item is a dict of ``img_path`` (``tar://<shard>/<member>``) and ``img_bytes``, which
     :class:`.LoadRandomResizedCrop` and :class:`.LoadImage` take.
 
-    Args:
-        data_root (str): The folder.
-        data_prefix (str): Sub-folder of ``data_root`` to read. Defaults to '', all of it.
-        extensions (Sequence[str] | None): What the names of images end in. Defaults to those of :class:`.ImageFolder`.
-        exclude (Sequence[str] | None): Patterns of names of images that are left out, as there. Defaults to None.
-        max_unreadable (float): The share of unreadable images at which the run goes on. Defaults to 0.05.
-        **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
+    Arguments are those of :class:`.ImageFolder`, without ``part``, ``val`` and ``seed``. ``extensions`` and ``exclude``
+    go by the names of images in shards.
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no shards with images in it.
