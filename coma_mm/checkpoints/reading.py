@@ -157,7 +157,7 @@ def _download_from_hub(name: str) -> str:
 
 def _look_up(table: str, name: str) -> str:
     """Return the address, or the file, that a name in a table of OpenMMLab's stands for."""
-    from mmengine.runner import checkpoint as tables  # on demand: all of the runner comes with it
+    from mmengine.runner import checkpoint as tables  # on demand: it needs cv2
 
     if table in ('torchvision', 'modelzoo'):
         addresses = tables.get_torchvision_models()

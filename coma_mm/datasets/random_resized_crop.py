@@ -49,14 +49,14 @@ class LoadRandomResizedCrop(BaseTransform):
     Added keys: ``img`` (uint8, ``(H, W, channels)``, three being **RGB**), ``img_shape`` (its height and width),
     ``ori_shape`` (those of the whole image).
 
+    Further arguments are those of :class:`.LoadImage`.
+
     Args:
         scale: Side, or height and width, of the result in pixels.
         crop_ratio_range: Smallest and largest share of the image's area.
         aspect_ratio_range: Smallest and largest width / height.
         max_attempts: Draws until the box fits; after that it is in the centre.
-        channels: As in :class:`.LoadImage`.
-        value_range: As in :class:`.LoadImage`.
-        max_pixels: As in :class:`.LoadImage`: of the whole image, whatever the crop.
+        max_pixels: Of the whole image, whatever the crop.
 
     Raises:
         UnreadableImageError: If there is no whole image in the file.

@@ -60,9 +60,7 @@ def find_value_range(
     last thousandth at each end if that has more than half of the range.
 
     Args:
-        channels: As in :func:`.read_image`.
-        given: The range, if it is known.
-        max_pixels: As in :func:`.read_image`.
+        given: The range, if it is known. Other arguments are those of :func:`.read_image`.
 
     Returns:
         ``None`` if no image has more than 8 bits.
