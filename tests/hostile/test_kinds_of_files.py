@@ -37,13 +37,12 @@ READERS = {
     'datasets/loading.py': ['image'],
     'datasets/tiff.py': ['image'],
     'datasets/random_resized_crop.py': ['image'],
-    'datasets/shards.py': ['shard and its index'],
+    'datasets/shards.py': ['shard and its index', 'image'],
     'datasets/coco_file.py': ['list of images (`.txt`), annotations (`.json`)'],
     'datasets/mask_folder.py': ['image', 'list of images (`.txt`)'],
     'datasets/finding.py': ['list of images (`.txt`)'],
     'datasets/image_headers.py': ['image'],
     'datasets/value_range.py': ['image'],
-    'datasets/members.py': ['image'],
     'utils/manifest.py': ['`manifest.json`'],
     'utils/reading.py': [],  # lent to those above
     'utils/files.py': [],  # written, and synced
