@@ -154,13 +154,11 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
     is_optional = getattr(backbone, 'is_optional_weight', lambda key: False)
     check_settings(backbone, checkpoint, source)
     missing, unexpected = load_weights(backbone, found, source, is_optional)
-    total = len(own)
-    aside = len(state_dict) - len(found)
     print_log(
-        f'{type(backbone).__name__}: matched {total - len(missing)} of {total} tensors'
+        f'{type(backbone).__name__}: matched {len(own) - len(missing)} of {len(own)} tensors'
         f'{f" after {prefix!r}" if prefix else ""} in {source}; '
         f'missing, as expected: {", ".join(missing) or "none"}; unexpected, not needed: '
-        f'{first_few(unexpected, 4) or "none"}; not of the backbone: {aside}',
+        f'{first_few(unexpected, 4) or "none"}; not of the backbone: {len(state_dict) - len(found)}',
         'current',
     )
 

@@ -11,10 +11,7 @@ from ..utils.reading import parse_json
 # Arguments of backbones that say nothing about what they compute.
 NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
 # Arguments of a DyViT that decide, beside its weights, which function it is.
-SHAPING = (
-    *('arch', 'img_size', 'patch_size', 'in_channels', 'attention', 'windows', 'kv_conv', 'mlp_ratio', 'qkv_bias'),
-    'layer_scale',
-)
+SHAPING = tuple('arch img_size patch_size in_channels attention windows kv_conv mlp_ratio qkv_bias layer_scale'.split())
 FROM = 'from:'  # before the name of a file, as the arch of a DyViT whose arguments it says
 MAX_TEXT = 2_000_000  # characters of settings, or of a config, in a file
 

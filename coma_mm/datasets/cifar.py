@@ -71,10 +71,7 @@ def _read_archive(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple
         if ends[0] < 0 or (np.diff(ends) < 0).any():  # the same bytes would be copied again and again
             raise ValueError('its images do not lie one after the other')
         files = [data[start:end].tobytes() for start, end in zip(ends[:-1], ends[1:])]
-        pixels = 0
-        for content in files:  # before any of them is decoded
-            height, width, *_ = decode_jpeg_header(content)
-            pixels += height * width
+        pixels = sum(height * width for height, width, *_ in map(decode_jpeg_header, files))  # before one is decoded
         if pixels > MAX_PIXELS:
             raise ValueError(f'its images have {pixels} pixels in all, where at most {MAX_PIXELS} are read')
         images = np.stack([decode_jpeg(content, 'RGB') for content in files])

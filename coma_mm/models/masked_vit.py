@@ -54,9 +54,8 @@ class MaskedViT(VisionTransformer):
         self.unit_channels = (self.embed_dims,)
         self.in_channels = self.patch_embed.projection.in_channels
         self.extra_tokens = self.num_extra_tokens if decode_cls_token else 0
-        self.settings = dict(
-            arch=dict(self.arch_settings), img_size=tuple(self.img_size), patch_size=patch_size
-        )  # arguments that a checkpoint must match
+        # Arguments that a checkpoint must match.
+        self.settings = dict(arch=dict(self.arch_settings), img_size=tuple(self.img_size), patch_size=patch_size)
         self.pos_embed.requires_grad_(False)
 
     def init_weights(self) -> None:
