@@ -47,7 +47,6 @@ READERS = {
     'utils/reading.py': [],  # lent to those above
     'utils/files.py': [],  # written, and synced
     'utils/environment.py': [],  # of the system
-    'utils/memory.py': [],
     'export/weights.py': ['checkpoint'],
     'export/following.py': ['checkpoint'],
     'export/source.py': ['config'],
