@@ -41,8 +41,7 @@ from .recipe import (
 from .settings import PretrainSettings
 from .starting import add_teacher, start_from
 from .utils.clock import command_begin
-from .utils.environment import fast_dtype, has_fast_bf16
-from .utils.memory import available_memory
+from .utils.environment import available_memory, fast_dtype, has_fast_bf16
 from .utils.paths import short_path
 from .utils.text import printable
 

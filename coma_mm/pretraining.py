@@ -16,8 +16,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from .checkpoints.finding import newest_whole_checkpoint
-from .checkpoints.older_runs import find_config
+from .checkpoints.finding import find_config, newest_whole_checkpoint
 from .datasets.exclusion import Exclusion
 from .datasets.loading import read_channels, require_range
 from .engine import RunInterrupted

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -110,7 +110,8 @@ def _fetch(address: str, path: Path, sizes: list[int]) -> str:
     try:
         request = Request(address, headers={'User-Agent': 'coma_mm'})
         with urlopen(request, timeout=TIMEOUT) as answer, path.open('wb') as file:
-            length = _length(answer)
+            said = answer.headers.get('Content-Length') or ''
+            length = int(said) if said.isdecimal() and len(said) < 20 else None
             most = min(MOST, shutil.disk_usage(path.parent).free)
             while chunk := answer.read1(CHUNK):
                 size += len(chunk)
@@ -126,9 +127,3 @@ def _fetch(address: str, path: Path, sizes: list[int]) -> str:
     if length is not None and size != length:
         raise OSError(f'the server has sent {size} of {length} bytes')
     return digest.hexdigest()
-
-
-def _length(answer: HTTPResponse) -> int | None:
-    """Return how many bytes a server says that it will send."""
-    said = answer.headers.get('Content-Length') or ''
-    return int(said) if said.isdecimal() and len(said) < 20 else None

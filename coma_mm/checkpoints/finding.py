@@ -1,22 +1,28 @@
-"""Checkpoints of a run in its folder: which there are, and which are undamaged."""
+"""Files of a run in its folder: its checkpoints, which of them are undamaged, and its config.
+
+Folders without a manifest, such as other tools write, have files that are known by what is in them.
+"""
 
 import logging
 import os
 import re
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..utils import manifest
-from ..utils.reading import open_regular
+from ..utils.reading import open_regular, read_text
 from .archive import list_members
 from .reading import read_checkpoint
 
 # Those between the checkpoints of the schedule: epochs that are complete, and all iterations.
 STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')
+TEXT = 10_000_000  # bytes of a config
+POINTER = 4096  # bytes of last_checkpoint that are read
 
 
 def checkpoint_folder(cfg: Config) -> Path:
@@ -114,3 +120,50 @@ def is_whole(path: Path) -> bool:
     # NotImplementedError: what zipfile raises of a compression that it does not know, as a flipped bit may name
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         return False
+
+
+def recognise(folder: Path, name: str) -> str | None:
+    """Return the kind of a file in a folder without a manifest, by name and content; ``None`` if unknown."""
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        for pattern, kind, test in RECOGNISED:
+            if re.fullmatch(pattern, name) and test(path):
+                return kind
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def find_config(folder: Path) -> Path | None:
+    """Return the config of a run in its folder: that of its manifest, or the one that mmengine has written.
+
+    That is a ``.py`` file with the content of one that mmengine's logger has written (``*/vis_data/config.py``).
+    """
+    if manifest.has_manifest(folder):
+        names = manifest.find_kind(folder, 'config')
+        return folder / names[-1] if names else None
+    found = [path for path in folder.glob('*.py') if recognise(folder, path.name) == 'config']
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _is_config(path: Path) -> bool:
+    logged = [one for one in path.parent.glob('*/vis_data/config.py') if one.is_file() and not one.is_symlink()]
+    return bool(logged) and read_text(path, TEXT, follow=False) in [
+        read_text(one, TEXT, follow=False) for one in logged
+    ]
+
+
+def _is_pointer(path: Path) -> bool:
+    with open_regular(path, follow=False) as file:
+        return re.fullmatch(rb'[^\n]*\.pth\n?|', file.read(POINTER)) is not None
+
+
+# Names, kinds, and what the content must show.
+RECOGNISED: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
+    (r'(?!best_|last)[^/]+\.pth', 'checkpoint', is_checkpoint),
+    (r'best_.+_(epoch|iter)_\d+\.pth', 'best checkpoint', is_checkpoint),
+    (r'[^/]+\.py', 'config', _is_config),
+    (r'last_checkpoint', 'last_checkpoint', _is_pointer),
+)

@@ -1,6 +1,5 @@
 """Names of weights that older versions of DyViT had: files that have them load as before."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -32,11 +31,11 @@ def _rename(weights: dict[str, Tensor], table: dict[str, str]) -> dict[str, Tens
     places = {place for place in places if f'{place}stages.0.blocks.0.norm1.weight' in weights}
     if not places:
         return weights
-    return {_rename_one(name, places, table): value for name, value in weights.items()}
 
+    def rename(name: str) -> str:
+        place = max((place for place in places if name.startswith(place)), key=len, default=None)
+        if place is None:
+            return name
+        return place + '.'.join(table.get(part, part) for part in name.removeprefix(place).split('.'))
 
-def _rename_one(name: str, places: Iterable[str], table: dict[str, str]) -> str:
-    place = max((place for place in places if name.startswith(place)), key=len, default=None)
-    if place is None:
-        return name
-    return place + '.'.join(table.get(part, part) for part in name.removeprefix(place).split('.'))
+    return {rename(name): value for name, value in weights.items()}

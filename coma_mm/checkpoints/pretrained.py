@@ -9,7 +9,7 @@ weights compute, all defaults filled in.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -19,6 +19,8 @@ from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
+from ..utils.configs import list_configs
+from ..utils.text import first_few
 from .bounded_building import bounded_building
 from .reading import first_line, get_state_dict, read_checkpoint
 from .settings import FROM, NO_SETTINGS, read_settings
@@ -61,7 +63,7 @@ def load_weights(
         if not shapes:
             raise
     differences = [
-        f'{len(found)} {what}: {", ".join(found[:2])}{", ..." if len(found) > 2 else ""}'
+        f'{len(found)} {what}: {first_few(found, 2)}'
         for what, found in (
             ('of other shapes', shapes),
             ('missing in the checkpoint', [key for key in missing if not is_optional(key)]),
@@ -75,6 +77,52 @@ def load_weights(
             f'Weights {"; ".join(differences)}'
         )
     return missing, unexpected
+
+
+def load_exactly(
+    model: nn.Module,
+    checkpoint: dict,
+    source: str = 'the checkpoint',
+    partial: bool | Sequence[str] = False,
+) -> None:
+    """Load all weights of a checkpoint into all weights of a model, or raise.
+
+    Args:
+        checkpoint: A state dict, or a dict that has it under ``state_dict``.
+        source: What log and error call the checkpoint.
+        partial: What may be missing in it, be left over or have another shape: weights whose names start with one of
+            these, or any, if only something fits.
+
+    Raises:
+        ValueError: If they do not fit, with the first differences, or were trained with other settings of the backbone.
+    """
+    if isinstance(partial, str):
+        partial = [partial]
+
+    def is_optional(key: str) -> bool:
+        # Statistics of data preprocessors and batch counters come and go between versions of the toolboxes.
+        comes_and_goes = key.startswith('data_preprocessor.') or key.endswith('num_batches_tracked')
+        return comes_and_goes or partial is True or partial is not False and key.startswith(tuple(partial))
+
+    weights, own = get_state_dict(checkpoint), model.state_dict()
+    if partial:
+        others = [key for key in weights if key in own and weights[key].shape != own[key].shape and is_optional(key)]
+        weights = {key: value for key, value in weights.items() if key not in others}
+        if not weights.keys() & own.keys():
+            raise ValueError(f'{source} has no weight that fits the model {type(model).__name__} of this config')
+    missing, unexpected = load_weights(model, weights, source, is_optional)
+    if partial:
+        found = {'not loaded': missing, 'of another shape': others, 'left over': unexpected}
+        print_log(
+            f'{type(model).__name__}: matched {len(own) - len(missing)} of {len(own)} tensors in {source}; '
+            + '; '.join(
+                f'{what}: {first_few(keys, 4) or "none"}{f" ({len(keys)})" if len(keys) > 4 else ""}'
+                for what, keys in found.items()
+            ),
+            'current',
+        )
+    if hasattr(model, 'backbone'):
+        check_settings(model.backbone, checkpoint, source)
 
 
 def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: str | None = None) -> None:
@@ -106,13 +154,11 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
     is_optional = getattr(backbone, 'is_optional_weight', lambda key: False)
     check_settings(backbone, checkpoint, source)
     missing, unexpected = load_weights(backbone, found, source, is_optional)
-    total = len(own)
-    aside = len(state_dict) - len(found)
     print_log(
-        f'{type(backbone).__name__}: matched {total - len(missing)} of {total} tensors'
+        f'{type(backbone).__name__}: matched {len(own) - len(missing)} of {len(own)} tensors'
         f'{f" after {prefix!r}" if prefix else ""} in {source}; '
         f'missing, as expected: {", ".join(missing) or "none"}; unexpected, not needed: '
-        f'{", ".join(unexpected[:4]) or "none"}{", ..." if len(unexpected) > 4 else ""}; not of the backbone: {aside}',
+        f'{first_few(unexpected, 4) or "none"}; not of the backbone: {len(state_dict) - len(found)}',
         'current',
     )
 
@@ -215,7 +261,7 @@ class Pretrained:
         if not in_init_weights or module.init_cfg == last:
             self._load(module)
             return
-        configs = module.init_cfg if isinstance(module.init_cfg, list) else [module.init_cfg or {}]
+        configs = list_configs(module.init_cfg)
         others = [config for config in configs if config and config.get('checkpoint') != self.checkpoint]
         initialize(module, deepcopy(others))
         for config in others:  # mmengine would apply those after ours once more

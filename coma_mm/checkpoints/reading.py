@@ -87,6 +87,13 @@ else:
     CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
 
 
+def read_checkpoints_safely() -> None:
+    """Make mmengine read all checkpoints in this process, of whatever address, without running code."""
+    for scheme, loader in list(CheckpointLoader._schemes.items()):
+        if loader.__module__ == 'mmengine.runner.checkpoint':  # and not those that a user has registered
+            CheckpointLoader.register_scheme(scheme, read_checkpoint, force=True)
+
+
 @contextmanager
 def _local_file(path: str) -> Iterator[str]:
     """Lend the file that a path, an address or a name in a table of OpenMMLab's stands for."""
@@ -150,7 +157,7 @@ def _download_from_hub(name: str) -> str:
 
 def _look_up(table: str, name: str) -> str:
     """Return the address, or the file, that a name in a table of OpenMMLab's stands for."""
-    from mmengine.runner import checkpoint as tables  # on demand: all of the runner comes with it
+    from mmengine.runner import checkpoint as tables  # on demand: it needs cv2
 
     if table in ('torchvision', 'modelzoo'):
         addresses = tables.get_torchvision_models()

@@ -11,10 +11,7 @@ from ..utils.reading import parse_json
 # Arguments of backbones that say nothing about what they compute.
 NO_SETTINGS = ('type', 'init_cfg', 'pretrained', 'compile')
 # Arguments of a DyViT that decide, beside its weights, which function it is.
-SHAPING = (
-    *('arch', 'img_size', 'patch_size', 'in_channels', 'attention', 'windows', 'kv_conv', 'mlp_ratio', 'qkv_bias'),
-    'layer_scale',
-)
+SHAPING = tuple('arch img_size patch_size in_channels attention windows kv_conv mlp_ratio qkv_bias layer_scale'.split())
 FROM = 'from:'  # before the name of a file, as the arch of a DyViT whose arguments it says
 MAX_TEXT = 2_000_000  # characters of settings, or of a config, in a file
 
@@ -93,3 +90,21 @@ def _read_literal(node: ast.expr | None) -> Any:
     if node is None:
         raise ValueError('a dict is unpacked in another one')
     return ast.literal_eval(node)
+
+
+def describe_backbone(arguments: dict, backbone: object) -> str:
+    """Return the arguments of a backbone's constructor as JSON, defaults filled in where the backbone tells them.
+
+    Classes, which configs may give in place of their names, are written as the names that registries know them by.
+
+    Raises:
+        TypeError: If they are no plain data otherwise.
+    """
+    plain = {name: value for name, value in arguments.items() if name not in ('init_cfg', 'pretrained')}
+    return json.dumps(plain | (getattr(backbone, 'settings', None) or {}), default=_registered_name)
+
+
+def _registered_name(kind: object) -> str:
+    if not isinstance(kind, type):
+        raise TypeError(f'{kind!r} is no plain data')
+    return f'{kind.__module__.partition(".")[0]}.{kind.__name__}'

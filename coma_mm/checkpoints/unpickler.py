@@ -5,6 +5,7 @@ function or class that it stands for. What may be built of a name is a table (``
 depth of nesting and repetitions are counted as the program runs.
 """
 
+import pickle
 import struct
 import sys
 from collections import Counter, OrderedDict
@@ -46,9 +47,9 @@ class Unpickler:
         """
         self.stack, self.marks, self.memo = [], [], {}
         begun = self.steps
-        read, operations = self.file.read, _OPERATIONS
+        read, operations, stop = self.file.read, _OPERATIONS, pickle.STOP
         try:
-            while (code := read(1)) != b'.':
+            while (code := read(1)) != stop:
                 self.steps += 1
                 if self.steps > MAX_STEPS:
                     raise Refused(f'it takes more than {MAX_STEPS} steps to read')
@@ -193,58 +194,58 @@ def _pushes(make: Callable[[], Any], cost: int = 8) -> Callable[[Unpickler], Non
     return lambda machine: machine.push(make(), cost)
 
 
-# By their codes, see pickletools of the standard library. Texts of protocol 0, extensions, INST, OBJ, NEWOBJ_EX and
-# buffers out of band are left out: no checkpoint has them.
+# Codes have the standard library's names; pickletools says what each does. Texts of protocol 0, extensions, INST, OBJ,
+# NEWOBJ_EX and buffers out of band are left out: no checkpoint has them.
 _OPERATIONS: dict[bytes, Callable[[Unpickler], Any]] = {
-    b'\x80': lambda machine: machine.take(1),  # the protocol
-    b'\x95': lambda machine: machine.take(8),  # length of a frame
-    b'(': Unpickler.set_mark,
-    b'0': Unpickler.pop,
-    b'1': Unpickler.pop_mark,
-    b'2': lambda machine: machine.push(machine.stack[-1], 8),
-    b'N': _pushes(lambda: None),
-    b'\x88': _pushes(lambda: True),
-    b'\x89': _pushes(lambda: False),
-    b'J': lambda machine: machine.push(machine.unpack('<i')),
-    b'K': lambda machine: machine.push(machine.unpack('B')),
-    b'M': lambda machine: machine.push(machine.unpack('<H')),
-    b'G': lambda machine: machine.push(machine.unpack('>d')),
-    b'\x8a': Unpickler.whole_number,
-    b'X': lambda machine: machine.text(machine.unpack('<I')),
-    b'\x8c': lambda machine: machine.text(machine.unpack('B')),
-    b'\x8d': lambda machine: machine.text(machine.unpack('<Q')),
-    b'U': lambda machine: machine.old_text(machine.unpack('B')),
-    b'T': lambda machine: machine.old_text(machine.unpack('<I')),
-    b'C': lambda machine: machine.data(machine.unpack('B')),
-    b'B': lambda machine: machine.data(machine.unpack('<I')),
-    b'\x8e': lambda machine: machine.data(machine.unpack('<Q')),
-    b'\x96': lambda machine: machine.data(machine.unpack('<Q'), bytearray),
-    b']': _pushes(list, COSTS[list]),
-    b'}': _pushes(dict, COSTS[dict]),
-    b'\x8f': _pushes(set, COSTS[set]),
-    b')': _pushes(tuple),
-    b'l': lambda machine: machine.push(machine.pop_mark(), COSTS[list]),
-    b't': lambda machine: machine.push(tuple(machine.pop_mark()), COSTS[tuple]),
-    b'\x85': lambda machine: machine.tuple_of(1),
-    b'\x86': lambda machine: machine.tuple_of(2),
-    b'\x87': lambda machine: machine.tuple_of(3),
-    b'a': lambda machine: machine.append([machine.pop()]),
-    b'e': lambda machine: machine.append(machine.pop_mark()),
-    b's': lambda machine: machine.update([machine.pop(), machine.pop()][::-1]),
-    b'u': lambda machine: machine.update(machine.pop_mark()),
-    b'\x90': Unpickler.add,
-    b'\x91': Unpickler.freeze,
-    b'q': lambda machine: machine.keep(machine.unpack('B')),
-    b'r': lambda machine: machine.keep(machine.unpack('<I')),
-    b'\x94': lambda machine: machine.keep(len(machine.memo)),
-    b'h': lambda machine: machine.push(machine.memo[machine.unpack('B')], 8),
-    b'j': lambda machine: machine.push(machine.memo[machine.unpack('<I')], 8),
-    b'c': Unpickler.name,
-    b'\x93': Unpickler.stack_name,
-    b'R': Unpickler.reduce,
-    b'\x81': Unpickler.reduce,  # a class's __new__: the tables do not tell it from a call
-    b'b': Unpickler.restore_state,
-    b'Q': lambda machine: machine.push(machine.persistent(machine.pop())),
+    pickle.PROTO: lambda machine: machine.take(1),  # the protocol
+    pickle.FRAME: lambda machine: machine.take(8),  # length of a frame
+    pickle.MARK: Unpickler.set_mark,
+    pickle.POP: Unpickler.pop,
+    pickle.POP_MARK: Unpickler.pop_mark,
+    pickle.DUP: lambda machine: machine.push(machine.stack[-1], 8),
+    pickle.NONE: _pushes(lambda: None),
+    pickle.NEWTRUE: _pushes(lambda: True),
+    pickle.NEWFALSE: _pushes(lambda: False),
+    pickle.BININT: lambda machine: machine.push(machine.unpack('<i')),
+    pickle.BININT1: lambda machine: machine.push(machine.unpack('B')),
+    pickle.BININT2: lambda machine: machine.push(machine.unpack('<H')),
+    pickle.BINFLOAT: lambda machine: machine.push(machine.unpack('>d')),
+    pickle.LONG1: Unpickler.whole_number,
+    pickle.BINUNICODE: lambda machine: machine.text(machine.unpack('<I')),
+    pickle.SHORT_BINUNICODE: lambda machine: machine.text(machine.unpack('B')),
+    pickle.BINUNICODE8: lambda machine: machine.text(machine.unpack('<Q')),
+    pickle.SHORT_BINSTRING: lambda machine: machine.old_text(machine.unpack('B')),
+    pickle.BINSTRING: lambda machine: machine.old_text(machine.unpack('<I')),
+    pickle.SHORT_BINBYTES: lambda machine: machine.data(machine.unpack('B')),
+    pickle.BINBYTES: lambda machine: machine.data(machine.unpack('<I')),
+    pickle.BINBYTES8: lambda machine: machine.data(machine.unpack('<Q')),
+    pickle.BYTEARRAY8: lambda machine: machine.data(machine.unpack('<Q'), bytearray),
+    pickle.EMPTY_LIST: _pushes(list, COSTS[list]),
+    pickle.EMPTY_DICT: _pushes(dict, COSTS[dict]),
+    pickle.EMPTY_SET: _pushes(set, COSTS[set]),
+    pickle.EMPTY_TUPLE: _pushes(tuple),
+    pickle.LIST: lambda machine: machine.push(machine.pop_mark(), COSTS[list]),
+    pickle.TUPLE: lambda machine: machine.push(tuple(machine.pop_mark()), COSTS[tuple]),
+    pickle.TUPLE1: lambda machine: machine.tuple_of(1),
+    pickle.TUPLE2: lambda machine: machine.tuple_of(2),
+    pickle.TUPLE3: lambda machine: machine.tuple_of(3),
+    pickle.APPEND: lambda machine: machine.append([machine.pop()]),
+    pickle.APPENDS: lambda machine: machine.append(machine.pop_mark()),
+    pickle.SETITEM: lambda machine: machine.update([machine.pop(), machine.pop()][::-1]),
+    pickle.SETITEMS: lambda machine: machine.update(machine.pop_mark()),
+    pickle.ADDITEMS: Unpickler.add,
+    pickle.FROZENSET: Unpickler.freeze,
+    pickle.BINPUT: lambda machine: machine.keep(machine.unpack('B')),
+    pickle.LONG_BINPUT: lambda machine: machine.keep(machine.unpack('<I')),
+    pickle.MEMOIZE: lambda machine: machine.keep(len(machine.memo)),
+    pickle.BINGET: lambda machine: machine.push(machine.memo[machine.unpack('B')], 8),
+    pickle.LONG_BINGET: lambda machine: machine.push(machine.memo[machine.unpack('<I')], 8),
+    pickle.GLOBAL: Unpickler.name,
+    pickle.STACK_GLOBAL: Unpickler.stack_name,
+    pickle.REDUCE: Unpickler.reduce,
+    pickle.NEWOBJ: Unpickler.reduce,  # a class's __new__: the tables do not tell it from a call
+    pickle.BUILD: Unpickler.restore_state,
+    pickle.BINPERSID: lambda machine: machine.push(machine.persistent(machine.pop())),
 }
 
 

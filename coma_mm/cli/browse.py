@@ -24,7 +24,7 @@ def main() -> None:
     from ..engine.hooks.reconstruction import draw_items, name_of
     from ..engine.runner.config_files import read_config
     from ..visualization.figures import ImageGrid, shorten
-    from ..visualization.training_images import make_columns
+    from ..visualization.reconstruction import make_columns
 
     cfg = read_config(args.config, args.cfg_options)
     roots = find_roots(cfg.get('train_dataloader'))

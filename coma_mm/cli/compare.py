@@ -68,7 +68,7 @@ def main() -> None:
 
     from ..comparing import measure_all
     from ..evaluation.compare import make_table
-    from ..visualization.comparison import draw_comparison
+    from ..visualization.classification import draw_comparison
 
     MMLogger.get_current_instance().setLevel('WARNING')
     settings = {field.name: getattr(args, field.name) for field in fields(CompareSettings)}

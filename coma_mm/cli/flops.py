@@ -32,12 +32,10 @@ def parse_args() -> Namespace:
     return args
 
 
-def print_table(counted: dict) -> None:
+def print_table(heads: list[str], rows: dict[str, list]) -> None:
     """Print the variants as a markdown table."""
-    columns = counted['columns']
-    print(f'| variant | {" | ".join(columns)} |\n|---|{"---|" * len(columns)}')
-    for row in columns['dims']:
-        cells = [column[row] for column in columns.values()]
+    print(f'| variant | {" | ".join(heads)} |\n|---|{"---|" * len(heads)}')
+    for row, cells in rows.items():
         print(f'| `{row}` | {" | ".join(cell if isinstance(cell, str) else f"{cell:.2f}" for cell in cells)} |')
 
 
@@ -82,4 +80,4 @@ def main() -> None:
     else:
         from ..evaluation.flops import count_variants
 
-        print_table(count_variants(args.shape))
+        print_table(*count_variants(args.shape))

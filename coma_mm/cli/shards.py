@@ -74,8 +74,7 @@ def main() -> None:
 
     from ..datasets.finding import find_images, name_endings
     from ..datasets.loading import MAX_PIXELS
-    from ..datasets.members import Members
-    from ..datasets.shards import index_shard
+    from ..datasets.shards import Members, index_shard
     from ..utils.workers import end_with_unsent
 
     left: Counter[str] = Counter()  # files that are no images

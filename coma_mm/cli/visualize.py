@@ -59,7 +59,7 @@ def main() -> None:
     import torch
     from mmengine.registry import MODELS, init_default_scope
 
-    from ..checkpoints.loading import load_exactly
+    from ..checkpoints.pretrained import load_exactly
     from ..datasets import read_image
     from ..datasets.finding import find_named_images
     from ..datasets.loading import fit_image

@@ -1,12 +1,10 @@
 """Data sets of images, and transforms that load, crop and mask them, to go with those of the toolboxes."""
 
 from .cifar import CIFAR, read_images
-from .class_folder import ClassFolder
-from .complementary_mask import ComplementaryMask
+from .complementary_mask import ComplementaryMask, PackMaskedImage
 from .folder import ImageFolder
-from .labelled import LabelledFolder
+from .labelled import ClassFolder, LabelledFolder
 from .loading import LoadImage, ReverseChannels, UnreadableImageError, read_image
-from .packing import PackMaskedImage
 from .part_sampler import PartSampler
 from .photos import PHOTOS, Digits, Photos, load_digits_images
 from .random_resized_crop import LoadRandomResizedCrop

@@ -71,10 +71,7 @@ def _read_archive(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple
         if ends[0] < 0 or (np.diff(ends) < 0).any():  # the same bytes would be copied again and again
             raise ValueError('its images do not lie one after the other')
         files = [data[start:end].tobytes() for start, end in zip(ends[:-1], ends[1:])]
-        pixels = 0
-        for content in files:  # before any of them is decoded
-            height, width, *_ = decode_jpeg_header(content)
-            pixels += height * width
+        pixels = sum(height * width for height, width, *_ in map(decode_jpeg_header, files))  # before one is decoded
         if pixels > MAX_PIXELS:
             raise ValueError(f'its images have {pixels} pixels in all, where at most {MAX_PIXELS} are read')
         images = np.stack([decode_jpeg(content, 'RGB') for content in files])
@@ -112,13 +109,13 @@ class CIFAR(BaseDataset):
     (height and width) and ``sample_idx``.
 
     Args:
-        data_root (str): File or folder, see :func:`read_images`.
-        split (str): ``train`` or ``test``. Defaults to ``train``.
-        size (int): Side in pixels, for images in folders. Defaults to 32.
-        fraction (float): Share of the images of each class to use, at least one each. Defaults to 1.0.
-        seed (int): Of the choice of this share. Defaults to 0.
-        pipeline (Sequence[dict | Callable]): Transforms of each image. Defaults to none.
-        indices (int | Sequence[int] | None): The first so many, or these. Defaults to None, all.
+        data_root: File or folder, see :func:`read_images`.
+        split: ``train`` or ``test``.
+        size: Side in pixels, for images in folders.
+        fraction: Share of the images of each class to use, at least one each.
+        seed: Of the choice of this share.
+        pipeline: Transforms of each image.
+        indices: The first so many, or these. All if ``None``.
 
     Raises:
         FileNotFoundError: If there is no such file or folder, or no image in it.

@@ -1,4 +1,7 @@
-"""The mask of an image: which of its units the adaptive branch does not see (and the evaluation branch does)."""
+"""The mask of an image: which of its units the adaptive branch does not see (and the evaluation branch does).
+
+It is drawn, and packed with the image at the end of a pipeline.
+"""
 
 import numpy as np
 import torch
@@ -27,13 +30,12 @@ class ComplementaryMask(BaseTransform):
       is one that mmpretrain's ``PackInputs`` packs into the data sample, as a tensor.
 
     Args:
-        input_size (int | tuple[int, int]): Side, or height and width, of the image in pixels: multiples of the unit.
-        unit_size (int): Side of a mask unit in pixels: 8 times the patch size of DyViT, the patch size of a plain
-            ViT. Defaults to 32.
-        ratio (float): Fraction of the units to hide. Defaults to 0.6, the paper's.
-        strategy (str): ``random``, any set of units is as likely as any other; or ``stratified``, the hidden units
-            are spread evenly: each neighbourhood of 2x2 units (2x1, 1x2 or 1x1 at the border of an odd grid) holds
-            its share of them, rounded up or down. Defaults to ``random``.
+        input_size: Side, or height and width, of the image in pixels: multiples of the unit.
+        unit_size: Side of a mask unit in pixels: 8 times the patch size of DyViT, the patch size of a plain ViT.
+        ratio: Fraction of the units to hide. The paper's is 0.6.
+        strategy: ``random``, any set of units is as likely as any other; or ``stratified``, the hidden units are spread
+            evenly: each neighbourhood of 2x2 units (2x1, 1x2 or 1x1 at the border of an odd grid) holds its share of
+            them, rounded up or down.
 
     Raises:
         ValueError: If the ratio leaves a branch without units, the size is not a multiple of the unit, the strategy
@@ -105,3 +107,30 @@ class ComplementaryMask(BaseTransform):
             f'{type(self).__name__}(input_size={self.input_size}, unit_size={self.unit_size}, ratio={self.ratio}, '
             f'strategy={self.strategy!r})'
         )
+
+
+@TRANSFORMS.register_module()
+class PackMaskedImage(BaseTransform):
+    """Pack an image and the numbers of its masked units as plain tensors, so that a batch has one tensor of each.
+
+    How long the two lists are is the mask ratio: models read it there.
+
+    mmpretrain's ``PackInputs`` makes a ``DataSample`` per image instead, which has to be sent from the worker and moved
+    to the GPU one by one. Goes with ``collate_fn=dict(type='default_collate')``.
+
+    Required keys: ``img`` (uint8, ``(H, W, C)``, or ``(H, W)`` as OpenCV leaves grey images), ``mask`` (bool,
+    ``(Hu, Wu)``), and optionally ``img_path``.
+
+    Returns ``inputs`` (uint8 tensor, ``(C, H, W)``) and ``data_samples``, a dict of ``img_path`` and two int64 tensors,
+    row-major numbers of units: ``ids_keep``, which the adaptive branch sees, and ``ids_mask``, which it does not.
+    """
+
+    def transform(self, results: dict) -> dict:
+        hidden = results['mask'].ravel()
+        sample = {
+            name: torch.from_numpy(np.flatnonzero(part)) for name, part in (('ids_keep', ~hidden), ('ids_mask', hidden))
+        }
+        if 'img_path' in results:
+            sample['img_path'] = results['img_path']
+        img = np.atleast_3d(results['img']).transpose(2, 0, 1)
+        return dict(inputs=torch.from_numpy(np.ascontiguousarray(img)), data_samples=sample)

@@ -1,17 +1,131 @@
-"""A folder of labelled images as files and labels, divided into those to learn from and those to classify."""
+"""Folders of images with a sub-folder for each class: as data sets, and as files and labels in two parts."""
 
 import os
 import shlex
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
 
 from ..registry import DATASETS
-from ..utils.text import one_line
-from .class_folder import ClassFolder
+from ..utils.text import one_line, printable
 from .exclusion import find_masks
+from .finding import find_images
+from .folder import ImageFolder
 
 HELD_OUT = 0.2  # of each class
+
+
+@DATASETS.register_module()
+class ClassFolder(ImageFolder):
+    """Images with labels: ``dict(img_path=..., gt_label=...)`` each; the sub-folder that an image is in is its class.
+
+    Where the folder has ``train`` and ``val``, these are the parts, with a sub-folder for each class in both.
+    Otherwise the images of each class are divided, always in the same way.
+
+    Labels go by name: ``metainfo=dict(classes=...)`` gives the order, otherwise the sub-folders of ``train`` that have
+    images do, sorted. ``val`` may lack some of them, which the log says. The tools number the labels as the checkpoint
+    that is tested or resumed does.
+
+    Args:
+        data_root: The folder.
+        part: ``'train'`` or ``'val'``, or None for all images of a folder that has no such parts.
+        **kwargs: Of :class:`.ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
+
+    Raises:
+        FileNotFoundError: If the folder is not there, or one part is.
+        ValueError: If it has no sub-folders with images, or one with a single image, which cannot be divided; if it
+            has images of a class that ``metainfo`` or ``train`` does not have.
+    """
+
+    remedy = "give yours as data_root of both data sets by --cfg-options, see the config's first lines"
+    remedy_of_prefix = ''
+
+    def __init__(self, data_root: str, part: str | None = 'train', **kwargs: Any) -> None:
+        root = os.path.expanduser(data_root or '')
+        there = [name for name in ('train', 'val') if os.path.isdir(os.path.join(root, name))]
+        self.is_divided = len(there) == 2
+        self._namer = 'metainfo names'
+        if len(there) == 1:
+            raise FileNotFoundError(
+                f'{root} has a folder {there[0]}, but none for the other part: put the images of both into train and '
+                'val, or all of them into one folder with a sub-folder for each class, and set data_root to that'
+            )
+        kwargs.setdefault('data_prefix', part or '' if self.is_divided else '')
+        super().__init__(data_root, part=part, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Return ``dict(img_path=..., gt_label=...)`` for each image, by the names of folders; note the classes."""
+        folder = os.path.join(self.data_roots[0], self.sub_folder)
+        by_class = self._sort_by_class(self.sub_folder)
+        if not by_class:
+            raise ValueError(
+                f'{folder} has images, but no sub-folders with images: each class needs one, with its name'
+            )
+        if not self.is_divided:
+            by_class = {name: self.choose(paths) for name, paths in by_class.items()}
+        if 'classes' not in self._metainfo:
+            known = by_class
+            if self.is_divided and self.part == 'val':  # labels are those that are learnt
+                known, self._namer = self._sort_by_class('train'), f'{os.path.join(self.data_roots[0], "train")} has'
+            self._metainfo['classes'] = tuple(sorted(known or by_class))
+        numbers = self._number(folder, by_class)
+        return [dict(img_path=path, gt_label=numbers[name]) for name in sorted(by_class) for path in by_class[name]]
+
+    def number_as(self, classes: Sequence[str], namer: str) -> None:
+        """Number the labels as a checkpoint or another data set does, by the names of the classes.
+
+        Args:
+            classes: Names in the order of their labels.
+            namer: Who has them, for the error: ``'the checkpoint names'``.
+
+        Raises:
+            ValueError: If there are images of other classes.
+        """
+        self._namer = namer
+        if list(classes) != list(self.metainfo.get('classes', ())):
+            self._metainfo['classes'] = tuple(classes)
+            self._fully_initialized = False
+            self.full_init()
+
+    def _sort_by_class(self, sub_folder: str) -> dict[str, list[str]]:
+        """Return the images of each sub-folder that has some; those beside the sub-folders have no class."""
+        root = os.path.abspath(os.path.join(self.data_roots[0], sub_folder))
+        by_class: dict[str, list[str]] = {}
+        if sub_folder == self.sub_folder:
+            paths = self.find_images()
+        else:
+            paths = find_images(root, self.extensions)
+            if paths and self.exclusion.tests:
+                paths = self.leave_out(paths, [os.path.relpath(path, root) for path in paths])
+        for path in paths:
+            name, *rest = os.path.relpath(path, root).split('/')
+            if rest:
+                by_class.setdefault(_spelling(printable(name)), []).append(path)
+        return by_class
+
+    def _number(self, folder: str, found: Collection[str]) -> dict[str, int]:
+        """Return the label of each class; raise on classes that nobody knows, and log those without images."""
+        classes = self._metainfo['classes']
+        numbers = {_spelling(name): label for label, name in enumerate(classes)}
+        if unknown := sorted({*found} - {*numbers}):
+            raise ValueError(
+                f'{printable(folder)} has images of {_list(unknown)}, but {self._namer} the classes {_list(classes)}: '
+                'take those images out, or rename their folders to the class that they show'
+            )
+        if missing := [name for name in classes if _spelling(name) not in found]:
+            print_log(
+                f'{printable(folder)} has no image of {_list(missing)}; the other classes keep their labels',
+                logger='current',
+            )
+        return numbers
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the label of an image, as ``ClassBalancedDataset`` and samplers ask for it."""
+        return [int(self.get_data_info(idx)['gt_label'])]
 
 
 @DATASETS.register_module()
@@ -19,8 +133,8 @@ class LabelledFolder(ClassFolder):
     """A :class:`.ClassFolder` in which a class of one image is only learnt from.
 
     Args:
-        data_root (str): The folder.
-        part (str | None): ``'train'``, ``'val'``, or ``None`` for all images.
+        data_root: The folder.
+        part: ``'train'``, ``'val'``, or ``None`` for all images.
         **kwargs: Of :class:`.ClassFolder`.
     """
 
@@ -120,3 +234,12 @@ def describe(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tup
     if lonely := len({label for _, label in learn} - {label for _, label in test}):
         found.append(f'classes without an image to classify: {lonely}')
     return found
+
+
+def _spelling(name: str) -> str:
+    """Return a name in one spelling: systems write accents with their letters, or behind them."""
+    return unicodedata.normalize('NFC', name)
+
+
+def _list(names: Sequence[str]) -> str:
+    return printable(', '.join(names[:8]) + (f', ... ({len(names)} in all)' if len(names) > 8 else ''))

@@ -60,16 +60,15 @@ def read_image(
     So are formats that are programs, as EPS, or slow to decode.
 
     Args:
-        path (str | PathLike): The file. Its content decides the format, not its name.
-        data (bytes | None): The content, if it has been read already. Defaults to None.
-        channels (int): 1 for grey, 3 for RGB, or what the file has. Defaults to 3.
-        value_range (tuple[float, float] | None): Values of more than 8 bits that become 0 and 255, in place of the
-            ranges above, for sensors that use little of their type: (0, 4095) for 12 bits. Images of 8 bits stay as
-            they are. Defaults to None.
-        max_pixels (int): Height times width beyond which an image is refused. Defaults to 100 million.
+        path: The file. Its content decides the format, not its name.
+        data: The content, if it has been read already.
+        channels: 1 for grey, 3 for RGB, or what the file has.
+        value_range: Values of more than 8 bits that become 0 and 255, in place of the ranges above, for sensors that
+            use little of their type: (0, 4095) for 12 bits. Images of 8 bits stay as they are.
+        max_pixels: Height times width beyond which an image is refused.
 
     Returns:
-        np.ndarray: ``(H, W, channels)``, uint8, three channels being **RGB**.
+        ``(H, W, channels)``, uint8, three channels being **RGB**.
 
     Raises:
         UnreadableImageError: If there is no whole image of so many channels in the file.
@@ -320,11 +319,10 @@ class LoadImage(BaseTransform):
     Added keys: ``img`` (uint8, ``(H, W, channels)``), ``img_shape`` and ``ori_shape`` (height and width).
 
     Args:
-        channels (int): 3 for RGB, 1 for grey, or as many as the files have, for multi-channel TIFFs: 8 or 16 bits, or
-            anything stretched to 8, see :func:`.read_image`. Defaults to 3.
-        value_range (tuple[float, float] | None): Values that become 0 and 255, see :func:`.read_image`. Defaults to
-            None.
-        max_pixels (int): Height times width beyond which an image is refused, unread. Defaults to 100 million.
+        channels: 3 for RGB, 1 for grey, or as many as the files have, for multi-channel TIFFs: 8 or 16 bits, or
+            anything stretched to 8, see :func:`.read_image`.
+        value_range: Values that become 0 and 255, see :func:`.read_image`.
+        max_pixels: Height times width beyond which an image is refused, unread.
     """
 
     def __init__(

@@ -68,11 +68,11 @@ class Photos(BaseDataset):
     ``sample_idx``.
 
     Args:
-        length (int | None): Images per epoch, the photos in turn. Defaults to None, each photo once.
-        names (Sequence[str] | None): Which of :data:`PHOTOS`. Defaults to None, all.
-        short_side (int | None): Scale the photos to this short side in pixels, once, so that cropping them costs
-            little. Defaults to None, as they are.
-        pipeline (Sequence[dict | Callable]): Transforms of each image. Defaults to none.
+        length: Images per epoch, the photos in turn. Each photo once if ``None``.
+        names: Which of :data:`PHOTOS`. All if ``None``.
+        short_side: Scale the photos to this short side in pixels, once, so that cropping them costs little. As they are
+            if ``None``.
+        pipeline: Transforms of each image.
 
     Raises:
         ValueError: If a name is unknown.
@@ -122,11 +122,11 @@ def load_digits_images(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Load scikit-learn's handwritten digits as colour images, to see what features are worth.
 
     Args:
-        size (int): Side to scale the 8x8 pixel originals to (bicubic).
+        size: Side to scale the 8x8 pixel originals to (bicubic).
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: 1797 images, ``(N, 3, size, size)``, uint8, white on black; and their labels
-        0 to 9, ``(N,)``, int64. In the order of scikit-learn, which mixes the classes.
+        1797 images, ``(N, 3, size, size)``, uint8, white on black; and their labels 0 to 9, ``(N,)``, int64. In
+        the order of scikit-learn, which mixes the classes.
     """
     from sklearn.datasets import load_digits  # here, because only this function needs it
 
@@ -145,9 +145,9 @@ class Digits(BaseDataset):
     and width) and ``sample_idx``.
 
     Args:
-        size (int): Side to scale the 8x8 pixel originals to. Defaults to 32.
-        pipeline (Sequence[dict | Callable]): Transforms of each image. Defaults to none.
-        indices (int | Sequence[int] | None): The first so many, or these. Defaults to None, all 1797.
+        size: Side to scale the 8x8 pixel originals to.
+        pipeline: Transforms of each image.
+        indices: The first so many, or these. All if ``None``.
     """
 
     def __init__(

@@ -49,14 +49,14 @@ class LoadRandomResizedCrop(BaseTransform):
     Added keys: ``img`` (uint8, ``(H, W, channels)``, three being **RGB**), ``img_shape`` (its height and width),
     ``ori_shape`` (those of the whole image).
 
+    Further arguments are those of :class:`.LoadImage`.
+
     Args:
-        scale (int | Sequence[int]): Side, or height and width, of the result in pixels.
-        crop_ratio_range (tuple[float, float]): Smallest and largest share of the image's area. Defaults to (0.2, 1.0).
-        aspect_ratio_range (tuple[float, float]): Smallest and largest width / height. Defaults to (3 / 4, 4 / 3).
-        max_attempts (int): Draws until the box fits; after that it is in the centre. Defaults to 10.
-        channels (int): As in :class:`.LoadImage`. Defaults to 3.
-        value_range (tuple[float, float] | None): As in :class:`.LoadImage`. Defaults to None.
-        max_pixels (int): As in :class:`.LoadImage`: of the whole image, whatever the crop. Defaults to 100 million.
+        scale: Side, or height and width, of the result in pixels.
+        crop_ratio_range: Smallest and largest share of the image's area.
+        aspect_ratio_range: Smallest and largest width / height.
+        max_attempts: Draws until the box fits; after that it is in the centre.
+        max_pixels: Of the whole image, whatever the crop.
 
     Raises:
         UnreadableImageError: If there is no whole image in the file.

@@ -1,21 +1,27 @@
-"""Images in tar files: a few large files instead of a million small ones."""
+"""Images in tar files: a few large files instead of a million small ones, read and made."""
 
 import json
 import logging
 import os
+import re
 import tarfile
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from mmengine.logging import print_log
+from PIL import Image
 
 from ..registry import DATASETS
 from ..utils.files import atomic_write
 from ..utils.reading import open_regular, read_json
+from ..utils.text import first_few
 from .folder import ImageFolder
-from .loading import UnreadableImageError
+from .loading import UnreadableImageError, image_size, is_deep, read_bytes, read_image, read_values
 
 MAX_INDEX = 1_000_000_000  # bytes; a shard of ten million images has some 600 MB
 
@@ -35,13 +41,8 @@ class ImageShards(ImageFolder):
     Each item is a dict of ``img_path`` (``tar://<shard>/<member>``) and ``img_bytes``, which
     :class:`.LoadRandomResizedCrop` and :class:`.LoadImage` take.
 
-    Args:
-        data_root (str): The folder.
-        data_prefix (str): Sub-folder of ``data_root`` to read. Defaults to '', all of it.
-        extensions (Sequence[str] | None): What the names of images end in. Defaults to those of :class:`.ImageFolder`.
-        exclude (Sequence[str] | None): Patterns of names of images that are left out, as there. Defaults to None.
-        max_unreadable (float): The share of unreadable images at which the run goes on. Defaults to 0.05.
-        **kwargs: ``pipeline``, ``indices``, ``test_mode``, ``lazy_init``... of mmengine's ``BaseDataset``.
+    Arguments are those of :class:`.ImageFolder`, without ``part``, ``val`` and ``seed``. ``extensions`` and ``exclude``
+    go by the names of images in shards.
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no shards with images in it.
@@ -160,7 +161,7 @@ def _read_headers(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     if left_out:
         print_log(
             f'{path}: left out {len(left_out)} members that are sparse, or no files, or links to none in the shard: '
-            f'{", ".join(left_out[:3])}{", ..." if len(left_out) > 3 else ""}',
+            + first_few(left_out, 3),
             'current',
             level=logging.WARNING,
         )
@@ -188,3 +189,70 @@ def _check_end(path: str | os.PathLike, file: BinaryIO, end: int, count: int) ->
 def _open(path: str, modified: int) -> BinaryIO:
     """Open a shard for reading at any place: ``pread`` moves no position, so workers may inherit the file."""
     return open_regular(path)
+
+
+@dataclass
+class Members:
+    """The name and content of each image's member; for an image that cannot be read its path and the reason.
+
+    Args:
+        folder: Where the images are.
+        paths: The images, in order.
+        short_side: Scale larger ones down to this, in pixels.
+        channels: Of the images.
+        max_pixels: Height times width beyond which an image is refused.
+        quality: Of JPEGs that are written anew.
+    """
+
+    folder: Path
+    paths: list[str]
+    short_side: int | None
+    channels: int
+    max_pixels: int
+    quality: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, idx: int) -> tuple[str, bytes | Exception]:
+        path = Path(self.paths[idx])
+        # The number makes it unique; WebDataset ends keys at the first dot.
+        key = f'{idx:08d}_' + re.sub(r'[^\w-]+', '_', str(path.relative_to(self.folder).with_suffix('')))
+        try:
+            data = read_bytes(dict(img_path=path), self.channels, self.max_pixels)
+            if self.short_side is not None and min(image_size(path, data, self.max_pixels)) > self.short_side:
+                ending, data = self._shrink(path, data)
+                return key + ending, data
+            return f'{key}{path.suffix.lower()}', data
+        except (OSError, UnreadableImageError) as error:
+            return str(path), error
+
+    def _shrink(self, path: Path, data: bytes) -> tuple[str, bytes]:
+        """Return the ending and the content of a smaller image, whose values are those that it has."""
+        if self.channels in (1, 3) and not is_deep(path, data, self.max_pixels):
+            values = read_image(path, data, self.channels, None, self.max_pixels)
+            img = Image.fromarray(values[..., 0] if self.channels == 1 else values)
+            buffer = BytesIO()
+            img.resize(self._size(values), Image.Resampling.BICUBIC).save(buffer, 'JPEG', quality=self.quality)
+            return '.jpg', buffer.getvalue()
+        values = read_values(path, data, self.channels, self.max_pixels)
+        bands = [Image.fromarray(band.astype(np.float32)) for band in np.moveaxis(values, 2, 0)]
+        scaled = np.stack([band.resize(self._size(values), Image.Resampling.BICUBIC) for band in bands], axis=2)
+        if values.dtype.kind in 'ui':
+            scaled = scaled.round().clip(values.min(), values.max())
+        return '.tif', _write_tiff(scaled.astype(values.dtype.newbyteorder('=')))
+
+    def _size(self, values: np.ndarray) -> tuple[int, int]:
+        height, width = (round(side * self.short_side / min(values.shape[:2])) for side in values.shape[:2])
+        return width, height
+
+
+def _write_tiff(values: np.ndarray) -> bytes:
+    """Return a TIFF of bands ``(H, W, C)`` side by side."""
+    from tifffile import imwrite
+
+    buffer = BytesIO()
+    values, layout = (values[..., 0], None) if values.shape[2] == 1 else (values, 'contig')
+    kind = 'rgb' if values.ndim == 3 and values.shape[2] == 3 else 'minisblack'
+    imwrite(buffer, values, photometric=kind, planarconfig=layout, compression='zlib', metadata=None)
+    return buffer.getvalue()

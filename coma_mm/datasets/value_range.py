@@ -60,12 +60,10 @@ def find_value_range(
     last thousandth at each end if that has more than half of the range.
 
     Args:
-        channels (int): As in :func:`.read_image`. Defaults to 3.
-        given (Sequence[float] | None): The range, if it is known. Defaults to None.
-        max_pixels (int): As in :func:`.read_image`. Defaults to 100 million.
+        given: The range, if it is known. Other arguments are those of :func:`.read_image`.
 
     Returns:
-        ValueRange | None: None if no image has more than 8 bits.
+        ``None`` if no image has more than 8 bits.
 
     Raises:
         ImportError: If it takes ``tifffile``, which is not installed.

@@ -1,6 +1,6 @@
 """Everything between a config and a run: its runner, checks, optimizers and hooks."""
 
-from ..checkpoints.loading import load_exactly
+from ..checkpoints.pretrained import load_exactly
 from .checks.classes import CheckClassesHook
 from .checks.data import CheckDataHook
 from .hooks.features import FeaturesHook

@@ -1,10 +1,9 @@
 from .features import ImageFiles, extract_features
 from .few_labels import FewLabels
 from .knn import KNN, NearestNeighbours, collect_features
-from .rankme import dead_channels, rankme
 from .reconstruction import Reconstructions, mean_colour_baseline, psnr, reconstruct_images
 from .ridge import LinearProbe, draw_labelled
-from .validator import Validator, load_images
+from .validator import Validator, dead_channels, load_images, rankme
 
 __all__ = [
     'FewLabels',

@@ -102,23 +102,18 @@ def judge(rows: dict[str, dict[str, Accuracy]], baseline: str) -> list[str]:
     Rows may lack columns, and the baseline may be missing.
     """
     first, *others = rows
+    named = {'kNN': 'by nearest neighbours', 'all labels': 'with all labels', FINE_TUNED: FINE_TUNED}
     verdicts = []
     for column, own in rows[first].items():
         if theirs := rows.get(baseline, {}).get(column):
+            how = named.get(column, f'with {column} a class')
             verdict = ('no gain', 'a gain', 'a loss')[own.lead(theirs)]
-            verdicts.append(
-                f'{_phrase(column)}: {own.mean:.1f} +- {own.error:.1f} %, {baseline} {theirs.mean:.1f}: {verdict}'
-            )
+            verdicts.append(f'{how}: {own.mean:.1f} +- {own.error:.1f} %, {baseline} {theirs.mean:.1f}: {verdict}')
     for other in others:
         if other != baseline:
             leads = {column: rows[first][column].lead(theirs) for column, theirs in rows[other].items()}
             verdicts.append(f'against {other}: ' + '; '.join(_sort(leads)))
     return verdicts
-
-
-def _phrase(column: str) -> str:
-    named = {'kNN': 'by nearest neighbours', 'all labels': 'with all labels', FINE_TUNED: FINE_TUNED}
-    return named.get(column) or f'with {column} a class'
 
 
 def _sort(leads: dict[str, int]) -> list[str]:

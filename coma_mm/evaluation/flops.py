@@ -80,17 +80,12 @@ def count_forward(build: Callable[[], nn.Module], shape: tuple[int, int], units:
         return counted if units is None else [*counted, count_macs(model, images, units.to('meta'))]
 
 
-def make_table(heads: list[str], rows: dict[str, list]) -> dict:
-    """Return what was counted in the form of benchmark.py's tables: column -> row -> number."""
-    return dict(columns={head: {row: cells[i] for row, cells in rows.items()} for i, head in enumerate(heads)})
-
-
-def count_variants(shape: tuple[int, int]) -> dict:
-    """Count the variants, whole images and the units that the adaptive branch sees."""
+def count_variants(shape: tuple[int, int]) -> tuple[list[str], dict[str, list]]:
+    """Count the variants, whole images and the units that the adaptive branch sees; return columns' heads, and rows."""
     visible, units = visible_units(shape, 32, 0.6)
     heads = ['dims', 'depths', PARAMETERS, f'GMACs at {shape[0]} x {shape[1]}']
     rows = {}
     for arch, numbers in ARCHITECTURES.items():
         texts = [' '.join(map(str, numbers[key])) for key in ('dims', 'depths')]
         rows[arch] = [*texts, *count_forward(partial(DyViT, arch), shape, visible)]
-    return make_table([*heads, f'GMACs with {visible.numel()} of {units} units'], rows)
+    return [*heads, f'GMACs with {visible.numel()} of {units} units'], rows

@@ -11,10 +11,10 @@ from ..models.coma import eval_mode
 from ..models.evaluation_branch import ALONE
 from ..registry import DATASETS
 from .features import preprocess
-from .rankme import dead_channels, rankme
 from .reconstruction import Reconstructions, psnr, reconstruct_images
 
 BATCH = 250
+DEAD = 0.01  # deviation of a channel, over that of all, at which it is dead
 
 
 def load_images(dataset: dict | Dataset, count: int | None = None) -> tuple[Tensor, Tensor | None]:
@@ -106,8 +106,8 @@ class Validator:
     def measure_features(self, model: nn.Module) -> dict[str, float]:
         """Return what whole images, encoded without masks, say of the features of the last map.
 
-        ``rankme`` of their averages over the positions (:func:`.rankme.rankme`), and ``dead_channels``, the share of
-        channels with about one value at all positions of all images (:func:`.rankme.dead_channels`).
+        ``rankme`` of their averages over the positions (:func:`rankme`), and ``dead_channels``, the share of
+        channels with about one value at all positions of all images (:func:`dead_channels`).
         """
         with torch.no_grad(), eval_mode(model):
             batches = (preprocess(model, images) for images in self.images.split(self.batch))
@@ -117,3 +117,22 @@ class Validator:
             rankme=round(rankme(maps.mean(2)), 3),
             dead_channels=round(dead_channels(maps.transpose(1, 2).flatten(0, 1)), 5),
         )
+
+
+def rankme(features: Tensor) -> float:
+    """Return the effective rank of features (N, C), between 1 and min(N, C).
+
+    It is the exponential of the entropy of singular values, whose sum is made 1 (RankMe, Garrido et al., ICML 2023).
+    """
+    weights = torch.linalg.svdvals(features.float())
+    weights = weights / weights.sum() + 1e-7
+    return (-(weights * weights.log()).sum()).exp().item()
+
+
+def dead_channels(features: Tensor) -> float:
+    """Return the fraction of channels of features (N, C) that hardly differ from one of the N to another.
+
+    A channel is dead if its standard deviation is 1 % of the root mean square of all channels' or less.
+    """
+    deviation = features.float().std(0, unbiased=False)
+    return (deviation <= DEAD * deviation.square().mean().sqrt()).float().mean().item()

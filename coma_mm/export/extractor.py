@@ -91,9 +91,7 @@ def open_for_training(name: str, size: int | None = None, max_pixels: int | None
     """Open weights, and return them with the settings by which a config trains their backbone.
 
     Args:
-        name: The folder of a run, a file that says what it holds, or an address.
-        size: As in :func:`open_weights`.
-        max_pixels: As in :func:`open_weights`.
+        name: The folder of a run, a file that says what it holds, or an address. For others see :func:`open_weights`.
     """
     config, checkpoint, _ = resolve_run([os.path.expanduser(name)], 'give WEIGHTS')
     with redirect_stdout(io.StringIO()):  # what the log says of them, it says again when they are loaded to be trained

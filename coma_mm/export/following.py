@@ -40,7 +40,7 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
         for name in {'input_features', 'in_channels'} & part.keys():
             if not any(option.startswith(f'model.{place}') and option.endswith(name) for option in options):
                 part[name] = width
-    fit_images(cfg, checkpoint, before, backbone.get('img_size', 224), options)
+    fit_images(cfg, checkpoint, before, options)
 
 
 def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) -> None:
@@ -60,21 +60,16 @@ def take_backbone_of(cfg: Config, checkpoint: str, options: Iterable[str] = ()) 
     if different:
         print(f'the backbone is that of {checkpoint}: {", ".join(different)}', flush=True)
     cfg.model.backbone = ConfigDict({**backbone, '_scope_': scope})
-    fit_images(cfg, read, ours.get('img_size', 224), backbone.get('img_size', 224), options)
+    fit_images(cfg, read, ours.get('img_size', 224), options)
 
 
-def fit_images(
-    cfg: Config,
-    checkpoint: dict,
-    before: int | Sequence[int],
-    size: int | Sequence[int],
-    options: Iterable[str],
-) -> None:
+def fit_images(cfg: Config, checkpoint: dict, before: int | Sequence[int], options: Iterable[str]) -> None:
     """Read, scale and normalise images as those that a backbone was trained with, as far as its checkpoint says.
+
+    Of their sizes only squares are followed.
 
     Args:
         before: Size of images that the pipelines are meant for.
-        size: That of the backbone; only squares are followed.
     """
     known = find_normalisation(checkpoint)
     values = {'model.data_preprocessor', 'model.data_preprocessor.mean', 'model.data_preprocessor.std'}
@@ -84,7 +79,8 @@ def fit_images(
         return
     loading = {name: known[name] for name in ('channels', 'value_range') if known.get(name) is not None}
     loading.setdefault('channels', cfg.model.backbone.get('in_channels', 3))
-    (old, _), (new, width) = (2 * (one,) if isinstance(one, int) else tuple(one) for one in (before, size))
+    sizes = before, cfg.model.backbone.get('img_size', 224)
+    (old, _), (new, width) = (2 * (one,) if isinstance(one, int) else tuple(one) for one in sizes)
     parts = [cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')]
     steps = {id(step): step for step in find_steps(parts, (*LOADERS, *SIZES))}  # loaders share their pipelines
     for step in steps.values():

@@ -10,15 +10,13 @@ from typing import Any
 import torch
 from mmengine.registry import init_default_scope
 
-from ..checkpoints.loading import describe_backbone
-from ..checkpoints.settings import read_meta
+from ..checkpoints.settings import describe_backbone, read_meta
 from ..models import load_backbone, read_checkpoint
 from ..utils.manifest import any_file
 from ..utils.text import one_line
 from ..version import __version__
 from . import GRAPHS
-from .classifier import Classifier
-from .graph import write_graph
+from .graph import Classifier, write_graph
 from .hub import write_hub_folder
 from .source import build_backbone, check_types, find_backbone, find_normalisation, without_weights
 

@@ -1,11 +1,12 @@
 """Variants of DyViT by name, and checks of the arguments that a checkpoint must match."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.settings import FROM, read_dyvit
-from ..utils.arguments import DEEPEST, LARGEST, did_you_mean, read_size, require_flag, require_number, require_whole
+from ..utils.arguments import DEEPEST, did_you_mean, read_size, require_flag, require_number, require_whole
 from .attention import read_head_windows
 from .mask_units import UNIT_SIDE
 
@@ -75,7 +76,7 @@ def read_arch(arch: str | dict) -> tuple[tuple[int, ...], ...]:
     ):
         raise ValueError(f'arch needs dims, depths and heads with four entries each, got {arch}')
     for key, values in arch.items():
-        most = DEEPEST if key == 'depths' else LARGEST
+        most = DEEPEST if key == 'depths' else math.inf
         require_whole(1, most, **{f"arch['{key}'][{i}]": value for i, value in enumerate(values)})
     if arch['dims'][0] % 4:
         raise ValueError(

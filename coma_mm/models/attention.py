@@ -85,7 +85,7 @@ class MSA(nn.Module):
 
     def forward(self, x: Tensor, attn_blocks: AttnBlocks | None = None, keep: Keep = identity) -> Tensor:
         """Attend, ``(B, N, C)`` to ``(B, N, C)``; arguments as of :class:`.layers.Block`."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        q, k, v = split_heads(self, x)
         if self.kv_window > 1:
             k, v = (part.unflatten(1, (-1, self.kv_window**2)).mean(2) for part in (k, v))
         return self.proj(keep(attend(q, k, v, attn_blocks).flatten(2)))
@@ -143,16 +143,54 @@ class DMMSA(nn.Module):
 
     def forward(self, x: Tensor, attn_blocks: AttnBlocks | None = None, keep: Keep = identity) -> Tensor:
         """Attend, ``(B, N, C)`` to ``(B, N, C)``; arguments as of :class:`.layers.Block`."""
-        queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
-        units = plain(x.shape[1]) // self.unit_side**2
         outs = []
-        for q, (_, heads), convs in zip(queries, self.groups, self.kv):
-            scales = [conv(x).unflatten(1, (units, -1)) for conv in convs]  # B, units, keys of a unit, 2 h d
+        for q, scales in self.project(x):
             kv = scales[0] if len(scales) == 1 else torch.cat(scales, 2)
-            k, v = kv.flatten(1, 2).unflatten(-1, (2, heads, -1)).unbind(2)  # B, M, h of the group, d
+            k, v = kv.flatten(1, 2).unbind(2)  # B, M, h of the group, d
             outs.append(attend(q, k, v, attn_blocks))
         out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
         return self.proj(keep(out.flatten(2)))
+
+    def project(self, x: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
+        """Return for each group of heads its queries ``(B, N, h, d)``, and keys and values of each of its windows.
+
+        Keys and values of a window are ``(B, U, M / U, 2, h, d)``.
+        """
+        queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
+        units = plain(x.shape[1]) // self.unit_side**2
+        return [
+            (q, [conv(x).unflatten(1, (units, -1)).unflatten(-1, (2, heads, -1)) for conv in convs])
+            for q, (_, heads), convs in zip(queries, self.groups, self.kv)
+        ]
+
+
+def split_heads(attn: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, ``(B, N, h, d)`` each, of :class:`MSA` or of mmpretrain's attention."""
+    return attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).unbind(2)
+
+
+def attention_of(attn: nn.Module, x: Tensor, token: int) -> Tensor:
+    """Compute how much a token attends to each of all tokens, averaged over the heads: ``(B, N)``, sums to 1.
+
+    The key of a window stands for all of its tokens alike, and all windows of a head share one softmax.
+
+    Args:
+        attn: :class:`DMMSA`, :class:`MSA` without windows, or mmpretrain's ``MultiheadAttention``.
+        x: what it gets, ``(B, N, C)``.
+        token: number of the one that attends.
+    """
+    if isinstance(attn, DMMSA):
+        groups = [(q, [scale.flatten(1, 2)[:, :, 0] for scale in scales]) for q, scales in attn.project(x)]
+    else:
+        q, k, _ = split_heads(attn, x)
+        groups = [(q, [k])]
+    weights = []
+    for q, keys in groups:
+        scores = [torch.einsum('bhd,bmhd->bhm', q[:, token], k) * q.shape[-1] ** -0.5 for k in keys]
+        parts = torch.cat(scores, -1).float().softmax(-1).split([k.shape[1] for k in keys], -1)
+        sizes = [x.shape[1] // k.shape[1] for k in keys]  # tokens of a window, neighbours in memory
+        weights.append(sum(part.repeat_interleave(size, -1) / size for part, size in zip(parts, sizes)))
+    return torch.cat(weights, 1).mean(1)
 
 
 class WindowConv(nn.Linear):

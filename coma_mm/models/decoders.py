@@ -109,15 +109,13 @@ class MaskedDecoder(BaseModule):
 class ViTDecoder(MaskedDecoder):
     """Plain transformer decoder (paper: 8 ViT blocks; width and heads as in MAE).
 
+    Further arguments are those of :class:`MaskedDecoder`.
+
     Args:
-        in_channels: values per unit of each stage.
-        out_channels: V.
         dim: D, a multiple of 4 and of ``num_heads``.
         depth: number of blocks.
         num_heads: attention heads.
         mlp_ratio: hidden width of the MLPs over ``dim``.
-        extra_tokens: tokens that are of no unit, see :class:`MaskedDecoder`.
-        init_cfg: mmengine's initialisation config.
     """
 
     def __init__(
@@ -163,14 +161,12 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXtDecoder(MaskedDecoder):
     """Convolutional decoder on the grid of units (the partner of the paper's ablation).
 
+    Further arguments are those of :class:`MaskedDecoder`.
+
     Args:
-        in_channels: values per unit of each stage.
-        out_channels: V.
-        dim: D, a multiple of 4.
         depth: number of blocks.
         kernel_size: side of the depth-wise convolution in units, odd.
         extra_tokens: 0; a convolution has no place for others.
-        init_cfg: mmengine's initialisation config.
 
     Raises:
         ValueError: if there are extra tokens.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..checkpoints.older_names import restore_older
 from ..registry import MODELS
 from ..utils.arguments import require_number
+from ..utils.configs import list_configs
 from .layers import initialize_linear
 from .mask_units import MaskedUnits
 
@@ -109,7 +110,8 @@ class Distillation(nn.Module):
 
     def _load(self, teacher: nn.Module) -> None:
         """Load the teacher's weights, and compare them with those that the run began with."""
-        source = name_weights(teacher)
+        configs = list_configs(getattr(teacher, 'init_cfg', None))
+        source = next((str(config['checkpoint']) for config in configs if config.get('checkpoint')), '')
         if self._needs_weights:
             try:
                 with torch.random.fork_rng(devices=[]):  # a resumed run draws what one that never stopped draws
@@ -128,17 +130,6 @@ class Distillation(nn.Module):
             )
         self.checksum.fill_(found)
         self._is_known = True
-
-
-def name_weights(encoder: nn.Module) -> str:
-    """Return the file or address of an encoder's weights, as its ``init_cfg`` says it."""
-    configs = list_configs(getattr(encoder, 'init_cfg', None))
-    return next((str(config['checkpoint']) for config in configs if config.get('checkpoint')), '')
-
-
-def list_configs(init_cfg: dict | Sequence[dict] | None) -> list[dict]:
-    """Return the configs of an ``init_cfg``, which may be one, several or none."""
-    return [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or ())
 
 
 def checksum(module: nn.Module) -> int:

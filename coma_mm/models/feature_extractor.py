@@ -59,8 +59,9 @@ class FeatureExtractor(BaseModel):
     ):
         super().__init__(data_preprocessor, init_cfg)
         require_pool(pool)
-        if isinstance(backbone, dict) and pool == 'stats' and _ends_with_stage_4(backbone):
-            backbone = {**backbone, 'out_indices': (2, 3)}
+        if isinstance(backbone, dict) and pool == 'stats' and type_name(backbone['type']) == 'DyViT':
+            if 3 in backbone.get('out_indices', (3,)):
+                backbone = {**backbone, 'out_indices': (2, 3)}
         self.backbone = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         self.pool = pool
 
@@ -96,8 +97,3 @@ class FeatureExtractor(BaseModel):
     def load_backbone(self, checkpoint: dict, source: str) -> None:
         """Load the backbone from any checkpoint that holds one, see :func:`.pretrained.load_backbone`."""
         load_backbone(self.backbone, checkpoint, source)
-
-
-def _ends_with_stage_4(backbone: dict) -> bool:
-    """Say whether settings are those of a DyViT of all stages."""
-    return type_name(backbone['type']) == 'DyViT' and 3 in backbone.get('out_indices', (3,))

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import require_flag, require_whole
+from ..utils.configs import list_configs
 from .dyvit import check_channels
 from .layers import initialize_linear
 from .mask_units import sincos_positions, split_units
@@ -53,16 +54,14 @@ class MaskedViT(VisionTransformer):
         self.unit_channels = (self.embed_dims,)
         self.in_channels = self.patch_embed.projection.in_channels
         self.extra_tokens = self.num_extra_tokens if decode_cls_token else 0
-        self.settings = dict(
-            arch=dict(self.arch_settings), img_size=tuple(self.img_size), patch_size=patch_size
-        )  # arguments that a checkpoint must match
+        # Arguments that a checkpoint must match.
+        self.settings = dict(arch=dict(self.arch_settings), img_size=tuple(self.img_size), patch_size=patch_size)
         self.pos_embed.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Draw MAE's initial weights, or load those that ``init_cfg`` names and leave them as they are."""
         super(VisionTransformer, self).init_weights()  # mmpretrain's own draws positions, which are fixed here
-        configs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
-        if any(config.get('type') == 'Pretrained' for config in configs):
+        if any(config.get('type') == 'Pretrained' for config in list_configs(self.init_cfg)):
             return
         table = sincos_positions(self.patch_resolution, 1, self.embed_dims)[:, 0]
         self.pos_embed.data[:, -len(table) :] = table

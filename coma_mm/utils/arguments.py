@@ -57,7 +57,7 @@ def require_in(range_: Range, **values: object) -> None:
 
 def require_whole(least: int, most: float = math.inf, /, **values: object) -> None:
     """Raise unless values are whole numbers from ``least`` to ``most``; see :func:`require_in`."""
-    require_in(whole(least, most if most < LARGEST else math.inf), **values)
+    require_in(whole(least, most), **values)
 
 
 def require_number(interval: str, **values: object) -> None:

@@ -5,7 +5,7 @@ Imports nothing that takes time.
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ def walk(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
 def walk_dicts(node: Any, place: str = '') -> Iterator[tuple[str, dict]]:
     """Yield ``(place, value)`` of the dicts among what :func:`walk` yields."""
     return ((path, value) for path, value in walk(node, place) if isinstance(value, dict))
+
+
+def list_configs(init_cfg: dict | Sequence[dict] | None) -> list[dict]:
+    """Return the configs of an ``init_cfg``, which may be one, several or none."""
+    return [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or ())
 
 
 def require_config_file(path: str | os.PathLike) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 
 # Control characters (C0 but tab and newline, DEL, C1), text direction marks, and halves of surrogate pairs.
 _UNSHOWABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
@@ -20,6 +21,11 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """Return text as :func:`printable` does, with line breaks and tabs escaped too: names of files, beside others."""
     return printable(text).replace('\n', '\\n').replace('\t', '\\t')
+
+
+def first_few(names: Sequence[str], count: int) -> str:
+    """Return the first names, with ``...`` where there are more."""
+    return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
 
 
 def _escape(character: str) -> str:

@@ -65,14 +65,8 @@ def draw_chart(chart: Chart) -> bytes:
     axes = figure.subplots()
     for name, points in list(chart.curves.items())[:CURVES]:
         steps, values = _thin(points)
-        axes.plot(
-            steps,
-            values,
-            '.-' if len(steps) < 30 else '-',
-            label=printable(name).replace('$', r'\$'),
-            linewidth=1.3,
-            markersize=4,
-        )
+        label, style = printable(name).replace('$', r'\$'), '.-' if len(steps) < 30 else '-'
+        axes.plot(steps, values, style, label=label, linewidth=1.3, markersize=4)
     axes.set_xlabel('iteration', fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)

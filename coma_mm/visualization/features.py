@@ -1,7 +1,7 @@
 """Pictures of features: main components, attention, and the images found alike.
 
 Shapes: B images, H x W pixels, N tokens of a stage (h x w as a map; unit after unit, and Z-order inside, as tokens), C
-channels, g heads of d channels, M keys. Q images to find others for, N images to find.
+channels. Q images to find others for, N images to find.
 """
 
 import os
@@ -18,6 +18,7 @@ from ..evaluation.features import preprocess
 from ..evaluation.reconstruction import to_pixels
 from ..masking import unit_grid
 from ..models import DyViT
+from ..models.attention import attention_of
 from ..models.coma import eval_mode
 from ..models.compiled import uncompiled
 from ..models.mask_units import tokens_to_map
@@ -63,26 +64,27 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
     if getattr(backbone, 'attn_window', None):
         raise ValueError('features of each stage are shown of backbones with attn_window=None')
     last_blocks = _last_blocks(backbone)
-    watched = [*last_blocks, *(part for block in last_blocks for part in _projections(block.attn))]
     inputs = preprocess(model, images).float()
-    with eval_mode(model), uncompiled(model), outputs_of(watched) as seen:
+    with eval_mode(model), uncompiled(model), watched(last_blocks) as seen:
         last_map = backbone(inputs)[-1]
+    grid, extra = unit_grid(inputs.shape[-2:], backbone.unit_size), getattr(backbone, 'num_extra_tokens', 0)
     maps, attention = [], []
     for block in last_blocks:
-        after = seen[block]
-        extra = getattr(backbone, 'num_extra_tokens', 0)
-        to_map = _MapOf(backbone, inputs.shape[-2:], after.shape[1] - extra)
-        maps.append(to_map(F.layer_norm(after[:, extra:].float(), after.shape[-1:])).cpu())
-        weights = attention_of(block.attn, seen, extra + to_map.token_at(*query))[:, extra:]
-        attention.append(to_map(weights[..., None].float())[:, 0].cpu())
+        tokens = seen[block][:, extra:].float()
+        side = round((tokens.shape[1] / (grid[0] * grid[1])) ** 0.5)
+        size = grid[0] * side, grid[1] * side
+        maps.append(tokens_to_map(F.layer_norm(tokens, tokens.shape[-1:]), grid, size).cpu())
+        weights = attention_of(block.attn, seen[block.attn], extra + _token_at(query, grid, size))[:, extra:]
+        attention.append(tokens_to_map(weights[..., None].float(), grid, size)[:, 0].cpu())
     return Features(to_pixels(model, inputs), maps, attention, query, last_map.float().mean((2, 3)).cpu())
 
 
 @contextmanager
-def outputs_of(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
-    """Collect the outputs of modules in this context, of each the last one."""
+def watched(blocks: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """Collect in this context what blocks return, and what their attention gets, each of the last call."""
     seen: dict[nn.Module, Tensor] = {}
-    hooks = [part.register_forward_hook(lambda part, _, output: seen.update({part: output})) for part in modules]
+    hooks = [block.register_forward_hook(lambda part, _, output: seen.update({part: output})) for block in blocks]
+    hooks += [block.attn.register_forward_pre_hook(lambda part, x: seen.update({part: x[0]})) for block in blocks]
     try:
         yield seen
     finally:
@@ -90,59 +92,11 @@ def outputs_of(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]
             hook.remove()
 
 
-def attention_of(attn: nn.Module, seen: dict[nn.Module, Tensor], token: int) -> Tensor:
-    """Compute how much a token attends to each of all tokens, averaged over the heads: ``(B, N)``, sums to 1.
-
-    The key of a window stands for all of its tokens alike, and all windows of a head share one softmax.
-
-    Args:
-        attn: Of a block of DyViT or of mmpretrain's VisionTransformer.
-        seen: The outputs of its projections, from :func:`outputs_of`.
-        token: Number of the one that attends.
-    """
-    if hasattr(attn, 'qkv'):
-        q, k, _ = seen[attn.qkv].unflatten(-1, (3, attn.num_heads, -1)).unbind(2)
-        return _attention_weights(q[:, token], [k]).mean(1)
-    tokens = seen[attn.q].shape[1]
-    queries = seen[attn.q][:, token].unflatten(-1, (attn.num_heads, -1)).split([heads for _, heads in attn.groups], 1)
-    weights = []
-    for q, (_, heads), convs in zip(queries, attn.groups, attn.kv):
-        keys = [seen[conv].unflatten(-1, (2, heads, -1))[:, :, 0] for conv in convs]
-        weights.append(_attention_weights(q, keys, tokens))
-    return torch.cat(weights, 1).mean(1)
-
-
-def _projections(attn: nn.Module) -> list[nn.Module]:
-    """Return the modules of attention that compute queries and keys."""
-    return [attn.qkv] if hasattr(attn, 'qkv') else [attn.q, *(conv for convs in attn.kv for conv in convs)]
-
-
-def _attention_weights(q: Tensor, keys: list[Tensor], tokens: int | None = None) -> Tensor:
-    """Return the softmax of one query ``(B, g, d)`` over keys ``(B, M, g, d)`` of each scale, as ``(B, g, N)``."""
-    scores = [torch.einsum('bgd,bmgd->bgm', q, k) * q.shape[-1] ** -0.5 for k in keys]
-    total = 0
-    for part in torch.cat(scores, -1).float().softmax(-1).split([score.shape[-1] for score in scores], -1):
-        size = (tokens or part.shape[-1]) // part.shape[-1]  # tokens of a window, neighbours in memory
-        total = total + part.repeat_interleave(size, -1) / size
-    return total
-
-
-class _MapOf:
-    """Tokens of whole images as maps."""
-
-    def __init__(self, backbone: nn.Module, size: tuple[int, int], tokens: int):
-        self.grid = unit_grid(size, backbone.unit_size)
-        side = round((tokens / (self.grid[0] * self.grid[1])) ** 0.5)
-        self.size = self.grid[0] * side, self.grid[1] * side
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        return tokens_to_map(tokens, self.grid, self.size)
-
-    def token_at(self, y: float, x: float) -> int:
-        """Return the number of the token at a place, given as shares of height and width."""
-        height, width = self.size
-        numbers = self(torch.arange(height * width).view(1, -1, 1))[0, 0]
-        return numbers[min(int(y * height), height - 1), min(int(x * width), width - 1)].item()
+def _token_at(query: tuple[float, float], grid: tuple[int, int], size: tuple[int, int]) -> int:
+    """Return the number of the token at a place of a map, given as shares of its height and width."""
+    y, x = (min(int(share * side), side - 1) for share, side in zip(query, size))
+    numbers = torch.arange(size[0] * size[1]).view(1, -1, 1)
+    return int(tokens_to_map(numbers, grid, size)[0, 0, y, x])
 
 
 def _last_blocks(backbone: nn.Module) -> list[nn.Module]:

@@ -164,15 +164,10 @@ def _image(content: bytes, kind: str, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
 
 
-def _when(step: int, epochs: list[tuple[int, float]]) -> str:
-    """Return when a picture was made; ``epochs`` are the logged ones, by step."""
+def _picture(title: str, step: int, path: Path, epochs: list[tuple[int, float]]) -> str:
+    """Return a picture and when it was made; ``epochs`` are the logged ones, by step."""
     number = bisect_right(epochs, (step, float('inf')))
-    after = f'epoch {epochs[number - 1][1]:.0f}, ' if number else ''
-    return f'{after}iteration {step:,}'
-
-
-def _picture(title: str, step: int, path: Path, epochs: list) -> str:
-    when = _when(step, epochs)
+    when = f'{f"epoch {epochs[number - 1][1]:.0f}, " if number else ""}iteration {step:,}'
     try:
         content = read_bytes(path, PICTURE, follow=False)
         if not content.startswith(b'\xff\xd8'):

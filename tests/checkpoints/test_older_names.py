@@ -7,9 +7,8 @@ import pytest
 import torch
 from mmengine.runner.checkpoint import load_state_dict
 
-from coma_mm.checkpoints.loading import load_exactly
 from coma_mm.checkpoints.older_names import rename_older
-from coma_mm.checkpoints.pretrained import load_backbone
+from coma_mm.checkpoints.pretrained import load_backbone, load_exactly
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.distillation import checksum
 

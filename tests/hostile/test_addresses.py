@@ -15,7 +15,7 @@ from PIL import Image
 from processes import TINY, refuse
 
 from coma_mm.checkpoints import downloads
-from coma_mm.checkpoints.loading import read_checkpoints_safely
+from coma_mm.checkpoints.reading import read_checkpoints_safely
 from coma_mm.models import read_checkpoint
 
 INIT = ['model.backbone.init_cfg.checkpoint=URL']

@@ -16,8 +16,7 @@ from processes import TINY
 from safetensors.torch import save_file
 
 from coma_mm.checkpoints import reading
-from coma_mm.checkpoints.finding import find_checkpoints
-from coma_mm.checkpoints.older_runs import find_config
+from coma_mm.checkpoints.finding import find_checkpoints, find_config
 from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots

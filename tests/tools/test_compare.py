@@ -23,7 +23,7 @@ from coma_mm.export.extractor import open_weights
 from coma_mm.export.following import take_backbone_of
 from coma_mm.utils import manifest
 from coma_mm.utils.files import resource_dir
-from coma_mm.visualization.comparison import draw_comparison
+from coma_mm.visualization.classification import draw_comparison
 
 WEIGHTS = 'coma_mm://dyvit-p_cifar10'
 

@@ -13,9 +13,8 @@ from tiny_weights import ARCH, MEAN, save, write_weights
 
 import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
-from coma_mm.export.classifier import Classifier
 from coma_mm.export.following import follow_weights
-from coma_mm.export.graph import write_graph
+from coma_mm.export.graph import Classifier, write_graph
 from coma_mm.finetuning import PASSES
 from coma_mm.utils import manifest
 from coma_mm.utils.files import resource_dir

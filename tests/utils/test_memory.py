@@ -2,7 +2,7 @@
 
 import pytest
 
-from coma_mm.utils.memory import available_memory
+from coma_mm.utils.environment import available_memory
 
 MACHINE = {'proc/meminfo': 'MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable: 4000 kB\n'}
 V2 = 'sys/fs/cgroup/job/task'

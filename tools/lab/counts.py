@@ -18,14 +18,7 @@ from torch import Tensor, nn
 from coma_mm.cli import types
 from coma_mm.cli.flops import print_table
 from coma_mm.cli.parser import ArgumentParser
-from coma_mm.evaluation.flops import (
-    PARAMETERS,
-    count_forward,
-    count_parameters,
-    count_step,
-    count_variants,
-    make_table,
-)
+from coma_mm.evaluation.flops import PARAMETERS, count_forward, count_parameters, count_step, count_variants
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.layers import Block
 from coma_mm.utils.files import resource_dir, write_whole
@@ -51,8 +44,14 @@ def main() -> None:
     """Count and write."""
     args = parse_args()
     tables = count_documented()
-    print_table(tables['variants'])
+    columns = tables['variants']['columns']
+    print_table(list(columns), {row: [column[row] for column in columns.values()] for row in columns['dims']})
     write_whole(args.json, json.dumps(dict(tables=tables), indent=1) + '\n')
+
+
+def make_table(heads: list[str], rows: dict[str, list]) -> dict:
+    """Return what was counted in the form of benchmark.py's tables: column -> row -> number."""
+    return dict(columns={head: {row: cells[i] for row, cells in rows.items()} for i, head in enumerate(heads)})
 
 
 def count_documented() -> dict[str, dict]:
@@ -61,7 +60,7 @@ def count_documented() -> dict[str, dict]:
     vit = {f'ViT-{arch.upper()}': dict(type='mmpretrain.VisionTransformer', arch=arch) for arch in 'bl'}
     blocks = {'attn_window=7': 7, 'attn_window=16': 16, 'global': None}
     return dict(
-        variants=count_variants((224, 224)),
+        variants=make_table(*count_variants((224, 224))),
         references=make_table(
             [PARAMETERS, 'GMACs'],
             {name: count_forward(partial(MODELS.build, cfg), (224, 224)) for name, cfg in vit.items()},

@@ -21,7 +21,7 @@ from studies.grid import read_lines, read_study
 from studies.training import find_latest
 from torch import Tensor, nn
 
-from coma_mm.checkpoints.loading import describe_backbone
+from coma_mm.checkpoints.settings import describe_backbone
 from coma_mm.cli import types
 from coma_mm.cli.parser import ArgumentParser
 from coma_mm.engine import load_exactly

@@ -20,7 +20,7 @@ from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainL
 from torch import nn
 
 from ...checkpoints.finding import checkpoint_folder, is_whole, newest_whole_checkpoint
-from ...checkpoints.loading import read_checkpoints_safely
+from ...checkpoints.reading import read_checkpoints_safely
 from ...checkpoints.run_state import START
 from ...checkpoints.writing import write_files_whole
 from ...datasets.listings import load_listings

@@ -13,9 +13,9 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
 
-from ...checkpoints.loading import describe_backbone, load_exactly
-from ...checkpoints.pretrained import check_settings
+from ...checkpoints.pretrained import check_settings, load_exactly
 from ...checkpoints.run_state import check_run_state
+from ...checkpoints.settings import describe_backbone
 from ...checkpoints.writing import remove_checkpoint
 from ...registry import HOOKS
 from ...utils import manifest

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-from ...checkpoints.loading import load_exactly
+from ...checkpoints.pretrained import load_exactly
 from ...registry import STRATEGIES
 from ..checks.channels import check_channels
 

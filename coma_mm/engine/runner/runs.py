@@ -4,8 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...checkpoints.finding import newest_whole_checkpoint
-from ...checkpoints.older_runs import find_config
+from ...checkpoints.finding import find_config, newest_whole_checkpoint
 
 
 def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, list[str]]:

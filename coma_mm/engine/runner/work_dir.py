@@ -12,8 +12,15 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ...checkpoints.finding import STEP_CHECKPOINT, checkpoint_folder, find_best, find_checkpoints, is_whole
-from ...checkpoints.older_runs import find_config, recognise
+from ...checkpoints.finding import (
+    STEP_CHECKPOINT,
+    checkpoint_folder,
+    find_best,
+    find_checkpoints,
+    find_config,
+    is_whole,
+    recognise,
+)
 from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.paths import short_path
