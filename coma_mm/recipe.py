@@ -12,10 +12,9 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 
 from .engine.common import EVALUATING, type_name
-from .engine.runner.written_config import WrittenConfig
+from .engine.runner.config_files import read_recipe
 from .settings import METHOD, VITS, PretrainSettings, RunSettings, find_arch
 from .utils.environment import count_cores
-from .utils.files import resource_dir
 
 
 def _decoder(dim: int, depth: int) -> dict:
@@ -169,7 +168,7 @@ def begin_config(recipe: str, settings: RunSettings, lr: float, batch: int, accu
         batch: Images that are computed at once.
         accumulate: How many batches make a step.
     """
-    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / recipe))
+    cfg = read_recipe(recipe)
     cfg.work_dir = str(settings.out)
     cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
     cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that

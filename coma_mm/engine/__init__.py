@@ -22,7 +22,7 @@ from .runner.failures import SpareRunHook
 from .runner.finished import FinishedHook
 from .runner.knn_loop import KNNLoop
 from .runner.loops import EpochLoop, IterLoop
-from .runner.schedule_hook import ScheduleHook
+from .runner.schedule import ScheduleHook
 from .runner.step_checkpoint import RunInterrupted, StepCheckpointHook
 from .runner.stop_on_nan import StopOnNaNHook
 from .runner.work_dir import ReplaceResultsHook

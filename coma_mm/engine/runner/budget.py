@@ -16,7 +16,7 @@ from ...utils import ranges
 from ...utils.arguments import require_whole
 from ...utils.clock import command_begin
 from .periodic import PeriodicHook
-from .schedule_hook import ScheduleHook
+from .schedule import ScheduleHook
 
 # A guess, in parts of the time until the first iteration: of the ending, and of an evaluation until one is timed.
 ENDING = 0.25

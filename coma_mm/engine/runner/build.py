@@ -32,10 +32,9 @@ from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_training
 from ..checks.data import BUILDERS
 from ..common import find_steps, type_name, unwrap
-from .config_files import default_work_dir, read_config
+from .config_files import WrittenConfig, default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
-from .written_config import WrittenConfig
 
 ADDED = 'coma_mm adds to this config: '
 # What mmengine says about itself, and we about our additions: for the log file.

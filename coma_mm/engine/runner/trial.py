@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.utils import get_object_from_string
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, init_default_scope
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -33,9 +32,7 @@ def make_step(
     model = MODELS.build({**cfg.model, 'compile': False} if 'compile' in cfg.model else cfg.model).to(device)
     model.train()  # on a line of its own: mmpretrain's models return nothing
     loader = cfg.train_dataloader
-    collate = get_object_from_string(
-        f'mmengine.dataset.{loader.get("collate_fn", dict(type="pseudo_collate"))["type"]}'
-    )
+    collate = FUNCTIONS.get(loader.get('collate_fn', dict(type='pseudo_collate'))['type'])
     with fixed_seed(0):
         dataset = dataset or DATASETS.build(loader.dataset)
         data = collate([dataset[i % len(dataset)] for i in range(batch)])
