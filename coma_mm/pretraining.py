@@ -24,7 +24,7 @@ from .engine import RunInterrupted
 from .engine.common import type_name
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
 from .engine.runner.loggers import LOGGERS, check_loggers
-from .engine.runner.recalled_options import REMOVE, recall_options
+from .engine.runner.run_folder import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
 from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from .export.weights import export

@@ -2,8 +2,8 @@
 
 from ..utils.text import printable
 from . import types
-from .options import ArgumentParser, add_max_pixels, add_overrides
 from .outputs import add_force, check_output, find_files, find_roots
+from .parser import ArgumentParser, add_max_pixels, add_overrides
 
 
 def main() -> None:

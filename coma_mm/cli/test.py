@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from . import types
-from .options import make_parser
 from .outputs import add_force, check_folder, check_output, find_files, find_roots
+from .parser import make_parser
 
 
 def parse_args() -> Namespace:

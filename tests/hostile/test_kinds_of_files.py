@@ -22,7 +22,7 @@ READERS = {
     'checkpoints/finding.py': ['checkpoint'],
     'engine/runner/config_files.py': ['config'],
     'engine/runner/build.py': ['config'],
-    'engine/runner/recalled_options.py': ['`options.json`'],
+    'engine/runner/run_folder.py': ['`options.json`'],
     'utils/folder_lock.py': ['`.lock`, ids of loggers'],
     'engine/runner/loggers.py': ['`.lock`, ids of loggers'],
     'pretraining.py': ['config', 'checkpoint'],

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from processes import TINY
 
 from coma_mm.engine.runner.config_files import read_config
-from coma_mm.engine.runner.recalled_options import read_settings_again, recall_options
+from coma_mm.engine.runner.run_folder import read_settings_again, recall_options
 
 KEPT = dict(amp=False, save_minutes=0, log=None)
 REFUSED = [

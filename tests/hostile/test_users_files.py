@@ -22,8 +22,7 @@ from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
 from coma_mm.datasets.finding import find_images
-from coma_mm.engine.runner.config_hook import free_name
-from coma_mm.engine.runner.runs import resolve_run
+from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
