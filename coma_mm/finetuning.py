@@ -22,7 +22,7 @@ from .datasets.value_range import find_value_range
 from .engine.common import type_name
 from .export.extractor import Weights, open_for_training
 from .planning import TRIED, choose_length, describe_end, try_out
-from .pretraining import begin_run, link_checkpoint, train
+from .pretraining import link_checkpoint, run
 from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, set_loader, set_schedule, take_middle
 from .settings import FinetuneSettings
 from .utils.clock import command, command_begin
@@ -75,11 +75,8 @@ def finetune(
     if not resume and not isinstance(data, (str, PathLike)):
         raise ValueError(f'data must be a folder with a sub-folder for each class, got {data!r}')
     given = settings | dict(weights=None if weights is None else os.fspath(weights))
-    run = begin_run(FinetuneSettings, data, out, given, resume, overwrite, serve, (CLASSIFIER,), plan_finetuning)
-    if type_name(run.cfg.model.type) != 'ImageClassifier':
-        raise ValueError(f'the run in {short_path(run.out)} is no fine-tuning: go on with the command that began it')
-    runner = train(run)
-    return hand_over(run.out, runner.message_hub.get_info('best_score'))
+    runner = run(FinetuneSettings, data, out, given, resume, overwrite, serve, (CLASSIFIER,), plan_finetuning)
+    return hand_over(Path(runner.work_dir), runner.message_hub.get_info('best_score'))
 
 
 def hand_over(out: Path, accuracy: float | None) -> Path:
@@ -95,8 +92,7 @@ def hand_over(out: Path, accuracy: float | None) -> Path:
 def plan_finetuning(settings: FinetuneSettings) -> Config:
     """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
-    Args:
-        settings: Of the run; ``data`` is a list of one absolute path.
+    ``data`` of the settings is a list of one absolute path.
     """
     (folder,) = settings.data
     settings = replace(settings, val=settings.val and os.path.abspath(os.path.expanduser(settings.val)))
@@ -161,9 +157,7 @@ def make_config(
 
     Args:
         settings: Its length in ``steps``, a guess with ``minutes``; ``batch_size``: the images computed at once.
-        weights: The weights, and how their images are read.
         backbone: Settings to train it with.
-        labelled: The images.
         accumulate: How many batches make a step.
     """
     images, batch = len(labelled.learn), settings.batch_size or 64

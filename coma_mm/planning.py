@@ -102,8 +102,7 @@ class Trial:
 def plan_run(settings: PretrainSettings) -> Config:
     """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
-    Args:
-        settings: Of the run; ``data`` is a list of absolute paths.
+    ``data`` of the settings is a list of absolute paths.
     """
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
@@ -181,12 +180,7 @@ def warn_of_enlarging(short_side: int) -> str | None:
 def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:
     """Return settings with batch and steps, and how many batches make a step.
 
-    Args:
-        settings: As given.
-        images: To train on.
-        trial: Of some steps.
-        spent: Seconds since the command began.
-        passes: Over the images, if no length is given.
+    ``spent`` are the seconds since the command began, ``passes`` those over the images if no length is given.
     """
     batch, accumulate = settings.batch_size, 1
     if batch is None:

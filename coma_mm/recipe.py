@@ -163,7 +163,6 @@ def begin_config(recipe: str, settings: RunSettings, lr: float, batch: int, accu
 
     Args:
         recipe: Its file in ``configs``.
-        settings: Of the run.
         lr: Peak of the learning rate at 256 images a step; it goes by the square root of their number.
         batch: Images that are computed at once.
         accumulate: How many batches make a step.

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import Any
 
 from .utils import ranges
-from .utils.arguments import Range, did_you_mean
+from .utils.arguments import did_you_mean
 
 ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of DyViT
 VITS = {
@@ -37,15 +37,10 @@ def setting(default: Any, help: str, **option: Any) -> Any:
 
 @dataclass
 class RunSettings:
-    """Settings of a new run of any kind; what each means is the help of its option.
+    """Settings of a new run of any kind; what each means is the help of its option."""
 
-    Args:
-        data: Folders of images, sub-folders and all, or ``.txt`` files of their paths.
-        out: The run's folder.
-    """
-
-    data: Sequence[str]
-    out: str | PathLike
+    data: Sequence[str]  # folders of images, sub-folders and all, or .txt files of their paths
+    out: str | PathLike  # the run's folder
     epochs: float | None = setting(
         None, 'passes over the images (default: from the number of images)', range=ranges.EPOCHS, group='length'
     )
@@ -142,13 +137,9 @@ class PretrainSettings(RunSettings):
 
 @dataclass
 class FinetuneSettings(RunSettings):
-    """Settings of a new run of fine-tuning.
+    """Settings of a new run of fine-tuning."""
 
-    Args:
-        weights: The folder of a run, a file that says which backbone it has, or an address.
-    """
-
-    weights: str | PathLike = ''
+    weights: str | PathLike = ''  # the folder of a run, a file that says which backbone it has, or an address
     val: str | PathLike | None = setting(
         None, 'folder of images to validate on (default: a fifth of each class)', type='folder'
     )
@@ -209,24 +200,18 @@ def find_arch(name: str) -> str:
     return found
 
 
-def ranges_of(kind: type) -> dict[str, Range]:
-    """Return the ranges of the settings that are one number."""
-    return {
-        one.name: one.metadata['range'] for one in fields(kind) if {'range', 'nargs'} & one.metadata.keys() == {'range'}
-    }
-
-
 def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """Return those of some values that are set; refuse unknown names, numbers out of range, and words not to choose."""
     known = [one.name for one in fields(kind)]
     for name in values.keys() - set(known):
         raise ValueError(f'there is no setting {name!r}{did_you_mean(name, known)}')
     given = {name: value for name, value in values.items() if value is not None}
-    for name, range_ in ranges_of(kind).items():
-        if name in given:
-            ranges.require_in(range_, **{name: given[name]})
     for one in fields(kind):
-        choices = one.metadata.get('choices')
-        if choices and 'nargs' not in one.metadata and given.get(one.name, choices[0]) not in choices:
-            raise ValueError(f'{one.name} must be {" or ".join(map(repr, choices))}, got {given[one.name]!r}')
+        if one.name not in given or 'nargs' in one.metadata:  # lists are checked where they are read
+            continue
+        value, choices = given[one.name], one.metadata.get('choices')
+        if 'range' in one.metadata:
+            ranges.require_in(one.metadata['range'], **{one.name: value})
+        if choices and value not in choices:
+            raise ValueError(f'{one.name} must be {" or ".join(map(repr, choices))}, got {value!r}')
     return given

@@ -150,12 +150,7 @@ def _find_step(dataset: BaseDataset, *parts: str) -> Callable | None:
 
 
 class _CheckMask:
-    """A step behind ``LoadAnnotations`` of mmseg. Without it, a bad mask fails later, and its file is not named.
-
-    Args:
-        head: Of the segmentor.
-        dataset: Of mmseg.
-    """
+    """A step behind ``LoadAnnotations`` of mmseg. Without it, a bad mask fails later, and its file is not named."""
 
     def __init__(self, head: nn.Module, dataset: BaseDataset):
         self.classes = head.num_classes

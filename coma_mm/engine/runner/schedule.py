@@ -26,19 +26,12 @@ SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """Images of a batch, a step and an epoch of a run.
+    """Images of a batch, a step and an epoch of a run."""
 
-    Args:
-        world_size: Processes.
-        batch_size: Images that each of them has in an iteration.
-        accumulative_counts: Iterations in a step of the optimizer.
-        epoch_length: Iterations in an epoch.
-    """
-
-    world_size: int
-    batch_size: int
-    accumulative_counts: int
-    epoch_length: int
+    world_size: int  # processes
+    batch_size: int  # images that each of them has in an iteration
+    accumulative_counts: int  # iterations in a step of the optimizer
+    epoch_length: int  # iterations in an epoch
 
     @property
     def images(self) -> int:
@@ -75,17 +68,13 @@ class BatchSchedule:
 class Course:
     """The way of a schedule through a run whose end has been moved.
 
-    Args:
-        iter: Iterations that were done then.
-        steps: Of the schedule, that were taken by then.
-        end: Iterations of the whole run.
-        length: Steps of the whole schedule; those that are left are spread evenly over the iterations that are left.
+    The steps that are left of the schedule are spread evenly over the iterations that are left.
     """
 
-    iter: int
-    steps: int
-    end: int
-    length: int
+    iter: int  # iterations that were done when the end was moved
+    steps: int  # of the schedule, that were taken by then
+    end: int  # iterations of the whole run
+    length: int  # steps of the whole schedule
 
     def at(self, iteration: int) -> int:
         """Return how many steps are taken when so many iterations are done."""
@@ -95,8 +84,7 @@ class Course:
         """Return the course of a run that goes on with other batches, or another schedule.
 
         Args:
-            done: Iterations so far.
-            now: The same in iterations of now.
+            done: Iterations of before so far, which are ``now`` new ones.
             scale: New iterations that equal one of before.
             length: Steps of the schedule of now.
         """

@@ -22,8 +22,6 @@ def make_step(
     """Return the model of a config, and a step of its training on the first ``batch`` images, always the same.
 
     Args:
-        cfg: With model, optimiser and training data.
-        batch: Images of the step.
         update: Whether the step changes weights, as well as computing their gradients.
         dataset: The images; by default the config's, which are found anew.
     """
