@@ -22,7 +22,7 @@ from .datasets.loading import read_channels, require_range
 from .engine import RunInterrupted
 from .engine.common import type_name
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
-from .engine.runner.loggers import LOGGERS, check_loggers
+from .engine.runner.loggers import check_loggers
 from .engine.runner.run_folder import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
 from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
@@ -142,7 +142,7 @@ def continue_run(out: Path) -> Config:
     """Return what a run is built of that goes on in its folder."""
     path = find_config(out)
     assert path is not None  # check_places has found it
-    log = recall_options(out, dict(log=None), dict(log=LOGGERS), REMOVE).get('log')
+    log = recall_options(out, dict(log=None), REMOVE).get('log')
     check_loggers(log or ())
     cfg = read_run(path, out, log, None)
     cfg.resume = True

@@ -84,7 +84,7 @@ def main() -> None:
             args.out, '--out', find_files([cfg.test_dataloader, cfg.get('test_evaluator')], ['', *roots]), args.force
         )
     if args.show_dir:
-        check_folder(args.show_dir, '--show-dir', roots, args.force)
+        check_folder(args.show_dir, roots, args.force)
         draw_predictions(cfg, args.show_dir)
     if args.tta:
         augment(cfg)

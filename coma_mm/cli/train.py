@@ -60,7 +60,7 @@ def take_up_options(args: Namespace) -> dict:
     if args.resume:
         cfg = read_config(args.config, args.cfg_options, fit=False)  # it is read again, with all options
         work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
-        kept = recall_options(work_dir, KEPT, dict(log=LOGGERS))
+        kept = recall_options(work_dir, KEPT)
         given = {text.partition('=')[0] for text in texts}
         again = [text for text in kept.get('cfg_options') or () if text.partition('=')[0] not in given]
         flags = [name for name, none in KEPT.items() if getattr(args, name) == none and kept.get(name, none) != none]

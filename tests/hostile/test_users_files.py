@@ -496,8 +496,8 @@ def test_folders_for_pictures(folder, force, refused):
     image('im/a.jpg')
     image('full/b.jpg')
     with pytest.raises(ValueError, match='--show-dir'):
-        check_folder(folder, '--show-dir', ['im'], force)
-    check_folder('new', '--show-dir', ['im'], False)
+        check_folder(folder, ['im'], force)
+    check_folder('new', ['im'], False)
 
 
 def test_files_that_a_config_names_are_inputs():

@@ -13,20 +13,19 @@ from ...registry import HOOKS
 from ..common import leaf_datasets, unwrap
 
 
-def require_same_classes(one: Dataset, other: Dataset, names: tuple[str, str]) -> None:
-    """Renumber the labels of ``other`` to match ``one`` by class name; raise if the classes differ.
+def require_same_classes(bank: Dataset, images: Dataset) -> None:
+    """Renumber the labels of ``images`` to match ``bank`` by class name; raise if the classes differ.
 
     Args:
-        one: A data set with ``classes`` in its ``metainfo``; without them there is nothing to do.
-        other: A data set to go with it. Labels of :class:`coma_mm.datasets.ClassFolder` follow; it may lack classes.
-        names: What the error calls their images.
+        bank: Labelled images to compare with. Without ``classes`` in its ``metainfo`` there is nothing to do.
+        images: Those to classify. Labels of :class:`coma_mm.datasets.ClassFolder` follow; it may lack classes.
 
     Raises:
-        ValueError: With the classes that only the other data set has, or, of other data sets, with all that differ.
+        ValueError: With the classes that only ``images`` has, or, of other data sets, with all that differ.
     """
-    classes = _classes_of(one)
+    classes = _classes_of(bank)
     if classes is not None:
-        _number(other, classes, f'those {names[0]} have', f'the images {names[1]}')
+        _number(images, classes, 'those to compare with have', 'the images to classify')
 
 
 def _number(dataset: Dataset, classes: Sequence[str], namer: str, what: str) -> None:

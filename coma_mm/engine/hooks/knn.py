@@ -86,7 +86,7 @@ class KNNHook(PeriodicHook):
             train, val = self._split()
         else:
             train, val = DATASETS.build(self.train), DATASETS.build(self.val)
-            require_same_classes(train, val, ('to compare with', 'to classify'))
+            require_same_classes(train, val)
         self.loaders = self._loader(train), self._loader(val)
         if runner.message_hub.get_info('knn_start') is None:
             runner.message_hub.update_info('knn_start', self._evaluate(runner))
@@ -166,7 +166,7 @@ class KNNLoop(TestLoop):
         super().__init__(runner, dataloader, evaluator)
         with explain_data('test_cfg.bank'):
             self.bank = runner.build_dataloader(bank, seed=runner.seed)
-        require_same_classes(self.bank.dataset, self.dataloader.dataset, ('to compare with', 'to classify'))
+        require_same_classes(self.bank.dataset, self.dataloader.dataset)
 
     def run(self) -> dict:
         self.runner.model.eval()

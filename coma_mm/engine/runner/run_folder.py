@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from ...checkpoints.finding import newest_whole_checkpoint
 from ...checkpoints.older_runs import find_config
 from ...registry import HOOKS
+from ...settings import LOGGERS
 from ...utils import manifest
 from ...utils.configs import walk
 from ...utils.ranges import Range
@@ -119,12 +120,11 @@ def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, l
 # that the user names, and nothing that decides which code runs.
 
 
-def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str = AGAIN) -> dict:
+def recall_options(work_dir: str | Path, kept: dict, advice: str = AGAIN) -> dict:
     """Return the options that a run in a folder was started with; none if that is not known.
 
     Args:
-        kept: Options and their defaults, by whose types those in the file are judged.
-        choices: For options that are lists, what may be in them.
+        kept: Options and their defaults, by whose types those in the file are judged; ``None`` of a list of loggers.
         advice: What to do about a file that cannot be taken up.
 
     Returns:
@@ -142,7 +142,7 @@ def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str 
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError('cfg_options is no list of KEY=VALUE')
         for name, default in kept.items():
-            if name in found and not _is_like(found[name], default, choices.get(name, ())):
+            if name in found and not _is_like(found[name], default):
                 raise ValueError(f'{name} has a value that --{name.replace("_", "-")} does not take')
     except FileNotFoundError:
         return {}
@@ -153,12 +153,12 @@ def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str 
     return dict(cfg_options=texts, **{name: found[name] for name in kept if name in found})
 
 
-def _is_like(value: Any, default: Any, choices: Any) -> bool:
+def _is_like(value: Any, default: Any) -> bool:
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(default, (int, float)):
         return type(value) in (int, float) and value in Range(0)
-    return value is None or isinstance(value, list) and bool(value) and all(item in choices for item in map(str, value))
+    return value is None or isinstance(value, list) and bool(value) and all(name in LOGGERS for name in value)
 
 
 def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> dict:

@@ -42,7 +42,6 @@ def find_results_to_replace(
 
     Args:
         cfg: Ready to be run: with the checkpoint that it goes on from in ``load_from``.
-        overwrite: Whether they may be replaced.
         option: What a command calls the folder.
         names: Of more files that the command writes into the folder.
 
