@@ -55,9 +55,7 @@ def finetune(
         data: A folder with a sub-folder of images for each class, or with ``train`` and ``val``, which have these.
         out: The run's folder. At the end it has ``classifier.pth``, the best checkpoint, ``config.py``,
             ``report.html``, and the run's logs and newest checkpoints.
-        resume: Go on with the run in ``out``; nothing else may be given, as all settings come from that run.
-        overwrite: Replace the results of an earlier run in ``out``.
-        serve: Port at which the report is shown on this machine, while this process lives.
+        resume: As of :func:`coma_mm.pretrain`, like ``overwrite`` and ``serve``.
         **settings: Those of a new run, such as ``epochs=20``: the fields of :class:`.FinetuneSettings`, which are the
             options of the command. ``None`` is one's default.
 

@@ -21,7 +21,7 @@ def main() -> None:
 
     from ..engine.checks.data import explain_data
     from ..engine.common import find_steps, read_loading, read_normalisation
-    from ..engine.hooks.reconstruction import draw_items, name_of
+    from ..engine.hooks.pictures import draw_items, name_of
     from ..engine.runner.config_files import read_config
     from ..visualization.figures import ImageGrid, shorten
     from ..visualization.training_images import make_columns

@@ -1,23 +1,20 @@
 """Everything between a config and a run: its runner, checks, optimizers and hooks."""
 
 from ..checkpoints.loading import load_exactly
-from .checks.classes import CheckClassesHook
-from .checks.data import CheckDataHook
-from .hooks.features import FeaturesHook
+from .checks.data import CheckClassesHook, CheckDataHook
 from .hooks.knn import KNNHook, KNNLoop
 from .hooks.mistakes import MistakesHook
+from .hooks.pictures import FeaturesHook, ReconstructionHook
 from .hooks.progress import FinishedHook, ProgressHook
 from .hooks.quality import QualityHook
-from .hooks.reconstruction import ReconstructionHook
 from .hooks.report import ReportHook
 from .optimizers.autocast import AutocastOptimWrapper
 from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
 from .runner.budget import BudgetHook
 from .runner.checkpoint_hooks import BackboneSettingsHook, ExactCheckpointHook, RunStateHook, WholeCheckpointHook
-from .runner.data_time import DataTimeHook, LoadTimerHook
-from .runner.deferred_runtime_info import DeferredRuntimeInfoHook
 from .runner.epoch_seed import EpochSeedHook
 from .runner.failures import SpareRunHook
+from .runner.log_values import DataTimeHook, DeferredRuntimeInfoHook, LoadTimerHook
 from .runner.loops import EpochLoop, IterLoop
 from .runner.run_folder import ConfigHook
 from .runner.schedule import ScheduleHook

@@ -19,8 +19,7 @@ from ...models.coma import eval_mode
 from ...models.feature_extractor import require_pool
 from ...registry import DATASETS, HOOKS, LOOPS
 from ...utils.arguments import require_number, require_whole
-from ..checks.classes import require_same_classes
-from ..checks.data import explain_data
+from ..checks.data import explain_data, require_same_classes
 from ..common import unwrap
 from ..runner.periodic import PeriodicHook
 

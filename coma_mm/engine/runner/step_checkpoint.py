@@ -18,7 +18,7 @@ from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.paths import short_path
 from ...utils.stopping import describe_signal
-from .deferred_runtime_info import DeferredRuntimeInfoHook
+from .log_values import DeferredRuntimeInfoHook
 from .signals import ShutdownSignals, outlive_warnings, stop_listening
 
 NOTHING, TIME = 0, 1  # why a checkpoint is saved; larger numbers are those of signals, plus TIME
