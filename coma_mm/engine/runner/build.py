@@ -57,9 +57,8 @@ def prepare(args: Namespace) -> WrittenConfig:
         check_sharded(cfg)
     check_launcher(args.launcher)
     require_writable(Path(cfg.work_dir))
-    for name in (*BUILDERS.values(), 'test_cfg'):
-        for _, node in walk_dicts(cfg.get(name)):
-            _suit_workers(node)
+    for _, node in walk_dicts([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')]):
+        _suit_workers(node)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
