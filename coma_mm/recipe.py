@@ -242,12 +242,11 @@ def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.Pat
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
         elif type_name(hook.type) in EVALUATING:  # which count epochs in the config that this starts from
-            hook.update(
-                by_epoch=False, interval=max(interval, math.ceil(EVALUATION_COST / EVALUATION_FRACTION / batch))
-            )
-        if labels is not None and type_name(hook.type) == 'QualityHook':
-            least = math.ceil((EVALUATION_COST + PROBE_COST) / EVALUATION_FRACTION / batch)
-            hook.update(labels=str(labels), interval=max(interval, least))
+            probes = labels is not None and type_name(hook.type) == 'QualityHook'
+            cost = EVALUATION_COST + PROBE_COST * probes
+            hook.update(by_epoch=False, interval=max(interval, math.ceil(cost / EVALUATION_FRACTION / batch)))
+            if probes:
+                hook.labels = str(labels)
 
 
 def set_schedule(cfg: Config, iterations: int) -> None:

@@ -64,7 +64,6 @@ class Overrides(Action):
     """``KEY=VALUE`` as mmengine's own action reads it; what it cannot read is said. Loads torch only where needed."""
 
     def __call__(self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None) -> None:
-        """Read."""
         from mmengine.config import DictAction
 
         for text in values:

@@ -41,7 +41,6 @@ class ProgressHook(Hook):
         self.opening = opening
 
     def before_train(self, runner: Runner) -> None:
-        """Start the bar where the run is."""
         self.shown = is_main_process()
         if not self.shown:
             return

@@ -95,7 +95,6 @@ class DataTimeHook(Hook):
     before_val_epoch = before_train_epoch
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Add up; check every now and then."""
         end, self.end = self.end, time.perf_counter()
         waited = getattr(runner.train_loop, 'waited', None)
         if end is None or waited is None:

@@ -70,7 +70,6 @@ class StepCheckpointHook(Hook):
         self.meta = checkpoint.get('meta') or {}
 
     def before_train(self, runner: Runner) -> None:
-        """Go on within the epoch, and listen."""
         loop = runner.train_loop
         if runner.iter:  # what the checkpoint says of itself is where it was written, on whatever machine
             runner.message_hub.update_info('last_ckpt', runner._load_from)
