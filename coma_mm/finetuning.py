@@ -26,7 +26,7 @@ from .pretraining import link_checkpoint, run
 from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, set_loader, set_schedule, take_middle
 from .settings import FinetuneSettings
 from .utils.clock import command, command_begin
-from .utils.paths import quoted_path, short_path
+from .utils.paths import is_named, quoted_path, short_path
 from .utils.text import one_line, printable
 
 RECIPE = 'cls/finetune_dyvit-b_folder.py'
@@ -68,7 +68,7 @@ def finetune(
         KeyboardInterrupt: As of :func:`coma_mm.pretrain`.
         RunInterrupted: As of :func:`coma_mm.pretrain`.
     """
-    if not resume and not (isinstance(weights, (str, PathLike)) and os.fspath(weights).strip()):
+    if not resume and not is_named(weights):
         raise ValueError(f'weights must name a run, a file or an address, got {weights!r}')
     if not resume and not isinstance(data, (str, PathLike)):
         raise ValueError(f'data must be a folder with a sub-folder for each class, got {data!r}')

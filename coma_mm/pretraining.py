@@ -35,7 +35,7 @@ from .utils.clock import command
 from .utils.files import require_writable
 from .utils.folder_lock import lock_work_dir
 from .utils.manifest import fingerprint, own_file
-from .utils.paths import quoted_path, short_path
+from .utils.paths import is_named, quoted_path, short_path
 from .utils.stopping import Stopped
 from .utils.text import one_line, printable
 from .visualization.run_files import PICTURES
@@ -169,7 +169,7 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
         raise ValueError(f'data must be a folder of images, or a list of them, got {data!r}')
     places = [(name, given.get(name, '.')) for name in ('labels', 'init', 'teacher')]
     for name, value in [('out', out), *(('data', path) for path in named), *places]:
-        if not isinstance(value, (str, PathLike)) or not os.fspath(value).strip():
+        if not is_named(value):
             raise ValueError(f'{name} must name a {"file or " * (name in ("init", "teacher"))}folder, got {value!r}')
     Exclusion(given.get('exclude'))
     require_flag(no_flip=given.get('no_flip', False))

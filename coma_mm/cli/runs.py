@@ -1,4 +1,4 @@
-"""Options of the commands that begin a run or go on with one. Imports nothing that takes time."""
+"""Commands that begin a run or go on with one: their options and their start. Imports nothing that takes time."""
 
 import signal
 from argparse import Namespace

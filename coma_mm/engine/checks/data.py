@@ -13,6 +13,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ...checkpoints.settings import read_meta
 from ...datasets import ClassFolder
 from ...registry import HOOKS
 from ..common import leaf_datasets, unwrap
@@ -254,8 +255,7 @@ class CheckClassesHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        meta = checkpoint.get('meta')
-        data = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        data = read_meta(checkpoint).get('dataset_meta')
         classes = data.get('classes') if isinstance(data, dict) else None
         named = isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes)
         if classes is None or not named or not hasattr(unwrap(runner.model), 'head'):
