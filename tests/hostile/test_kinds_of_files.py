@@ -52,7 +52,7 @@ READERS = {
     'export/source.py': ['config'],
     'export/extractor.py': ['checkpoint', 'config'],
     'export/graph.py': [],  # what has just been written
-    'engine/runner/trial.py': [],
+    'planning.py': [],  # of the system
     'cli/outputs.py': [],  # whether what is to be replaced is one of ours
     'cli/errors.py': [],  # a log that is written
 }
