@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from argparse import Action, Namespace
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -60,10 +59,12 @@ def add_settings(parser: ArgumentParser, kind: type) -> None:
         place.add_argument(f'--{field.name.replace("_", "-")}', **option)
 
 
-class Overrides(Action):
+class Overrides(argparse.Action):
     """``KEY=VALUE`` as mmengine's own action reads it; what it cannot read is said. Loads torch only where needed."""
 
-    def __call__(self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
         from mmengine.config import DictAction
 
         for text in values:
@@ -98,10 +99,9 @@ def _is_readable(value: str) -> bool:
     return opened is None or value.strip().endswith(opened) or ',' in value
 
 
-def add_overrides(parser: ArgumentParser, **kwargs: Any) -> None:
+def add_overrides(parser: ArgumentParser, help: str = 'override settings') -> None:
     """Add ``--cfg-options``."""
-    kwargs.setdefault('help', 'override settings')
-    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', **kwargs)
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', help=help)
 
 
 def add_max_pixels(parser: ArgumentParser) -> None:
@@ -126,7 +126,7 @@ def add_model_and_images(parser: ArgumentParser, config: str, images: str) -> No
     )
 
 
-def read_model_and_images(parser: ArgumentParser, args: Namespace) -> None:
+def read_model_and_images(parser: ArgumentParser, args: argparse.Namespace) -> None:
     """Set ``config``, which may be ``None``, ``checkpoint`` and ``images``."""
     configs = [name for name in args.names[:2] if name.endswith('.py')]
     what, read = ('config', types.config) if configs else ('checkpoint', types.init_weights)
