@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .datasets.exclusion import Exclusion
 from .datasets.labelled import Labelled, find_labelled
-from .engine.runner.runs import resolve_run
+from .engine.runner.run_folder import resolve_run
 from .evaluation.compare import FEW, FINE_TUNED, Accuracy, judge, measure
 from .evaluation.features import ImageFiles, extract_features
 from .evaluation.ridge import draw_labelled
@@ -21,7 +21,7 @@ from .models import FeatureExtractor
 from .settings import CompareSettings, given_settings
 from .utils.arguments import require_device
 from .utils.files import MARK
-from .utils.paths import short_path
+from .utils.paths import is_named, short_path
 from .utils.text import one_line, printable
 from .version import __version__
 
@@ -52,11 +52,11 @@ def compare(
         ValueError: If a setting is impossible, or weights or images cannot be used.
     """
     names = [weights] if isinstance(weights, (str, PathLike)) else weights
-    if not isinstance(names, Sequence) or not names or not all(map(_is_name, names)):
+    if not isinstance(names, Sequence) or not names or not all(map(is_named, names)):
         raise ValueError(f'weights must name a run, a file or an address, got {weights!r}')
     if len(names) > 1 and not (len(names) == 2 and os.fspath(names[0]).endswith('.py')):
         raise ValueError(f'weights must be one, or a config and its weights, got {weights!r}: give others as against')
-    if not _is_name(data):
+    if not is_named(data):
         raise ValueError(f'data must be a folder with a sub-folder for each class, got {data!r}')
     logger = MMLogger.get_current_instance()
     level = logger.level
@@ -65,10 +65,6 @@ def compare(
         return measure_all(names, data, **settings).describe()
     finally:
         logger.setLevel(level)
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, (str, PathLike)) and bool(os.fspath(name).strip())
 
 
 def measure_all(names: Sequence[str | PathLike], data: str | PathLike, **settings: Any) -> 'Comparison':
@@ -100,9 +96,9 @@ def find_largest_class(labelled: Labelled) -> float:
 def check_settings(settings: CompareSettings) -> CompareSettings:
     """Refuse what is no setting, and choose a device if none is given."""
     against = settings.against
-    if isinstance(against, (str, PathLike)) or not isinstance(against, Sequence) or not all(map(_is_name, against)):
+    if isinstance(against, (str, PathLike)) or not isinstance(against, Sequence) or not all(map(is_named, against)):
         raise ValueError(f'against must be a list of weights, got {against!r}')
-    if settings.val is not None and not _is_name(settings.val):
+    if settings.val is not None and not is_named(settings.val):
         raise ValueError(f'val must be a folder of images, got {settings.val!r}')
     Exclusion(settings.exclude)
     settings.device = settings.device or ('cuda' if torch.cuda.is_available() else 'cpu')

@@ -14,11 +14,11 @@ from .datasets.coco_file import CocoFile
 from .datasets.labelled import HELD_OUT
 from .datasets.mask_folder import MaskFolder
 from .engine.common import find_steps, type_name
-from .engine.runner.written_config import WrittenConfig
+from .engine.runner.config_files import read_recipe
 from .export.extractor import Weights, open_for_training
 from .export.source import without_weights
 from .recipe import WARM_UP, Passes, count_workers
-from .utils.files import resource_dir, write_whole
+from .utils.files import write_whole
 
 DETECTOR = 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py'
 SEGMENTOR = 'seg/upernet_dyvit-t_20k_folder-512.py'
@@ -95,7 +95,7 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
 
     Without images to validate with a fifth of those to train on is held out, in files beside the config.
     """
-    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / DETECTOR))
+    cfg = read_recipe(DETECTOR)
     batch, has_masks = options.batch_size or 2, not train.unmasked and not (val and val.unmasked)
     set_detector(cfg.model, backbone, len(train.classes), has_masks)
     set_pixels(cfg, backbone)
@@ -149,7 +149,7 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
 
     Of images and masks without parts a fifth is held out, by lists beside the config.
     """
-    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / SEGMENTOR))
+    cfg = read_recipe(SEGMENTOR)
     batch, crop = options.batch_size or 8, options.size or backbone.round(CROP * backbone.scale)
     backbone.settings.pop('attn_window', None)  # windows of the test are as large as the crops
     cfg.model.backbone = ConfigDict(backbone.settings)

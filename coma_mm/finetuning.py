@@ -22,11 +22,11 @@ from .datasets.value_range import find_value_range
 from .engine.common import type_name
 from .export.extractor import Weights, open_for_training
 from .planning import TRIED, choose_length, describe_end, try_out
-from .pretraining import begin_run, link_checkpoint, train
+from .pretraining import link_checkpoint, run
 from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, set_loader, set_schedule, take_middle
 from .settings import FinetuneSettings
 from .utils.clock import command, command_begin
-from .utils.paths import quoted_path, short_path
+from .utils.paths import is_named, quoted_path, short_path
 from .utils.text import one_line, printable
 
 RECIPE = 'cls/finetune_dyvit-b_folder.py'
@@ -55,9 +55,7 @@ def finetune(
         data: A folder with a sub-folder of images for each class, or with ``train`` and ``val``, which have these.
         out: The run's folder. At the end it has ``classifier.pth``, the best checkpoint, ``config.py``,
             ``report.html``, and the run's logs and newest checkpoints.
-        resume: Go on with the run in ``out``; nothing else may be given, as all settings come from that run.
-        overwrite: Replace the results of an earlier run in ``out``.
-        serve: Port at which the report is shown on this machine, while this process lives.
+        resume: As of :func:`coma_mm.pretrain`, like ``overwrite`` and ``serve``.
         **settings: Those of a new run, such as ``epochs=20``: the fields of :class:`.FinetuneSettings`, which are the
             options of the command. ``None`` is one's default.
 
@@ -70,16 +68,13 @@ def finetune(
         KeyboardInterrupt: As of :func:`coma_mm.pretrain`.
         RunInterrupted: As of :func:`coma_mm.pretrain`.
     """
-    if not resume and not (isinstance(weights, (str, PathLike)) and os.fspath(weights).strip()):
+    if not resume and not is_named(weights):
         raise ValueError(f'weights must name a run, a file or an address, got {weights!r}')
     if not resume and not isinstance(data, (str, PathLike)):
         raise ValueError(f'data must be a folder with a sub-folder for each class, got {data!r}')
     given = settings | dict(weights=None if weights is None else os.fspath(weights))
-    run = begin_run(FinetuneSettings, data, out, given, resume, overwrite, serve, (CLASSIFIER,), plan_finetuning)
-    if type_name(run.cfg.model.type) != 'ImageClassifier':
-        raise ValueError(f'the run in {short_path(run.out)} is no fine-tuning: go on with the command that began it')
-    runner = train(run)
-    return hand_over(run.out, runner.message_hub.get_info('best_score'))
+    runner = run(FinetuneSettings, data, out, given, resume, overwrite, serve, (CLASSIFIER,), plan_finetuning)
+    return hand_over(Path(runner.work_dir), runner.message_hub.get_info('best_score'))
 
 
 def hand_over(out: Path, accuracy: float | None) -> Path:
@@ -95,8 +90,7 @@ def hand_over(out: Path, accuracy: float | None) -> Path:
 def plan_finetuning(settings: FinetuneSettings) -> Config:
     """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
-    Args:
-        settings: Of the run; ``data`` is a list of one absolute path.
+    ``data`` of the settings is a list of one absolute path.
     """
     (folder,) = settings.data
     settings = replace(settings, val=settings.val and os.path.abspath(os.path.expanduser(settings.val)))
@@ -161,9 +155,7 @@ def make_config(
 
     Args:
         settings: Its length in ``steps``, a guess with ``minutes``; ``batch_size``: the images computed at once.
-        weights: The weights, and how their images are read.
         backbone: Settings to train it with.
-        labelled: The images.
         accumulate: How many batches make a step.
     """
     images, batch = len(labelled.learn), settings.batch_size or 64

@@ -3,18 +3,21 @@
 import io
 import math
 import os
+import resource
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, init_default_scope
+from torch import nn
 from torch.utils.data import Dataset
 
 from .datasets import ImageFolder
@@ -25,7 +28,6 @@ from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
 from .datasets.seeding import fixed_seed
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
-from .engine.runner.trial import forget_peak, make_step, peak_so_far
 from .models.mask_units import UNIT_SIDE
 from .recipe import (
     EVALUATION_FRACTION,
@@ -101,8 +103,7 @@ class Trial:
 def plan_run(settings: PretrainSettings) -> Config:
     """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
 
-    Args:
-        settings: Of the run; ``data`` is a list of absolute paths.
+    ``data`` of the settings is a list of absolute paths.
     """
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
@@ -180,12 +181,7 @@ def warn_of_enlarging(short_side: int) -> str | None:
 def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:
     """Return settings with batch and steps, and how many batches make a step.
 
-    Args:
-        settings: As given.
-        images: To train on.
-        trial: Of some steps.
-        spent: Seconds since the command began.
-        passes: Over the images, if no length is given.
+    ``spent`` are the seconds since the command began, ``passes`` those over the images if no length is given.
     """
     batch, accumulate = settings.batch_size, 1
     if batch is None:
@@ -249,6 +245,59 @@ def time_step(cfg: Config, images: int, dataset: Dataset) -> TimedStep:
     end = time.perf_counter()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return TimedStep(images, end - start, end - begin, peak_so_far(on_gpu), parameters)
+
+
+def make_step(
+    cfg: Config, batch: int, update: bool = True, dataset: Dataset | None = None
+) -> tuple[nn.Module, Callable[[], None]]:
+    """Return the model of a config, and a step of its training on the first ``batch`` images, always the same.
+
+    Args:
+        update: Whether the step changes weights, as well as computing their gradients.
+        dataset: The images; by default the config's, which are found anew.
+    """
+    init_default_scope(cfg.default_scope)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = MODELS.build({**cfg.model, 'compile': False} if 'compile' in cfg.model else cfg.model).to(device)
+    model.train()  # on a line of its own: mmpretrain's models return nothing
+    loader = cfg.train_dataloader
+    collate = FUNCTIONS.get(loader.get('collate_fn', dict(type='pseudo_collate'))['type'])
+    with fixed_seed(0):
+        dataset = dataset or DATASETS.build(loader.dataset)
+        data = collate([dataset[i % len(dataset)] for i in range(batch)])
+    data = model.data_preprocessor(data, True)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper) if update else None
+
+    def step() -> None:
+        with nullcontext() if wrapper is None else wrapper.optim_context(model):
+            loss, _ = model.parse_losses(model(**data, mode='loss'))
+        if wrapper is None:
+            loss.backward()
+        else:
+            wrapper.update_params(loss)
+
+    return model, step
+
+
+def forget_peak(on_gpu: bool) -> int:
+    """Start to watch the memory of the GPU, or of this process, anew; return the bytes that are in use."""
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with suppress(OSError):  # there is no /proc on macOS and in some containers
+            Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
+    return peak_so_far(on_gpu)
+
+
+def peak_so_far(on_gpu: bool) -> int:
+    """Return the most bytes in use since :func:`forget_peak`."""
+    if on_gpu:
+        return torch.cuda.max_memory_allocated()
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+    except OSError:  # the most since the process began
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
 
 
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:

@@ -6,7 +6,6 @@ import re
 import signal
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from shutil import copyfile
@@ -22,8 +21,8 @@ from .datasets.loading import read_channels, require_range
 from .engine import RunInterrupted
 from .engine.common import type_name
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
-from .engine.runner.loggers import LOGGERS, check_loggers
-from .engine.runner.recalled_options import REMOVE, recall_options
+from .engine.runner.loggers import check_loggers
+from .engine.runner.run_folder import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
 from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from .export.weights import export
@@ -35,7 +34,7 @@ from .utils.clock import command
 from .utils.files import require_writable
 from .utils.folder_lock import lock_work_dir
 from .utils.manifest import fingerprint, own_file
-from .utils.paths import quoted_path, short_path
+from .utils.paths import is_named, quoted_path, short_path
 from .utils.stopping import Stopped
 from .utils.text import one_line, printable
 from .visualization.run_files import PICTURES
@@ -76,22 +75,11 @@ def pretrain(
             from which ``resume=True`` goes on. A second Ctrl-C is obeyed at once.
         RunInterrupted: After SIGTERM, SIGHUP or SIGUSR1, once a checkpoint is saved; a ``SystemExit``.
     """
-    run = begin_run(PretrainSettings, data, out, settings, resume, overwrite, serve, HANDED_OVER, plan_run)
-    train(run)
-    return hand_over(run.out)
+    out = run(PretrainSettings, data, out, settings, resume, overwrite, serve, HANDED_OVER, plan_run).work_dir
+    return hand_over(Path(out))
 
 
-@dataclass
-class Run:
-    """A run that is about to train."""
-
-    cfg: Config  # ready to be built
-    out: Path
-    overwrite: bool
-    names: tuple[str, ...]  # of files that it hands over
-
-
-def begin_run(
+def run(
     kind: type,
     data: Any,
     out: Any,
@@ -101,8 +89,8 @@ def begin_run(
     serve: int | None,
     names: tuple[str, ...],
     plan: Callable[[Any], Config],
-) -> Run:
-    """Check what was given, and plan a new run or read the one to go on with; see :func:`pretrain`.
+) -> Runner:
+    """Check what was given, plan a new run or read the one to go on with, and train; see :func:`pretrain`.
 
     Args:
         kind: The class of its settings.
@@ -122,21 +110,18 @@ def begin_run(
     for hook in cfg.custom_hooks:
         if type_name(hook['type']) == 'StepCheckpointHook':
             hook['way_on'] = f'coma-mm {command} --out {quoted_path(out)} --resume'
-    return Run(cfg, out, overwrite, names)
-
-
-def train(run: Run) -> Runner:
-    """Train, and return the runner."""
-    results = find_results_to_replace(run.cfg, run.overwrite, '--out', run.names)
-    lock = lock_work_dir(run.out, '--out')  # noqa: F841 - for as long as this process lives
-    runner = build_quietly(run.cfg, logging.WARNING)
+    if command == 'finetune' and type_name(cfg.model.type) != 'ImageClassifier':
+        raise ValueError(f'the run in {short_path(out)} is no fine-tuning: go on with the command that began it')
+    results = find_results_to_replace(cfg, overwrite, '--out', names)
+    lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
+    runner = build_quietly(cfg, logging.WARNING)
     runner.register_hook(ReplaceResultsHook(results))
     try:
         runner.train()
     except RunInterrupted as end:
         if end.code == 128 + signal.SIGINT:
             stop = Stopped(signal.SIGINT, end.where)
-            stop.args = (f'stopped {end.where}: a checkpoint is saved in {run.out}; resume=True goes on from it',)
+            stop.args = (f'stopped {end.where}: a checkpoint is saved in {out}; resume=True goes on from it',)
             raise stop from None
         raise
     finally:
@@ -145,7 +130,7 @@ def train(run: Run) -> Runner:
 
 
 def start_run(settings: Any, plan: Callable[[Any], Config]) -> Config:
-    """Return what a new run is built of; see :func:`begin_run`."""
+    """Return what a new run is built of; see :func:`run`."""
     with TemporaryDirectory() as folder:
         path = Path(folder, 'config.py')
         plan(settings).dump(path)
@@ -155,9 +140,8 @@ def start_run(settings: Any, plan: Callable[[Any], Config]) -> Config:
 def continue_run(out: Path) -> Config:
     """Return what a run is built of that goes on in its folder."""
     path = find_config(out)
-    if path is None:
-        raise FileNotFoundError(_no_run(out))
-    log = recall_options(out, dict(log=None), dict(log=LOGGERS), REMOVE).get('log')
+    assert path is not None  # check_places has found it
+    log = recall_options(out, dict(log=None), REMOVE).get('log')
     check_loggers(log or ())
     cfg = read_run(path, out, log, None)
     cfg.resume = True
@@ -184,7 +168,7 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
         raise ValueError(f'data must be a folder of images, or a list of them, got {data!r}')
     places = [(name, given.get(name, '.')) for name in ('labels', 'init', 'teacher')]
     for name, value in [('out', out), *(('data', path) for path in named), *places]:
-        if not isinstance(value, (str, PathLike)) or not os.fspath(value).strip():
+        if not is_named(value):
             raise ValueError(f'{name} must name a {"file or " * (name in ("init", "teacher"))}folder, got {value!r}')
     Exclusion(given.get('exclude'))
     require_flag(no_flip=given.get('no_flip', False))
@@ -193,9 +177,8 @@ def check_arguments(data: Any, out: Any, given: dict[str, Any]) -> None:
     place = os.path.abspath(os.fspath(out))
     if re.search('[\ud800-\udfff]', place):  # where PyTorch writes no checkpoints
         raise ValueError(f'{printable(place)} has a name in it that is not UTF-8: give out (--out) another folder')
-    for name, example in dict(arch='tiny', method='mae').items():
-        if not isinstance(given.get(name, ''), str):
-            raise ValueError(f'{name} must be a name such as {example}, got {given[name]!r}')
+    if not isinstance(given.get('arch', ''), str):
+        raise ValueError(f'arch must be a name such as tiny, got {given["arch"]!r}')
 
 
 def check_places(

@@ -12,10 +12,9 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 
 from .engine.common import EVALUATING, type_name
-from .engine.runner.written_config import WrittenConfig
+from .engine.runner.config_files import read_recipe
 from .settings import METHOD, VITS, PretrainSettings, RunSettings, find_arch
 from .utils.environment import count_cores
-from .utils.files import resource_dir
 
 
 def _decoder(dim: int, depth: int) -> dict:
@@ -164,12 +163,11 @@ def begin_config(recipe: str, settings: RunSettings, lr: float, batch: int, accu
 
     Args:
         recipe: Its file in ``configs``.
-        settings: Of the run.
         lr: Peak of the learning rate at 256 images a step; it goes by the square root of their number.
         batch: Images that are computed at once.
         accumulate: How many batches make a step.
     """
-    cfg = WrittenConfig.of(Config.fromfile(resource_dir('configs') / recipe))
+    cfg = read_recipe(recipe)
     cfg.work_dir = str(settings.out)
     cfg.randomness = dict(seed=settings.seed, diff_rank_seed=True)
     cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
@@ -244,12 +242,11 @@ def set_intervals(cfg: Config, iterations: int, batch: int, labels: str | os.Pat
         if hook.type == 'coma_mm.StopOnNaNHook':
             hook.interval = min(hook.interval, interval)
         elif type_name(hook.type) in EVALUATING:  # which count epochs in the config that this starts from
-            hook.update(
-                by_epoch=False, interval=max(interval, math.ceil(EVALUATION_COST / EVALUATION_FRACTION / batch))
-            )
-        if labels is not None and type_name(hook.type) == 'QualityHook':
-            least = math.ceil((EVALUATION_COST + PROBE_COST) / EVALUATION_FRACTION / batch)
-            hook.update(labels=str(labels), interval=max(interval, least))
+            probes = labels is not None and type_name(hook.type) == 'QualityHook'
+            cost = EVALUATION_COST + PROBE_COST * probes
+            hook.update(by_epoch=False, interval=max(interval, math.ceil(cost / EVALUATION_FRACTION / batch)))
+            if probes:
+                hook.labels = str(labels)
 
 
 def set_schedule(cfg: Config, iterations: int) -> None:

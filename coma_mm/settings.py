@@ -9,7 +9,7 @@ from os import PathLike
 from typing import Any
 
 from .utils import ranges
-from .utils.arguments import Range, did_you_mean
+from .utils.arguments import did_you_mean
 
 ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of DyViT
 VITS = {
@@ -23,12 +23,12 @@ LOGGERS = 'tensorboard', 'wandb', 'mlflow'
 METHOD = 'align'  # unless told otherwise
 
 
-def setting(default: Any, help: str, **option: Any) -> Any:
+def setting(help: str, default: Any = None, **option: Any) -> Any:
     """Return a field of a class of settings that is an option of a command as well.
 
     Args:
-        default: The field's default. The command passes only options that the user typed.
         help: Of the option.
+        default: The field's default. The command passes only options that the user typed.
         **option: ``range`` of numbers, or the ``type`` by its name in :mod:`.cli.types`; ``group`` of options of which
             one may be given; what ``argparse`` takes beside.
     """
@@ -37,43 +37,33 @@ def setting(default: Any, help: str, **option: Any) -> Any:
 
 @dataclass
 class RunSettings:
-    """Settings of a new run of any kind; what each means is the help of its option.
+    """Settings of a new run of any kind; what each means is the help of its option."""
 
-    Args:
-        data: Folders of images, sub-folders and all, or ``.txt`` files of their paths.
-        out: The run's folder.
-    """
-
-    data: Sequence[str]
-    out: str | PathLike
+    data: Sequence[str]  # folders of images, sub-folders and all, or .txt files of their paths
+    out: str | PathLike  # the run's folder
     epochs: float | None = setting(
-        None, 'passes over the images (default: from the number of images)', range=ranges.EPOCHS, group='length'
+        'passes over the images (default: from the number of images)', range=ranges.EPOCHS, group='length'
     )
-    steps: int | None = setting(None, 'steps of the optimiser', range=ranges.STEPS, group='length')
+    steps: int | None = setting('steps of the optimiser', range=ranges.STEPS, group='length')
     minutes: float | None = setting(
-        None, 'minutes from the start of this command to its end', range=ranges.MINUTES, group='length'
+        'minutes from the start of this command to its end', range=ranges.MINUTES, group='length'
     )
-    batch_size: int | None = setting(None, 'images in a step (default: from the memory)', range=ranges.BATCH_SIZE)
+    batch_size: int | None = setting('images in a step (default: from the memory)', range=ranges.BATCH_SIZE)
     workers: int | None = setting(
-        None, 'processes that load images (default: from the number of cores)', range=ranges.WORKERS
+        'processes that load images (default: from the number of cores)', range=ranges.WORKERS
     )
-    lr: float | None = setting(
-        None, 'peak of the learning rate (default: from arch and batch)', range=ranges.LEARNING_RATE
-    )
-    no_flip: bool | None = setting(None, 'do not mirror images', action='store_true')
+    lr: float | None = setting('peak of the learning rate (default: from arch and batch)', range=ranges.LEARNING_RATE)
+    no_flip: bool | None = setting('do not mirror images', action='store_true')
     exclude: Sequence[str] | None = setting(
-        None,
         "leave out images whose path below the folder matches, e.g. '*_mask.png' 'masks/*', in quotes",
         type='pattern',
         nargs='+',
         metavar='GLOB',
     )
-    log: Sequence[str] | None = setting(
-        None, 'send curves and pictures to these loggers as well', choices=LOGGERS, nargs='+'
-    )
-    seed: int = setting(0, 'seed of weights, crops and masks (default: 0)', range=ranges.SEED)
+    log: Sequence[str] | None = setting('send curves and pictures to these loggers as well', choices=LOGGERS, nargs='+')
+    seed: int = setting('seed of weights, crops and masks (default: 0)', 0, range=ranges.SEED)
     max_pixels: int | None = setting(
-        None, 'largest height times width of an image (default: 10^8)', range=ranges.MAX_PIXELS, metavar='N'
+        'largest height times width of an image (default: 10^8)', range=ranges.MAX_PIXELS, metavar='N'
     )
 
 
@@ -81,58 +71,48 @@ class RunSettings:
 class PretrainSettings(RunSettings):
     """Settings of a new run of pre-training."""
 
-    arch: str | None = setting(
-        None, 'pico, tiny, small, base, large, vit-tiny, ..., vit-large (default: tiny)', type='arch'
-    )
+    arch: str | None = setting('pico, tiny, small, base, large, vit-tiny, ..., vit-large (default: tiny)', type='arch')
     init: str | PathLike | None = setting(
-        None,
         "weights to start from, of a DyViT or a plain ViT: a run's folder, a file (ours, mmpretrain's, timm's, MAE's), "
         'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (default: random weights)',
         type='init_weights',
         metavar='WEIGHTS',
     )
     size: int | None = setting(
-        None,
         'side of the crops in pixels (default: 224, or the size of --init); patches have 4 px, or 2 px if it is below '
         '128, or 1 px if it is below 64; those of a ViT are four times as large',
         range=ranges.IMAGE_SIZE,
     )
     method: str | None = setting(
-        None,
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
         f'halves of a photo; see docs/pretraining.md (default: {METHOD})',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
-        None,
         'weights of a frozen encoder, in the same forms as --init; the decoder also predicts its tokens of the hidden '
         'units (default: none)',
         type='init_weights',
         metavar='WEIGHTS',
     )
     mask_ratio: float | None = setting(
-        None, 'hidden share of an image (default: 0.6; of mae 0.75)', range=ranges.MASK_RATIO, metavar='R'
+        'hidden share of an image (default: 0.6; of mae 0.75)', range=ranges.MASK_RATIO, metavar='R'
     )
     crop_scale: Sequence[float] | None = setting(
-        None,
         "smallest and largest share of an image's area in a random crop (default: 0.2 1)",
         range=ranges.CROP_SCALE,
         nargs=2,
         metavar=('LOW', 'HIGH'),
     )
     labels: str | PathLike | None = setting(
-        None,
         'folder with a sub-folder of images for each class: measure a linear probe on it from time to time',
         type='folder',
     )
-    val: float = setting(0.0, 'share of the images to hold out, e.g. 0.02 (default: 0)', range=ranges.FRACTION)
+    val: float = setting('share of the images to hold out, e.g. 0.02 (default: 0)', 0.0, range=ranges.FRACTION)
     channels: int | None = setting(
-        None,
         'channels of the images, e.g. 1, or 4 for some TIFFs (default: 3, or those of --init)',
         range=ranges.CHANNELS,
     )
     value_range: Sequence[float] | None = setting(
-        None,
         'values of 16-bit or float images that become black and white (default: found in the files)',
         range=ranges.ANY,
         nargs=2,
@@ -142,61 +122,47 @@ class PretrainSettings(RunSettings):
 
 @dataclass
 class FinetuneSettings(RunSettings):
-    """Settings of a new run of fine-tuning.
+    """Settings of a new run of fine-tuning."""
 
-    Args:
-        weights: The folder of a run, a file that says which backbone it has, or an address.
-    """
-
-    weights: str | PathLike = ''
+    weights: str | PathLike = ''  # the folder of a run, a file that says which backbone it has, or an address
     val: str | PathLike | None = setting(
-        None, 'folder of images to validate on (default: a fifth of each class)', type='folder'
+        'folder of images to validate on (default: a fifth of each class)', type='folder'
     )
-    size: int | None = setting(
-        None, 'side of the images in pixels (default: that of the weights)', range=ranges.IMAGE_SIZE
-    )
-    init: str | None = setting(
-        None, 'begin with random weights of the same backbone, for comparison', choices=('none',)
-    )
+    size: int | None = setting('side of the images in pixels (default: that of the weights)', range=ranges.IMAGE_SIZE)
+    init: str | None = setting('begin with random weights of the same backbone, for comparison', choices=('none',))
 
 
 @dataclass
 class CompareSettings:
     """Settings of a comparison of weights; what each means is the help of its option."""
 
-    val: str | PathLike | None = setting(
-        None, 'folder of images to classify (default: a fifth of each class)', type='folder'
-    )
+    val: str | PathLike | None = setting('folder of images to classify (default: a fifth of each class)', type='folder')
     against: Sequence[str | PathLike] = setting(
-        (),
         'more weights to compare: runs, files, addresses, timm://NAME@FILE',
+        (),
         type='weights',
         nargs='+',
         metavar='WEIGHTS',
     )
     finetune: int | None = setting(
-        None,
         'also fine-tune each network, in six runs of this many steps of 32 images; 200 steps take as long as '
         'features of 120,000 images (default: no fine-tuning)',
         range=ranges.whole(1, 100_000),
         metavar='STEPS',
     )
-    seeds: int = setting(5, 'how often few labels are drawn (default: 5)', range=ranges.whole(1, 100))
-    size: int | None = setting(
-        None, 'side of the images in pixels (default: that of the weights)', range=ranges.IMAGE_SIZE
-    )
+    seeds: int = setting('how often few labels are drawn (default: 5)', 5, range=ranges.whole(1, 100))
+    size: int | None = setting('side of the images in pixels (default: that of the weights)', range=ranges.IMAGE_SIZE)
     exclude: Sequence[str] | None = setting(
-        None,
         "leave out images whose path below the folder matches, e.g. '*_mask.png', in quotes",
         type='pattern',
         nargs='+',
         metavar='GLOB',
     )
-    batch_size: int = setting(64, 'images at once (default: 64)', range=ranges.BATCH_SIZE)
-    num_workers: int = setting(4, 'processes that read images (default: 4)', range=ranges.WORKERS)
-    device: str | None = setting(None, 'device of torch (default: cuda if there is one)', type='device')
+    batch_size: int = setting('images at once (default: 64)', 64, range=ranges.BATCH_SIZE)
+    num_workers: int = setting('processes that read images (default: 4)', 4, range=ranges.WORKERS)
+    device: str | None = setting('device of torch (default: cuda if there is one)', type='device')
     max_pixels: int | None = setting(
-        None, 'largest height times width of an image (default: 10^8)', range=ranges.MAX_PIXELS, metavar='N'
+        'largest height times width of an image (default: 10^8)', range=ranges.MAX_PIXELS, metavar='N'
     )
 
 
@@ -209,24 +175,18 @@ def find_arch(name: str) -> str:
     return found
 
 
-def ranges_of(kind: type) -> dict[str, Range]:
-    """Return the ranges of the settings that are one number."""
-    return {
-        one.name: one.metadata['range'] for one in fields(kind) if {'range', 'nargs'} & one.metadata.keys() == {'range'}
-    }
-
-
 def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """Return those of some values that are set; refuse unknown names, numbers out of range, and words not to choose."""
     known = [one.name for one in fields(kind)]
     for name in values.keys() - set(known):
         raise ValueError(f'there is no setting {name!r}{did_you_mean(name, known)}')
     given = {name: value for name, value in values.items() if value is not None}
-    for name, range_ in ranges_of(kind).items():
-        if name in given:
-            ranges.require_in(range_, **{name: given[name]})
     for one in fields(kind):
-        choices = one.metadata.get('choices')
-        if choices and 'nargs' not in one.metadata and given.get(one.name, choices[0]) not in choices:
-            raise ValueError(f'{one.name} must be {" or ".join(map(repr, choices))}, got {given[one.name]!r}')
+        if one.name not in given or 'nargs' in one.metadata:  # lists are checked where they are read
+            continue
+        value, choices = given[one.name], one.metadata.get('choices')
+        if 'range' in one.metadata:
+            ranges.require_in(one.metadata['range'], **{one.name: value})
+        if choices and value not in choices:
+            raise ValueError(f'{one.name} must be {" or ".join(map(repr, choices))}, got {value!r}')
     return given

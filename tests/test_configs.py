@@ -13,7 +13,7 @@ from narrow import narrow
 from PIL import Image
 from tiny_cifar import write_archive
 
-from coma_mm.cli.options import make_parser
+from coma_mm.cli.parser import make_parser
 from coma_mm.engine.runner.config_files import read_config
 from coma_mm.evaluation.flops import count_flops
 

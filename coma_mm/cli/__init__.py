@@ -60,7 +60,7 @@ def run(command: str, main: Callable[[], None] | None = None) -> None:
 
 def _show_usage(command: str) -> None:
     from ..utils.arguments import did_you_mean
-    from .parser import UsageError
+    from .errors import UsageError
 
     usage = 'usage: coma-mm COMMAND ...\n\nFor the options of a command: coma-mm COMMAND --help\n\n' + '\n'.join(
         f'  {name:<10} {what}' for name, what in COMMANDS.items()

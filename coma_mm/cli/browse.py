@@ -2,8 +2,8 @@
 
 from ..utils.text import printable
 from . import types
-from .options import ArgumentParser, add_max_pixels, add_overrides
 from .outputs import add_force, check_output, find_files, find_roots
+from .parser import ArgumentParser, add_max_pixels, add_overrides
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
 
     from ..engine.checks.data import explain_data
     from ..engine.common import find_steps, read_loading, read_normalisation
-    from ..engine.hooks.reconstruction import draw_items, name_of
+    from ..engine.hooks.pictures import draw_items, name_of
     from ..engine.runner.config_files import read_config
     from ..visualization.figures import ImageGrid, shorten
     from ..visualization.reconstruction import make_columns

@@ -110,11 +110,10 @@ def finish(error: BaseException, command: str, is_own: bool = False) -> None:
             line += f' (traceback: {short_path(log)})'
     if expected:
         forget_start(log)
-    if _is_first():
+    if _tell_torchrun(line.splitlines()[-1]):
         if TRACEBACK in sys.argv or (log is None and not expected):
             sys.stderr.write(printable(trace))
         print(line, file=sys.stderr, flush=True)
-    _tell_torchrun(line.splitlines()[-1])
     is_distributed = getattr(sys.modules.get('torch.distributed'), 'is_initialized', bool)()
     if is_distributed or (is_own and isinstance(error, KeyboardInterrupt)):
         # Threads of the process group can abort an interpreter that is shutting down, after which the last line is
@@ -314,22 +313,21 @@ def _way_on(command: str) -> str:
     return f'; {again} goes on from the last checkpoint'
 
 
-def _is_first() -> bool:
-    """Say whether this process is the first of those of torchrun on this machine to end with an error."""
-    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
-    if file is None:
+def _tell_torchrun(line: str) -> bool:
+    """Leave the line where torchrun looks for it, in the form of ``torch.distributed.elastic``'s own.
+
+    Returns:
+        Whether this process is the first of those of torchrun on this machine to end with an error.
+    """
+    name = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if name is None:
         return True
+    file = Path(name)
+    content = dict(message=line, extraInfo=dict(py_callstack=line, timestamp=str(int(time.time()))))
+    with suppress(OSError):
+        file.write_text(json.dumps(dict(message=content)))
     try:
-        open(Path(file).parents[1] / 'reported', 'x').close()
+        open(file.parents[1] / 'reported', 'x').close()
     except OSError as error:
         return not isinstance(error, FileExistsError)
     return True
-
-
-def _tell_torchrun(line: str) -> None:
-    """Leave the line where torchrun looks for it, in the form of ``torch.distributed.elastic``'s own."""
-    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
-    if file is not None:
-        content = dict(message=line, extraInfo=dict(py_callstack=line, timestamp=str(int(time.time()))))
-        with suppress(OSError):
-            Path(file).write_text(json.dumps(dict(message=content)))

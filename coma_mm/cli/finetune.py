@@ -3,11 +3,9 @@
 from argparse import Namespace
 
 from ..settings import FinetuneSettings
-from ..utils.stopping import nothing_to_lose
 from . import types
 from .parser import ArgumentParser, add_settings
-from .runs import add_run_options, check_run, way_on
-from .streams import announce
+from .runs import add_run_options, check_run, train
 
 
 def parse_args() -> Namespace:
@@ -39,9 +37,4 @@ def parse_args() -> Namespace:
 def main() -> None:
     """Fine-tune."""
     args = parse_args()
-    announce(f'going on in {args.out}' if args.resume else f'fine-tuning {args.weights} on {args.data}')
-    with nothing_to_lose():
-        from ..finetuning import finetune
-
-    with way_on('finetune', args.out):
-        finetune(**{name: value for name, value in vars(args).items() if name != 'traceback'})
+    train('finetune', args, f'fine-tuning {args.weights} on {args.data}')

@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 
 from . import types
-from .options import ArgumentParser, add_overrides
+from .parser import ArgumentParser, add_overrides
 
 
 def parse_args() -> Namespace:

@@ -36,7 +36,6 @@ def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os
     """Refuse an output that would destroy a file which must be kept; say why, and what to type.
 
     Args:
-        path: Of the output.
         option: By which it was named, for the message.
         inputs: Files and folders that the command reads. Images in an input folder are inputs, too.
         force: Whether a file of unknown origin is replaced, which is none of the inputs.
@@ -58,15 +57,15 @@ def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os
         raise ValueError(f'{place} {what}: name {another}, or replace it with --force')
 
 
-def check_folder(path: str | os.PathLike, option: str, roots: Iterable[str | os.PathLike], force: bool) -> None:
-    """Refuse a folder for pictures that has something in it, or lies in one of the folders that are read."""
+def check_folder(path: str | os.PathLike, roots: Iterable[str | os.PathLike], force: bool) -> None:
+    """Refuse a folder for pictures (``--show-dir``) that has something in it, or lies in one that is read."""
     real = Path(os.path.realpath(path))
     for root in roots:
         if real.is_relative_to(os.path.realpath(root)):
-            raise ValueError(f'{path} lies in {root}, which is read: name another folder with {option}')
+            raise ValueError(f'{path} lies in {root}, which is read: name another folder with --show-dir')
     if not force and real.is_dir() and any(real.iterdir()):
         raise ValueError(
-            f'{path} has something in it that could be replaced: name a new folder with {option}, or add --force'
+            f'{path} has something in it that could be replaced: name a new folder with --show-dir, or add --force'
         )
 
 

@@ -3,11 +3,9 @@
 from argparse import Namespace
 
 from ..settings import PretrainSettings
-from ..utils.stopping import nothing_to_lose
 from . import types
 from .parser import ArgumentParser, add_settings
-from .runs import add_run_options, check_run, way_on
-from .streams import announce
+from .runs import add_run_options, check_run, train
 
 
 def parse_args() -> Namespace:
@@ -26,11 +24,6 @@ def parse_args() -> Namespace:
 def main() -> None:
     """Pre-train."""
     args = parse_args()
-    announce(f'going on in {args.out}' if args.resume else f'pre-training on {", ".join(args.data)}')
-
-    with nothing_to_lose():
-        from ..pretraining import pretrain
-
-    with way_on('pretrain', args.out):
-        settings = {name: value for name, value in vars(args).items() if name != 'traceback'}
-        pretrain(**{**settings, 'data': args.data or None})
+    what = f'pre-training on {", ".join(args.data)}'
+    args.data = args.data or None
+    train('pretrain', args, what)

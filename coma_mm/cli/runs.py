@@ -1,17 +1,16 @@
-"""Options of the commands that begin a run or go on with one. Imports nothing that takes time."""
+"""Commands that begin a run or go on with one: their options and their start. Imports nothing that takes time."""
 
 import signal
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..utils.folder_lock import require_unlocked
 from ..utils.manifest import find_kind
 from ..utils.paths import quoted_path
-from ..utils.stopping import Stopped
+from ..utils.stopping import Stopped, nothing_to_lose
 from . import types
 from .parser import ArgumentParser
+from .streams import announce
 
 OBEYED = ('data', 'out', 'resume', 'overwrite', 'serve', 'traceback')  # the others are settings of a new run
 
@@ -52,19 +51,29 @@ def check_run(parser: ArgumentParser, args: Namespace) -> None:
         )
 
 
-@contextmanager
-def way_on(command: str, out: str) -> Iterator[None]:
-    """Add the command that goes on with a run to the line of one that is stopped."""
-    from ..checkpoints.finding import find_checkpoints
-    from ..engine import RunInterrupted
+def train(command: str, args: Namespace, what: str) -> None:
+    """Call the function of the package that is named like a command with its options.
 
+    The line of a run that is stopped names the command that goes on with it.
+
+    Args:
+        what: A new run of these options, in words.
+    """
+    announce(f'going on in {args.out}' if args.resume else what)
+    with nothing_to_lose():
+        import coma_mm
+
+        from ..checkpoints.finding import find_checkpoints
+        from ..engine import RunInterrupted
+
+        function = getattr(coma_mm, command)
     try:
-        yield
+        function(**{name: value for name, value in vars(args).items() if name != 'traceback'})
     except (KeyboardInterrupt, RunInterrupted) as end:
         stop = Stopped(end.code - 128 if isinstance(end, (RunInterrupted, Stopped)) else signal.SIGINT)
-        if find_checkpoints(Path(out)):
+        if find_checkpoints(Path(args.out)):
             where = getattr(end, 'where', '')
-            again = f'coma-mm {command} --out {quoted_path(out)} --resume'
+            again = f'coma-mm {command} --out {quoted_path(args.out)} --resume'
             stop.way_on = f'{where and " "}{where}; to go on from the last checkpoint: {again}'
         else:
             stop.way_on = ' before there was a checkpoint; the same command starts anew'

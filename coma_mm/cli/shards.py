@@ -17,7 +17,7 @@ from pathlib import Path
 from ..utils.files import naming, whole_folder
 from ..utils.text import printable
 from . import types
-from .options import ArgumentParser, add_max_pixels
+from .parser import ArgumentParser, add_max_pixels
 
 QUALITY = 92  # of JPEGs that are written anew
 

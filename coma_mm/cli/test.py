@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from . import types
-from .options import make_parser
 from .outputs import add_force, check_folder, check_output, find_files, find_roots
+from .parser import make_parser
 
 
 def parse_args() -> Namespace:
@@ -84,7 +84,7 @@ def main() -> None:
             args.out, '--out', find_files([cfg.test_dataloader, cfg.get('test_evaluator')], ['', *roots]), args.force
         )
     if args.show_dir:
-        check_folder(args.show_dir, '--show-dir', roots, args.force)
+        check_folder(args.show_dir, roots, args.force)
         draw_predictions(cfg, args.show_dir)
     if args.tta:
         augment(cfg)

@@ -9,7 +9,7 @@ from ..utils.folder_lock import lock_work_dir, require_unlocked
 from ..utils.paths import short_path
 from ..utils.text import one_line
 from . import types
-from .options import make_parser
+from .parser import make_parser
 
 
 def parse_args() -> Namespace:
@@ -54,13 +54,13 @@ KEPT = dict(amp=False, no_validate=False, auto_scale_lr=False, save_minutes=0, l
 def take_up_options(args: Namespace) -> dict:
     """Recall the options that a resumed run was started with; those given now come on top. Return them all."""
     from ..engine.runner.config_files import default_work_dir, read_config
-    from ..engine.runner.recalled_options import read_settings_again, recall_options
+    from ..engine.runner.run_folder import read_settings_again, recall_options
 
     texts, again, flags = getattr(args, 'option_texts', []), [], []
     if args.resume:
         cfg = read_config(args.config, args.cfg_options, fit=False)  # it is read again, with all options
         work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
-        kept = recall_options(work_dir, KEPT, dict(log=LOGGERS))
+        kept = recall_options(work_dir, KEPT)
         given = {text.partition('=')[0] for text in texts}
         again = [text for text in kept.get('cfg_options') or () if text.partition('=')[0] not in given]
         flags = [name for name, none in KEPT.items() if getattr(args, name) == none and kept.get(name, none) != none]

@@ -8,6 +8,7 @@ import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ..settings import find_arch
@@ -175,30 +176,26 @@ def checkpoint_or_auto(name: str) -> str:
     return name if name == 'auto' else checkpoint_file(name)
 
 
-def output_path(*endings: str, advice: Mapping[str, str] | None = None) -> Callable[[str], str]:
+def output_path(
+    *endings: str, advice: Mapping[str, str] | None = None, new_folder: bool = True
+) -> Callable[[str], str]:
     """Return a reader of files to write, whose folder may have to be made; ``advice`` is said of some other endings."""
 
     def read(text: str) -> str:
         name = path(text)
+        folder = Path(name).parent
+        if not new_folder and not folder.is_dir():
+            raise ArgumentTypeError(f'there is no folder {folder}')
         _check_ending(name, endings, advice or {})
         if Path(name).is_dir() or name.endswith(os.sep):
             raise ArgumentTypeError(f'{name} is a folder, but the name of a file is wanted')
-        output_folder(str(Path(name).parent))
+        output_folder(str(folder))
         return name
 
     return read
 
 
-def output_file(*endings: str, advice: Mapping[str, str] | None = None) -> Callable[[str], str]:
-    """Return a reader of files to write in a folder that is there, see :func:`output_path`."""
-    read_path = output_path(*endings, advice=advice)
-
-    def read(text: str) -> str:
-        if path(text) and not Path(path(text)).absolute().parent.is_dir():
-            raise ArgumentTypeError(f'there is no folder {Path(path(text)).parent}')
-        return read_path(text)
-
-    return read
+output_file = partial(output_path, new_folder=False)
 
 
 def picture(name: str) -> str:

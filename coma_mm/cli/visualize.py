@@ -6,8 +6,8 @@ from typing import Any
 
 from ..utils.text import one_line, printable
 from . import types
-from .options import ArgumentParser, add_max_pixels, add_model_and_images, add_overrides, read_model_and_images
 from .outputs import add_force, check_output
+from .parser import ArgumentParser, add_max_pixels, add_model_and_images, add_overrides, read_model_and_images
 
 
 def parse_args() -> Namespace:

@@ -1,28 +1,23 @@
 """Everything between a config and a run: its runner, checks, optimizers and hooks."""
 
 from ..checkpoints.pretrained import load_exactly
-from .checks.classes import CheckClassesHook
-from .checks.data import CheckDataHook
-from .hooks.features import FeaturesHook
-from .hooks.knn import KNNHook
+from .checks.data import CheckClassesHook, CheckDataHook
+from .hooks.knn import KNNHook, KNNLoop
 from .hooks.mistakes import MistakesHook
-from .hooks.progress import ProgressHook
+from .hooks.pictures import FeaturesHook, ReconstructionHook
+from .hooks.progress import FinishedHook, ProgressHook
 from .hooks.quality import QualityHook
-from .hooks.reconstruction import ReconstructionHook
 from .hooks.report import ReportHook
 from .optimizers.autocast import AutocastOptimWrapper
 from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
 from .runner.budget import BudgetHook
 from .runner.checkpoint_hooks import BackboneSettingsHook, ExactCheckpointHook, RunStateHook, WholeCheckpointHook
-from .runner.config_hook import ConfigHook
-from .runner.data_time import DataTimeHook, LoadTimerHook
-from .runner.deferred_runtime_info import DeferredRuntimeInfoHook
 from .runner.epoch_seed import EpochSeedHook
 from .runner.failures import SpareRunHook
-from .runner.finished import FinishedHook
-from .runner.knn_loop import KNNLoop
+from .runner.log_values import DataTimeHook, DeferredRuntimeInfoHook, LoadTimerHook
 from .runner.loops import EpochLoop, IterLoop
-from .runner.schedule_hook import ScheduleHook
+from .runner.run_folder import ConfigHook
+from .runner.schedule import ScheduleHook
 from .runner.step_checkpoint import RunInterrupted, StepCheckpointHook
 from .runner.stop_on_nan import StopOnNaNHook
 from .runner.work_dir import ReplaceResultsHook

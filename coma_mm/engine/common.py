@@ -65,10 +65,9 @@ def read_loading(cfg: dict) -> dict:
         ``channels``, and where they are set ``value_range`` and ``max_pixels``, as :func:`.read_image` takes them.
         Other pipelines have the channels that the backbone takes, three if it does not say.
     """
-    for name in ('train_dataloader', 'test_dataloader', 'val_dataloader'):
-        for step in find_steps(cfg.get(name)):
-            found = {key: step.get(key) for key in ('value_range', 'max_pixels') if step.get(key) is not None}
-            return dict(channels=step.get('channels', 3), **found)
+    for step in find_steps([cfg.get(f'{part}_dataloader') for part in ('train', 'test', 'val')]):
+        found = {key: step.get(key) for key in ('value_range', 'max_pixels') if step.get(key) is not None}
+        return dict(channels=step.get('channels', 3), **found)
     return dict(channels=((cfg.get('model') or {}).get('backbone') or {}).get('in_channels', 3))
 
 

@@ -16,7 +16,7 @@ from ..checkpoints.reading import get_state_dict, read_checkpoint
 from ..datasets.loading import read_channels
 from ..engine.common import read_loading, read_normalisation
 from ..engine.runner.config_files import read_config
-from ..engine.runner.runs import resolve_run
+from ..engine.runner.run_folder import resolve_run
 from ..models import FeatureExtractor
 from ..utils.text import printable
 from .source import check_types, find_backbone, find_normalisation, without_weights

@@ -19,6 +19,11 @@ def short_path(path: str | os.PathLike) -> str:
         return os.fspath(path)
 
 
+def is_named(path: object) -> bool:
+    """Say whether a path, or an address, was given: a text that is not empty, or an object of a path."""
+    return isinstance(path, (str, os.PathLike)) and bool(os.fspath(path).strip())
+
+
 def quoted_path(path: str | os.PathLike) -> str:
     """Return a short path as an argument that can be pasted into a shell."""
     short = short_path(path)

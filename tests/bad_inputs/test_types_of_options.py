@@ -27,7 +27,11 @@ from coma_mm.utils import ranges
 from coma_mm.utils.manifest import write_own
 
 NUMBERS = int, float, int | None, float | None
-RANGES = settings.ranges_of(settings.PretrainSettings) | dict(serve=ranges.PORT)
+RANGES = {
+    field.name: field.metadata['range']
+    for field in fields(settings.PretrainSettings)
+    if 'range' in field.metadata and 'nargs' not in field.metadata
+} | dict(serve=ranges.PORT)
 ODD = '-1', '0', 'nan', 'inf', '-inf', '1e309', '1.5', '-0.5', str(10**12), str(10**400), '', ' ', 'x', '0x10', '\0'
 FREE = {  # options without a type, and why
     ('export', 'prefix'): 'an empty one is that of bare weights',

@@ -63,7 +63,7 @@ class SlowHook(Hook):
 
 @pytest.fixture
 def warnings_of(tmp_path, monkeypatch):
-    for name in ('data_time', 'loops'):
+    for name in ('log_values', 'loops'):
         monkeypatch.setattr(f'coma_mm.engine.runner.{name}.time', clock)
 
     def train(seconds, first=0.0, hooks=(), **hook):

@@ -22,14 +22,11 @@ READERS = {
     'checkpoints/finding.py': ['checkpoint', '`manifest.json`'],
     'engine/runner/config_files.py': ['config'],
     'engine/runner/build.py': ['config'],
-    'engine/runner/yaml_files.py': ['config'],
-    'engine/runner/recalled_options.py': ['`options.json`'],
-    'recipe.py': ['config'],
+    'engine/runner/run_folder.py': ['`options.json`'],
     'utils/folder_lock.py': ['`.lock`, ids of loggers'],
     'engine/runner/loggers.py': ['`.lock`, ids of loggers'],
     'pretraining.py': ['config', 'checkpoint'],
     'finetuning.py': ['config'],
-    'downstream.py': ['config'],
     'visualization/report.py': ['log, pictures and config of a run'],
     'visualization/run_files.py': ['log, pictures and config of a run'],
     'visualization/serve.py': ['log, pictures and config of a run'],
@@ -53,7 +50,7 @@ READERS = {
     'export/source.py': ['config'],
     'export/extractor.py': ['checkpoint', 'config'],
     'export/graph.py': [],  # what has just been written
-    'engine/runner/trial.py': [],
+    'planning.py': [],  # of the system
     'cli/outputs.py': [],  # whether what is to be replaced is one of ours
     'cli/errors.py': [],  # a log that is written
 }

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from processes import TINY
 
 from coma_mm.engine.runner.config_files import read_config
-from coma_mm.engine.runner.recalled_options import read_settings_again, recall_options
+from coma_mm.engine.runner.run_folder import read_settings_again, recall_options
 
 KEPT = dict(amp=False, save_minutes=0, log=None)
 REFUSED = [
@@ -61,9 +61,9 @@ def test_options_that_can_name_code(text, tmp_path):
 
 def test_options_that_are_data(tmp_path):
     assert read_settings_again(list(TAKEN), Config.fromfile(TINY), tmp_path) == dict(TAKEN.values())
-    assert recall_options(tmp_path, KEPT, {}) == {}
-    (tmp_path / 'options.json').write_text(json.dumps(dict(cfg_options=['a=1'], amp=True, log=['csv'], other=1)))
-    assert recall_options(tmp_path, KEPT, dict(log=['csv'])) == dict(cfg_options=['a=1'], amp=True, log=['csv'])
+    assert recall_options(tmp_path, KEPT) == {}
+    (tmp_path / 'options.json').write_text(json.dumps(dict(cfg_options=['a=1'], amp=True, log=['wandb'], other=1)))
+    assert recall_options(tmp_path, KEPT) == dict(cfg_options=['a=1'], amp=True, log=['wandb'])
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,13 @@ def test_options_that_are_data(tmp_path):
 def test_options_of_another_form(content, tmp_path):
     (tmp_path / 'options.json').write_text(content)
     with pytest.raises(ValueError, match='options.*if it is meant, give it again on the command line'):
-        recall_options(tmp_path, KEPT, dict(log=['csv']))
+        recall_options(tmp_path, KEPT)
 
 
 def test_options_that_are_no_file(tmp_path):
     os.mkfifo(tmp_path / 'options.json')
     with pytest.raises(ValueError, match='is no regular file'):
-        recall_options(tmp_path, KEPT, {})
+        recall_options(tmp_path, KEPT)
 
 
 @pytest.mark.parametrize(

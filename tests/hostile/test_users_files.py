@@ -21,8 +21,7 @@ from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
 from coma_mm.datasets.finding import find_images
-from coma_mm.engine.runner.config_hook import free_name
-from coma_mm.engine.runner.runs import resolve_run
+from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
@@ -496,8 +495,8 @@ def test_folders_for_pictures(folder, force, refused):
     image('im/a.jpg')
     image('full/b.jpg')
     with pytest.raises(ValueError, match='--show-dir'):
-        check_folder(folder, '--show-dir', ['im'], force)
-    check_folder('new', '--show-dir', ['im'], False)
+        check_folder(folder, ['im'], force)
+    check_folder('new', ['im'], False)
 
 
 def test_files_that_a_config_names_are_inputs():

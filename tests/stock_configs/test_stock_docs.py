@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from stock import STOCK, build, check, stock, use_dyvit
 
-from coma_mm.cli.options import make_parser
+from coma_mm.cli.parser import make_parser
 from coma_mm.engine.runner.config_files import read_config
 
 ROOT = Path(__file__).parents[2]

@@ -55,13 +55,13 @@ def check_options(cfg: Config, options: dict) -> None:
         ValueError: If a top-level key is neither in the config nor known, or if one deeper down is close to one beside
             it, and not an argument of what is built there; with the name to write.
     """
+    settings = dict(walk(dict(cfg.items())))  # by dotted name
     for option in options:
         first, *rest = option.split('.')
         if first not in cfg and first not in KEYS:
-            ends = [place for place, _ in walk(dict(cfg.items())) if place.rpartition('.')[2] == first]
-            places = [place for place in ends if place.split('.')[0] in KEYS]
+            ends = [place for place in settings if place.rpartition('.')[2] == first]
             near = misspelt(first, KEYS)
-            meant = [option.replace(first, near, 1)] if near else places[:3]
+            meant = [option.replace(first, near, 1)] if near else [x for x in ends if x.split('.')[0] in KEYS][:3]
             hint = f'; did you mean {" or ".join(meant)}?' if meant else ''
             raise ValueError(
                 f'--cfg-options {option}: nothing reads {first}, and {cfg.filename} does not have it{hint}'
@@ -73,38 +73,31 @@ def check_options(cfg: Config, options: dict) -> None:
                 'current',
                 level=logging.WARNING,
             )
-        _check_below(cfg, option)
+        _check_below(cfg, settings, option)
 
 
-def _check_below(cfg: Config, option: str) -> None:
-    node: Any = cfg
-    place: list[str] = []
-    for name in option.split('.'):
-        if isinstance(node, (list, tuple)):
-            if not name.isdigit() or int(name) >= len(node):
-                return  # mmengine's own error is clear
-            node = node[int(name)]
-        elif not isinstance(node, (dict, Config)):
+def _check_below(cfg: Config, settings: dict[str, Any], option: str) -> None:
+    names = option.split('.')
+    for i, name in enumerate(names[1:], 1):
+        place = '.'.join(names[:i])
+        if f'{place}.{name}' in settings:
+            continue
+        node = settings.get(place)
+        if not isinstance(node, dict) or name == '_delete_':  # of a list, mmengine's own error is clear
             return
-        elif name in node:
-            node = node[name]
-        else:
-            near = place and name != '_delete_' and misspelt(name, list(node.keys()))
-            if near and not _takes(node, place, name, cfg.get('default_scope')):
-                meant = '.'.join([*place, near, *option.split('.')[len(place) + 1 :]])
-                raise ValueError(
-                    f'--cfg-options {option}: {".".join(place)} of {cfg.filename} has no {name}; did you mean {meant}?'
-                )
-            return
-        place.append(name)
+        near = misspelt(name, list(node))
+        if near and not _takes(node, place, name, cfg.get('default_scope')):
+            meant = '.'.join([place, near, *names[i + 1 :]])
+            raise ValueError(f'--cfg-options {option}: {place} of {cfg.filename} has no {name}; did you mean {meant}?')
+        return
 
 
-def _takes(node: dict, place: list[str], name: str, scope: str | None) -> bool:
+def _takes(node: dict, place: str, name: str, scope: str | None) -> bool:
     """Say whether what is built from a part of a config has an argument of this name."""
     kind = node.get('type')
     kinds: Sequence[Any] = (kind,)
     if not inspect.isclass(kind):
-        kinds = DEFAULTS.get('.'.join(place), ()) if kind is None else _find(kind, scope)
+        kinds = DEFAULTS.get(place, ()) if kind is None else _find(kind, scope)
     bases = [base for kind in kinds for base in kind.__mro__]
     return any(name in inspect.signature(base.__init__).parameters for base in bases)
 

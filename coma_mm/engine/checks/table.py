@@ -17,7 +17,6 @@ class Kind(NamedTuple):
     names: tuple[str, ...] = ()  # of which a misspelt one is told
 
     def __or__(self, other: 'Kind') -> 'Kind':
-        """Return the kind of values that are of either."""
         return Kind(
             f'{self.wanted} or {other.wanted}',
             lambda value: self.accepts(value) or other.accepts(value),

@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 from ...checkpoints.settings import FROM
 from ...models.architectures import ATTENTION, read_arch, read_indices, read_windows
 from ...utils.arguments import did_you_mean
-from ...utils.configs import walk, walk_dicts
+from ...utils.configs import walk
 from ..common import explain_type, type_name
 from .table import CROPS, TABLE
 
@@ -93,38 +93,38 @@ def _dyvit(place: str, node: dict) -> Iterator[str]:
 AGREEMENTS = _keys, _schedule, _normalisation, _optimizer, _crop, _dyvit
 
 
-def _best_checkpoint(cfg: Config) -> Iterator[str]:
+def _best_checkpoint(settings: dict) -> Iterator[str]:
     """Check that there is a validation to find the best checkpoint by."""
-    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
-    if best and best != 'auto' and not (cfg.get('val_dataloader') and cfg.get('val_evaluator')):
+    best = settings.get('default_hooks.checkpoint.save_best')
+    if best and best != 'auto' and not (settings.get('val_dataloader') and settings.get('val_evaluator')):
         yield (
             f'default_hooks.checkpoint.save_best={best!r} needs a validation, and there is no val_dataloader or no '
             'val_evaluator; set --cfg-options default_hooks.checkpoint.save_best=None'
         )
 
 
-def _loop(cfg: Config) -> Iterator[str]:
+def _loop(settings: dict) -> Iterator[str]:
     """Check that training has one length."""
-    loop = cfg.get('train_cfg') or {}
+    loop = settings.get('train_cfg') or {}
     if loop.get('max_epochs') is not None and loop.get('max_iters') is not None:
         yield 'train_cfg has max_epochs and max_iters: leave one of them out of the config'
     if loop.get('type') is not None and 'by_epoch' in loop:
         yield f'train_cfg.type={type_name(loop["type"])} says what by_epoch would: leave one of them out of the config'
-    for number, hook in enumerate(cfg.get('custom_hooks') or ()):
+    for number, hook in enumerate(settings.get('custom_hooks') or ()):
         if loop and loop.get('max_iters') is None and type_name(hook.get('type')) == 'BudgetHook':
             yield f'custom_hooks.{number} is a BudgetHook, which takes train_cfg.max_iters in place of max_epochs'
 
 
-def _strategy(cfg: Config) -> Iterator[str]:
+def _strategy(settings: dict) -> Iterator[str]:
     """Check that the runner that needs a strategy has one."""
-    if type_name(cfg.get('runner_type')) == 'FlexibleRunner' and not cfg.get('strategy'):
+    if type_name(settings.get('runner_type')) == 'FlexibleRunner' and not settings.get('strategy'):
         yield 'runner_type=FlexibleRunner needs a strategy; set --cfg-options strategy.type=SingleDeviceStrategy'
 
 
-def _preprocessor(cfg: Config) -> Iterator[str]:
+def _preprocessor(settings: dict) -> Iterator[str]:
     """Check that pre-training gets its images as numbers."""
-    model = cfg.get('model') or {}
-    if type_name(model.get('type')) == 'CoMA' and not (model.get('data_preprocessor') or cfg.get('data_preprocessor')):
+    is_there = settings.get('model.data_preprocessor') or settings.get('data_preprocessor')
+    if type_name(settings.get('model.type')) == 'CoMA' and not is_there:
         yield (
             'model.data_preprocessor=None, but CoMA needs one; set --cfg-options model.data_preprocessor.type='
             'mmpretrain.SelfSupDataPreprocessor model.data_preprocessor.mean=123.7,116.3,103.5 '
@@ -132,12 +132,11 @@ def _preprocessor(cfg: Config) -> Iterator[str]:
         )
 
 
-def _channels(cfg: Config) -> Iterator[str]:
+def _channels(settings: dict) -> Iterator[str]:
     """Check that ``mean`` and ``std`` are for one channel, or for as many as the images have."""
-    model = cfg.get('model') or {}
-    channels = (model.get('backbone') or {}).get('in_channels', 3)
-    for place, node in (('model.data_preprocessor', model), ('data_preprocessor', cfg)):
-        mean = (node.get('data_preprocessor') or {}).get('mean') or [0]
+    channels = settings.get('model.backbone.in_channels', 3)
+    for place in ('model.data_preprocessor', 'data_preprocessor'):
+        mean = settings.get(f'{place}.mean') or [0]
         if len(mean) > 1 and len(mean) % channels:
             yield (
                 f'{place}.mean has {len(mean)} entries, and images {channels} channels; set --cfg-options '
@@ -145,43 +144,42 @@ def _channels(cfg: Config) -> Iterator[str]:
             )
 
 
-def _alignment(cfg: Config) -> Iterator[str]:
+def _alignment(settings: dict) -> Iterator[str]:
     """Check that there are several images to compare."""
-    model, loader = (cfg.get(name) or {} for name in ('model', 'train_dataloader'))
-    mode = (model.get('evaluation') or {}).get('mode')
-    alone = cfg.get('launcher') in (None, 'none') and isinstance(loader, dict) and loader.get('batch_size') == 1
-    if mode == 'align' and alone:
+    alone = settings.get('launcher') in (None, 'none') and settings.get('train_dataloader.batch_size') == 1
+    if settings.get('model.evaluation.mode') == 'align' and alone:
         yield (
             "train_dataloader.batch_size=1, but evaluation mode 'align' compares the images of a batch; set "
             '--cfg-options train_dataloader.batch_size=16, or --batch-size 16 of coma-mm pretrain'
         )
 
 
-def _registered_names(cfg: Config) -> Iterator[str]:
+def _registered_names(settings: dict) -> Iterator[str]:
     """Check names that mmengine looks up by itself: one that is missing would be an error of something else.
 
     All other types are built by a registry, which says what it does not have.
     """
-    named: list[tuple[str, Any, Registry]] = [('runner_type', cfg.get('runner_type'), registries.RUNNERS)]
-    places = [('train_cfg', registries.LOOPS), ('model_wrapper_cfg', registries.MODEL_WRAPPERS)]
+    named: dict[str, Registry] = {
+        'runner_type': registries.RUNNERS,
+        'train_cfg.type': registries.LOOPS,
+        'model_wrapper_cfg.type': registries.MODEL_WRAPPERS,
+    }
     for part in ('train', 'val', 'test'):
-        places += [(f'{part}_dataloader.{name}', registries.FUNCTIONS) for name in ('collate_fn', 'worker_init_fn')]
-    for place, registry in places:
-        node: Any = cfg
-        for name in place.split('.'):
-            node = node.get(name) if isinstance(node, (dict, Config)) else None
-        if isinstance(node, dict):
-            if 'type' not in node and registry is registries.FUNCTIONS:
+        for place in (f'{part}_dataloader.collate_fn', f'{part}_dataloader.worker_init_fn'):
+            if isinstance(settings.get(place), dict) and 'type' not in settings[place]:
                 yield f'{place} needs a type; set --cfg-options {place}.type=NAME'
-            named.append((f'{place}.type', node.get('type'), registry))
-    for place, node in walk_dicts(cfg.get('optim_wrapper'), 'optim_wrapper'):
-        if place.endswith('.optimizer'):
-            named.append((f'{place}.type', node.get('type'), registries.OPTIMIZERS))
-    for place, kind, registry in named:
+            named[f'{place}.type'] = registries.FUNCTIONS
+    optimizers = [
+        place for place in settings if place.startswith('optim_wrapper.') and place.endswith('.optimizer.type')
+    ]
+    named |= dict.fromkeys(optimizers, registries.OPTIMIZERS)
+    scope = settings.get('default_scope')
+    for place, registry in named.items():
+        kind = settings.get(place)
         if isinstance(kind, str) and registry.get(kind) is None:
-            with registries.DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as datasets:
+            with registries.DATASETS.switch_scope_and_registry(scope) as datasets:
                 datasets.import_from_location()  # functions are registered there
-            with registry.switch_scope_and_registry(cfg.get('default_scope')) as current:
+            with registry.switch_scope_and_registry(scope) as current:
                 if current.get(kind) is None:
                     yield f'{place}={kind}, but {explain_type(kind, current)}'
 
@@ -191,12 +189,12 @@ OF_CONFIGS = _registered_names, _best_checkpoint, _loop, _strategy, _preprocesso
 
 def check_values(cfg: Config) -> None:
     """Refuse values of the wrong kind or out of range, and values that do not go together."""
-    settings = dict(walk(dict(cfg.items())))
+    settings = dict(walk(dict(cfg.items())))  # by dotted name
     for place, value in settings.items():
         _check(place, value, settings.get(place.rpartition('.')[0]))
     nodes = [(place, node) for place, node in settings.items() if isinstance(node, dict)]
     checks = [agreement(place, node) for place, node in nodes for agreement in AGREEMENTS]
-    for message in chain(*checks, *(check(cfg) for check in OF_CONFIGS)):
+    for message in chain(*checks, *(check(settings) for check in OF_CONFIGS)):
         raise ValueError(message)
 
 

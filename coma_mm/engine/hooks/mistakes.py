@@ -53,7 +53,6 @@ class MistakesHook(Hook):
                 self.draw(runner, dataset, rows)
 
     def draw(self, runner: Runner, dataset: Any, rows: list[tuple]) -> None:
-        """Draw both pictures."""
         classes = dataset.metainfo.get('classes') or []
         counts = np.zeros((len(classes), len(classes)), int)
         np.add.at(counts, tuple(np.array([row[:2] for row in rows]).T), 1)

@@ -1,11 +1,11 @@
-"""Progress of a run, on one line of the screen."""
+"""Progress of a run, on one line of the screen, and the next command to type when it is done."""
 
 import logging
 import time
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from rich.console import Console
@@ -18,6 +18,7 @@ from ..runner.schedule import BatchSchedule
 
 EVERY = 0.5  # seconds between two readings of the loss, which wait for the device
 LINES = 30.0  # seconds between two lines where there is no terminal
+PLACES = 'work_dir', 'checkpoint', 'config'  # in the text of FinishedHook
 
 
 @HOOKS.register_module()
@@ -40,7 +41,6 @@ class ProgressHook(Hook):
         self.opening = opening
 
     def before_train(self, runner: Runner) -> None:
-        """Start the bar where the run is."""
         self.shown = is_main_process()
         if not self.shown:
             return
@@ -111,6 +111,38 @@ class ProgressHook(Hook):
         """Take the bar away, also after an error."""
         if hasattr(self, 'bar'):
             self.bar.stop()
+
+
+@HOOKS.register_module()
+class FinishedHook(Hook):
+    """Logs a text after everything else at the end of training.
+
+    Args:
+        text: May contain ``{work_dir}``, ``{checkpoint}`` (the last one) and ``{config}``, which become paths to type
+            from the current directory.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, text: str):
+        try:
+            text.format(**dict.fromkeys(PLACES, ''))
+        except (AttributeError, IndexError, KeyError, ValueError) as error:  # and not when training is done
+            raise ValueError(
+                f'text of FinishedHook must be a text with {", ".join(f"{{{name}}}" for name in PLACES)} in it and no '
+                f'other braces, got {text!r} ({error})'
+            ) from None
+        self.text = text
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        paths = dict(
+            work_dir=runner.work_dir,
+            checkpoint=runner.message_hub.get_info('last_ckpt'),
+            config=runner.cfg.filename,
+        )
+        paths = {key: short_path(path) if path else f'(no {key})' for key, path in paths.items()}
+        runner.logger.info(self.text.format(**paths))
 
 
 def describe_run(runner: Runner, images: int) -> str:

@@ -64,7 +64,6 @@ class QualityHook(PeriodicHook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Take the images."""
         self.validator = Validator(
             watched_dataset(runner, self.dataset),
             self.num_images,
@@ -79,7 +78,6 @@ class QualityHook(PeriodicHook):
         runner.message_hub.update_info('quality', self.state)
 
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:
-        """Measure, log, and say what is wrong."""
         model = unwrap(runner.model)
         with uncompiled(model), runner.optim_wrapper.optim_context(model):
             values: dict[str, float | None] = {

@@ -16,7 +16,7 @@ from ...utils import ranges
 from ...utils.arguments import require_whole
 from ...utils.clock import command_begin
 from .periodic import PeriodicHook
-from .schedule_hook import ScheduleHook
+from .schedule import ScheduleHook
 
 # A guess, in parts of the time until the first iteration: of the ending, and of an evaluation until one is timed.
 ENDING = 0.25
@@ -72,6 +72,7 @@ class BudgetHook(Hook):
         if schedule is None or not isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ValueError('coma_mm.BudgetHook needs a run of iterations that coma-mm train or pretrain has prepared')
         self.schedule = schedule
+        self.counts = schedule.now.accumulative_counts  # iterations in a step of the optimizer
         self.evaluating = [hook for hook in runner.hooks if _counts_iterations(hook, PeriodicHook)]
         self.saving = [hook for hook in runner.hooks if _counts_iterations(hook, CheckpointHook)]
         planned = self.planned or schedule.length
@@ -87,7 +88,7 @@ class BudgetHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Measure; move the end every now and then."""
         done, is_first = runner.iter + 1, not self.marks
-        decides = done >= self.next and done % self._counts(runner) == 0 and not self.is_last_train_iter(runner)
+        decides = done >= self.next and done % self.counts == 0 and not self.is_last_train_iter(runner)
         if decides and torch.cuda.is_initialized():
             torch.cuda.synchronize()  # the time is that of work done
         now = self.clock()
@@ -122,7 +123,7 @@ class BudgetHook(Hook):
         since, count = self.marks[0]
         each = max(1e-9, (now - since) / (done - count))
         steps = round(left / each)
-        return self._whole_steps(runner, done + steps) if steps > 0 else self._cut(runner, done)
+        return self._whole_steps(done + steps) if steps > 0 else self._cut(runner, done)
 
     def _cut(self, runner: Runner, done: int) -> int:
         """Return the next end there can be; say so if much of the schedule is left."""
@@ -132,7 +133,7 @@ class BudgetHook(Hook):
                 f'the {self.minutes:g} minutes are up after {fraction:.0%} of the schedule, so the learning rate has '
                 'not come down; more minutes, or smaller images or models, give better weights'
             )
-        return self._whole_steps(runner, done + 1)
+        return self._whole_steps(done + 1)
 
     def _note(self, runner: Runner, passed: float) -> None:
         """Note the seconds of an iteration, or what an evaluation or a checkpoint added to it."""
@@ -162,14 +163,8 @@ class BudgetHook(Hook):
             if least > FITTED * hook.interval:
                 hook.interval = least
 
-    def _whole_steps(self, runner: Runner, iterations: int) -> int:
-        counts = self._counts(runner)
-        return math.ceil(iterations / counts) * counts
-
-    @staticmethod
-    def _counts(runner: Runner) -> int:
-        """Return how many iterations make a step of the optimizer."""
-        return getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    def _whole_steps(self, iterations: int) -> int:
+        return math.ceil(iterations / self.counts) * self.counts
 
 
 def _counts_iterations(hook: Hook, kind: type) -> bool:

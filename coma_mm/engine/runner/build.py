@@ -33,10 +33,9 @@ from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_training
 from ..checks.data import BUILDERS
 from ..common import find_steps, type_name, unwrap
-from .config_files import default_work_dir, read_config
+from .config_files import WrittenConfig, default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
-from .written_config import WrittenConfig
 
 ADDED = 'coma_mm adds to this config: '
 # What mmengine says about itself, and we about our additions: for the log file.
@@ -59,9 +58,8 @@ def prepare(args: Namespace) -> WrittenConfig:
         check_sharded(cfg)
     check_launcher(args.launcher)
     require_writable(Path(cfg.work_dir))
-    for name in (*BUILDERS.values(), 'test_cfg'):
-        for _, node in walk_dicts(cfg.get(name)):
-            _suit_workers(node)
+    for _, node in walk_dicts([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')]):
+        _suit_workers(node)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):

@@ -4,9 +4,8 @@ import functools
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -16,7 +15,7 @@ from ...registry import HOOKS
 
 @contextmanager
 def spare(runner: Runner, what: str) -> Iterator[None]:
-    """Let a run go on after an error in this block: the first of its kind is named in the log, all are counted.
+    """Let a run go on after an error in this block, or function: the first of its kind is logged, all are counted.
 
     For what one process does alone and no later step needs. What is made ready before the first step is not for it: a
     mistake in a config is an error as long as it has cost nothing.
@@ -51,8 +50,7 @@ class SpareRunHook(Hook):
         """Watch over all that writes what others read."""
         for name, backend in runner.visualizer._vis_backends.items():
             for method in ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 'close'):
-                attempt = functools.partial(_attempt, runner, f'{name}.{method}', getattr(backend, method))
-                setattr(backend, method, attempt)
+                setattr(backend, method, spare(runner, f'{name}.{method}')(getattr(backend, method)))
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 vars(handler)['handleError'] = functools.partial(_spare_line, runner, handler)  # this handler's alone
@@ -61,11 +59,6 @@ class SpareRunHook(Hook):
         if failures := getattr(runner, 'failures', None):
             counts = ', '.join(f'{what} ({count} x)' for what, count in failures.items())
             runner.logger.warning(f'Skipped after errors; training was not affected: {counts}')
-
-
-def _attempt(runner: Runner, what: str, call: Callable, *args: Any, **kwargs: Any) -> None:
-    with spare(runner, what):
-        call(*args, **kwargs)
 
 
 def _spare_line(runner: Runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:

@@ -122,21 +122,17 @@ class WandbBackend(WandbVisBackend):
 
     @force_init_env
     def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
-        """Record an image at a step of training."""
         self._wandb.log({name: self._wandb.Image(image), 'step': step})
 
     @force_init_env
     def add_scalar(self, name: str, value: float | Tensor | np.ndarray, step: int = 0, **kwargs: Any) -> None:
-        """Record a number at a step of training."""
         self.add_scalars({name: value}, step)
 
     @force_init_env
     def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
-        """Record numbers at a step of training."""
         self._wandb.log({**scalar_dict, 'step': step})
 
     def close(self) -> None:
-        """Send what is left and end the run."""
         if hasattr(self, '_wandb'):
             self._wandb.finish()
 
@@ -182,5 +178,4 @@ class MLflowBackend(MLflowVisBackend):
 
     @force_init_env
     def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
-        """Record numbers at a step of training."""
         super().add_scalars({key: value for key, value in scalar_dict.items() if np.isscalar(value)}, step)

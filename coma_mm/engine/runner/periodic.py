@@ -61,6 +61,5 @@ class PeriodicHook(Hook, ABC):
 
     @master_only
     def try_to_evaluate(self, runner: Runner, step: int, last: bool = False) -> None:
-        """Evaluate; say what went wrong, if anything."""
         with spare(runner, self.what):
             self.evaluate(runner, step, last)

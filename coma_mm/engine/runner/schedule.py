@@ -1,12 +1,14 @@
-"""Rebuild schedulers on resume, by images seen."""
+"""Schedules that follow the config and the images seen when a run is resumed."""
 
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import ParamSchedulerHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
@@ -14,6 +16,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from ...checkpoints.run_state import START, check_end, check_moments, check_progress
 from ...checkpoints.settings import read_config_text
+from ...registry import HOOKS
 from ...utils.paths import short_path
 from ..common import type_name
 from .run_length import settle_warm_ups
@@ -23,19 +26,12 @@ SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """Images of a batch, a step and an epoch of a run.
+    """Images of a batch, a step and an epoch of a run."""
 
-    Args:
-        world_size: Processes.
-        batch_size: Images that each of them has in an iteration.
-        accumulative_counts: Iterations in a step of the optimizer.
-        epoch_length: Iterations in an epoch.
-    """
-
-    world_size: int
-    batch_size: int
-    accumulative_counts: int
-    epoch_length: int
+    world_size: int  # processes
+    batch_size: int  # images that each of them has in an iteration
+    accumulative_counts: int  # iterations in a step of the optimizer
+    epoch_length: int  # iterations in an epoch
 
     @property
     def images(self) -> int:
@@ -72,17 +68,13 @@ class BatchSchedule:
 class Course:
     """The way of a schedule through a run whose end has been moved.
 
-    Args:
-        iter: Iterations that were done then.
-        steps: Of the schedule, that were taken by then.
-        end: Iterations of the whole run.
-        length: Steps of the whole schedule; those that are left are spread evenly over the iterations that are left.
+    The steps that are left of the schedule are spread evenly over the iterations that are left.
     """
 
-    iter: int
-    steps: int
-    end: int
-    length: int
+    iter: int  # iterations that were done when the end was moved
+    steps: int  # of the schedule, that were taken by then
+    end: int  # iterations of the whole run
+    length: int  # steps of the whole schedule
 
     def at(self, iteration: int) -> int:
         """Return how many steps are taken when so many iterations are done."""
@@ -92,12 +84,61 @@ class Course:
         """Return the course of a run that goes on with other batches, or another schedule.
 
         Args:
-            done: Iterations so far.
-            now: The same in iterations of now.
+            done: Iterations of before so far, which are ``now`` new ones.
             scale: New iterations that equal one of before.
             length: Steps of the schedule of now.
         """
         return Course(now, self.at(done) * length // self.length, max(now, -int(-self.end * scale // 1)), length)
+
+
+@HOOKS.register_module()
+class ScheduleHook(ParamSchedulerHook):
+    """mmengine's ``ParamSchedulerHook`` for runs that are resumed with another config, batch or number of processes.
+
+    The tools put it in that one's place. See :func:`follow_config`. Schedulers count iterations
+    of the size that they had when the run began: they are stepped once for so many images. ``meta['batching']`` of
+    checkpoints has the batching of now and of then. A run whose end was moved (:class:`.BudgetHook`) has the same steps
+    of its schedule, spread over other iterations; ``meta['course']`` says how.
+    """
+
+    start: BatchSchedule | None = None
+    course: Course | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Rebuild the schedulers of a run that resumes, by its config."""
+        if getattr(runner, '_resume', False):
+            self.start, self.course = follow_config(runner, checkpoint)
+
+    def before_train(self, runner: Runner) -> None:
+        self.now = BatchSchedule.of(runner)
+        self.start = self.start or self.now
+        self.iters_ratio = iters_ratio(runner, self.start, self.now)
+        self.length = self.course.length if self.course else int(runner.max_iters * self.iters_ratio)
+
+    def move_end(self, runner: Runner, done: int, end: int) -> None:
+        """Move the end of the run, and of its schedule, to ``end`` iterations; ``done`` are done."""
+        self.course = Course(done, self._steps_by(done), end, self.length)
+        set_end(runner, end)
+        runner.message_hub.update_info('max_iters', end)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Step schedulers that count iterations by as many as this one completes."""
+        for _ in range(self._steps_by(runner.iter + 1) - self._steps_by(runner.iter)):
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if self.start is not None:
+            checkpoint['meta']['batching'] = dict(start=asdict(self.start), now=asdict(self.now))
+        if self.course is not None:
+            checkpoint['meta']['course'] = asdict(self.course)
+
+    def fraction_done(self, iteration: int) -> float:
+        """Return the share of the schedule that is done by an iteration."""
+        return self._steps_by(iteration) / self.length
+
+    def _steps_by(self, iteration: int) -> int:
+        """Return how many steps of the schedule are taken by an iteration."""
+        return self.course.at(iteration) if self.course else int(iteration * self.iters_ratio)
 
 
 def iters_ratio(runner: Runner, reference: BatchSchedule, now: BatchSchedule) -> Fraction:

@@ -18,7 +18,7 @@ from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.paths import short_path
 from ...utils.stopping import describe_signal
-from .deferred_runtime_info import DeferredRuntimeInfoHook
+from .log_values import DeferredRuntimeInfoHook
 from .signals import ShutdownSignals, outlive_warnings, stop_listening
 
 NOTHING, TIME = 0, 1  # why a checkpoint is saved; larger numbers are those of signals, plus TIME
@@ -70,7 +70,6 @@ class StepCheckpointHook(Hook):
         self.meta = checkpoint.get('meta') or {}
 
     def before_train(self, runner: Runner) -> None:
-        """Go on within the epoch, and listen."""
         loop = runner.train_loop
         if runner.iter:  # what the checkpoint says of itself is where it was written, on whatever machine
             runner.message_hub.update_info('last_ckpt', runner._load_from)

@@ -34,7 +34,6 @@ class StopOnNaNHook(Hook):
         self.first_bad: torch.Tensor | None = None  # before the first step
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Note a bad loss; check every now and then."""
         assert outputs is not None  # a step of training returns its losses
         loss = torch.as_tensor(outputs['loss']).detach()
         if self.first_bad is None:

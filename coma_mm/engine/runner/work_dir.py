@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,11 @@ CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
 
 @dataclass
 class EarlierResults:
-    """Results of an earlier run in the folders of a new one.
+    """Results of an earlier run in the folders of a new one."""
 
-    Args:
-        checkpoints: To be removed after the first step.
-        adopted: Entries for manifests, by folder: files of runs that had none, known by their content.
-    """
-
-    checkpoints: list[Path] = field(default_factory=list)
-    adopted: dict[Path, dict[str, dict]] = field(default_factory=dict)
+    checkpoints: list[Path]  # to be removed after the first step
+    # entries for manifests, by folder: files of runs that had none, known by their content
+    adopted: dict[Path, dict[str, dict]]
 
 
 def find_results_to_replace(
@@ -53,7 +49,6 @@ def find_results_to_replace(
 
     Args:
         cfg: Ready to be run: with the checkpoint that it goes on from in ``load_from``.
-        overwrite: Whether they may be replaced.
         option: What a command calls the folder.
         names: Of more files that the command writes into the folder.
 

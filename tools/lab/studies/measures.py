@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from coma_mm.datasets import ComplementaryMask
 from coma_mm.datasets.seeding import fixed_seed
 from coma_mm.engine.runner.build import build_runner
-from coma_mm.engine.runner.trial import forget_peak, make_step, peak_so_far
 from coma_mm.evaluation import (
     LinearProbe,
     NearestNeighbours,
@@ -37,6 +36,7 @@ from coma_mm.evaluation.features import preprocess
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.evaluation.validator import BATCH
 from coma_mm.models.coma import eval_mode
+from coma_mm.planning import forget_peak, make_step, peak_so_far
 from coma_mm.visualization import draw_reconstructions
 
 from .grid import Cell, make_cells, read_study, studies_folder

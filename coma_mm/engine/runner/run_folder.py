@@ -1,15 +1,21 @@
-"""Options of a run's start, read from its folder when it goes on: data of a fixed form.
+"""A run's folder: its config and the options of its start are written there, and read when it goes on."""
 
-A folder of somebody else's may hold any ``options.json``. So it can change numbers, words and paths of the config that
-the user names, and nothing that decides which code runs.
-"""
-
+import json
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
+from ...checkpoints.finding import find_config, newest_whole_checkpoint
+from ...registry import HOOKS
+from ...settings import LOGGERS
+from ...utils import manifest
 from ...utils.configs import walk
 from ...utils.ranges import Range
 from ...utils.reading import is_short_setting, read_json
@@ -30,12 +36,94 @@ AGAIN = 'if it is meant, give it again on the command line; if not, remove {file
 REMOVE = 'remove {file}'  # of a command that takes no options with --resume
 
 
-def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str = AGAIN) -> dict:
+@HOOKS.register_module()
+class ConfigHook(Hook):
+    """Writes the run's config into its folder once all that could fail before the first step has not.
+
+    mmengine writes it while the runner is built: a start that failed would have replaced the config of an earlier run.
+
+    Args:
+        text: Written to ``config.py``, in place of the runner's config under its own name. (A hand-written config
+            in the folder keeps that name: the run's gets another one.)
+        options: Of the command line, kept in ``options.json`` for those who go on with the run.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, text: str | None = None, options: dict | None = None):
+        self.text = text
+        self.options = options
+        self.is_written = False
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        if self.is_written:  # by a run that validates now; its user may have changed the file
+            return
+        folder, self.is_written = runner.work_dir, True
+        if self.text is None:
+            name = Path(runner.cfg.filename).name if runner.cfg.filename else f'{runner.timestamp}.py'
+            with manifest.own_file(folder, free_name(Path(folder), name), 'config') as unfinished:
+                runner.cfg.dump(unfinished)
+        else:
+            manifest.write_own(folder, 'config.py', 'config', self.text)
+        if self.options is not None:
+            manifest.write_own(folder, OPTIONS, 'options', json.dumps(self.options, indent=1))
+
+    before_val = before_test = before_train
+
+
+def free_name(folder: Path, name: str) -> str:
+    """Return the name for a run's config: ``name``, unless a file of somebody else has that; then another one."""
+    if not os.path.lexists(folder / name) or manifest.is_own(folder, name):
+        return name
+    if known := manifest.find_kind(folder, 'config'):
+        return known[-1]
+    stem, number = Path(name).stem, 1
+    while os.path.lexists(folder / (name := f'{stem}_of_run{number if number > 1 else ""}.py')):
+        number += 1
+    return name
+
+
+def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, list[str]]:
+    """Return the config, the checkpoint and the rest of ``[CONFIG] CHECKPOINT ...``.
+
+    A run's folder stands for the config in it and its newest whole checkpoint, a checkpoint alone for itself and the
+    config beside it.
+
+    Args:
+        commands: What should have been given, for the error.
+
+    Raises:
+        FileNotFoundError: If a folder is no run's.
+        ValueError: If something is missing.
+    """
+    first, *rest = names
+    if any(name.endswith('.py') and not os.path.isdir(name) for name in names[:2]):  # the wrong order is said later
+        if not rest:
+            raise ValueError(f'a checkpoint is missing: {commands}')
+        return first, rest[0], rest[1:]
+    path = Path(first)
+    if not path.is_dir() or (path / 'config.json').is_file():  # a folder as the hub has
+        config = find_config(path.parent) if path.is_file() else None
+        return None if config is None else str(config), first, rest
+    config, checkpoint = find_config(path), newest_whole_checkpoint(path)
+    if config is None or checkpoint is None:
+        missing = 'config (*.py) of its own' if config is None else 'whole checkpoint'
+        raise FileNotFoundError(f'{path} has no {missing}, so it is no folder of a run: {commands}')
+    return str(config), str(checkpoint), rest
+
+
+# ---- its options, read again ----
+#
+# A folder of somebody else's may hold any ``options.json``. So it can change numbers, words and paths of the config
+# that the user names, and nothing that decides which code runs.
+
+
+def recall_options(work_dir: str | Path, kept: dict, advice: str = AGAIN) -> dict:
     """Return the options that a run in a folder was started with; none if that is not known.
 
     Args:
-        kept: Options and their defaults, by whose types those in the file are judged.
-        choices: For options that are lists, what may be in them.
+        kept: Options and their defaults, by whose types those in the file are judged; ``None`` of a list of loggers.
         advice: What to do about a file that cannot be taken up.
 
     Returns:
@@ -53,7 +141,7 @@ def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str 
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError('cfg_options is no list of KEY=VALUE')
         for name, default in kept.items():
-            if name in found and not _is_like(found[name], default, choices.get(name, ())):
+            if name in found and not _is_like(found[name], default):
                 raise ValueError(f'{name} has a value that --{name.replace("_", "-")} does not take')
     except FileNotFoundError:
         return {}
@@ -64,12 +152,12 @@ def recall_options(work_dir: str | Path, kept: dict, choices: dict, advice: str 
     return dict(cfg_options=texts, **{name: found[name] for name in kept if name in found})
 
 
-def _is_like(value: Any, default: Any, choices: Any) -> bool:
+def _is_like(value: Any, default: Any) -> bool:
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(default, (int, float)):
         return type(value) in (int, float) and value in Range(0)
-    return value is None or isinstance(value, list) and bool(value) and all(item in choices for item in map(str, value))
+    return value is None or isinstance(value, list) and bool(value) and all(name in LOGGERS for name in value)
 
 
 def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> dict:
