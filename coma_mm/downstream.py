@@ -103,8 +103,11 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
     for step in find_steps([cfg.train_dataloader, cfg.val_dataloader], ('Resize', 'LoadAnnotations')):
         step.update(dict(scale=(round(short * LONG / SHORT), short)) if 'scale' in step else dict(with_mask=has_masks))
     files = {name: str(found.path) for name, found in (('train', train), ('val', val)) if found}
+    images = len(train.content['images'])
     if val is None:
-        for name, content in zip(('train', 'val'), train.split(HELD_OUT)):
+        parts = train.split(HELD_OUT)
+        images = len(parts[0]['images'])
+        for name, content in zip(('train', 'val'), parts):
             files[name] = options.beside(f'_{name}.json')
             write_whole(files[name], json.dumps(content))
     for name, folder in (('train', train.folder), ('val', (val or train).folder)):
@@ -112,7 +115,6 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
         dataset.update(data_root='', ann_file=files[name], data_prefix=dict(img=f'{folder}/'))
         dataset.metainfo = dict(classes=tuple(train.classes))
     cfg.val_evaluator.update(ann_file=files['val'], metric=['bbox', 'segm'] if has_masks else ['bbox'])
-    images = len(train.content['images'])
     epochs = options.passes(images)
     interval = max(1, epochs // 12)
     cfg.train_cfg.update(max_epochs=epochs, val_interval=interval)
@@ -121,8 +123,8 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
     best = 'coco/segm_mAP' if has_masks else 'coco/bbox_mAP'
     cfg.default_hooks.checkpoint.update(interval=interval, save_best=best, rule='greater')
     finish(cfg, batch, options.out)
-    kind = 'Mask R-CNN' if has_masks else 'Faster R-CNN'
-    return f'{kind}, {len(train.classes)} classes, short side {short} px, {epochs} epochs of {images} images'
+    kind, length = 'Mask R-CNN' if has_masks else 'Faster R-CNN', f'{epochs} epoch{"s" * (epochs > 1)}'
+    return f'{kind}, {len(train.classes)} classes, short side {short} px, {length} of {images} images'
 
 
 def set_detector(model: ConfigDict, backbone: Backbone, classes: int, has_masks: bool) -> None:

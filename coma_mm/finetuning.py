@@ -139,9 +139,12 @@ def describe_classes(labelled: Labelled) -> list[str]:
     counts = Counter(label for _, label in labelled.learn)
     (most, largest), *_, (few, smallest) = counts.most_common()
     named = [one_line(labelled.classes[label]) for label in (few, most)]
+    each = (
+        f'{smallest} ({named[0]}) to {largest} ({named[1]}) of a class' if largest > smallest else f'{largest} of each'
+    )
     text = (
-        f'{len(labelled.learn):,} images of {len(counts)} classes to learn from, {smallest} ({named[0]}) to {largest} '
-        f'({named[1]}) of a class; {len(labelled.test):,} to classify.'
+        f'{len(labelled.learn):,} images of {len(counts)} classes to learn from, {each}; '
+        f'{len(labelled.test):,} to classify.'
     )
     if largest >= 10 * smallest:
         text += ' The classes are far from balanced: the confusion matrix has the average over classes, too.'

@@ -191,7 +191,7 @@ def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes
         left = 60 * settings.minutes - 2 * spent  # starting to train takes about as long again
         steps = max(1, int(left / (trial.seconds * per_step)))
     elif steps is None:
-        steps = max(1, round((settings.epochs or passes) * max(1, images // per_step)))
+        steps = math.ceil((settings.epochs or passes) * images / per_step)
     return replace(settings, batch_size=batch, steps=steps), accumulate
 
 
@@ -342,7 +342,7 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
     end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
     text = (
         f'{"about " if settings.minutes else ""}{steps} step{"s" * (steps != 1)} of {batch} images '
-        f'({steps / max(1, images // batch):.3g} passes), on {where}: '
+        f'({steps * batch / images:.3g} passes), on {where}: '
     )
     if settings.minutes is not None:
         minutes = f'{settings.minutes:g} minute{"s" * (settings.minutes != 1)}'

@@ -10,12 +10,14 @@ from importlib import import_module
 
 from ..utils import clock, stopping
 from ..utils.environment import end_with_launcher, prepare_cpu
+from ..version import __version__
 from .streams import announce, output_error, protect_streams
 
 # Of libraries to each other: the beginnings of warnings that users can do nothing about.
 NOTICES = (
     'Fail to import ``MultiScaleDeformableAttention``',  # which pre-training and classification do not need
     'Setting (OMP|MKL)_NUM_THREADS environment variable',  # mmengine's own
+    'faster_coco_eval is not installed',  # mmdet's metrics take pycocotools then
     '`broadcast_buffers` is deprecated',  # of torch to mmengine
     'The given NumPy array is not writable',  # of torch to mmpretrain
 )
@@ -65,6 +67,9 @@ def _show_usage(command: str) -> None:
     usage = 'usage: coma-mm COMMAND ...\n\nFor the options of a command: coma-mm COMMAND --help\n\n' + '\n'.join(
         f'  {name:<10} {what}' for name, what in COMMANDS.items()
     )
+    if command in ('-V', '--version'):
+        print(f'coma_mm {__version__}')
+        return
     if command not in ('-h', '--help'):
         raise UsageError(f'{usage}\n\nerror: there is no command {command!r}{did_you_mean(command, COMMANDS)}')
     print(usage)

@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..export import GRAPHS, WEIGHTS
+from ..utils.files import require_new
 from . import types
 from .outputs import add_force, check_output
 from .parser import ArgumentParser
@@ -93,8 +94,13 @@ def _check(parser: ArgumentParser, args: Namespace) -> None:
         parser.error('--head takes the last map: leave --out-indices out')
     if not re.fullmatch(r'[a-z0-9][a-z0-9.-]*', args.license):
         parser.error(f"--license takes the hub's name of a licence, such as apache-2.0, not {args.license!r}")
-    if args.hub_dir and not Path(args.hub_dir).absolute().parent.is_dir():
-        parser.error(f'there is no folder {Path(args.hub_dir).parent}')
+    if args.hub_dir:
+        hub = Path(args.hub_dir).absolute()
+        if not hub.parent.is_dir():
+            parser.error(f'there is no folder {Path(args.hub_dir).parent}')
+        require_new(hub)
+        if args.out and hub == Path(args.out).absolute():
+            parser.error('OUT and --hub-dir name the same place')
     if args.out:
         check_output(args.out, 'OUT', [args.checkpoint, args.config], args.force)
 
@@ -108,5 +114,7 @@ def main() -> None:
 
     best = Path(args.checkpoint, CLASSIFIER)
     source = str(best) if best.is_file() else find_weights(args.checkpoint)
+    if args.out:
+        check_output(args.out, 'OUT', [source], args.force)  # of a folder the file is known now
     graph = dict(size=args.size, dynamic=args.dynamic, out_indices=args.out_indices, head=args.head)
     export(source, args.out, args.config, args.prefix, hub_dir=args.hub_dir, licence=args.license, **graph)

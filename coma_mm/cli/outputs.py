@@ -53,7 +53,7 @@ def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os
     if listed and listed[2]['kind'] != KINDS.get(place.suffix.lower()):
         raise ValueError(f'{place} is the {listed[2]["kind"]} of a run, and would be replaced: name {another}')
     if not force and not (listed and proves(*listed)) and not is_marked(place):
-        what = 'is a link' if place.is_symlink() else 'exists already and was not written by coma-mm'
+        what = 'is a link' if place.is_symlink() else 'exists already and is not known to be as coma-mm wrote it'
         raise ValueError(f'{place} {what}: name {another}, or replace it with --force')
 
 

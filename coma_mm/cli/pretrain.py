@@ -17,6 +17,8 @@ def parse_args() -> Namespace:
     args = parser.parse_args()
     if not args.data and not args.resume:
         parser.error('name a folder of images')
+    if args.crop_scale and args.crop_scale[0] > args.crop_scale[1]:
+        parser.error('argument --crop-scale: give the smaller share first')
     check_run(parser, args)
     return args
 

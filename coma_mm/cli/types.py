@@ -162,7 +162,10 @@ def init_weights(name: str) -> str:
     if not Path(name).is_dir():
         return checkpoint_file(name)
     if not any(file.endswith(('.py', '.pth', '.safetensors', '.json')) for file in os.listdir(name)):
-        raise ArgumentTypeError(f'{name} has no config (*.py) of its own, so it is no folder of a run')
+        raise ArgumentTypeError(
+            f'{name} has no config (*.py) of its own, so it is no folder of a run: name one in its place, or a file of '
+            'weights'
+        )
     return name
 
 

@@ -110,6 +110,7 @@ def find_folder(path: Path, names: Sequence[str], folder: str | os.PathLike | No
     part = path.stem.rpartition('_')[2]
     around = [path.parent, *(path.parent / name for name in ('images', part))]
     around += [path.parents[1], *(path.parents[1] / name for name in (part, 'images', f'images/{part}'))]
+    around += sorted(place for place in path.parent.iterdir() if place.is_dir())
     places = around if folder is None else [Path(os.path.abspath(folder))]
     place = next((place for place in places if (place / names[0]).is_file()), None)
     if place is None:

@@ -98,9 +98,17 @@ def index_shard(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     if (files := _read_index(index, stamp)) is not None:
         return files
     files = _read_headers(path)
-    with suppress(OSError), atomic_write(index) as unfinished:
-        unfinished.write_text(json.dumps([stamp, files]))
+    if not os.path.lexists(index) or _is_index(index):
+        with suppress(OSError), atomic_write(index) as unfinished:
+            unfinished.write_text(json.dumps([stamp, files]))
     return files
+
+
+def _is_index(index: Path) -> bool:
+    """Say whether a file has an index of an earlier shard of that name, whole or cut short; others are not touched."""
+    with suppress(OSError, ValueError), open_regular(index, follow=False) as file:
+        return re.match(rb'\[\[\d+, \d+\], \[', file.read(100)) is not None
+    return False
 
 
 def _read_index(index: Path, stamp: list[int]) -> list[tuple[str, int, int]] | None:
@@ -122,7 +130,7 @@ def _read_index(index: Path, stamp: list[int]) -> list[tuple[str, int, int]] | N
             if not (0 <= offset <= offset + size <= stamp[0] and size >= 0):
                 raise ValueError(f'{name!r} lies outside the shard')
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        print_log(f'{index} is not used, but written anew: {error}', 'current', level=logging.WARNING)
+        print_log(f'{index} is not used: {error}', 'current', level=logging.WARNING)
         return None
     return [tuple(file) for file in files]
 

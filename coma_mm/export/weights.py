@@ -55,7 +55,8 @@ def export(
     weights = {name: value.contiguous() for name, value in backbone.state_dict().items()}
     of_images = {name: json.dumps(value) for name, value in find_normalisation(checkpoint, config).items()}
     meta = describe(checkpoint, arguments, backbone, scope, config_hash) | of_images
-    of_what = f'{type(backbone).__name__} {meta["arch"]}, epochs {meta["epochs"]}, config {config_hash}'
+    length = f'epochs {meta["epochs"]}' if meta['epochs'] != '0' else f'steps {meta["iterations"]}'
+    of_what = f'{type(backbone).__name__} {meta["arch"]}, {length}, config {config_hash}'
     if out:
         if out.endswith(GRAPHS):
             side: Any = size or getattr(backbone, 'img_size', 224)

@@ -81,8 +81,11 @@ def dyvit_large(**options: Any) -> DyViT:
 
 
 def _build(arch: str, options: dict) -> DyViT:
-    """Build a DyViT, and load the weights that ``pretrained`` or ``init_cfg`` names, as a runner would."""
+    """Build a DyViT, and load the weights that ``pretrained`` or ``init_cfg`` names."""
+    pretrained = None if options.get('init_cfg') else options.pop('pretrained', None)
     backbone = DyViT(arch, **options)
-    if backbone.init_cfg:
+    if pretrained:
+        load_into(backbone, read_checkpoint(pretrained), str(pretrained))
+    elif backbone.init_cfg:  # as a runner would, which logs each weight
         backbone.init_weights()
     return backbone

@@ -81,8 +81,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         ValueError: If ``path`` is there already, unless as an empty folder.
     """
     path = Path(os.path.realpath(path))
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f'{path} is there already; name a new or an empty folder')
+    require_new(path)
     missing = [parent for parent in path.parents if not parent.exists()]  # the innermost first
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}')
@@ -98,6 +97,12 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         for parent in missing:
             with suppress(OSError):  # there is something in it: all went well
                 parent.rmdir()
+
+
+def require_new(path: Path) -> None:
+    """Raise if something is at a path already, but for an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f'{path} is there already; name a new or an empty folder')
 
 
 def require_writable(folder: Path) -> None:

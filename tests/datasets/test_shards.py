@@ -94,6 +94,19 @@ def test_index_is_kept_and_renewed(folder):
     assert not list(folder.glob('.*'))
 
 
+@pytest.mark.parametrize('content', ['{"my": "own index"}', '[[1, 2], 3]', ''])
+def test_a_file_of_another_kind_with_an_index_name_stays(folder, content):
+    shard, index = folder / 'train-000000.tar', folder / 'train-000000.tar.index.json'
+    others = folder / 'others.json'
+    others.write_text(content)
+    for make in (lambda: index.write_text(content), lambda: index.symlink_to(others), lambda: os.link(others, index)):
+        index.unlink(missing_ok=True)
+        make()
+        before = os.lstat(index)
+        assert len(index_shard(shard)) == 5
+        assert index.read_text() == content and os.lstat(index).st_ino == before.st_ino
+
+
 def test_without_the_right_to_write(folder, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError('read-only file system')

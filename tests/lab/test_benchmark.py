@@ -106,6 +106,6 @@ def test_refusals(tmp_path, monkeypatch, capfd):
         ('check_gpu', ['--out', '.']),
     ]:
         error = refuse(monkeypatch, capfd, tmp_path, f'lab/{tool}.py', *args)
-        assert 'exists already and was not written by coma-mm: name another' in error
+        assert 'exists already and is not known to be as coma-mm wrote it: name another' in error
     error = refuse(monkeypatch, capfd, tmp_path, 'lab/plot_benchmark.py', 'other.json')
     assert 'other.json was not written by benchmark.py --json' in error

@@ -93,7 +93,7 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
         ((WEIGHTS, 'photos', '--out', 'photos/out'), 'lies in photos, which is read'),
         (
             (WEIGHTS, 'photos', '--out', 'mine'),
-            'compare.json exists already and was not written by coma-mm',
+            'compare.json exists already and is not known to be as coma-mm wrote it',
         ),
         ((WEIGHTS, 'photos', '--seeds', '0'), 'must be a whole number'),
         ((WEIGHTS, 'photos', '--finetune', '0'), 'must be a whole number'),

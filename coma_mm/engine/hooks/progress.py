@@ -47,6 +47,8 @@ class ProgressHook(Hook):
         self.images = BatchSchedule.of(runner).images
         if self.opening:
             print(describe_run(runner, self.images), flush=True)
+        if runner.iter >= runner.max_iters:
+            print(f'the run is complete: {runner.iter} of {runner.max_iters} steps', flush=True)
         self.console = Console()
         self.bar = Progress(
             TextColumn('{task.description}'),

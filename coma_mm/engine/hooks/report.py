@@ -38,6 +38,7 @@ class ReportHook(PeriodicHook):
 
     def __init__(self) -> None:
         super().__init__()
+        self.start: int | None = 0  # None once a step is taken; another hook may end the run before this one begins
 
     def before_train(self, runner: Runner) -> None:
         self.start, self.shown, self.not_before = runner.iter, self._news(runner), 0.0
