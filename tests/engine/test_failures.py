@@ -38,6 +38,14 @@ class FullDiskHook(Hook):
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, resource.RLIM_INFINITY))
 
 
+@HOOKS.register_module()
+class UnreadableHook(Hook):
+    """Fails before the first step."""
+
+    def before_train(self, runner):
+        raise ValueError('too many images are unreadable')
+
+
 @pytest.fixture
 def train(tmp_path, monkeypatch):
     """Train the tiny config with some hooks; return the log."""
@@ -107,3 +115,9 @@ def test_a_full_disk_stops_a_run_that_cannot_be_saved(train):
         train(dict(type='FullDiskHook', at=4, size=40_000))
     assert [path.name for path in find_checkpoints(Path('work'))] == ['epoch_1.pth']
     assert is_whole(Path('work/epoch_1.pth')) and not list(Path('work').glob('.*.pth'))
+
+
+def test_what_fails_before_the_first_step_is_not_lost_in_the_report(train):
+    with pytest.raises(ValueError, match='too many images are unreadable'):
+        train(dict(type='UnreadableHook'), dict(type='coma_mm.ReportHook'))
+    assert not Path('work/report.html').exists()

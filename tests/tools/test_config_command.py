@@ -40,6 +40,17 @@ def write_coco(folder, masks=True, **changes):
     return folder / 'a.json'
 
 
+@pytest.mark.parametrize('place', ['.', 'photos', 'images', '../images', '../val'])
+def test_images_are_found_around_the_coco_file(place, tmp_path):
+    path = write_coco(tmp_path).rename(tmp_path / 'instances_val.json')
+    folder = tmp_path / 'data/coco'
+    (folder / place).mkdir(parents=True)
+    path = path.rename(folder / path.name)
+    for image in tmp_path.glob('*.jpg'):
+        image.rename(folder / place / image.name)
+    assert read_coco(path).folder.samefile(folder / place)
+
+
 @pytest.mark.parametrize(('masks', 'channels'), [(True, 3), (False, 5)])
 def test_a_detector_takes_all_from_weights_and_data(masks, channels, call, tmp_path):
     weights = write_weights(tmp_path / 'tiny.pth', in_channels=channels)
@@ -54,6 +65,7 @@ def test_a_detector_takes_all_from_weights_and_data(masks, channels, call, tmp_p
     assert ('mask_head' in cfg.model.roi_head) == masks == ('segm' in cfg.val_evaluator.metric)
     parts = [json.loads((tmp_path / f'det_{name}.json').read_text()) for name in ('train', 'val')]
     assert [len(part['images']) for part in parts] == [4, 1] and len(parts[1]['annotations']) == 1
+    assert 'of 4 images' in printed
     if masks:  # five channels need images that have them
         make_step(cfg, 2)[1]()
     assert 'exists already' in call('det', weights, '--data', data, '--out', 'det.py', succeeds=False)

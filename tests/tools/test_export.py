@@ -46,13 +46,15 @@ def test_export_and_load_without_us(perform, checkpoint, tmp_path):
     assert not list(tmp_path.glob('.*'))
 
 
-def test_a_run_stands_for_its_best_or_newest_checkpoint(perform, checkpoint, tmp_path):
+def test_a_run_stands_for_its_best_or_newest_checkpoint(perform, checkpoint, tmp_path, monkeypatch, capfd):
     perform(tmp_path, 'export.py', '.', 'newest.pth')
     of_file = dict(backbone=json.dumps(dict(type='coma_mm.DyViT', arch='pico')), scope='mmengine')
     torch.save(dict(state_dict=DyViT('pico').state_dict(), meta=of_file), tmp_path / 'classifier.pth')
     perform(tmp_path, 'export.py', '.', 'best.pth')
     newest, best = (torch.load(tmp_path / name, weights_only=True)['state_dict'] for name in ('newest.pth', 'best.pth'))
     assert len(newest['patch_embed.weight']) == 16 and len(best['patch_embed.weight']) == 32
+    error = refuse(monkeypatch, capfd, tmp_path, 'export.py', '.', 'classifier.pth', '--force')
+    assert 'is also read by this command' in error and 'meta' in torch.load(tmp_path / 'classifier.pth')
 
 
 def test_bare_weights_with_their_config(perform, checkpoint, tmp_path, monkeypatch, capfd):
@@ -91,6 +93,9 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
         ([checkpoint], 'say what to write: OUT, --hub-dir DIR or both'),
         ([checkpoint, '--hub-dir', 'nowhere/hub'], 'there is no folder nowhere'),
         ([checkpoint, '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),
+        ([checkpoint, 'new.pth', '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),
+        ([checkpoint, 'new.pth', '--hub-dir', './new.pth'], 'OUT and --hub-dir name the same place'),
+        (['.', checkpoint.name, '--force'], 'is also read by this command'),
         ([checkpoint, '--hub-dir', 'hub', '--license', 'as: is'], "--license takes the hub's name of a licence"),
         ([str(windowed), 'out.onnx', '--dynamic'], 'with attn_window' if GRAPHS else 'takes torch 2.6 or newer'),
         (

@@ -24,7 +24,15 @@ from coma_mm import planning, settings
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS, main
 from coma_mm.models import CoMA, DyViT
-from coma_mm.planning import METHOD_NAMES, advise_length, choose_batch, find_short_side, warn_of_enlarging
+from coma_mm.planning import (
+    METHOD_NAMES,
+    Trial,
+    advise_length,
+    choose_batch,
+    choose_length,
+    find_short_side,
+    warn_of_enlarging,
+)
 from coma_mm.pretraining import hand_over
 from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
 from coma_mm.settings import METHOD, PretrainSettings
@@ -103,6 +111,7 @@ def test_going_on_needs_no_options(photos, tmp_path, monkeypatch, capfd):
         (tmp_path / 'part' / name).unlink()  # as if it had been killed in the last step
     text = (tmp_path / 'part/config.py').read_text()
     part = coma_mm.pretrain(None, 'part', resume=True)
+    assert 'the run is complete: 4 of 4 steps' in capfd.readouterr().out  # its last checkpoint was there
     assert (tmp_path / 'part/config.py').read_text() == text
     one, other = (read_checkpoint(path)['state_dict'] for path in (whole, part))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -193,7 +202,7 @@ def test_the_report_is_all_that_is_shown(tmp_path):
         (['pretrain', 'FOLDER', '--out', 'x', '--size', '100'], 'give size 96 or 112'),
         (
             ['pretrain', 'FOLDER', '--out', 'x', '--crop-scale', '1', '0.5'],
-            'crop_scale must have the smallest value',
+            'argument --crop-scale: give the smaller share first',
         ),
         (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*_m.png', '1*'], "no image matches '*_m.png' of --exclude"),
         (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*.png'], 'no image is left: 12 images left out by exclude'),
@@ -211,6 +220,8 @@ def test_what_cannot_start(begin, capfd, photos, tmp_path, args, error):
 
 
 def test_commands_have_help(begin, capsys):
+    begin('--version')
+    assert capsys.readouterr().out == f'coma_mm {coma_mm.__version__}\n'
     begin('--help')
     printed = capsys.readouterr().out
     assert all(f'  {name} ' in printed for name in COMMANDS)
@@ -314,6 +325,12 @@ def test_passes_follow_from_the_images(images, passes):
 
 def test_a_run_that_is_too_short_says_what_would_do():
     assert advise_length(26_880, 8700, 1500.0).endswith('which take about 30,000: --minutes 25, or --epochs 4.')
+    for images in (1, 53, 70, 480, 8700):
+        text = advise_length(9, images, 1500.0)
+        epochs = int(re.findall(r'--epochs (\d+)', text)[0])
+        given = PretrainSettings(['data'], 'out', batch_size=32, epochs=epochs)
+        chosen, _ = choose_length(given, images, Trial(1.0, 1e9, 1), 1.0, 100)
+        assert 30_000 <= chosen.steps * chosen.batch_size < 30_000 + images + 32
 
 
 @pytest.mark.parametrize(
