@@ -110,8 +110,8 @@ def run(
     for hook in cfg.custom_hooks:
         if type_name(hook['type']) == 'StepCheckpointHook':
             hook['way_on'] = f'coma-mm {command} --out {quoted_path(out)} --resume'
-    if command == 'finetune' and type_name(cfg.model.type) != 'ImageClassifier':
-        raise ValueError(f'the run in {short_path(out)} is no fine-tuning: go on with the command that began it')
+    if (command == 'finetune') != (type_name(cfg.model.type) == 'ImageClassifier'):
+        raise ValueError(f'another command began the run in {short_path(out)}: go on with that, not coma-mm {command}')
     results = find_results_to_replace(cfg, overwrite, '--out', names)
     lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
     runner = build_quietly(cfg, logging.WARNING)
@@ -139,8 +139,8 @@ def start_run(settings: Any, plan: Callable[[Any], Config]) -> Config:
 
 def continue_run(out: Path) -> Config:
     """Return what a run is built of that goes on in its folder."""
-    path = find_config(out)
-    assert path is not None  # check_places has found it
+    if (path := find_config(out)) is None:
+        raise FileNotFoundError(_no_run(out))
     log = recall_options(out, dict(log=None), REMOVE).get('log')
     check_loggers(log or ())
     cfg = read_run(path, out, log, None)
@@ -196,8 +196,6 @@ def check_places(
         if given:
             options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
             raise ValueError(f'with --resume all settings come from the run in {out}: leave {options} out')
-        if find_config(out) is None:
-            raise FileNotFoundError(_no_run(out))
         return out, []
     if data is None:
         raise ValueError(f'give data, a folder of images, or resume=True to go on with the run in {out}')

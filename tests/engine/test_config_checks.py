@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.logging import MMLogger
 
 from coma_mm.engine.checks.config import check_batches, check_names, check_options, check_training
@@ -110,6 +111,12 @@ def test_stock_configs_pass(name):
 def test_misspelt_options(option, meant):
     with pytest.raises(ValueError, match=meant):
         read_config(str(TINY), {option: 1})
+
+
+def test_a_misspelt_option_of_a_function():
+    cfg = Config(dict(train_dataloader=dict(collate_fn=dict(type=default_collate))), filename='x.py')
+    with pytest.raises(ValueError, match='did you mean train_dataloader.collate_fn.type'):
+        check_options(cfg, {'train_dataloader.collate_fn.typ': 1})
 
 
 @pytest.mark.parametrize(

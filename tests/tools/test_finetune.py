@@ -56,6 +56,7 @@ def test_from_weights_to_a_classifier(photos, weights, call, tmp_path):
     copytree(run, tmp_path / 'part')
     for name in ('iter_2.pth', 'classifier.pth'):
         (tmp_path / 'part' / name).unlink()
+    assert 'another command began the run' in call('pretrain', '--out', 'part', '--resume', succeeds=False)
     assert 'run/classifier.pth' not in call('finetune', '--out', 'part', '--resume')
     # what users do with it
     tested = call('test', 'run/config.py', 'run/classifier.pth', '--work-dir', 'tested')

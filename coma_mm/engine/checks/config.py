@@ -95,9 +95,12 @@ def _check_below(cfg: Config, settings: dict[str, Any], option: str) -> None:
 def _takes(node: dict, place: str, name: str, scope: str | None) -> bool:
     """Say whether what is built from a part of a config has an argument of this name."""
     kind = node.get('type')
-    kinds: Sequence[Any] = (kind,)
-    if not inspect.isclass(kind):
-        kinds = DEFAULTS.get(place, ()) if kind is None else _find(kind, scope)
+    if kind is None:
+        kinds: Sequence[Any] = DEFAULTS.get(place, ())
+    elif isinstance(kind, str):
+        kinds = _find(kind, scope)
+    else:
+        kinds = [kind] if inspect.isclass(kind) else []  # a function
     bases = [base for kind in kinds for base in kind.__mro__]
     return any(name in inspect.signature(base.__init__).parameters for base in bases)
 
