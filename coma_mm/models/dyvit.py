@@ -9,6 +9,7 @@ before the first layer. The result is exactly that of hiding them from attention
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints.older_names import rename_loaded
-from ..checkpoints.settings import FROM, SHAPING
+from ..checkpoints.settings import FROM
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import require_flag, require_number, require_whole
@@ -132,13 +133,23 @@ class DyViT(BaseModule):
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ):
-        given = locals()
         if pretrained:
             if init_cfg:
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
-        shape = {name: given[name] for name in SHAPING}
+        shape: dict[str, Any] = dict(
+            arch=arch,
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            attention=attention,
+            windows=windows,
+            kv_conv=kv_conv,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            layer_scale=layer_scale,
+        )
         if isinstance(arch, str) and arch.startswith(FROM):
             shape |= read_shape(arch.removeprefix(FROM))
         self.settings = check_shape(shape)  # arguments that a checkpoint must match

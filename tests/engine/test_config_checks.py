@@ -114,7 +114,7 @@ def test_misspelt_options(option, meant):
 
 
 def test_a_misspelt_option_of_a_function():
-    cfg = Config(dict(train_dataloader=dict(collate_fn=dict(type=default_collate))), filename='x.py')
+    cfg = Config(dict(train_dataloader=dict(collate_fn=dict(type=default_collate))), filename=str(TINY))
     with pytest.raises(ValueError, match='did you mean train_dataloader.collate_fn.type'):
         check_options(cfg, {'train_dataloader.collate_fn.typ': 1})
 
