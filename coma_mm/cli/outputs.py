@@ -1,10 +1,9 @@
-"""Overwrite rule of all commands: a file is replaced only if a command of this package wrote it."""
+"""Overwrite rule of all commands: a file is replaced only if a command of this package wrote it, weights never."""
 
 import argparse
 import os
 import re
 import stat
-import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -99,31 +98,22 @@ def is_input(place: Path, source: Path) -> bool:
 def is_marked(place: Path) -> bool:
     """Say whether the content of a file shows that a command of this package has written it."""
     find = MARKS.get(place.suffix.lower())
-    with suppress(OSError, ValueError, zipfile.BadZipFile), open_regular(place, follow=False) as file:
+    with suppress(OSError, ValueError), open_regular(place, follow=False) as file:
         head = file.read(HEAD)
         file.seek(max(0, os.fstat(file.fileno()).st_size - HEAD))
-        return find is not None and find(head, file.read(HEAD), place)
+        return find is not None and find(head, file.read(HEAD))
     return False
-
-
-def _has_meta(head: bytes, tail: bytes, place: Path) -> bool:
-    with zipfile.ZipFile(place) as archive:
-        names = [info for info in archive.infolist() if info.filename.endswith('meta.json') and info.file_size < HEAD]
-        return any(b'config_sha256' in archive.read(info) for info in names)
 
 
 # The end of a zip file whose comment is the mark.
 ARCHIVE = rb'PK\x05\x06.{16}' + len(MARK).to_bytes(2, 'little') + MARK.encode() + rb'\Z'
-# What tells a file of ours, by its ending: from its beginning, its end, and the file.
-MARKS: dict[str, Callable[[bytes, bytes, Path], bool]] = {
-    '.png': lambda head, tail, place: f'Software\0{MARK}'.encode() in head[:1000],
-    '.svg': lambda head, tail, place: f'<title>{MARK}</title>'.encode() in head,
-    '.pdf': lambda head, tail, place: f'/Creator ({MARK})'.encode() in head + tail,
-    '.json': lambda head, tail, place: f'"kind": "comparison of {MARK}"'.encode() in head[:1000],
-    '.npz': lambda head, tail, place: re.search(ARCHIVE, tail, re.S) is not None,
-    '.html': lambda head, tail, place: f'<meta name="generator" content="{MARK}">'.encode() in head[:2000],
-    '.pth': lambda head, tail, place: b'config_sha256' in head,
-    '.safetensors': lambda head, tail, place: b'"config_sha256"' in head,
-    '.onnx': lambda head, tail, place: b'config_sha256' in tail,
-    '.pt2': _has_meta,
+# What tells a file of ours, by its ending: from its beginning and its end. Weights and graphs have no such mark: their
+# users change them, average or quantise them, and keep what they say of themselves.
+MARKS: dict[str, Callable[[bytes, bytes], bool]] = {
+    '.png': lambda head, tail: f'Software\0{MARK}'.encode() in head[:1000],
+    '.svg': lambda head, tail: f'<title>{MARK}</title>'.encode() in head,
+    '.pdf': lambda head, tail: f'/Creator ({MARK})'.encode() in head + tail,
+    '.json': lambda head, tail: f'"kind": "comparison of {MARK}"'.encode() in head[:1000],
+    '.npz': lambda head, tail: re.search(ARCHIVE, tail, re.S) is not None,
+    '.html': lambda head, tail: f'<meta name="generator" content="{MARK}">'.encode() in head[:2000],
 }

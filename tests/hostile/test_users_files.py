@@ -484,8 +484,11 @@ def test_outputs_of_before_are_replaced():
     torch.save(dict(meta=dict(config_sha256='1'), state_dict={}), 'new.pth')
     save_file({'a': torch.zeros(1)}, 'new.safetensors', dict(config_sha256='1'))
     own('report.html', 'report')
-    for name in ('new.pth', 'new.safetensors', 'run/report.html', 'nothing.png'):
+    for name in ('run/report.html', 'nothing.png'):
         check_output(name, '--out', [], False)
+    for name in ('new.pth', 'new.safetensors'):  # which may have been changed since
+        with pytest.raises(ValueError, match='replace it with --force'):
+            check_output(name, '--out', [], False)
 
 
 @pytest.mark.parametrize(
