@@ -26,7 +26,7 @@ from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_r
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
 from coma_mm.utils.files import atomic_write, whole_folder
-from coma_mm.utils.folder_lock import forget_start, lock_work_dir
+from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
 from coma_mm.visualization.run_files import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
@@ -127,31 +127,49 @@ def test_overwriting_an_older_run_takes_its_checkpoints_alone():
     assert after == kept
 
 
+OWNED = 'process 7 on node 3\n'
 LOCKS = {
     'link': lambda path: path.symlink_to('../precious.txt'),
+    'link to a lock': lambda path: (Path('other').write_text(OWNED), path.symlink_to('../other')),
     'hard link': lambda path: os.link('precious.txt', path),
+    'hard link to an empty file': lambda path: (Path('other').touch(), os.link('other', path)),
+    'hard link to a lock': lambda path: (Path('other').write_text(OWNED), os.link('other', path)),
     'dangling link': lambda path: path.symlink_to('nothing'),
     'file': lambda path: path.write_bytes(PRECIOUS),
+    'empty file': lambda path: path.touch(),
+    'lock and more': lambda path: path.write_text(f'{OWNED}mine'),
     'folder': lambda path: path.mkdir(),
     'pipe': lambda path: os.mkfifo(path),
 }
 
 
 @pytest.mark.parametrize('form', LOCKS)
-def test_a_lock_is_ours_or_stays(form):
+@pytest.mark.parametrize('ask', [lock_work_dir, require_unlocked])
+def test_a_lock_is_ours_or_stays(form, ask):
     LOCKS[form](Path('run/.lock'))
-    before = os.lstat('run/.lock')
-    with pytest.raises(ValueError, match=r'run/.lock is no lock of a run.*choose another --out'):
-        lock_work_dir('run', '--out')
+    before = manifest._signature(os.lstat('run/.lock')), content('.')
+    with pytest.raises(ValueError, match=r'run/.lock (is no lock of a run|has a second).*move it away.*another --out'):
+        ask('run', '--out')
     forget_start(None)
-    assert os.lstat('run/.lock').st_ino == before.st_ino and not Path('nothing').exists()
+    assert (manifest._signature(os.lstat('run/.lock')), content('.')) == before
+
+
+@pytest.mark.parametrize('form', ['empty file', 'hard link to an empty file'])
+def test_a_command_that_fails_leaves_a_lock_of_the_users(form, monkeypatch, capfd):
+    LOCKS[form](Path('run/.lock'))
+    before = content('.')
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'train', str(TINY), '--work-dir', 'run', '--cfg-options', 'model.a=1'])
+    with pytest.raises(SystemExit):
+        main()
+    assert 'move it away' in capfd.readouterr().err and content('.') == before
 
 
 def test_a_lock_of_a_killed_run_is_taken():
-    for text in ('', 'process 7 on node 3', 'process 7 on node 3\n'):
+    for text in ('process 7 on node 3', OWNED, f'process 1 on {"n" * 90}\n'):
         Path('run/.lock').write_text(text)
         lock_work_dir('run').close()
         assert Path('run/.lock').read_text().startswith(f'process {os.getpid()} on ')
+        lock_work_dir('run').close()
 
 
 @pytest.mark.parametrize('begun', [False, True])

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,8 +122,25 @@ def test_checkpoints_of_several_kinds_have_one_order(tmp_path):
     assert names() == [] and newest_whole_checkpoint(tmp_path) is None
 
 
-def test_a_lock_that_was_only_looked_at_is_left(tmp_path):
-    (tmp_path / '.lock').touch()
+@pytest.mark.parametrize('named', [True, False])  # or a file system that makes no file without a name
+def test_a_lock_has_its_owner_from_the_first(tmp_path, monkeypatch, named):
+    if not named:
+        monkeypatch.delattr(os, 'O_TMPFILE')
+    lock_work_dir(tmp_path).close()
+    lock = tmp_path / '.lock'
+    assert lock.read_text().startswith(f'process {os.getpid()} on ') and lock.stat().st_nlink == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']
+    forget_start(None)
+    assert not lock.exists()
+
+
+def test_a_lock_of_an_earlier_run_is_only_looked_at(tmp_path):
+    lock = tmp_path / '.lock'
+    lock.write_text('process 7 on node 3')
+    before = lock.stat()
     require_unlocked(tmp_path)
     forget_start(None)
-    assert (tmp_path / '.lock').exists()
+    assert lock.stat().st_ctime_ns == before.st_ctime_ns and lock.read_text() == 'process 7 on node 3'
+    lock_work_dir(tmp_path).close()
+    forget_start(None)
+    assert lock.stat().st_ino == before.st_ino  # it is not what this run has made
