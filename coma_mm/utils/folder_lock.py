@@ -35,7 +35,7 @@ def lock_work_dir(work_dir: str | os.PathLike, option: str = '--work-dir') -> Bi
     new = _create_lock(path)
     file = new or _open_lock(path, option)
     is_locked = _take(file, path, option)
-    if new:
+    if new:  # and not before: a lock that another run took first is that run's
         _created.add(_identity(os.fstat(file.fileno())))
     if not is_locked:
         file.close()
@@ -125,14 +125,9 @@ def _take(file: BinaryIO, path: Path, option: str) -> bool:
     """Lock an open lock without writing to it; say whether the file system has locks."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = _is_at(path, file)  # or its owner has removed it meanwhile, and the next run will make another
     except (BlockingIOError, PermissionError):
-        file.seek(0)
-        owner = file.read(1000).decode(errors='replace').strip() or 'one that has not said which'
-        file.close()
-        raise ValueError(
-            f'another run is at work in {short_path(path.parent)} ({owner}): wait for its end, stop it, or choose '
-            f'another {option}'
-        ) from None
+        is_free = False
     except OSError as error:
         print(
             f'{short_path(path.parent)} cannot be locked ({error.strerror}): nothing keeps a second run out of it',
@@ -140,10 +135,17 @@ def _take(file: BinaryIO, path: Path, option: str) -> bool:
         )
         return False
     file.seek(0)
-    if not OWNER.fullmatch(file.read(1000)):  # an empty one is a user's: ours have an owner from the first
-        file.close()
+    content = file.read(1000)
+    if is_free and OWNER.fullmatch(content):  # an empty one is a user's: ours have an owner from the first
+        return True
+    file.close()
+    if is_free:
         raise _refusal(path, option)
-    return True
+    owner = content.decode(errors='replace').strip() or 'one that has not said which'
+    raise ValueError(
+        f'another run is at work in {short_path(path.parent)} ({owner}): wait for its end, stop it, or choose '
+        f'another {option}'
+    )
 
 
 def _refusal(path: Path, option: str, what: str = 'is no lock of a run') -> ValueError:
@@ -152,6 +154,12 @@ def _refusal(path: Path, option: str, what: str = 'is no lock of a run') -> Valu
 
 def _owner() -> bytes:
     return f'process {os.getpid()} on {socket.gethostname()}'.encode()
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    with suppress(FileNotFoundError):
+        return _identity(path.lstat()) == _identity(os.fstat(file.fileno()))
+    return False
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
