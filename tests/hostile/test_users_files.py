@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -271,6 +272,66 @@ def test_a_kill_between_the_entry_and_the_name_loses_nothing():
     assert Path('run/latest.pth').read_bytes() == b'PK of ours' and manifest.is_own('run', 'latest.pth')
     own('latest.pth', data=b'PK newest')
     assert sorted(os.listdir('run')) == ['latest.pth', 'manifest.json']
+
+
+def test_each_of_two_writers_has_a_name_of_its_own():
+    own('report.html', 'report')
+    with manifest.own_file('run', 'report.html', 'report') as first:
+        first.write_bytes(b'half')
+        own('report.html', 'report', b'of the second')
+        manifest.remove_unfinished('run')  # as a run does that begins meanwhile
+        first.write_bytes(b'half and half')
+        assert Path('run/report.html').read_bytes() == b'of the second' and manifest.is_own('run', 'report.html')
+    assert Path('run/report.html').read_bytes() == b'half and half' and manifest.is_own('run', 'report.html')
+    assert sorted(os.listdir('run')) == ['manifest.json', 'report.html']
+
+
+def test_processes_that_write_one_name_agree_on_it():
+    code = """
+import sys
+from coma_mm.utils import manifest
+for i in range(30):
+    manifest.write_own('run', 'pictures/run.json', 'facts', sys.argv[1] * (i + 1))
+"""
+    env = dict(os.environ, PYTHONPATH=str(Path(manifest.__file__).parents[2]))
+    for process in [subprocess.Popen([sys.executable, '-c', code, letter], env=env) for letter in 'abc']:
+        assert process.wait() == 0
+    assert manifest.is_own('run', 'pictures/run.json') and Path('run/pictures/run.json').stat().st_size == 30
+    assert sorted(path.name for path in Path('run').rglob('*')) == ['manifest.json', 'pictures', 'run.json']
+
+
+@pytest.mark.parametrize('inside', ['run', 'run/pictures'])
+@pytest.mark.parametrize(
+    ('name', 'goes'),
+    [
+        ('.a.{mark}.pth', True),  # of an older version
+        ('.a.{mark}', True),
+        ('.a.{mark}123456789.pth', True),
+        ('.a b.c.{mark}000000001.tar.gz', False),
+        ('.a.b.{mark}000000001.gz', True),
+        ('.a.{mark}000000001', True),
+        ('.a\nb.{mark}000000001.pth', True),
+        ('a.{mark}.pth', False),
+        ('.{mark}.pth', False),
+        ('.a.1{mark}.pth', False),
+        ('.a.{mark}x.pth', False),
+        ('.a.123456789012345.pth', False),
+        ('.a.7.pth', False),
+    ],
+)
+def test_what_a_killed_run_was_writing_is_known_by_its_number(inside, name, goes):
+    own('pictures/a_1.jpg', 'picture')
+    name = name.format(mark=json.loads(Path('run/manifest.json').read_text())['mark'])
+    Path(inside, name).write_bytes(b'half')
+    os.mkdir('other')
+    Path('other', name).write_bytes(PRECIOUS)
+    os.symlink('../other', 'run/linked')
+    manifest.remove_unfinished('run')
+    assert Path(inside, name).exists() != goes and Path('other', name).exists()
+    Path(inside, name).unlink(missing_ok=True)
+    Path(inside, name).symlink_to(Path('other', name).absolute())
+    manifest.remove_unfinished('run')
+    assert Path(inside, name).is_symlink() and Path('other', name).exists()
 
 
 def raise_at(path, to, name, function):
