@@ -12,6 +12,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MARK = 'coma_mm'  # in what commands write, so that they know it again
+KEPT = '.kept'  # what the name of a file ends in that was moved out of the way
+
+_checked: dict[str, tuple | None] = {}  # what may be replaced of each name that was looked at: a file, or nothing
 
 
 def resource_dir(folder: str) -> Path:
@@ -37,7 +40,8 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
 
     After an error neither file is there, and an older ``path`` is as it was. After a loss of power ``path`` is the
     older or the new one, whole: the disk has the content before the name. The lent name is that of a new, empty file:
-    nothing that was there, and nothing that a link leads to, is written to.
+    nothing that was there, and nothing that a link leads to, is written to. What has come to be at ``path`` since
+    :func:`remember` looked at it is moved to ``NAME.kept``.
 
     Args:
         mark: A number that the lent name's begins with, by which whoever gave it knows the file again.
@@ -48,7 +52,11 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
             lent = unfinished, _ = _new_file(path, mark)
             yield unfinished
             _sync(unfinished)
+            if _is_new(path):
+                set_aside(path)
             unfinished.replace(path)
+            if os.path.abspath(path) in _checked:
+                remember(path)
             _sync(path.parent)
     finally:
         if lent is not None:
@@ -65,6 +73,33 @@ def _new_file(path: Path, mark: str | None) -> tuple[Path, int]:
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             return unfinished, descriptor
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file, a folder or a link that is not ours another name beside it, and return that."""
+    number = 1
+    while os.path.lexists(kept := path.with_name(f'{path.name}{KEPT}{number if number > 1 else ""}')):
+        number += 1
+    os.rename(path, kept)
+    return kept
+
+
+def remember(path: str | os.PathLike) -> None:
+    """Note what has a name now, before it is checked: nothing else is replaced there by this process."""
+    _checked[os.path.abspath(path)] = _look(path)
+
+
+def _is_new(path: Path) -> bool:
+    """Say whether there is something at a path that was looked at, and it is not what was there then."""
+    found = _look(path)
+    return found is not None and found != _checked.get(os.path.abspath(path), found)
+
+
+def _look(path: str | os.PathLike) -> tuple | None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = os.lstat(path)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return None
 
 
 def is_held(path: Path) -> bool:

@@ -16,14 +16,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .files import atomic_write, is_held, naming
+from .files import atomic_write, is_held, naming, remember, set_aside
 from .reading import open_regular, read_json, sha256_of
 
 MANIFEST = 'manifest.json'
 KIND = 'files of a run of coma_mm'
 LIMIT = 32_000_000  # bytes
 MARK = re.compile('[0-9]{15}')  # by which a run knows what it was writing
-KEPT = '.kept'  # what the name of a file ends in that was moved out of the way
 
 _digests: dict[tuple, str] = {}  # of files that this process has written or read, by what tells a change
 
@@ -154,6 +153,7 @@ def own_file(
         entry = dict(kind=kind, **(known or fingerprint(unfinished)), **facts)
         if own := is_own(folder, name):
             entry['before'] = [fingerprint(path)]
+            remember(path)  # whichever process of the run has written it
         _note(folder, {name: entry})
         if not own and os.path.lexists(path):
             set_aside(path)
@@ -189,15 +189,6 @@ def any_file(path: str | os.PathLike, kind: str | None = None) -> Iterator[Path]
         found = Path(path).parent, Path(path).name, dict(kind=kind)
     with own_file(*found[:2], found[2]['kind']) if found else atomic_write(path) as unfinished:
         yield unfinished
-
-
-def set_aside(path: Path) -> Path:
-    """Give a file, a folder or a link that is not ours another name beside it, and return that."""
-    number = 1
-    while os.path.lexists(kept := path.with_name(f'{path.name}{KEPT}{number if number > 1 else ""}')):
-        number += 1
-    os.rename(path, kept)
-    return kept
 
 
 def remove_own(folder: str | os.PathLike, name: str) -> bool:

@@ -26,8 +26,9 @@ from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
-from coma_mm.utils.files import atomic_write, whole_folder
+from coma_mm.utils.files import atomic_write, whole_folder, write_whole
 from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
+from coma_mm.visualization import report
 from coma_mm.visualization.run_files import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
@@ -565,6 +566,88 @@ def test_outputs_of_before_are_replaced():
     own('report.html', 'report')
     for name in ('new.pth', 'new.safetensors', 'run/report.html', 'nothing.png'):
         check_output(name, '--out', [], False)
+
+
+def fill(lend):
+    with lend as unfinished:
+        unfinished.write_bytes(b'ours')
+
+
+# How commands write their outputs: embed, visualize, browse; compare, export; report; config; test.
+WRITERS = {
+    'any file': lambda path: fill(manifest.any_file(path)),
+    'file of a kind': lambda path: fill(manifest.any_file(path, 'comparison')),
+    'file of a run': lambda path: fill(manifest.own_file(path.parent, path.name, 'report')),
+    'text': lambda path: write_whole(path, 'ours'),
+    'backend': lambda path: WholeFileBackend().put(b'ours', path),
+}
+APPEARING = {
+    'a file': lambda path: path.write_bytes(PRECIOUS),
+    'a link': lambda path: path.symlink_to('../precious.txt'),
+    'a dangling link': lambda path: path.symlink_to('nothing'),
+    'a folder': lambda path: (path.mkdir(), (path / 'mine').write_bytes(PRECIOUS)),
+}
+
+
+@pytest.mark.parametrize('in_run', [False, True])
+@pytest.mark.parametrize('there', [False, True])
+@pytest.mark.parametrize('form', APPEARING)
+@pytest.mark.parametrize('writer', WRITERS)
+def test_what_takes_the_name_of_an_output_after_the_check_is_kept(writer, form, there, in_run):
+    path = Path('run/page.html')
+    if in_run:
+        own('config.py', 'config')
+    if there:
+        path.write_bytes(b'forced')
+    check_output('run/../run/page.html' if there else path, '--out', [], True)
+    path.unlink(missing_ok=True)
+    APPEARING[form](path)
+    before = content('run')
+    WRITERS[writer](path)
+    after = content('run')
+    for old, data in before.items():
+        if old.name != 'manifest.json':
+            assert after.pop(Path(str(old).replace('page.html', 'page.html.kept', 1))) == data
+    assert after.pop(path) == b'ours' and {old.name for old in after} <= {'manifest.json'}
+    WRITERS[writer](path)  # once more, by the same process: it is its own
+    assert path.read_bytes() == b'ours' and not Path('run/page.html.kept2').exists()
+
+
+@pytest.mark.parametrize('in_run', [False, True])
+@pytest.mark.parametrize('writer', ['any file', 'text', 'backend'])
+def test_what_was_checked_is_replaced(writer, in_run):
+    path = Path('run/page.html')
+    own(path.name, 'report') if in_run else path.write_bytes(b'forced')
+    check_output(path, '--out', [], True)
+    if in_run and writer != 'text':
+        own(path.name, 'report', b'written meanwhile by the run')
+    WRITERS[writer](path)
+    assert path.read_bytes() == b'ours' and not list(Path('run').glob('*.kept'))
+
+
+def test_an_edit_in_place_is_kept():
+    Path('page.html').write_bytes(b'forced')
+    check_output('page.html', '--out', [], True)
+    Path('page.html').write_bytes(b'edited')
+    write_whole('page.html', 'ours')
+    assert Path('page.html.kept').read_bytes() == b'edited' and Path('page.html').read_text() == 'ours'
+
+
+@pytest.mark.parametrize('options', [[], ['--out', 'page.html'], ['--out', 'new/page.html']])
+def test_a_command_keeps_what_appears_while_it_works(options, monkeypatch, capfd):
+    image('run/pictures/features_5.jpg')
+    path = Path(*options[1:]) if options else Path('run/report.html')
+    draw = report._page
+
+    def late(*args):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(PRECIOUS)
+        return draw(*args)
+
+    monkeypatch.setattr(report, '_page', late)
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'report', 'run', *options])
+    main()
+    assert Path(f'{path}.kept').read_bytes() == PRECIOUS and '<title>' in path.read_text()
 
 
 @pytest.mark.parametrize(
