@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..utils.configs import walk, walk_dicts
-from ..utils.files import MARK
+from ..utils.files import MARK, remember
 from ..utils.manifest import find_entry, proves
 from ..utils.reading import open_regular
 
@@ -34,12 +34,15 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def check_output(path: str | os.PathLike, option: str, inputs: Iterable[str | os.PathLike | None], force: bool) -> None:
     """Refuse an output that would destroy a file which must be kept; say why, and what to type.
 
+    What takes the name afterwards is kept, too: see :func:`.files.remember`.
+
     Args:
         option: By which it was named, for the message.
         inputs: Files and folders that the command reads. Images in an input folder are inputs, too.
         force: Whether a file of unknown origin is replaced, which is none of the inputs.
     """
     place = Path(path)
+    remember(place)
     if not os.path.lexists(place):
         return
     another = f'another file with {option}'

@@ -1,5 +1,6 @@
 """Files that are written as a whole or not at all, and those that come with the package."""
 
+import fcntl
 import os
 import re
 import secrets
@@ -11,6 +12,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MARK = 'coma_mm'  # in what commands write, so that they know it again
+KEPT = '.kept'  # what the name of a file ends in that was moved out of the way
+
+_checked: dict[str, tuple | None] = {}  # what may be replaced of each name that was looked at: a file, or nothing
 
 
 def resource_dir(folder: str) -> Path:
@@ -36,35 +40,80 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
 
     After an error neither file is there, and an older ``path`` is as it was. After a loss of power ``path`` is the
     older or the new one, whole: the disk has the content before the name. The lent name is that of a new, empty file:
-    nothing that was there, and nothing that a link leads to, is written to.
+    nothing that was there, and nothing that a link leads to, is written to. What has come to be at ``path`` since
+    :func:`remember` looked at it is moved to ``NAME.kept``.
 
     Args:
-        mark: A number for the lent name, by which whoever gave it knows the file again; a file that has it is replaced.
+        mark: A number that the lent name's begins with, by which whoever gave it knows the file again.
     """
-    path, unfinished = Path(path), None
+    path, lent = Path(path), None
     try:
         with naming(path):
-            unfinished = _new_file(path, mark)
+            lent = unfinished, _ = _new_file(path, mark)
             yield unfinished
             _sync(unfinished)
+            if _is_new(path):
+                set_aside(path)
             unfinished.replace(path)
+            if os.path.abspath(path) in _checked:
+                remember(path)
             _sync(path.parent)
     finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
+        if lent is not None:
+            lent[0].unlink(missing_ok=True)
+            os.close(lent[1])
 
 
-def _new_file(path: Path, mark: str | None) -> Path:
-    number = mark or str(os.getpid())
+def _new_file(path: Path, mark: str | None) -> tuple[Path, int]:
+    """Make a file of a name that no other writer has, locked for as long as it is open: see :func:`is_held`."""
     while True:
-        unfinished = path.with_name(f'.{path.stem}.{number}{path.suffix}')
-        if mark is not None and unfinished.is_file() and not unfinished.is_symlink():
-            unfinished.unlink()
-        try:
-            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            return unfinished
-        except FileExistsError:
-            mark, number = None, f'{os.getpid()}{secrets.randbelow(10**9):09}'
+        unfinished = path.with_name(f'.{path.stem}.{mark or os.getpid()}{secrets.randbelow(10**9):09}{path.suffix}')
+        with suppress(FileExistsError):
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            return unfinished, descriptor
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file, a folder or a link that is not ours another name beside it, and return that."""
+    number = 1
+    while os.path.lexists(kept := path.with_name(f'{path.name}{KEPT}{number if number > 1 else ""}')):
+        number += 1
+    os.rename(path, kept)
+    return kept
+
+
+def remember(path: str | os.PathLike) -> None:
+    """Note what has a name now, before it is checked: nothing else is replaced there by this process."""
+    _checked[os.path.abspath(path)] = _look(path)
+
+
+def _is_new(path: Path) -> bool:
+    """Say whether there is something at a path that was looked at, and it is not what was there then."""
+    found = _look(path)
+    return found is not None and found != _checked.get(os.path.abspath(path), found)
+
+
+def _look(path: str | os.PathLike) -> tuple | None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = os.lstat(path)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return None
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process is writing an unfinished file; not so where the file system has no locks."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def write_whole(path: str | os.PathLike, text: str) -> None:
@@ -119,7 +168,7 @@ def require_writable(folder: Path) -> None:
 
 def is_unfinished(path: Path) -> bool:
     """Say whether a file is what a process that was killed has left in the middle of :func:`atomic_write`."""
-    return re.fullmatch(r'\..+\.\d+', path.stem) is not None
+    return re.fullmatch(r'\..+\.\d+', path.stem, re.DOTALL) is not None
 
 
 def _sync(path: Path) -> None:

@@ -8,20 +8,21 @@ Names in a manifest are data from a disk: they lead to files below its folder, o
 import fcntl
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .files import atomic_write, naming
+from .files import atomic_write, is_held, naming, remember, set_aside
 from .reading import open_regular, read_json, sha256_of
 
 MANIFEST = 'manifest.json'
 KIND = 'files of a run of coma_mm'
 LIMIT = 32_000_000  # bytes
-KEPT = '.kept'  # what the name of a file ends in that was moved out of the way
+MARK = re.compile('[0-9]{15}')  # by which a run knows what it was writing
 
 _digests: dict[tuple, str] = {}  # of files that this process has written or read, by what tells a change
 
@@ -91,7 +92,7 @@ def _read(folder: str | os.PathLike) -> dict | None:
         return None
     mark = content.get('mark')
     files = {name: entry for name, entry in _items(content.get('files')) if _is_entry(name, entry)}
-    return dict(kind=KIND, mark=mark if isinstance(mark, str) and mark.isdecimal() else _new_mark(), files=files)
+    return dict(kind=KIND, mark=mark if isinstance(mark, str) and MARK.fullmatch(mark) else _new_mark(), files=files)
 
 
 def _items(value: Any) -> list[tuple]:
@@ -146,12 +147,14 @@ def own_file(
     folder = Path(folder)
     path = folder / name
     _make_parents(folder, name)
-    with atomic_write(path, (_read(folder) or {}).get('mark')) as unfinished:
+    with ExitStack() as stack, atomic_write(path, (_read(folder) or {}).get('mark')) as unfinished:
         yield unfinished
+        stack.enter_context(_locked(folder))  # until the file has its name: of two writers the later has the entry, too
         entry = dict(kind=kind, **(known or fingerprint(unfinished)), **facts)
         if own := is_own(folder, name):
             entry['before'] = [fingerprint(path)]
-        note(folder, {name: entry})
+            remember(path)  # whichever process of the run has written it
+        _note(folder, {name: entry})
         if not own and os.path.lexists(path):
             set_aside(path)
     with suppress(OSError):
@@ -188,15 +191,6 @@ def any_file(path: str | os.PathLike, kind: str | None = None) -> Iterator[Path]
         yield unfinished
 
 
-def set_aside(path: Path) -> Path:
-    """Give a file, a folder or a link that is not ours another name beside it, and return that."""
-    number = 1
-    while os.path.lexists(kept := path.with_name(f'{path.name}{KEPT}{number if number > 1 else ""}')):
-        number += 1
-    os.rename(path, kept)
-    return kept
-
-
 def remove_own(folder: str | os.PathLike, name: str) -> bool:
     """Remove a run's own file, or own files of a folder and that, if nothing else is in it; say whether it went."""
     folder = Path(folder)
@@ -217,14 +211,16 @@ def remove_own(folder: str | os.PathLike, name: str) -> bool:
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Remove what a killed run was writing: the names of such files have the manifest's own random number in them."""
-    content = _read(folder)
+    """Remove what a killed run was writing: the names of such files have the manifest's own random number."""
+    folder, content = Path(folder), _read(folder)
     if content is None:
         return
-    for path in Path(folder).glob(f'.*.{content["mark"]}*'):
-        if path.suffix == f'.{content["mark"]}' or Path(path.stem).suffix == f'.{content["mark"]}':
-            if stat.S_ISREG(os.lstat(path).st_mode):
-                path.unlink()
+    number = re.compile(rf'\..+\.{content["mark"]}\d*', re.DOTALL)
+    for place in {folder, *((folder / name).parent for name in content['files'])}:
+        for path in place.glob('.*'):
+            if number.fullmatch(path.name) or number.fullmatch(path.stem):
+                if is_plain(folder, path.relative_to(folder).as_posix()) and not is_held(path):
+                    path.unlink()
 
 
 def note(folder: str | os.PathLike, changes: Mapping[str, dict | None]) -> None:
@@ -234,24 +230,28 @@ def note(folder: str | os.PathLike, changes: Mapping[str, dict | None]) -> None:
     """
     folder = Path(folder)
     with _locked(folder):
-        content = _read(folder) or dict(kind=KIND, mark=_new_mark(), files={})
-        before = json.dumps(content)
-        files = {name: entry for name, entry in content['files'].items() if os.path.lexists(folder / name)}
-        for name, entry in changes.items():
-            files.pop(name, None)
-            if entry is not None:
-                files[name] = entry
-        configs = [name for name, entry in changes.items() if entry and entry['kind'] == 'config']
-        for name, entry in files.items():
-            if configs and entry['kind'] == 'config' and name != configs[-1]:
-                files[name] = entry | dict(kind='earlier config')
-        content['files'] = files
-        if json.dumps(content) == before and has_manifest(folder):
-            return
-        if os.path.lexists(folder / MANIFEST) and not has_manifest(folder):
-            set_aside(folder / MANIFEST)
-        with atomic_write(folder / MANIFEST, content['mark']) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1))
+        _note(folder, changes)
+
+
+def _note(folder: Path, changes: Mapping[str, dict | None]) -> None:
+    content = _read(folder) or dict(kind=KIND, mark=_new_mark(), files={})
+    before = json.dumps(content)
+    files = {name: entry for name, entry in content['files'].items() if os.path.lexists(folder / name)}
+    for name, entry in changes.items():
+        files.pop(name, None)
+        if entry is not None:
+            files[name] = entry
+    configs = [name for name, entry in changes.items() if entry and entry['kind'] == 'config']
+    for name, entry in files.items():
+        if configs and entry['kind'] == 'config' and name != configs[-1]:
+            files[name] = entry | dict(kind='earlier config')
+    content['files'] = files
+    if json.dumps(content) == before and has_manifest(folder):
+        return
+    if os.path.lexists(folder / MANIFEST) and not has_manifest(folder):
+        set_aside(folder / MANIFEST)
+    with atomic_write(folder / MANIFEST, content['mark']) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1))
 
 
 def note_fact(folder: str | os.PathLike, name: str, **facts: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
-from coma_mm.utils.files import atomic_write, whole_folder
-from coma_mm.utils.folder_lock import forget_start, lock_work_dir
+from coma_mm.utils.files import atomic_write, whole_folder, write_whole
+from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
+from coma_mm.visualization import report
 from coma_mm.visualization.run_files import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
@@ -127,31 +129,49 @@ def test_overwriting_an_older_run_takes_its_checkpoints_alone():
     assert after == kept
 
 
+OWNED = 'process 7 on node 3\n'
 LOCKS = {
     'link': lambda path: path.symlink_to('../precious.txt'),
+    'link to a lock': lambda path: (Path('other').write_text(OWNED), path.symlink_to('../other')),
     'hard link': lambda path: os.link('precious.txt', path),
+    'hard link to an empty file': lambda path: (Path('other').touch(), os.link('other', path)),
+    'hard link to a lock': lambda path: (Path('other').write_text(OWNED), os.link('other', path)),
     'dangling link': lambda path: path.symlink_to('nothing'),
     'file': lambda path: path.write_bytes(PRECIOUS),
+    'empty file': lambda path: path.touch(),
+    'lock and more': lambda path: path.write_text(f'{OWNED}mine'),
     'folder': lambda path: path.mkdir(),
     'pipe': lambda path: os.mkfifo(path),
 }
 
 
 @pytest.mark.parametrize('form', LOCKS)
-def test_a_lock_is_ours_or_stays(form):
+@pytest.mark.parametrize('ask', [lock_work_dir, require_unlocked])
+def test_a_lock_is_ours_or_stays(form, ask):
     LOCKS[form](Path('run/.lock'))
-    before = os.lstat('run/.lock')
-    with pytest.raises(ValueError, match=r'run/.lock is no lock of a run.*choose another --out'):
-        lock_work_dir('run', '--out')
+    before = manifest._signature(os.lstat('run/.lock')), content('.')
+    with pytest.raises(ValueError, match=r'run/.lock (is no lock of a run|has a second).*move it away.*another --out'):
+        ask('run', '--out')
     forget_start(None)
-    assert os.lstat('run/.lock').st_ino == before.st_ino and not Path('nothing').exists()
+    assert (manifest._signature(os.lstat('run/.lock')), content('.')) == before
+
+
+@pytest.mark.parametrize('form', ['empty file', 'hard link to an empty file'])
+def test_a_command_that_fails_leaves_a_lock_of_the_users(form, monkeypatch, capfd):
+    LOCKS[form](Path('run/.lock'))
+    before = content('.')
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'train', str(TINY), '--work-dir', 'run', '--cfg-options', 'model.a=1'])
+    with pytest.raises(SystemExit):
+        main()
+    assert 'move it away' in capfd.readouterr().err and content('.') == before
 
 
 def test_a_lock_of_a_killed_run_is_taken():
-    for text in ('', 'process 7 on node 3', 'process 7 on node 3\n'):
+    for text in ('process 7 on node 3', OWNED, f'process 1 on {"n" * 90}\n'):
         Path('run/.lock').write_text(text)
         lock_work_dir('run').close()
         assert Path('run/.lock').read_text().startswith(f'process {os.getpid()} on ')
+        lock_work_dir('run').close()
 
 
 @pytest.mark.parametrize('begun', [False, True])
@@ -253,6 +273,66 @@ def test_a_kill_between_the_entry_and_the_name_loses_nothing():
     assert Path('run/latest.pth').read_bytes() == b'PK of ours' and manifest.is_own('run', 'latest.pth')
     own('latest.pth', data=b'PK newest')
     assert sorted(os.listdir('run')) == ['latest.pth', 'manifest.json']
+
+
+def test_each_of_two_writers_has_a_name_of_its_own():
+    own('report.html', 'report')
+    with manifest.own_file('run', 'report.html', 'report') as first:
+        first.write_bytes(b'half')
+        own('report.html', 'report', b'of the second')
+        manifest.remove_unfinished('run')  # as a run does that begins meanwhile
+        first.write_bytes(b'half and half')
+        assert Path('run/report.html').read_bytes() == b'of the second' and manifest.is_own('run', 'report.html')
+    assert Path('run/report.html').read_bytes() == b'half and half' and manifest.is_own('run', 'report.html')
+    assert sorted(os.listdir('run')) == ['manifest.json', 'report.html']
+
+
+def test_processes_that_write_one_name_agree_on_it():
+    code = """
+import sys
+from coma_mm.utils import manifest
+for i in range(30):
+    manifest.write_own('run', 'pictures/run.json', 'facts', sys.argv[1] * (i + 1))
+"""
+    env = dict(os.environ, PYTHONPATH=str(Path(manifest.__file__).parents[2]))
+    for process in [subprocess.Popen([sys.executable, '-c', code, letter], env=env) for letter in 'abc']:
+        assert process.wait() == 0
+    assert manifest.is_own('run', 'pictures/run.json') and Path('run/pictures/run.json').stat().st_size == 30
+    assert sorted(path.name for path in Path('run').rglob('*')) == ['manifest.json', 'pictures', 'run.json']
+
+
+@pytest.mark.parametrize('inside', ['run', 'run/pictures'])
+@pytest.mark.parametrize(
+    ('name', 'goes'),
+    [
+        ('.a.{mark}.pth', True),  # of an older version
+        ('.a.{mark}', True),
+        ('.a.{mark}123456789.pth', True),
+        ('.a b.c.{mark}000000001.tar.gz', False),
+        ('.a.b.{mark}000000001.gz', True),
+        ('.a.{mark}000000001', True),
+        ('.a\nb.{mark}000000001.pth', True),
+        ('a.{mark}.pth', False),
+        ('.{mark}.pth', False),
+        ('.a.1{mark}.pth', False),
+        ('.a.{mark}x.pth', False),
+        ('.a.123456789012345.pth', False),
+        ('.a.7.pth', False),
+    ],
+)
+def test_what_a_killed_run_was_writing_is_known_by_its_number(inside, name, goes):
+    own('pictures/a_1.jpg', 'picture')
+    name = name.format(mark=json.loads(Path('run/manifest.json').read_text())['mark'])
+    Path(inside, name).write_bytes(b'half')
+    os.mkdir('other')
+    Path('other', name).write_bytes(PRECIOUS)
+    os.symlink('../other', 'run/linked')
+    manifest.remove_unfinished('run')
+    assert Path(inside, name).exists() != goes and Path('other', name).exists()
+    Path(inside, name).unlink(missing_ok=True)
+    Path(inside, name).symlink_to(Path('other', name).absolute())
+    manifest.remove_unfinished('run')
+    assert Path(inside, name).is_symlink() and Path('other', name).exists()
 
 
 def raise_at(path, to, name, function):
@@ -489,6 +569,88 @@ def test_outputs_of_before_are_replaced():
     for name in ('new.pth', 'new.safetensors'):  # which may have been changed since
         with pytest.raises(ValueError, match='replace it with --force'):
             check_output(name, '--out', [], False)
+
+
+def fill(lend):
+    with lend as unfinished:
+        unfinished.write_bytes(b'ours')
+
+
+# How commands write their outputs: embed, visualize, browse; compare, export; report; config; test.
+WRITERS = {
+    'any file': lambda path: fill(manifest.any_file(path)),
+    'file of a kind': lambda path: fill(manifest.any_file(path, 'comparison')),
+    'file of a run': lambda path: fill(manifest.own_file(path.parent, path.name, 'report')),
+    'text': lambda path: write_whole(path, 'ours'),
+    'backend': lambda path: WholeFileBackend().put(b'ours', path),
+}
+APPEARING = {
+    'a file': lambda path: path.write_bytes(PRECIOUS),
+    'a link': lambda path: path.symlink_to('../precious.txt'),
+    'a dangling link': lambda path: path.symlink_to('nothing'),
+    'a folder': lambda path: (path.mkdir(), (path / 'mine').write_bytes(PRECIOUS)),
+}
+
+
+@pytest.mark.parametrize('in_run', [False, True])
+@pytest.mark.parametrize('there', [False, True])
+@pytest.mark.parametrize('form', APPEARING)
+@pytest.mark.parametrize('writer', WRITERS)
+def test_what_takes_the_name_of_an_output_after_the_check_is_kept(writer, form, there, in_run):
+    path = Path('run/page.html')
+    if in_run:
+        own('config.py', 'config')
+    if there:
+        path.write_bytes(b'forced')
+    check_output('run/../run/page.html' if there else path, '--out', [], True)
+    path.unlink(missing_ok=True)
+    APPEARING[form](path)
+    before = content('run')
+    WRITERS[writer](path)
+    after = content('run')
+    for old, data in before.items():
+        if old.name != 'manifest.json':
+            assert after.pop(Path(str(old).replace('page.html', 'page.html.kept', 1))) == data
+    assert after.pop(path) == b'ours' and {old.name for old in after} <= {'manifest.json'}
+    WRITERS[writer](path)  # once more, by the same process: it is its own
+    assert path.read_bytes() == b'ours' and not Path('run/page.html.kept2').exists()
+
+
+@pytest.mark.parametrize('in_run', [False, True])
+@pytest.mark.parametrize('writer', ['any file', 'text', 'backend'])
+def test_what_was_checked_is_replaced(writer, in_run):
+    path = Path('run/page.html')
+    own(path.name, 'report') if in_run else path.write_bytes(b'forced')
+    check_output(path, '--out', [], True)
+    if in_run and writer != 'text':
+        own(path.name, 'report', b'written meanwhile by the run')
+    WRITERS[writer](path)
+    assert path.read_bytes() == b'ours' and not list(Path('run').glob('*.kept'))
+
+
+def test_an_edit_in_place_is_kept():
+    Path('page.html').write_bytes(b'forced')
+    check_output('page.html', '--out', [], True)
+    Path('page.html').write_bytes(b'edited')
+    write_whole('page.html', 'ours')
+    assert Path('page.html.kept').read_bytes() == b'edited' and Path('page.html').read_text() == 'ours'
+
+
+@pytest.mark.parametrize('options', [[], ['--out', 'page.html'], ['--out', 'new/page.html']])
+def test_a_command_keeps_what_appears_while_it_works(options, monkeypatch, capfd):
+    image('run/pictures/features_5.jpg')
+    path = Path(*options[1:]) if options else Path('run/report.html')
+    draw = report._page
+
+    def late(*args):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(PRECIOUS)
+        return draw(*args)
+
+    monkeypatch.setattr(report, '_page', late)
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'report', 'run', *options])
+    main()
+    assert Path(f'{path}.kept').read_bytes() == PRECIOUS and '<title>' in path.read_text()
 
 
 @pytest.mark.parametrize(

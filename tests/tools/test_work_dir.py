@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from processes import TINY, refuse, run
 
 from coma_mm.checkpoints.finding import find_checkpoints, newest_whole_checkpoint
+from coma_mm.utils import folder_lock
 from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
 
 FAST = ['--cfg-options', 'custom_hooks=[]', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.length=4']
@@ -97,6 +99,59 @@ def test_a_live_run_keeps_others_out(tmp_path, monkeypatch, capfd):
     lock_work_dir('work').close()
 
 
+HOLD = (
+    'from coma_mm.utils.folder_lock import lock_work_dir; file = lock_work_dir("new/work"); print(flush=True); input()'
+)
+
+
+@pytest.mark.parametrize('step', ['_create_lock', '_take'])
+@pytest.mark.parametrize('named', [True, False])
+def test_who_loses_the_start_leaves_the_lock_of_the_winner(tmp_path, monkeypatch, step, named):
+    """The loser made the folder, or even the lock, and is paused before the next step until another run has both."""
+    monkeypatch.chdir(tmp_path)
+    if not named:
+        monkeypatch.delattr(os, 'O_TMPFILE')
+    true, winners = getattr(folder_lock, step), []
+
+    def late(*args):
+        winners.append(
+            subprocess.Popen([sys.executable, '-c', HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+        winners[0].stdout.readline()
+        return true(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_lock, step, late)
+        with pytest.raises(ValueError, match=r'another run is at work in new/work \(process'):
+            lock_work_dir('new/work')
+    forget_start(None)
+    with pytest.raises(ValueError, match='another run is at work'):
+        lock_work_dir('new/work')
+    winners[0].kill()
+    winners[0].wait()
+    lock_work_dir('new/work').close()
+
+
+@pytest.mark.parametrize('again', [True, False])
+def test_a_lock_that_its_owner_removes_meanwhile_is_no_lock(tmp_path, monkeypatch, again):
+    lock = tmp_path / '.lock'
+    lock.write_text('process 7 on node 3\n')
+    true = folder_lock._open_lock
+
+    def early(*args):
+        file = true(*args)
+        lock.unlink()
+        if again:
+            lock.write_text('process 8 on node 3\n')
+        return file
+
+    monkeypatch.setattr(folder_lock, '_open_lock', early)
+    with pytest.raises(ValueError, match='another run is at work'):
+        lock_work_dir(tmp_path)
+    forget_start(None)
+    assert lock.exists() == again
+
+
 def test_file_systems_without_locks_are_named(tmp_path, monkeypatch, capfd):
     def refused(*_):
         raise OSError(errno.ENOLCK, 'No locks available')
@@ -121,8 +176,25 @@ def test_checkpoints_of_several_kinds_have_one_order(tmp_path):
     assert names() == [] and newest_whole_checkpoint(tmp_path) is None
 
 
-def test_a_lock_that_was_only_looked_at_is_left(tmp_path):
-    (tmp_path / '.lock').touch()
+@pytest.mark.parametrize('named', [True, False])  # or a file system that makes no file without a name
+def test_a_lock_has_its_owner_from_the_first(tmp_path, monkeypatch, named):
+    if not named:
+        monkeypatch.delattr(os, 'O_TMPFILE')
+    lock_work_dir(tmp_path).close()
+    lock = tmp_path / '.lock'
+    assert lock.read_text().startswith(f'process {os.getpid()} on ') and lock.stat().st_nlink == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']
+    forget_start(None)
+    assert not lock.exists()
+
+
+def test_a_lock_of_an_earlier_run_is_only_looked_at(tmp_path):
+    lock = tmp_path / '.lock'
+    lock.write_text('process 7 on node 3')
+    before = lock.stat()
     require_unlocked(tmp_path)
     forget_start(None)
-    assert (tmp_path / '.lock').exists()
+    assert lock.stat().st_ctime_ns == before.st_ctime_ns and lock.read_text() == 'process 7 on node 3'
+    lock_work_dir(tmp_path).close()
+    forget_start(None)
+    assert lock.stat().st_ino == before.st_ino  # it is not what this run has made
