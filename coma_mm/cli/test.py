@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import types
-from .outputs import add_force, check_folder, check_output, find_files, find_roots
+from .outputs import add_force, check_folder, check_output, check_work_dir, find_files, find_roots
 from .parser import make_parser
 
 
@@ -78,6 +78,7 @@ def main() -> None:
         name.startswith('model.backbone') for name in args.cfg_options or ()
     ):
         take_backbone_of(cfg, args.checkpoint, args.cfg_options or ())
+    check_work_dir(cfg)
     roots = find_roots(cfg.test_dataloader)
     if args.out:
         check_output(

@@ -20,7 +20,8 @@ from coma_mm.checkpoints.finding import find_checkpoints, find_config
 from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
-from coma_mm.datasets.finding import find_images
+from coma_mm.datasets import ClassFolder
+from coma_mm.datasets.finding import find_images, find_named_images
 from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
@@ -391,6 +392,67 @@ def test_places_that_cannot_be(data, out, words):
     os.symlink('pictures', 'linked')
     with pytest.raises(ValueError, match=words):
         check_places(data, out, {}, False, True)
+
+
+LABELS = [
+    ('photos', 'd', dict(labels='d')),
+    ('photos', 'd/train', dict(labels='d')),
+    ('photos', 'd/val', dict(labels='linked')),
+    ('d', 'd/train', {}),
+    ('d', 'more', dict(val='more')),
+    ('d', 'more', dict(val='~/more')),
+]
+
+
+@pytest.mark.parametrize(('data', 'out', 'settings'), LABELS)
+def test_a_run_writes_into_no_folder_of_labelled_images(data, out, settings, place, monkeypatch):
+    monkeypatch.setenv('HOME', str(place))
+    for folder in ('photos', 'd/train/cat', 'd/val/cat', 'more/cat'):
+        image(f'{folder}/a.png')
+    os.symlink('d', 'linked')
+    before = content('.')
+    with pytest.raises(ValueError, match=f'has the images, .* into {out}: choose another --out, such as --out {out}/r'):
+        check_places(data, out, settings, False, True)
+    assert content('.') == before
+    assert check_places(data, f'{out}/run', settings, False, True)[0] == place / out / 'run'
+
+
+READ = [
+    ('train', 'im', {'train_dataloader.dataset.data_root': 'im'}),
+    ('train', 'im', {'train_dataloader.dataset': dict(type='CocoDataset', data_root='', data_prefix=dict(img='im/'))}),
+    ('train', 'im/val', {'test_cfg': dict(bank=dict(dataset=dict(data_root=['list.txt', 'im'])))}),
+    ('train', 'im', {'custom_hooks': [dict(type='coma_mm.QualityHook', labels='im')]}),
+    ('test', 'im', {'test_dataloader.dataset.data_root': 'im'}),
+    ('test', 'im/train', {'test_dataloader.dataset': dict(data_root='im', data_prefix='train')}),
+]
+
+
+@pytest.mark.parametrize(('command', 'folder', 'options'), READ)
+def test_a_work_dir_is_no_folder_of_images(command, folder, options, monkeypatch, capfd):
+    for name in ('im/train/a', 'im/val/a', 'im/b'):
+        image(f'{name}.png')
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    cfg.test_dataloader = cfg.train_dataloader
+    cfg.merge_from_dict(options)
+    cfg.dump('my.py')
+    before = content('.')
+    MMLogger._instance_dict.clear()
+    named = ['a.pth'] if command == 'test' else []
+    monkeypatch.setattr(sys, 'argv', ['coma-mm', command, 'my.py', *named, '--work-dir', folder])
+    with pytest.raises(SystemExit):
+        main()
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert f'into {folder}: choose another --work-dir, such as --work-dir {folder}/run' in line
+    assert content('.') == before
+
+
+def test_images_in_the_folder_of_a_run_are_named_not_missed():
+    image('run/a.png')
+    own('config.py', 'config')
+    for find in (find_images, lambda name: ClassFolder(name, pipeline=[]), lambda name: find_named_images([name])):
+        with pytest.raises(ValueError, match=r'run is the folder of a run \(manifest.json\): its images are not read'):
+            find('run')
 
 
 def test_paths_are_absolute_and_at_home(place, monkeypatch):

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,23 @@ def find_results_to_replace(
             kind = 'best checkpoint' if path.name.startswith('best_') else 'checkpoint'
             adopted.setdefault(folder, {})[path.name] = dict(kind=kind, **manifest.fingerprint(path))
     return EarlierResults(checkpoints, adopted)
+
+
+def require_no_images(folder: str | os.PathLike, roots: Iterable[str], option: str = '--work-dir') -> None:
+    """Refuse a run's folder that images are read from: with the run's manifest there, no data set reads it again.
+
+    A sub-folder of one with images is allowed, as data sets leave it out.
+    """
+    out = Path(os.path.realpath(folder))
+    for root in roots:
+        parts = [os.path.join(root, name) for name in ('train', 'val')]  # as labelled images are divided
+        for place in [root, *(parts if all(map(os.path.isdir, parts)) else ())]:
+            real = Path(os.path.realpath(place))
+            if real == out or real.is_relative_to(os.path.realpath(out / PICTURES)):
+                raise ValueError(
+                    f'{short_path(place)} has the images, and the run would write its own files into '
+                    f'{short_path(folder)}: choose another {option}, such as {option} {short_path(Path(folder, "run"))}'
+                )
 
 
 def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Path, dict[str, dict]]:
