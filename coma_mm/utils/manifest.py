@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .files import atomic_write, naming
+from .paths import short_path
 from .reading import open_regular, read_json, sha256_of
 
 MANIFEST = 'manifest.json'
@@ -41,6 +42,15 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, dict]:
 def has_manifest(folder: str | os.PathLike) -> bool:
     """Say whether a folder is that of a run, by its manifest."""
     return _read(folder) is not None
+
+
+def require_no_other(folder: str | os.PathLike, remedy: str) -> None:
+    """Refuse a folder with a manifest of somebody else's, which :func:`note` would move out of the way."""
+    if os.path.lexists(path := Path(folder, MANIFEST)) and not has_manifest(folder):
+        raise ValueError(
+            f'{short_path(path)} is no list of the files of a run, and one would be written there: move it away, or '
+            f'{remedy}'
+        )
 
 
 def find_kind(folder: str | os.PathLike, kind: str) -> list[str]:

@@ -44,6 +44,21 @@ def place(tmp_path, monkeypatch):
     assert (tmp_path / 'precious.txt').read_bytes() == PRECIOUS
 
 
+@pytest.fixture
+def refused(monkeypatch, capfd):
+    """Call a command that refuses its arguments; return its last line."""
+
+    def call(*args):
+        MMLogger._instance_dict.clear()
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', *args])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code
+        return capfd.readouterr().err.splitlines()[-1]
+
+    return call
+
+
 def content(folder):
     """Return what a folder holds: the bytes of files, and where links lead to."""
     found = {path: path for path in Path(folder).rglob('*') if path.is_symlink() or path.is_file()}
@@ -67,7 +82,15 @@ def own(name, kind='checkpoint', data=b'PK of ours', folder='run'):
 # ---- what lies where a run writes ----
 
 NAMES = ('config.py', 'last.pth', 'backbone.safetensors', 'report.html', 'reconstruction.png', 'last_checkpoint')
-CLAIMED = (*NAMES, 'manifest.json', 'pictures', 'pictures/run.json', 'pictures/features_5.jpg', 'iter_7.pth')
+CLAIMED = (
+    *NAMES,
+    'manifest.json',
+    'pictures',
+    'pictures/run.json',
+    'pictures/features_5.jpg',
+    'pictures/comparison_4.jpg',
+    'iter_7.pth',
+)
 FORMS = 'file', 'link', 'dangling', 'folder'
 
 
@@ -428,7 +451,7 @@ READ = [
 
 
 @pytest.mark.parametrize(('command', 'folder', 'options'), READ)
-def test_a_work_dir_is_no_folder_of_images(command, folder, options, monkeypatch, capfd):
+def test_a_work_dir_is_no_folder_of_images(command, folder, options, refused):
     for name in ('im/train/a', 'im/val/a', 'im/b'):
         image(f'{name}.png')
     checkpoint('a.pth')
@@ -437,12 +460,7 @@ def test_a_work_dir_is_no_folder_of_images(command, folder, options, monkeypatch
     cfg.merge_from_dict(options)
     cfg.dump('my.py')
     before = content('.')
-    MMLogger._instance_dict.clear()
-    named = ['a.pth'] if command == 'test' else []
-    monkeypatch.setattr(sys, 'argv', ['coma-mm', command, 'my.py', *named, '--work-dir', folder])
-    with pytest.raises(SystemExit):
-        main()
-    line = capfd.readouterr().err.splitlines()[-1]
+    line = refused(command, 'my.py', *(['a.pth'] if command == 'test' else []), '--work-dir', folder)
     assert f'into {folder}: choose another --work-dir, such as --work-dir {folder}/run' in line
     assert content('.') == before
 
@@ -597,7 +615,7 @@ def test_a_folder_is_made_whole_or_not_at_all(name):
         ['train', str(TINY), '--work-dir', 'locked', '--cfg-options', 'train_cfg.max_epochs=1'],
     ],
 )
-def test_commands(args, monkeypatch, capfd):
+def test_commands(args, refused):
     checkpoint('a.pth')
     image('im/a.jpg')
     image('mine.png')
@@ -607,10 +625,40 @@ def test_commands(args, monkeypatch, capfd):
     Path('locked').mkdir()
     Path('locked/epoch_1.pth').write_bytes(PRECIOUS)
     before = content('.')
-    MMLogger._instance_dict.clear()
-    monkeypatch.setattr(sys, 'argv', ['coma-mm', *args])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    line = capfd.readouterr().err.splitlines()[-1]
-    assert stop.value.code and line.startswith('error: ') and ('another' in line or 'force' in line)
+    line = refused(*args)
+    assert line.startswith('error: ') and ('another' in line or 'force' in line)
     assert content('.') == before
+
+
+IN_THE_WAY = [
+    (['report', 'run'], 'manifest.json', 'name another file with --out'),
+    (['test', 'my.py', 'a.pth', '--work-dir', 'run'], 'manifest.json', 'choose another --work-dir'),
+    (['compare', 'other', 'im'], 'pictures/comparison_4.jpg', 'name another folder with --out'),
+    (['compare', 'other', 'im'], 'pictures/comparison_40.jpg', 'name another folder with --out'),
+]
+
+
+@pytest.mark.parametrize('form', [*FORMS, 'a list'])
+@pytest.mark.parametrize(('args', 'name', 'remedy'), IN_THE_WAY)
+def test_a_file_in_the_way_of_a_command_is_refused_early(args, name, remedy, form, refused):
+    scalars = Path('run/20260101_000000/vis_data/scalars.json')
+    scalars.parent.mkdir(parents=True)
+    scalars.write_text(json.dumps(dict(lr=0.1, loss=1.0, step=1)))
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    cfg.update(test_dataloader=cfg.train_dataloader, test_cfg={}, test_evaluator=dict(type='Accuracy'))
+    cfg.dump('my.py')
+    own('epoch_1.pth', folder='other')
+    image('im/a/a.png')
+    path = Path(args[1] if args[0] == 'compare' else 'run', name)
+    path.parent.mkdir(exist_ok=True)
+    if form in ('link', 'dangling'):
+        path.symlink_to(Path('precious.txt' if form == 'link' else 'nothing').absolute())
+    elif form == 'folder':
+        path.mkdir()
+    else:
+        path.write_text('{"my": "web app"}' if form == 'file' else '[]')
+    before = content('.')
+    line = refused(*args)
+    assert line.startswith(f'error: {path} ') and 'move it away' in line and remedy in line
+    assert content('.') == before and (form == 'folder') == path.is_dir()

@@ -24,7 +24,7 @@ from ...checkpoints.finding import (
 from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.paths import short_path
-from ...visualization.run_files import PICTURES
+from ...visualization.run_files import PICTURES, claimed_pictures
 from ..common import type_name
 
 CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
@@ -146,12 +146,7 @@ def _claimed(cfg: Config, names: Sequence[str]) -> Iterator[tuple[Path, str]]:
     for name in sorted(wanted):
         if os.path.lexists(work_dir / name):
             yield work_dir, name
-    pictures = work_dir / PICTURES
-    if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
-        yield work_dir, PICTURES
-    for path in sorted(pictures.glob('*.jpg')):
-        if re.fullmatch(r'(confusion|features|mistakes|neighbours|reconstruction)_\d+\.jpg', path.name):
-            yield work_dir, f'{PICTURES}/{path.name}'
+    yield from ((work_dir, name) for name in claimed_pictures(work_dir))
     checkpoints = _checkpoint_names(cfg)
     for path in sorted(folder.glob('*')):
         if checkpoints.fullmatch(path.name) and not (path.is_dir() and manifest.has_manifest(path)):
