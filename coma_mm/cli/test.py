@@ -90,6 +90,8 @@ def main() -> None:
     if args.tta:
         augment(cfg)
     runner = build_runner(cfg)
+    if args.show_dir and runner.cfg.get('visualizer'):
+        runner.cfg.visualizer.pop('save_dir', None)  # the config that is written belongs to other tests, too
     if args.out:
         kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
         runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=args.out)))

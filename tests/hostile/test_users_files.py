@@ -465,6 +465,31 @@ def test_a_work_dir_is_no_folder_of_images(command, folder, options, refused):
     assert content('.') == before
 
 
+LOCAL = dict(type='LocalVisBackend')
+ELSEWHERE = [
+    ('save_dir', dict(type='Visualizer', save_dir='my')),
+    ('vis_backends.0.save_dir', dict(type='Visualizer', vis_backends=[LOCAL | dict(save_dir='my')])),
+    ('vis_backends.1.save_dir', dict(vis_backends=[LOCAL, dict(type='mmengine.LocalVisBackend', save_dir='/my')])),
+    ('vis_backends.save_dir', dict(type='Visualizer', vis_backends=LOCAL | dict(save_dir='my'))),
+    ('vis_backends.0.config_save_file', dict(vis_backends=[LOCAL | dict(config_save_file='../../../my.py')])),
+    ('vis_backends.0.scalar_save_file', dict(vis_backends=[LOCAL | dict(scalar_save_file='/my.json')])),
+    ('vis_backends.0.img_save_dir', dict(vis_backends=[LOCAL | dict(img_save_dir='a/../../my')])),
+]
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+@pytest.mark.parametrize(('setting', 'visualizer'), ELSEWHERE)
+def test_logs_go_into_the_folder_of_the_run(setting, visualizer, command, refused):
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    cfg.update(test_dataloader=cfg.train_dataloader, visualizer=visualizer)
+    cfg.dump('my.py')
+    before = content('.')
+    line = refused(command, 'my.py', *(['a.pth'] if command == 'test' else []))
+    assert line.startswith(f'error: visualizer.{setting}=') and "the run's folder" in line
+    assert content('.') == before
+
+
 def test_images_in_the_folder_of_a_run_are_named_not_missed():
     image('run/a.png')
     own('config.py', 'config')
