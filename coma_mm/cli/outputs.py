@@ -81,6 +81,29 @@ def check_work_dir(cfg: Any) -> None:
     require_no_images(cfg.work_dir, find_roots([cfg.get(name) for name in READING]))
 
 
+def check_evaluators(node: object, place: str, roots: Iterable[str], force: bool, option: str) -> None:
+    """Refuse folders for results that evaluators of a config write to, as :func:`check_folder` does.
+
+    They write past mmengine, so that nothing would be set aside.
+
+    Args:
+        place: Of ``node`` in the config, for the message.
+        option: By which files that no evaluator reads are replaced.
+    """
+    for path, settings in walk_dicts(node, place):
+        for name in ('output_dir', 'csv_dir'):
+            folder = settings.get(name)
+            if not isinstance(folder, (str, os.PathLike)) or not os.path.isdir(folder) or not os.listdir(folder):
+                continue
+            is_read = os.path.realpath(folder) in map(os.path.realpath, roots)
+            if is_read or not force:
+                remedy = '' if is_read else f', or add {option}'
+                raise ValueError(
+                    f'{path}.{name}={folder} has something in it that could be replaced: name a new folder with '
+                    f'--cfg-options {path}.{name}=FOLDER{remedy}'
+                )
+
+
 def find_roots(node: object) -> list[str]:
     """Return the folders that hooks and data sets in a config, or those that they wrap, have their images from."""
     found: list[str | os.PathLike] = []

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmcv import imwrite
 from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 from PIL import Image
 from processes import TINY
@@ -17,7 +20,7 @@ from safetensors.torch import save_file
 
 from coma_mm.checkpoints import reading
 from coma_mm.checkpoints.finding import find_checkpoints, find_config
-from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
+from coma_mm.checkpoints.writing import WholeFileBackend, allow_replacing, announce_checkpoint, write_files_whole
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
 from coma_mm.datasets import ClassFolder
@@ -318,6 +321,69 @@ def test_a_backend_notes_checkpoints_and_nothing_else():
     assert entry['kind'] == 'checkpoint' and (entry['epoch'], entry['iter']) == (1, 2)
     backend.put(b'PK after it', 'run/other.pth')
     assert list(manifest.read_manifest('run')) == ['any-name']
+
+
+OUTPUTS = [
+    lambda path: dump([1], path),
+    lambda path: DumpResults(str(path)).compute_metrics([1]),
+    lambda path: WholeFileBackend().put_text('ours', path),
+    lambda path: imwrite(np.zeros((4, 4, 3), np.uint8), str(path)),
+]
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('write', OUTPUTS)
+def test_what_a_config_has_written_replaces_nothing_of_others(write, form, schemes):
+    write_files_whole()
+    path = Path('notes.pkl' if write is not OUTPUTS[-1] else 'notes.png')
+    if form == 'folder':
+        path.mkdir()
+        (path / 'mine').write_bytes(PRECIOUS)
+    elif form == 'file':
+        path.write_bytes(PRECIOUS)
+    else:
+        path.symlink_to('precious.txt' if form == 'link' else 'nothing')
+    before = content('.')
+    for _ in range(2):  # what this process has written is replaced
+        write(path)
+    kept = path.with_name(f'{path.name}.kept')
+    assert path.is_file() and not path.is_symlink() and not Path(f'{kept}2').exists() and not Path('nothing').exists()
+    moved = {Path(str(old).replace(path.name, kept.name)): data for old, data in before.items()}
+    assert {**moved, path: path.read_bytes()} == content('.')
+    path.write_bytes(PRECIOUS)  # of the user, meanwhile
+    write(path)
+    assert Path(f'{kept}2').read_bytes() == PRECIOUS
+    write_to = Path('shown', path.name)
+    write_to.parent.mkdir()
+    write_to.write_bytes(b'of an earlier test')
+    allow_replacing('shown')
+    write(write_to)
+    assert os.listdir('shown') == [path.name]
+
+
+FOLDERS = [
+    ('test', 'test_evaluator', 'output_dir', 'full', [], '--force'),
+    ('test', 'test_evaluator', 'output_dir', 'masks', ['--force'], None),
+    ('train', 'val_evaluator', 'output_dir', 'full', [], '--overwrite'),
+    ('train', 'val_evaluator', 'csv_dir', 'masks', ['--overwrite'], None),
+]
+
+
+@pytest.mark.parametrize(('command', 'part', 'name', 'folder', 'options', 'remedy'), FOLDERS)
+def test_evaluators_write_into_no_full_folder(command, part, name, folder, options, remedy, refused):
+    for path in ('full/a.png', 'masks/a.png', 'im/a.png'):
+        image(path)
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    loader = dict(dataset=dict(type='CityscapesDataset', data_root='', data_prefix=dict(img_path='im', seg='masks')))
+    cfg.update(
+        {f'{part[:-10]}_dataloader': loader, f'{part[:-10]}_cfg': {}, part: [{'type': 'IoUMetric', name: folder}]}
+    )
+    cfg.dump('my.py')
+    before = content('.')
+    line = refused(command, 'my.py', *(['a.pth'] if command == 'test' else []), *options)
+    assert line.startswith(f'error: {part}.0.{name}={folder} ') and f'--cfg-options {part}.0.{name}=FOLDER' in line
+    assert (remedy or 'FOLDER') in line and content('.') == before
 
 
 def test_photos_are_no_pictures_of_a_run():
