@@ -24,7 +24,7 @@ from .engine.runner.build import build_quietly, prepare, prepare_resuming
 from .engine.runner.loggers import check_loggers
 from .engine.runner.run_folder import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
-from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
+from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, require_no_images
 from .export.weights import export
 from .planning import plan_run
 from .settings import PretrainSettings, given_settings
@@ -37,7 +37,6 @@ from .utils.manifest import fingerprint, own_file
 from .utils.paths import is_named, quoted_path, short_path
 from .utils.stopping import Stopped
 from .utils.text import one_line, printable
-from .visualization.run_files import PICTURES
 from .visualization.serve import serve_report
 
 HANDED_OVER = 'last.pth', 'backbone.safetensors'  # names in the run's folder
@@ -203,12 +202,8 @@ def check_places(
         raise ValueError(f'give data, a folder of images, or resume=True to go on with the run in {out}')
     named = [data] if isinstance(data, (str, PathLike)) else data
     roots: list[str] = [os.path.abspath(os.path.expanduser(root)) for root in named]
-    for root in map(os.path.realpath, roots):
-        if root == os.path.realpath(out) or Path(root).is_relative_to(os.path.realpath(out / PICTURES)):
-            raise ValueError(
-                f'{short_path(root)} has the images, and the run would write its own pictures there: choose another '
-                f'--out, such as --out {short_path(out / "run")}'
-            )
+    labelled = [settings[name] for name in ('labels', 'val') if isinstance(settings.get(name), (str, PathLike))]
+    require_no_images(out, [*roots, *map(os.path.expanduser, labelled)], '--out')
     require_writable(out)
     hooks = [dict(type=f'coma_mm.{name}') for name in ('ReportHook', 'ReconstructionHook')]
     hooks.append(dict(type='coma_mm.ConfigHook', text='config.py'))

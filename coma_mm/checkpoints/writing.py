@@ -1,14 +1,21 @@
 """Checkpoints and other files of mmengine, written whole or not at all, and noted in the run's manifest."""
 
 import hashlib
+import logging
+import os
 from pathlib import Path
 
 from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
 from mmengine.fileio.io import backend_instances
+from mmengine.logging import print_log
 
 from ..utils import manifest
+from ..utils.files import set_aside
+from ..utils.text import printable
 
 _saving: dict | None = None  # the facts of the checkpoint that is to be written next
+_written: set[tuple] = set()  # what tells a change of the files that this process has written
+_replaced: set[Path] = set()  # files, and folders of files, that the user lets a command replace
 
 
 def announce_checkpoint(checkpoint: dict) -> None:
@@ -18,11 +25,27 @@ def announce_checkpoint(checkpoint: dict) -> None:
     _saving = {name: meta[name] for name in ('epoch', 'iter') if type(meta.get(name)) is int}
 
 
+def allow_replacing(path: str | os.PathLike) -> None:
+    """Let files of others be replaced by this process: one, or all in a folder."""
+    _replaced.add(Path(os.path.realpath(path)))
+
+
+def _keep_others(path: Path) -> None:
+    """Move a file out of the way that neither this process nor a run has written; say so."""
+    real = Path(os.path.realpath(path.parent), path.name)
+    if not os.path.lexists(path) or manifest.signature(path) in _written or manifest.find_entry(path):
+        return
+    if not any(real.is_relative_to(place) for place in _replaced):
+        kept = set_aside(path)
+        print_log(printable(f'{path} was there already: it is {kept.name} now'), 'current', logging.WARNING)
+
+
 class WholeFileBackend(LocalBackend):
     """Writes files whole or not at all, in place of mmengine's backend for local files.
 
     Checkpoints of a run, and what its manifest lists already, are noted there with their SHA-256. It is computed from
-    what was to be written, so that it also finds what a disk got wrong.
+    what was to be written, so that it also finds what a disk got wrong. Files of others become ``NAME.kept``, because
+    a config can name any file, such as ``out_file_path`` of an evaluator.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -32,6 +55,8 @@ class WholeFileBackend(LocalBackend):
         if _saving is None or obj[:2] != b'PK':  # what torch.save writes is a zip file
             with manifest.any_file(path) as unfinished:
                 unfinished.write_bytes(obj)
+                _keep_others(path)
+            _written.add(manifest.signature(path))
             return
         facts, _saving = _saving, None
         kind = 'best checkpoint' if path.name.startswith('best_') else 'checkpoint'

@@ -69,7 +69,15 @@ def main() -> None:
     from ..comparing import measure_all
     from ..evaluation.compare import make_table
     from ..visualization.classification import draw_comparison
+    from ..visualization.run_files import claimed_pictures
 
+    in_run = args.run is not None and os.path.realpath(args.run) == os.path.realpath(args.out)
+    for name in claimed_pictures(args.run, ['comparison']) if in_run else ():
+        if not manifest.is_own(args.run, name):
+            raise ValueError(
+                f'{short_path(args.run / name)} was not written by a run, and this command could write a file of that '
+                'name: move it away, or name another folder with --out'
+            )
     MMLogger.get_current_instance().setLevel('WARNING')
     settings = {field.name: getattr(args, field.name) for field in fields(CompareSettings)}
     found = measure_all(args.names, args.folder, **settings)
@@ -82,7 +90,7 @@ def main() -> None:
         picture = draw_comparison(found.rows, title, unfinished)
     with manifest.any_file(Path(args.out, JSON), 'comparison') as unfinished:
         unfinished.write_text(json.dumps(described, indent=1))
-    if args.run is not None and os.path.samefile(args.run, args.out):
+    if in_run:
         add_to_report(args.run, found.checkpoint, picture)
     print(printable(f'written to {short_path(Path(args.out, JSON))} and {PICTURE} beside it'))
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..utils.configs import walk, walk_dicts
 from ..utils.files import MARK, remember
@@ -15,6 +16,10 @@ from ..utils.reading import open_regular
 
 HEAD = 1_000_000  # bytes at the beginning and at the end of a file, in which a mark is looked for
 IMAGES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+READING = (
+    *(f'{part}_{kind}' for part in ('train', 'val', 'test') for kind in ('dataloader', 'cfg')),
+    'custom_hooks',
+)  # parts of a config that images are read for
 KINDS = {
     '.html': 'report',
     '.png': 'picture',
@@ -71,11 +76,46 @@ def check_folder(path: str | os.PathLike, roots: Iterable[str | os.PathLike], fo
         )
 
 
+def check_work_dir(cfg: Any) -> None:
+    """Refuse a work dir that is a folder which the config has images from, for training or tests."""
+    from ..engine.runner.work_dir import require_no_images  # takes time
+
+    require_no_images(cfg.work_dir, find_roots([cfg.get(name) for name in READING]))
+
+
+def check_evaluators(node: object, place: str, roots: Iterable[str], force: bool, option: str) -> None:
+    """Refuse folders for results that evaluators of a config write to, as :func:`check_folder` does.
+
+    They write past mmengine, so that nothing would be set aside.
+
+    Args:
+        place: Of ``node`` in the config, for the message.
+        option: By which files that no evaluator reads are replaced.
+    """
+    for path, settings in walk_dicts(node, place):
+        for name in ('output_dir', 'csv_dir'):
+            folder = settings.get(name)
+            if not isinstance(folder, (str, os.PathLike)) or not os.path.isdir(folder) or not os.listdir(folder):
+                continue
+            is_read = os.path.realpath(folder) in map(os.path.realpath, roots)
+            if is_read or not force:
+                remedy = '' if is_read else f', or add {option}'
+                raise ValueError(
+                    f'{path}.{name}={folder} has something in it that could be replaced: name a new folder with '
+                    f'--cfg-options {path}.{name}=FOLDER{remedy}'
+                )
+
+
 def find_roots(node: object) -> list[str]:
-    """Return the folders that the data sets in a config, or those that they wrap, have their images from."""
-    named = [settings.get('data_root') or [] for _, settings in walk_dicts(node)]
-    roots = [[root] if isinstance(root, (str, os.PathLike)) else root for root in named]
-    return [os.path.expanduser(root) for several in roots for root in several]
+    """Return the folders that hooks and data sets in a config, or those that they wrap, have their images from."""
+    found: list[str | os.PathLike] = []
+    for _, settings in walk_dicts(node):
+        named = settings.get('data_root') or ''
+        prefixes = [[], *([text] for _, text in walk(settings.get('data_prefix')) if isinstance(text, str) and text)]
+        for root in [named] if isinstance(named, (str, os.PathLike)) else named:
+            found += [os.path.join(root, *prefix) for prefix in prefixes]
+        found += [settings['labels']] if isinstance(settings.get('labels'), (str, os.PathLike)) else []
+    return [os.path.expanduser(root) for root in found if root]
 
 
 def find_files(node: object, roots: Iterable[str] = ('',)) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import types
-from .outputs import add_force, check_folder, check_output, find_files, find_roots
+from .outputs import add_force, check_evaluators, check_folder, check_output, check_work_dir, find_files, find_roots
 from .parser import make_parser
 
 
@@ -62,6 +62,7 @@ def main() -> None:
     args = parse_args()
     from mmengine.registry import METRICS
 
+    from ..checkpoints.writing import allow_replacing
     from ..engine.checks.data import explain_data
     from ..engine.common import type_name
     from ..engine.runner.build import build_runner, prepare, require_matching_checkpoint
@@ -78,7 +79,9 @@ def main() -> None:
         name.startswith('model.backbone') for name in args.cfg_options or ()
     ):
         take_backbone_of(cfg, args.checkpoint, args.cfg_options or ())
+    check_work_dir(cfg)
     roots = find_roots(cfg.test_dataloader)
+    check_evaluators(cfg.get('test_evaluator'), 'test_evaluator', roots, args.force, '--force')
     if args.out:
         check_output(
             args.out, '--out', find_files([cfg.test_dataloader, cfg.get('test_evaluator')], ['', *roots]), args.force
@@ -89,6 +92,10 @@ def main() -> None:
     if args.tta:
         augment(cfg)
     runner = build_runner(cfg)
+    for place in filter(None, (args.out, args.show_dir)):  # which have been checked
+        allow_replacing(place)
+    if args.show_dir and runner.cfg.get('visualizer'):
+        runner.cfg.visualizer.pop('save_dir', None)  # the config that is written belongs to other tests, too
     if args.out:
         kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
         runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=args.out)))

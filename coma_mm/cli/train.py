@@ -9,6 +9,7 @@ from ..utils.folder_lock import lock_work_dir, require_unlocked
 from ..utils.paths import short_path
 from ..utils.text import one_line
 from . import types
+from .outputs import check_evaluators, check_work_dir, find_roots
 from .parser import make_parser
 
 
@@ -107,6 +108,9 @@ def main() -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             sys.exit('error: --auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
+    check_work_dir(cfg)
+    roots, replaced = find_roots(cfg.get('val_dataloader')), args.overwrite or bool(cfg.get('resume'))
+    check_evaluators(cfg.get('val_evaluator'), 'val_evaluator', roots, replaced, '--overwrite')
     results = find_results_to_replace(cfg, args.overwrite)
     lock = lock_work_dir(cfg.work_dir)  # noqa: F841 - for as long as this process lives
     try:

@@ -60,7 +60,7 @@ def find_images(
         left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
 
     Raises:
-        ValueError: If the folder itself may not be read; inner ones are left out.
+        ValueError: If the folder itself may not be read, or is that of a run; inner ones are left out.
     """
     paths, visited, folders = [], set(), [folder]
     extensions = image_endings() if extensions is None else tuple(extensions)
@@ -78,6 +78,11 @@ def find_images(
                 raise ValueError(f'{printable(folder)} cannot be read: {error.strerror}; correct that') from None
             log_error(f'left out a folder: {error}')
             continue
+        if listing is None and path == folder:
+            raise ValueError(
+                f'{printable(folder)} is the folder of a run ({MANIFEST}): its images are not read; move them to a '
+                f'folder of their own and name that, or move {MANIFEST} away if the run is no longer needed'
+            )
         if listing is None:
             say_once(f'left out {path}, which is the folder of a run')
             continue

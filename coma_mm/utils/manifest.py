@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .files import atomic_write, is_held, naming, remember, set_aside
+from .paths import short_path
 from .reading import open_regular, read_json, sha256_of
 
 MANIFEST = 'manifest.json'
@@ -42,6 +43,15 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, dict]:
 def has_manifest(folder: str | os.PathLike) -> bool:
     """Say whether a folder is that of a run, by its manifest."""
     return _read(folder) is not None
+
+
+def require_no_other(folder: str | os.PathLike, remedy: str) -> None:
+    """Refuse a folder with a manifest of somebody else's, which :func:`note` would move out of the way."""
+    if os.path.lexists(path := Path(folder, MANIFEST)) and not has_manifest(folder):
+        raise ValueError(
+            f'{short_path(path)} is no list of the files of a run, and one would be written there: move it away, or '
+            f'{remedy}'
+        )
 
 
 def find_kind(folder: str | os.PathLike, kind: str) -> list[str]:
@@ -76,6 +86,11 @@ def fingerprint(path: Path) -> dict:
         if (digest := _digests.get(_signature(status))) is None:
             digest = _digests[_signature(status)] = sha256_of(file)
     return dict(bytes=status.st_size, sha256=digest)
+
+
+def signature(path: str | os.PathLike) -> tuple:
+    """Return what tells a change of a file, without reading it; of a link, not of what it leads to."""
+    return _signature(os.lstat(path))
 
 
 def _signature(status: os.stat_result) -> tuple:
@@ -158,7 +173,7 @@ def own_file(
         if not own and os.path.lexists(path):
             set_aside(path)
     with suppress(OSError):
-        _digests[_signature(os.lstat(path))] = entry['sha256']
+        _digests[signature(path)] = entry['sha256']
 
 
 def write_own(folder: str | os.PathLike, name: str, kind: str, text: str) -> Path:

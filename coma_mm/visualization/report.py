@@ -54,10 +54,13 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
 
     Raises:
         FileNotFoundError: If the folder is not there or has nothing of a run in it.
+        ValueError: If the page would go into a folder with a ``manifest.json`` of somebody else's.
     """
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
         raise FileNotFoundError(f'there is no folder {work_dir}; give the work dir of a run')
+    if path is None:
+        manifest.require_no_other(work_dir, 'name another file with --out')
     scalars, pictures, settings = read_scalars(work_dir), find_pictures(work_dir), read_settings(work_dir)
     facts = read_facts(work_dir)
     if not scalars and not pictures and not facts:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..utils.files import is_unfinished
 from ..utils.reading import open_regular, parse_json, read_json, read_text
 
 PICTURES = 'pictures'  # folder in the work dir
+KINDS = 'comparison', 'confusion', 'features', 'mistakes', 'neighbours', 'reconstruction'  # of pictures
 FACTS = 'run.json'  # in it
 SIZE = 800, 1100  # of a kept picture, at most
 TEXT = 4_000_000  # bytes of a config or of the facts
@@ -36,6 +38,16 @@ def keep_picture(work_dir: str | os.PathLike, name: str, picture: np.ndarray, st
     with manifest.own_file(work_dir, file, 'picture') as unfinished:
         image.save(unfinished, quality=75, optimize=True)
     return Path(work_dir, file)
+
+
+def claimed_pictures(work_dir: Path, kinds: Iterable[str] = KINDS) -> Iterator[str]:
+    """Yield what is there under names that runs keep pictures of these kinds by."""
+    pictures = work_dir / PICTURES
+    if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
+        yield PICTURES
+    for path in sorted(pictures.glob('*.jpg')):
+        if re.fullmatch(rf'({"|".join(kinds)})_\d+\.jpg', path.name):
+            yield f'{PICTURES}/{path.name}'
 
 
 def forget_pictures(work_dir: str | os.PathLike, step: int) -> None:

@@ -177,7 +177,9 @@ def test_loggers_of_a_written_config_follow_the_run(tmp_path):
     first = prepare(arguments(tmp_path / 'first', LOGGERS))
     first.dump(tmp_path / 'config.py')
     again = arguments(tmp_path / 'second', None, config=tmp_path / 'config.py')
-    assert prepare(again).visualizer == first.visualizer  # a place that is no run's is the user's choice
+    *_, wandb, mlflow = prepare(again).visualizer.vis_backends
+    assert mlflow == first.visualizer.vis_backends[-1]  # a place that is no run's is the user's choice
+    assert wandb.id_file == str(tmp_path / 'second/wandb_id.txt')  # a file of the run
     manifest.write_own(tmp_path / 'first', 'config.py', 'config', '')
     second = prepare(again)
     assert len(second.visualizer.vis_backends) == 4 and 'first' not in str(second.visualizer)

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmcv import imwrite
 from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 from PIL import Image
 from processes import TINY
@@ -18,10 +21,11 @@ from safetensors.torch import save_file
 
 from coma_mm.checkpoints import reading
 from coma_mm.checkpoints.finding import find_checkpoints, find_config
-from coma_mm.checkpoints.writing import WholeFileBackend, announce_checkpoint
+from coma_mm.checkpoints.writing import WholeFileBackend, allow_replacing, announce_checkpoint, write_files_whole
 from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
-from coma_mm.datasets.finding import find_images
+from coma_mm.datasets import ClassFolder
+from coma_mm.datasets.finding import find_images, find_named_images
 from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
@@ -43,6 +47,21 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert (tmp_path / 'precious.txt').read_bytes() == PRECIOUS
+
+
+@pytest.fixture
+def refused(monkeypatch, capfd):
+    """Call a command that refuses its arguments; return its last line."""
+
+    def call(*args):
+        MMLogger._instance_dict.clear()
+        monkeypatch.setattr(sys, 'argv', ['coma-mm', *args])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code
+        return capfd.readouterr().err.splitlines()[-1]
+
+    return call
 
 
 def content(folder):
@@ -68,7 +87,15 @@ def own(name, kind='checkpoint', data=b'PK of ours', folder='run'):
 # ---- what lies where a run writes ----
 
 NAMES = ('config.py', 'last.pth', 'backbone.safetensors', 'report.html', 'reconstruction.png', 'last_checkpoint')
-CLAIMED = (*NAMES, 'manifest.json', 'pictures', 'pictures/run.json', 'pictures/features_5.jpg', 'iter_7.pth')
+CLAIMED = (
+    *NAMES,
+    'manifest.json',
+    'pictures',
+    'pictures/run.json',
+    'pictures/features_5.jpg',
+    'pictures/comparison_4.jpg',
+    'iter_7.pth',
+)
 FORMS = 'file', 'link', 'dangling', 'folder'
 
 
@@ -376,6 +403,69 @@ def test_a_backend_notes_checkpoints_and_nothing_else():
     assert list(manifest.read_manifest('run')) == ['any-name']
 
 
+OUTPUTS = [
+    lambda path: dump([1], path),
+    lambda path: DumpResults(str(path)).compute_metrics([1]),
+    lambda path: WholeFileBackend().put_text('ours', path),
+    lambda path: imwrite(np.zeros((4, 4, 3), np.uint8), str(path)),
+]
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('write', OUTPUTS)
+def test_what_a_config_has_written_replaces_nothing_of_others(write, form, schemes):
+    write_files_whole()
+    path = Path('notes.pkl' if write is not OUTPUTS[-1] else 'notes.png')
+    if form == 'folder':
+        path.mkdir()
+        (path / 'mine').write_bytes(PRECIOUS)
+    elif form == 'file':
+        path.write_bytes(PRECIOUS)
+    else:
+        path.symlink_to('precious.txt' if form == 'link' else 'nothing')
+    before = content('.')
+    for _ in range(2):  # what this process has written is replaced
+        write(path)
+    kept = path.with_name(f'{path.name}.kept')
+    assert path.is_file() and not path.is_symlink() and not Path(f'{kept}2').exists() and not Path('nothing').exists()
+    moved = {Path(str(old).replace(path.name, kept.name)): data for old, data in before.items()}
+    assert {**moved, path: path.read_bytes()} == content('.')
+    path.write_bytes(PRECIOUS)  # of the user, meanwhile
+    write(path)
+    assert Path(f'{kept}2').read_bytes() == PRECIOUS
+    write_to = Path('shown', path.name)
+    write_to.parent.mkdir()
+    write_to.write_bytes(b'of an earlier test')
+    allow_replacing('shown')
+    write(write_to)
+    assert os.listdir('shown') == [path.name]
+
+
+FOLDERS = [
+    ('test', 'test_evaluator', 'output_dir', 'full', [], '--force'),
+    ('test', 'test_evaluator', 'output_dir', 'masks', ['--force'], None),
+    ('train', 'val_evaluator', 'output_dir', 'full', [], '--overwrite'),
+    ('train', 'val_evaluator', 'csv_dir', 'masks', ['--overwrite'], None),
+]
+
+
+@pytest.mark.parametrize(('command', 'part', 'name', 'folder', 'options', 'remedy'), FOLDERS)
+def test_evaluators_write_into_no_full_folder(command, part, name, folder, options, remedy, refused):
+    for path in ('full/a.png', 'masks/a.png', 'im/a.png'):
+        image(path)
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    loader = dict(dataset=dict(type='CityscapesDataset', data_root='', data_prefix=dict(img_path='im', seg='masks')))
+    cfg.update(
+        {f'{part[:-10]}_dataloader': loader, f'{part[:-10]}_cfg': {}, part: [{'type': 'IoUMetric', name: folder}]}
+    )
+    cfg.dump('my.py')
+    before = content('.')
+    line = refused(command, 'my.py', *(['a.pth'] if command == 'test' else []), *options)
+    assert line.startswith(f'error: {part}.0.{name}={folder} ') and f'--cfg-options {part}.0.{name}=FOLDER' in line
+    assert (remedy or 'FOLDER') in line and content('.') == before
+
+
 def test_photos_are_no_pictures_of_a_run():
     for number in range(1010, 1014):
         image(f'run/pictures/IMG_{number}.jpg', number % 255)
@@ -471,6 +561,87 @@ def test_places_that_cannot_be(data, out, words):
     os.symlink('pictures', 'linked')
     with pytest.raises(ValueError, match=words):
         check_places(data, out, {}, False, True)
+
+
+LABELS = [
+    ('photos', 'd', dict(labels='d')),
+    ('photos', 'd/train', dict(labels='d')),
+    ('photos', 'd/val', dict(labels='linked')),
+    ('d', 'd/train', {}),
+    ('d', 'more', dict(val='more')),
+    ('d', 'more', dict(val='~/more')),
+]
+
+
+@pytest.mark.parametrize(('data', 'out', 'settings'), LABELS)
+def test_a_run_writes_into_no_folder_of_labelled_images(data, out, settings, place, monkeypatch):
+    monkeypatch.setenv('HOME', str(place))
+    for folder in ('photos', 'd/train/cat', 'd/val/cat', 'more/cat'):
+        image(f'{folder}/a.png')
+    os.symlink('d', 'linked')
+    before = content('.')
+    with pytest.raises(ValueError, match=f'has the images, .* into {out}: choose another --out, such as --out {out}/r'):
+        check_places(data, out, settings, False, True)
+    assert content('.') == before
+    assert check_places(data, f'{out}/run', settings, False, True)[0] == place / out / 'run'
+
+
+READ = [
+    ('train', 'im', {'train_dataloader.dataset.data_root': 'im'}),
+    ('train', 'im', {'train_dataloader.dataset': dict(type='CocoDataset', data_root='', data_prefix=dict(img='im/'))}),
+    ('train', 'im/val', {'test_cfg': dict(bank=dict(dataset=dict(data_root=['list.txt', 'im'])))}),
+    ('train', 'im', {'custom_hooks': [dict(type='coma_mm.QualityHook', labels='im')]}),
+    ('test', 'im', {'test_dataloader.dataset.data_root': 'im'}),
+    ('test', 'im/train', {'test_dataloader.dataset': dict(data_root='im', data_prefix='train')}),
+]
+
+
+@pytest.mark.parametrize(('command', 'folder', 'options'), READ)
+def test_a_work_dir_is_no_folder_of_images(command, folder, options, refused):
+    for name in ('im/train/a', 'im/val/a', 'im/b'):
+        image(f'{name}.png')
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    cfg.test_dataloader = cfg.train_dataloader
+    cfg.merge_from_dict(options)
+    cfg.dump('my.py')
+    before = content('.')
+    line = refused(command, 'my.py', *(['a.pth'] if command == 'test' else []), '--work-dir', folder)
+    assert f'into {folder}: choose another --work-dir, such as --work-dir {folder}/run' in line
+    assert content('.') == before
+
+
+LOCAL = dict(type='LocalVisBackend')
+ELSEWHERE = [
+    ('save_dir', dict(type='Visualizer', save_dir='my')),
+    ('vis_backends.0.save_dir', dict(type='Visualizer', vis_backends=[LOCAL | dict(save_dir='my')])),
+    ('vis_backends.1.save_dir', dict(vis_backends=[LOCAL, dict(type='mmengine.LocalVisBackend', save_dir='/my')])),
+    ('vis_backends.save_dir', dict(type='Visualizer', vis_backends=LOCAL | dict(save_dir='my'))),
+    ('vis_backends.0.config_save_file', dict(vis_backends=[LOCAL | dict(config_save_file='../../../my.py')])),
+    ('vis_backends.0.scalar_save_file', dict(vis_backends=[LOCAL | dict(scalar_save_file='/my.json')])),
+    ('vis_backends.0.img_save_dir', dict(vis_backends=[LOCAL | dict(img_save_dir='a/../../my')])),
+]
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+@pytest.mark.parametrize(('setting', 'visualizer'), ELSEWHERE)
+def test_logs_go_into_the_folder_of_the_run(setting, visualizer, command, refused):
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    cfg.update(test_dataloader=cfg.train_dataloader, visualizer=visualizer)
+    cfg.dump('my.py')
+    before = content('.')
+    line = refused(command, 'my.py', *(['a.pth'] if command == 'test' else []))
+    assert line.startswith(f'error: visualizer.{setting}=') and "the run's folder" in line
+    assert content('.') == before
+
+
+def test_images_in_the_folder_of_a_run_are_named_not_missed():
+    image('run/a.png')
+    own('config.py', 'config')
+    for find in (find_images, lambda name: ClassFolder(name, pipeline=[]), lambda name: find_named_images([name])):
+        with pytest.raises(ValueError, match=r'run is the folder of a run \(manifest.json\): its images are not read'):
+            find('run')
 
 
 def test_paths_are_absolute_and_at_home(place, monkeypatch):
@@ -700,7 +871,7 @@ def test_a_folder_is_made_whole_or_not_at_all(name):
         ['train', str(TINY), '--work-dir', 'locked', '--cfg-options', 'train_cfg.max_epochs=1'],
     ],
 )
-def test_commands(args, monkeypatch, capfd):
+def test_commands(args, refused):
     checkpoint('a.pth')
     image('im/a.jpg')
     image('mine.png')
@@ -710,10 +881,40 @@ def test_commands(args, monkeypatch, capfd):
     Path('locked').mkdir()
     Path('locked/epoch_1.pth').write_bytes(PRECIOUS)
     before = content('.')
-    MMLogger._instance_dict.clear()
-    monkeypatch.setattr(sys, 'argv', ['coma-mm', *args])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    line = capfd.readouterr().err.splitlines()[-1]
-    assert stop.value.code and line.startswith('error: ') and ('another' in line or 'force' in line)
+    line = refused(*args)
+    assert line.startswith('error: ') and ('another' in line or 'force' in line)
     assert content('.') == before
+
+
+IN_THE_WAY = [
+    (['report', 'run'], 'manifest.json', 'name another file with --out'),
+    (['test', 'my.py', 'a.pth', '--work-dir', 'run'], 'manifest.json', 'choose another --work-dir'),
+    (['compare', 'other', 'im'], 'pictures/comparison_4.jpg', 'name another folder with --out'),
+    (['compare', 'other', 'im'], 'pictures/comparison_40.jpg', 'name another folder with --out'),
+]
+
+
+@pytest.mark.parametrize('form', [*FORMS, 'a list'])
+@pytest.mark.parametrize(('args', 'name', 'remedy'), IN_THE_WAY)
+def test_a_file_in_the_way_of_a_command_is_refused_early(args, name, remedy, form, refused):
+    scalars = Path('run/20260101_000000/vis_data/scalars.json')
+    scalars.parent.mkdir(parents=True)
+    scalars.write_text(json.dumps(dict(lr=0.1, loss=1.0, step=1)))
+    checkpoint('a.pth')
+    cfg = Config.fromfile(TINY)
+    cfg.update(test_dataloader=cfg.train_dataloader, test_cfg={}, test_evaluator=dict(type='Accuracy'))
+    cfg.dump('my.py')
+    own('epoch_1.pth', folder='other')
+    image('im/a/a.png')
+    path = Path(args[1] if args[0] == 'compare' else 'run', name)
+    path.parent.mkdir(exist_ok=True)
+    if form in ('link', 'dangling'):
+        path.symlink_to(Path('precious.txt' if form == 'link' else 'nothing').absolute())
+    elif form == 'folder':
+        path.mkdir()
+    else:
+        path.write_text('{"my": "web app"}' if form == 'file' else '[]')
+    before = content('.')
+    line = refused(*args)
+    assert line.startswith(f'error: {path} ') and 'move it away' in line and remedy in line
+    assert content('.') == before and (form == 'folder') == path.is_dir()

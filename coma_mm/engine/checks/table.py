@@ -90,6 +90,11 @@ TEMPLATE = Kind(
 )
 PRIORITIES = 'HIGHEST VERY_HIGH HIGH ABOVE_NORMAL NORMAL BELOW_NORMAL LOW VERY_LOW LOWEST'.split()
 PRIORITY = Kind(', '.join(PRIORITIES), lambda value: isinstance(value, str) and value.upper() in PRIORITIES)
+NOWHERE = Kind("left out: what is there would be written over, and logs go into the run's folder", lambda value: False)
+BELOW = Kind(
+    "a name in the run's folder",
+    lambda value: TEXT.accepts(value) and not os.path.normpath(value).startswith(('/', '..')),
+)
 PICTURE = Kind(
     'a name in the work dir that ends in .png, .jpg, .webp, .tif, .pdf or .svg',
     lambda value: (
@@ -148,6 +153,9 @@ TABLE = _rows(
     (SETTINGS | LIST | NONE, '', '', 'train_dataloader val_dataloader test_dataloader param_scheduler'),
     (SETTINGS | LIST | NONE, '', '', 'val_evaluator test_evaluator visualizer'),
     (LIST | SETTINGS | NONE, '', 'visualizer log_processor', 'vis_backends custom_cfg'),
+    (NOWHERE, '', 'visualizer', 'save_dir'),
+    (NOWHERE, '', 'visualizer.**', 'save_dir', ('LocalVisBackend',)),
+    (BELOW, '', 'visualizer.**', 'img_save_dir config_save_file scalar_save_file', ('LocalVisBackend',)),
     (SETTINGS | NONE, '', '', 'log_processor'),
     (SETTINGS | NONE, '', 'default_hooks', '*'),
     (LIST | NONE, '', '', 'custom_hooks'),

@@ -27,7 +27,7 @@ from ...datasets.listings import load_listings
 from ...utils.configs import walk, walk_dicts
 from ...utils.environment import count_cores
 from ...utils.files import require_writable
-from ...utils.manifest import MANIFEST, read_manifest
+from ...utils.manifest import MANIFEST, read_manifest, require_no_other
 from ...utils.paths import short_path
 from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_training
@@ -82,6 +82,7 @@ def prepare(args: Namespace) -> WrittenConfig:
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
+    require_no_other(cfg.work_dir, 'choose another --work-dir')  # a test lists its config there, too
     read_checkpoints_safely()
     write_files_whole()
     check_training(cfg)

@@ -57,7 +57,8 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
     ours = {type_name(LOGGERS[name]): place for name, place in places.items()}
     for backend in backends:
         for name, place in ours.get(type_name(backend['type']), {}).items():
-            if manifest.has_manifest(Path(backend.get(name, '')).parent):  # of a config that another run has written
+            # the id is a file of the run's; other places may be those of another run, which has written the config
+            if name == 'id_file' or manifest.has_manifest(Path(backend.get(name, '')).parent):
                 backend[name] = place
         if type_name(backend['type']) == 'WandbBackend' and hasattr(args, 'resume'):
             backend['resume'] = bool(args.resume)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ...checkpoints.finding import (
 from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.paths import short_path
-from ...visualization.run_files import PICTURES
+from ...visualization.run_files import PICTURES, claimed_pictures
 from ..common import type_name
 
 CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
@@ -78,6 +78,23 @@ def find_results_to_replace(
     return EarlierResults(checkpoints, adopted)
 
 
+def require_no_images(folder: str | os.PathLike, roots: Iterable[str], option: str = '--work-dir') -> None:
+    """Refuse a run's folder that images are read from: with the run's manifest there, no data set reads it again.
+
+    A sub-folder of one with images is allowed, as data sets leave it out.
+    """
+    out = Path(os.path.realpath(folder))
+    for root in roots:
+        parts = [os.path.join(root, name) for name in ('train', 'val')]  # as labelled images are divided
+        for place in [root, *(parts if all(map(os.path.isdir, parts)) else ())]:
+            real = Path(os.path.realpath(place))
+            if real == out or real.is_relative_to(os.path.realpath(out / PICTURES)):
+                raise ValueError(
+                    f'{short_path(place)} has the images, and the run would write its own files into '
+                    f'{short_path(folder)}: choose another {option}, such as {option} {short_path(Path(folder, "run"))}'
+                )
+
+
 def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Path, dict[str, dict]]:
     """Return entries for what runs without a manifest have left; raise if a file of another origin is in the way."""
     adopted: dict[Path, dict[str, dict]] = {}
@@ -129,12 +146,7 @@ def _claimed(cfg: Config, names: Sequence[str]) -> Iterator[tuple[Path, str]]:
     for name in sorted(wanted):
         if os.path.lexists(work_dir / name):
             yield work_dir, name
-    pictures = work_dir / PICTURES
-    if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
-        yield work_dir, PICTURES
-    for path in sorted(pictures.glob('*.jpg')):
-        if re.fullmatch(r'(confusion|features|mistakes|neighbours|reconstruction)_\d+\.jpg', path.name):
-            yield work_dir, f'{PICTURES}/{path.name}'
+    yield from ((work_dir, name) for name in claimed_pictures(work_dir))
     checkpoints = _checkpoint_names(cfg)
     for path in sorted(folder.glob('*')):
         if checkpoints.fullmatch(path.name) and not (path.is_dir() and manifest.has_manifest(path)):
