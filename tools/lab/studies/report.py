@@ -255,7 +255,7 @@ def draw(
     for panel in axes[len(panels) :]:
         panel.remove()
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
-    axes[len(panels) - 1].legend(handles.values(), handles, frameon=False, fontsize=8)
+    figure.legend(handles.values(), handles, loc='outside right upper', frameon=False, fontsize=8)
     with atomic_write(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
     plt.close(figure)
