@@ -48,6 +48,7 @@ sizes = dict(
     ),
 )
 report = dict(
+    bars=None,
     qualities=dict(
         _delete_=True,
         loss='loss',

@@ -74,6 +74,7 @@ cells = dict(
 first = ()
 sizes = dict(cpu=dict(epochs=16), gpu=dict(epochs=80))
 report = dict(
+    bars=None,
     qualities=dict(
         _delete_=True,
         loss='loss',

@@ -22,6 +22,7 @@ cells = dict(
 first = ('copy', 'ema_99', 'copy_100')
 sizes = dict(cpu=dict(epochs=16))
 report = dict(
+    bars=None,
     qualities=dict(
         _delete_=True,
         loss='loss',
