@@ -42,15 +42,13 @@ REFUSED = [
     'a' * 20_000 + '=1',
     'model.backbone.arch.dims=' + '[' * 65 + ']' * 65,
 ]
-TAKEN = dict(
-    [
-        ('train_cfg.max_epochs=7', ('train_cfg.max_epochs', 7)),
-        ('default_hooks.checkpoint.max_keep_ckpts=2', ('default_hooks.checkpoint.max_keep_ckpts', 2)),
-        ('model.backbone.arch.dims=[8,16,24,32]', ('model.backbone.arch.dims', [8, 16, 24, 32])),
-        ('custom_hooks=[]', ('custom_hooks', [])),
-        ('optim_wrapper.optimizer.lr=1e-4', ('optim_wrapper.optimizer.lr', 1e-4)),
-    ]
-)
+TAKEN = {
+    'train_cfg.max_epochs=7': 7,
+    'default_hooks.checkpoint.max_keep_ckpts=2': 2,
+    'model.backbone.arch.dims=[8,16,24,32]': [8, 16, 24, 32],
+    'custom_hooks=[]': [],
+    'optim_wrapper.optimizer.lr=1e-4': 1e-4,
+}
 
 
 @pytest.mark.parametrize('text', REFUSED)
@@ -60,30 +58,18 @@ def test_options_that_can_name_code(text, tmp_path):
 
 
 def test_options_that_are_data(tmp_path):
-    assert read_settings_again(list(TAKEN), Config.fromfile(TINY), tmp_path) == dict(TAKEN.values())
+    expected = {text.partition('=')[0]: value for text, value in TAKEN.items()}
+    assert read_settings_again(list(TAKEN), Config.fromfile(TINY), tmp_path) == expected
     assert recall_options(tmp_path, KEPT, {}) == {}
     (tmp_path / 'options.json').write_text(json.dumps(dict(cfg_options=['a=1'], amp=True, log=['csv'], other=1)))
     assert recall_options(tmp_path, KEPT, dict(log=['csv'])) == dict(cfg_options=['a=1'], amp=True, log=['csv'])
 
 
-@pytest.mark.parametrize(
-    'content',
-    [
-        '[]',
-        'x',
-        '[' * 100_000,
-        *(json.dumps({name: value}) for name, value in [('cfg_options', 5), ('cfg_options', [5]), ('amp', 'x')]),
-        *(
-            json.dumps({name: value})
-            for name, value in [
-                ('save_minutes', -1),
-                ('save_minutes', float('inf')),
-                ('save_minutes', 10**400),
-                ('log', ['evil']),
-            ]
-        ),
-    ],
-)
+ODD = [('cfg_options', 5), ('cfg_options', [5]), ('amp', 'x'), ('log', ['evil'])]
+ODD += [('save_minutes', value) for value in (-1, float('inf'), 10**400)]
+
+
+@pytest.mark.parametrize('content', ['[]', 'x', '[' * 100_000, *(json.dumps(dict([pair])) for pair in ODD)])
 def test_options_of_another_form(content, tmp_path):
     (tmp_path / 'options.json').write_text(content)
     with pytest.raises(ValueError, match='options.*if it is meant, give it again on the command line'):
