@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
@@ -35,6 +36,15 @@ def read(work_dir, options=None, resume=None, config=TINY, launcher='none', **ar
 def start(*args, **kwargs):
     """Return the runner of such a config."""
     return build_runner(read(*args, **kwargs))
+
+
+def save_tiny(path, **meta):
+    """Write a checkpoint of the tiny model; return the model."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(Config.fromfile(TINY).model)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return model.eval()
 
 
 def train_by_mmengine(work_dir, *hooks, **options):
