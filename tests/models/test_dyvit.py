@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
-from mmengine.runner import save_checkpoint
 
 from coma_mm.models import ARCHITECTURES, DyViT
 from coma_mm.models.layers import DropPath
@@ -140,18 +139,6 @@ def test_layer_depths_are_monotone_and_cover_every_parameter():
         assert order == sorted(order) and set(order) == set(range(count - 1)), arch
         heads = [name for name in names if name.startswith('norm')] + ['neck.fc.weight']
         assert {model.get_layer_depth(name) for name in heads} == {(count - 1, count)}
-
-
-def test_init_weights_keeps_loaded_weights(tmp_path):
-    source, target = DyViT(**SMALL), DyViT(**SMALL)
-    target.load_state_dict(source.state_dict())
-    target.init_weights()
-    save_checkpoint(dict(state_dict=source.state_dict()), str(tmp_path / 'a.pth'))
-    from_config = DyViT(**SMALL, pretrained=str(tmp_path / 'a.pth'))
-    from_config.init_weights()
-    for name, value in source.state_dict().items():
-        assert torch.equal(target.state_dict()[name], value)
-        assert torch.equal(from_config.state_dict()[name], value)
 
 
 def test_arch_by_letter_and_by_dict():
