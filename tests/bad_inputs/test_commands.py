@@ -3,13 +3,11 @@
 import json
 from itertools import count
 
-import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from PIL import Image
+from noise import write_noise
 from processes import TINY, TOOLS, last_line, run
+from tiny_run import save_tiny
 
 numbers = count()
 CONFIGS = TOOLS.parent / 'configs'
@@ -19,13 +17,9 @@ CONFIGS = TOOLS.parent / 'configs'
 def folder(tmp_path_factory):
     """The folder in which commands are called: a checkpoint, two photos, results, and things that are none."""
     folder = tmp_path_factory.mktemp('commands')
-    cfg = Config.fromfile(TINY)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(cfg.model)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=cfg.pretty_text, epoch=1, iter=3)), folder / 'a.pth')
-    (folder / 'photos').mkdir()
+    save_tiny(folder / 'a.pth', cfg=Config.fromfile(TINY).pretty_text, epoch=1, iter=3)
     for name in 'ab':
-        Image.fromarray(np.full((60, 90, 3), 99, np.uint8)).save(folder / 'photos' / f'{name}.png')
+        write_noise(folder / f'photos/{name}.png', (60, 90))
     (folder / 'file').touch()
     (folder / 'config.py').write_text(TINY.read_text())
     (folder / 'syntax.py').write_text("model = dict(type='a')\n\nx = = 1\n")

@@ -11,37 +11,19 @@ from coma_mm.engine.runner.config_files import read_config
 from coma_mm.engine.runner.recalled_options import read_settings_again, recall_options
 
 KEPT = dict(amp=False, save_minutes=0, log=None)
-REFUSED = [
-    'default_hooks.evil.type=subprocess.Popen',
-    'default_hooks.logger.type=os.system',
-    'default_hooks.logger._scope_=os',
-    'custom_hooks.0.type=os.system',
-    'custom_hooks=[os.system]',
-    'custom_hooks=["os.system"]',
-    'custom_imports.imports=[evil]',
-    '_base_=evil.py',
-    'default_scope=evil',
-    'optim_wrapper.constructor=os.system',
-    'optim_wrapper.optimizer=os.system',
-    'train_dataloader.collate_fn.type=os.system',
-    'train_dataloader.worker_init_fn=os.system',
-    'train_dataloader.dataset.pipeline.0.type=os.system',
-    'train_dataloader.dataset.ann_file=evil.pkl',
-    'model.backbone.init_cfg.checkpoint=http://evil/x.pth',
-    'model.backbone.arch=os.system',
-    'model.backbone.norm_cfg.unknown=x',
-    'model.type.x=1',
-    'model.backbone.arch.dims.9=1',
-    'default_hooks.checkpoint.filename_tmpl=../x_{}.pth',
-    'work_dir=../elsewhere',
-    'unknown=x',
-    'no equals',
-    'model=5',
-    '-h',
-    'model.backbone.arch.dims=[[[',
-    'a' * 20_000 + '=1',
-    'model.backbone.arch.dims=' + '[' * 65 + ']' * 65,
-]
+REFUSED = """
+    default_hooks.evil.type=subprocess.Popen default_hooks.logger.type=os.system
+    default_hooks.logger._scope_=os custom_hooks.0.type=os.system custom_hooks=[os.system]
+    custom_imports.imports=[evil] _base_=evil.py default_scope=evil optim_wrapper.constructor=os.system
+    optim_wrapper.optimizer=os.system train_dataloader.collate_fn.type=os.system
+    train_dataloader.worker_init_fn=os.system train_dataloader.dataset.pipeline.0.type=os.system
+    train_dataloader.dataset.ann_file=evil.pkl model.backbone.init_cfg.checkpoint=http://evil/x.pth
+    model.backbone.arch=os.system model.backbone.norm_cfg.unknown=x model.type.x=1
+    model.backbone.arch.dims.9=1 default_hooks.checkpoint.filename_tmpl=../x_{}.pth work_dir=../elsewhere
+    unknown=x model=5 -h
+""".split()
+REFUSED += ['no equals', 'custom_hooks=["os.system"]', 'a' * 20_000 + '=1']
+REFUSED += [f'model.backbone.arch.dims={brackets}' for brackets in ('[[[', '[' * 65 + ']' * 65)]
 TAKEN = {
     'train_cfg.max_epochs=7': 7,
     'default_hooks.checkpoint.max_keep_ckpts=2': 2,
