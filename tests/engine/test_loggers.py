@@ -133,9 +133,8 @@ def test_mlflow(work_dir):
 
 
 def test_local_files_hold_no_picture_twice(work_dir):
-    assert {path.name for path in (work_dir / 'pictures').glob('*.jpg')} == {
-        f'{name}_{step}.jpg' for name, steps in PICTURES.items() for step in steps
-    }
+    names = {f'{name}_{step}.jpg' for name, steps in PICTURES.items() for step in steps}
+    assert {path.name for path in (work_dir / 'pictures').glob('*.jpg')} == names
     assert not list(work_dir.glob('*/vis_data/vis_image'))
     text = (work_dir / 'report.html').read_text()
     assert 'epoch 1, iteration 3' in text and 'Finished.' in text and 'Nearest neighbours' in text
