@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 import mmengine.config.utils
 import pytest
 import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio.io import backend_instances
 from mmengine.visualization import Visualizer
 from yapf.yapflib import yapf_api
 
@@ -41,11 +43,13 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(trylast=True)  # after fixtures
 def pytest_runtest_teardown(nextitem):
-    """Exempt what a test left, too, and forget visualizers, which would go on writing into its folder."""
+    """Exempt what a test left, too; forget visualizers, which would go on writing into its folder, and our backend."""
     kinds = [Visualizer]
     for kind in kinds:
         kinds += kind.__subclasses__()
         kind._instance_dict.clear()
+    register_backend('local', LocalBackend, force=True, prefixes='')
+    backend_instances.clear()
     gc.collect()
     gc.freeze()
 

@@ -13,6 +13,7 @@ from mmengine.dataset import Compose, default_collate
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmpretrain import FeatureExtractor, ImageClassificationInferencer
+from narrow import replace, train
 from PIL import Image
 
 from coma_mm.engine.runner.build import build_runner, require_matching_checkpoint
@@ -23,13 +24,9 @@ CONFIGS = sorted(FOLDER.glob('*.py'))
 CLASSES = ('cat', 'dog')
 
 
-def resize(node):
-    """Set all image sizes in a config to 64 px."""
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if key in ('img_size', 'scale', 'crop_size') and isinstance(value, int):
-            node[key] = 64
-        elif isinstance(value, (dict, list)):
-            resize(value)
+def resize(key, value):
+    """Return 64 for sizes of images."""
+    return 64 if key in ('img_size', 'scale', 'crop_size') and isinstance(value, int) else value
 
 
 @pytest.fixture(scope='module')
@@ -65,13 +62,9 @@ def prepare(images, tmp_path):
 
     def read(name, **options):
         cfg = Config.fromfile(FOLDER / f'{name}.py', format_python_code=False)
-        resize(cfg._cfg_dict)
-        for loader in [
-            cfg.get('train_dataloader'),
-            cfg.get('val_dataloader'),
-            cfg.test_dataloader,
-            cfg.test_cfg.get('bank'),
-        ]:
+        replace(cfg._cfg_dict, resize)
+        loaders = [cfg.get(f'{part}_dataloader') for part in ('train', 'val', 'test')]
+        for loader in [*loaders, cfg.test_cfg.get('bank')]:
             if loader:
                 loader.update(batch_size=4, num_workers=0, persistent_workers=False)
                 loader.dataset.data_root = str(images)
@@ -88,10 +81,8 @@ def prepare(images, tmp_path):
 
 def test_all_are_listed():
     kinds = ('finetune', 'linear', 'knn')
-    names = {f'{kind}_dyvit-{size}_in1k' for kind in kinds for size in 'tsbl'} | {
-        f'{kind}_dyvit-b_folder' for kind in kinds
-    }
-    assert {path.stem for path in CONFIGS} == names
+    data = [*(f'{size}_in1k' for size in 'tsbl'), 'b_folder']
+    assert {path.stem for path in CONFIGS} == {f'{kind}_dyvit-{one}' for kind in kinds for one in data}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
@@ -109,22 +100,10 @@ def test_parts_fit(path):
     assert outputs.shape == (2, features if path.stem.startswith('knn') else 1000 if data == 'in1k' else 10)
 
 
-def train(cfg):
-    """Train; return the runner after checking that all that should learn did."""
-    runner = Runner.from_cfg(cfg)
-    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
-    runner.train()
-    assert np.isfinite(runner.message_hub.get_scalar('train/loss').current())
-    stepped = runner.optim_wrapper.optimizer.state
-    for name, parameter in runner.model.named_parameters():
-        assert (parameter in stepped) == parameter.requires_grad, name
-    return runner, before
-
-
 @pytest.mark.parametrize('kind', ['finetune', 'linear'])
 def test_imagenet(kind, prepare):
     options = {'model.backbone.init_cfg': None, 'default_hooks.checkpoint': None}
-    runner, _ = train(prepare(f'{kind}_dyvit-t_in1k', **options))
+    runner = train(prepare(f'{kind}_dyvit-t_in1k', **options))
     assert runner.iter == 2 and 'val/accuracy/top5' in runner.message_hub.log_scalars
 
 
@@ -153,7 +132,7 @@ def evaluate(cfg, checkpoint):
 
 def test_folder_fine_tuned_then_neighbours(prepare_folder, prepare, tmp_path):
     cfg = prepare_folder('finetune')
-    runner, _ = train(cfg)
+    runner = train(cfg)
     accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
     assert evaluate(prepare_folder('finetune'), tmp_path / 'epoch_1.pth') == {'accuracy/top1': accuracy}
     neighbours = evaluate(prepare('knn_dyvit-b_in1k', **{'model.backbone.arch': 'pico'}), tmp_path / 'epoch_1.pth')
@@ -186,54 +165,38 @@ def test_inferencers_of_mmpretrain(kind, prepare, prepare_folder, images):
 
 
 def test_linear_probe_leaves_the_backbone_alone(prepare_folder, pretrained):
-    runner, before = train(prepare_folder('linear', **{'train_cfg.max_epochs': 2}))
+    runner = Runner.from_cfg(prepare_folder('linear', **{'train_cfg.max_epochs': 2}))
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    train(runner)
     given, after = torch.load(pretrained)['state_dict'], runner.model.state_dict()
     for name, value in after.items():
         if name.startswith('backbone.'):
             assert torch.equal(given[name], value), name
         else:
             assert not torch.equal(before[name], value), name
-    assert {name for name, p in runner.model.named_parameters() if p.requires_grad} == {
-        'head.fc.weight',
-        'head.fc.bias',
-    }
+    trained = [name for name, p in runner.model.named_parameters() if p.requires_grad]
+    assert trained == ['head.fc.weight', 'head.fc.bias']
     assert not runner.model.backbone.training
+
+
+TEN = {'model.head.num_classes': 10}
+TWICE_TEN = TEN | {'model.data_preprocessor.num_classes': 10}
 
 
 @pytest.mark.parametrize(
     ('kind', 'options', 'renamed', 'error'),
     [
-        (
-            'finetune',
-            {'model.head.num_classes': 10},
-            (),
-            r'data have 2 classes \(cat, dog\), the model 10: add --cfg-options model.head.num_classes=2$',
-        ),
-        (
-            'finetune',
-            {'model.head.num_classes': 10, 'model.data_preprocessor.num_classes': 10},
-            (),
-            'options model.head.num_classes=2 model.data_preprocessor.num_classes=2$',
-        ),
-        (
-            'linear',
-            {},
-            ('dog', 'cow'),
-            'val has images of cow, but those to train on have the classes cat, dog',
-        ),
-        (
-            'knn',
-            {},
-            ('dog', 'cow'),
-            'val has images of cow, but those to compare with have the classes cat, dog',
-        ),
+        ('finetune', TEN, False, r'have 2 classes \(cat, dog\), the model 10: add .* model.head.num_classes=2$'),
+        ('finetune', TWICE_TEN, False, 'options model.head.num_classes=2 model.data_preprocessor.num_classes=2$'),
+        ('linear', {}, True, 'val has images of cow, but those to train on have the classes cat, dog'),
+        ('knn', {}, True, 'val has images of cow, but those to compare with have the classes cat, dog'),
     ],
 )
 def test_wrong_classes(prepare, images, tmp_path, kind, options, renamed, error):
     if renamed:
         shutil.copytree(images, tmp_path / 'images')
         for part in ('train', 'val'):
-            (tmp_path / 'images' / part / renamed[0]).rename(tmp_path / 'images' / part / renamed[1])
+            (tmp_path / 'images' / part / 'dog').rename(tmp_path / 'images' / part / 'cow')
     options = {'model.backbone.arch': 'pico', **FOLDER_OPTIONS.get(kind, {}), **options}
     if kind != 'knn':
         options |= {'model.backbone.init_cfg': None, 'model.head.in_channels': 256}
@@ -248,7 +211,7 @@ def test_wrong_classes(prepare, images, tmp_path, kind, options, renamed, error)
 
 def test_labels_of_a_test_are_the_checkpoints(prepare_folder, images, tmp_path):
     """A folder that lacks a class, has none to train on beside it, and another one with a class that nobody learnt."""
-    runner, _ = train(prepare_folder('finetune', **{'default_hooks.checkpoint.by_epoch': True}))
+    train(prepare_folder('finetune', **{'default_hooks.checkpoint.by_epoch': True}))
     checkpoint = tmp_path / 'epoch_1.pth'
     shutil.copytree(images / 'val/dog', tmp_path / 'one/dog')
     cfg = prepare_folder('finetune')
@@ -270,16 +233,9 @@ def test_labels_of_a_test_are_the_checkpoints(prepare_folder, images, tmp_path):
 def test_linear_probe_takes_a_last_batch_of_one(prepare_folder, batch):
     cfg = prepare_folder('linear', **{'default_hooks.checkpoint': None})
     cfg.train_dataloader.batch_size = cfg.val_dataloader.batch_size = batch  # of six images
-    runner, _ = train(cfg)
+    runner = train(cfg)
     assert runner.iter == -(-6 // batch) and torch.isfinite(runner.model.neck[1].bn.running_var).all()
     neck = runner.model.neck[1].train()
     x, before = torch.randn(1, 256), neck.bn.running_mean.clone()
     assert torch.equal(neck([x])[0], neck.eval()([x])[0]) and torch.equal(neck.bn.running_mean, before)
     assert neck.train()([x[:0]])[0].shape == (0, 256)
-
-
-def test_docstrings_say_how_to_run_and_what_is_known():
-    for path in CONFIGS:
-        head = path.read_text().split('"""')[1]
-        assert f'configs/cls/{path.name}' in head and 'tools/' in head, f'{path.name}: no command'
-        assert 'Hardware: ' in head and 'not run' in head, path.name

@@ -3,42 +3,29 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import Runner
-from narrow import narrow
+from narrow import narrow, replace, train
 from tiny_coco import write_coco
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/det').glob('*.py'))
 
 
-def shrink(node):
-    """Make all image sizes in a config an eighth."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ('scale', 'crop_size'):
-                sizes = [tuple(side // 8 for side in size) for size in (value if isinstance(value, list) else [value])]
-                node[key] = sizes if isinstance(value, list) else sizes[0]
-            shrink(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            shrink(value)
+def shrink(key, value):
+    """Return an eighth of sizes of images."""
+    if key not in ('scale', 'crop_size'):
+        return value
+    several = isinstance(value, list)
+    sizes = [tuple(side // 8 for side in size) for size in (value if several else [value])]
+    return sizes if several else sizes[0]
 
 
-def thin(node):
-    """Give the pyramid, and all heads on it, 32 channels instead of 256, and their hidden layers 64 features."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key.endswith('channels') and value in (256, 1024):
-                node[key] = 32 if value == 256 else 64
-            thin(value)
-    elif isinstance(node, list):
-        for value in node:
-            thin(value)
+def thin(key, value):
+    """Return 32 for 256 channels of the pyramid and all heads on it, and 64 for 1024 hidden ones."""
+    return {256: 32, 1024: 64}.get(value, value) if str(key).endswith('channels') and isinstance(value, int) else value
 
 
 def prepare(cfg, coco, work_dir, **dataset):
@@ -59,10 +46,10 @@ def prepare(cfg, coco, work_dir, **dataset):
     )
     cfg.train_dataloader.dataset.data_root = f'{coco}/'
     cfg.model.data_preprocessor.pad_size_divisor = min(cfg.model.data_preprocessor.pad_size_divisor, 128)
-    shrink(cfg.train_dataloader)
+    replace(cfg.train_dataloader, shrink)
     cfg.model.train_cfg.rpn_proposal.max_per_img = 64  # fewer regions, whose heads take most of the time
     for part in ('neck', 'rpn_head', 'roi_head'):  # what these have of weights is none of ours
-        thin(cfg.model[part])
+        replace(cfg.model[part], thin)
     cfg.model.backbone.arch = narrow(cfg.model.backbone.arch)
     cfg.model.neck.in_channels = list(cfg.model.backbone.arch['dims'])
     rcnn = cfg.model.train_cfg.rcnn
@@ -78,13 +65,9 @@ def coco(tmp_path_factory):
 
 
 def step(cfg):
-    """Train for an epoch of one iteration; check that all parameters took part and return the runner."""
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    """Train for an epoch of one iteration; return the runner."""
+    runner = train(cfg)
     assert runner.iter == 1
-    assert np.isfinite(runner.message_hub.get_scalar('train/loss').current())
-    trainable = [(name, p) for name, p in runner.model.named_parameters() if p.requires_grad]
-    assert not [name for name, p in trainable if p not in runner.optim_wrapper.optimizer.state]
     return runner
 
 
@@ -128,11 +111,3 @@ def test_own_classes_of_the_docs(coco, tmp_path):
     runner = step(cfg)
     assert runner.train_dataloader.dataset[0]['data_samples'].gt_instances.labels.tolist() == [0, 1]
     assert runner.model.roi_head.bbox_head.fc_cls.out_features == 3
-
-
-def test_docstrings_say_how_to_run_and_what_is_known():
-    assert len(CONFIGS) == 10
-    for path in CONFIGS:
-        head = path.read_text().split('"""')[1]
-        assert f'tools/dist_train.sh configs/det/{path.name} 8' in head, f'{path.name}: no command'
-        assert 'Hardware: 8 GPUs' in head and 'not run' in head, path.name

@@ -3,24 +3,26 @@ import pytest
 from coma_mm.masking import num_hidden, unit_grid
 
 
-def test_num_hidden_is_the_paper_s_29_of_49():
-    assert num_hidden(49, 0.6) == 29
+@pytest.mark.parametrize(
+    'num_units, ratio, hidden',
+    [(49, 0.6, 29), (49, 0.5, 24), (51, 0.5, 26)],  # the paper's; halves round to the even neighbour
+)
+def test_num_hidden(num_units, ratio, hidden):
+    assert num_hidden(num_units, ratio) == hidden
 
 
-@pytest.mark.parametrize('num_units, hidden', [(49, 24), (51, 26)])
-def test_halves_round_to_the_even_neighbour(num_units, hidden):
-    assert num_hidden(num_units, 0.5) == hidden
-
-
-@pytest.mark.parametrize('ratio', [-0.1, 0, 1, 1.5, float('nan')])
-def test_ratio_outside_0_and_1(ratio):
-    with pytest.raises(ValueError, match=f'mask ratio of {ratio}'):
-        num_hidden(49, ratio)
-
-
-@pytest.mark.parametrize('num_units, ratio', [(1, 0.6), (4, 0.1), (4, 0.9)])
-def test_a_branch_without_units(num_units, ratio):
-    with pytest.raises(ValueError, match=f'{ratio} over {num_units} units leaves a branch without units'):
+@pytest.mark.parametrize(
+    'num_units, ratio, words',
+    [
+        *((49, ratio, f'mask ratio of {ratio}') for ratio in (-0.1, 0, 1, 1.5, float('nan'))),
+        *(
+            (units, ratio, f'{ratio} over {units} units leaves a branch')
+            for units, ratio in ((1, 0.6), (4, 0.1), (4, 0.9))
+        ),
+    ],
+)
+def test_ratios_that_cannot_be(num_units, ratio, words):
+    with pytest.raises(ValueError, match=words):
         num_hidden(num_units, ratio)
 
 

@@ -2,16 +2,14 @@
 
 import json
 
-import numpy as np
 from mmdet.datasets import CocoDataset
-from PIL import Image
+from noise import write_noise
 
 SIZES = ((107, 160), (120, 140), (90, 150))  # height, width
 
 
 def write_coco(root, parts=('train2017', 'val2017'), images=True, empty=(2,)):
     """Write images and annotations below ``root``; ``empty`` are the numbers of photos without annotations."""
-    rng = np.random.default_rng(0)
     categories = [dict(id=number, name=name) for number, name in enumerate(CocoDataset.METAINFO['classes'])]
     (root / 'annotations').mkdir(parents=True)
     for part in parts:
@@ -21,7 +19,7 @@ def write_coco(root, parts=('train2017', 'val2017'), images=True, empty=(2,)):
             name = f'{number}.jpg'
             content['images'].append(dict(id=number, file_name=name, height=height, width=width))
             if images:
-                Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(root / part / name)
+                write_noise(root / part / name, (height, width), seed=number)
             if number in empty:
                 continue
             for category, (x, y, w, h) in ((0, (8, 8, 60, 70)), (16, (60, 20, 50, 40))):

@@ -3,13 +3,11 @@
 import json
 from itertools import count
 
-import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from PIL import Image
+from noise import write_noise
 from processes import TINY, TOOLS, last_line, run
+from tiny_run import save_tiny
 
 numbers = count()
 CONFIGS = TOOLS.parent / 'configs'
@@ -19,13 +17,9 @@ CONFIGS = TOOLS.parent / 'configs'
 def folder(tmp_path_factory):
     """The folder in which commands are called: a checkpoint, two photos, results, and things that are none."""
     folder = tmp_path_factory.mktemp('commands')
-    cfg = Config.fromfile(TINY)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(cfg.model)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=cfg.pretty_text, epoch=1, iter=3)), folder / 'a.pth')
-    (folder / 'photos').mkdir()
+    save_tiny(folder / 'a.pth', cfg=Config.fromfile(TINY).pretty_text, epoch=1, iter=3)
     for name in 'ab':
-        Image.fromarray(np.full((60, 90, 3), 99, np.uint8)).save(folder / 'photos' / f'{name}.png')
+        write_noise(folder / f'photos/{name}.png', (60, 90))
     (folder / 'file').touch()
     (folder / 'config.py').write_text(TINY.read_text())
     (folder / 'syntax.py').write_text("model = dict(type='a')\n\nx = = 1\n")
@@ -58,124 +52,65 @@ def fail(monkeypatch, capfd, folder):
     return fail
 
 
-def overrides(*options):
-    return [TINY, '--work-dir', 'run', '--cfg-options', *options]
-
-
 SWAPPED = 'a config is wanted in its place; mind the order'
+LISTS = 'write lists as "a=[1,2]", and each key of a dict'
+PRETRAINED = 'model.backbone.init_cfg.type=coma_mm.Pretrained', 'model.backbone.init_cfg.checkpoint=no.pth'
+DETECTOR = ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=1', 'train_dataloader.num_workers=0']
+PUT = 'put it there, or set {}_dataloader.dataset.data_root, and data_prefix or ann_file, to where'
+# What --cfg-options say; what values may be is in tests/engine/test_config_values.py.
+OPTIONS = [
+    (['optim_wrapper.modules=backbon,'], "names 'backbon', which CoMA does not have; did you mean"),
+    (['model.backbone.in_channels=1'], 'the images have 3 channels, but the backbone was built'),
+    (['model.backbone.depth=3'], "DyViT takes no argument 'depth'"),
+    (['model.type=CoMA'], "no model of type='CoMA'; did you mean 'coma_mm.CoMA'?"),
+    (['optim_wrapper.optimizer.type=AdamWW'], "of type='AdamWW'; did you mean 'AdamW'?"),
+    (['optim_wrapper.optimizer.lrr=1'], 'has no lrr; did you mean optim_wrapper.optimizer.lr?'),
+    (['optim_wrapper.optimizer.lr=-1'], 'optim_wrapper.optimizer.lr=-1, but it must be a number >= 0'),
+    (['optim_wrapper=None'], 'optim_wrapper go together, and there is no optim_wrapper'),
+    (['model.decoder.depth=1000000'], 'depth must be a whole number from 1 to 1000'),
+    (['train_dataloader.dataset.pipeline.1.input_size=40'], 'input_size 40, but pre-training has images of one size'),
+    (PRETRAINED, 'there is no checkpoint no.pth: name another with --cfg-options model.backbone.init_cfg.checkpoint='),
+    (['x'], "--cfg-options takes KEY=VALUE, but 'x' has no ="),
+    (['=x'], "--cfg-options takes KEY=VALUE, but '=x' has no KEY"),
+    *(
+        ([text], f'--cfg-options cannot read {text!r}: {LISTS}')
+        for text in ('a=dict(b=1)', 'a=dict(b=1,c=2)', 'a={b: 1}', 'a=[dict(b=1),2]', 'a=[1', 'a=[1,2', 'a=(1,2]')
+    ),
+    *(
+        ([f'a={text}'], '--cfg-options takes up to 10000 characters, and 64 brackets within each')
+        for text in ('[' * 50_000 + ']' * 50_000, '([' * 40, '1,' * 20_000)
+    ),
+    (['train_cfg.max_epochs.x=1'], '--cfg-options do not fit'),
+]
 TABLE = [
-    # ---- what a config has in it
-    ('train.py', overrides('model.backbone.out_indices=3'), 'out_indices must be a list of numbers from 0 to 3, got 3'),
-    ('train.py', overrides('model.backbone.patch_size=0'), 'patch_size=0, but it must be a whole number >= 1'),
-    ('train.py', overrides('model.backbone.arch=hugee'), "unknown arch 'hugee'; choose from pico, tiny, small"),
-    (
-        'train.py',
-        overrides('optim_wrapper.modules=backbon,'),
-        "names 'backbon', which CoMA does not have; did you mean",
-    ),
-    ('train.py', overrides('model.backbone.in_channels=1'), 'the images have 3 channels, but the backbone was built'),
-    ('train.py', overrides('model.backbone.depth=3'), "DyViT takes no argument 'depth'"),
-    (
-        'train.py',
-        overrides('model.backbone.patch_sizes=3'),
-        'has no patch_sizes; did you mean model.backbone.patch_size?',
-    ),
-    ('train.py', overrides('model.backbone.type=coma_mm.DyVit'), "did you mean 'coma_mm.DyViT'?"),
-    ('train.py', overrides('model.type=CoMA'), "no model of type='CoMA'; did you mean 'coma_mm.CoMA'?"),
-    ('train.py', overrides('optim_wrapper.optimizer.type=AdamWW'), "of type='AdamWW'; did you mean 'AdamW'?"),
-    ('train.py', overrides('optim_wrapper.optimizer.lrr=1'), 'has no lrr; did you mean optim_wrapper.optimizer.lr?'),
-    ('train.py', overrides('train_dataloader.batch_size=0'), '; set --cfg-options train_dataloader.batch_size=8'),
-    (
-        'train.py',
-        overrides('optim_wrapper.optimizer.lr=-1'),
-        'optim_wrapper.optimizer.lr=-1, but it must be a number >= 0',
-    ),
-    ('train.py', overrides('log_level=INFOO'), "did you mean 'INFO'?; set --cfg-options log_level=INFO"),
-    ('train.py', overrides('optim_wrapper=None'), 'optim_wrapper go together, and there is no optim_wrapper'),
-    (
-        'browse.py',
-        [TINY, '--cfg-options', 'param_scheduler.end=-1'],
-        'param_scheduler.end=-1, but it must be a number > 0',
-    ),
-    ('train.py', overrides('model.decoder.in_channels=9'), 'decoder.in_channels=(9,) does not fit the backbone DyViT'),
-    ('train.py', overrides('model.decoder.depth=0'), 'depth must be a whole number from 1 to 1000, got 0'),
-    (
-        'train.py',
-        overrides('train_dataloader.dataset.pipeline.1.input_size=40'),
-        'pipeline.0.scale is 48 and train_dataloader.dataset.pipeline.1.input_size 40, but pre-training has images of',
-    ),
-    (
-        'train.py',
-        overrides('model.backbone.init_cfg.type=coma_mm.Pretrained', 'model.backbone.init_cfg.checkpoint=no.pth'),
-        'there is no checkpoint no.pth: name another with --cfg-options model.backbone.init_cfg.checkpoint=FILE',
-    ),
+    *(('train.py', [TINY, '--work-dir', 'run', '--cfg-options', *options], words) for options, words in OPTIONS),
+    ('browse.py', [TINY, '--cfg-options', 'param_scheduler.end=-1'], 'param_scheduler.end=-1, but it must be a number'),
     # ---- configs that cannot be read
     ('train.py', ['syntax.py'], 'error: syntax.py, line 3: '),
     ('train.py', ['name.py'], "error: name.py, line 2: NameError: name 'steps' is not defined"),
     ('train.py', ['base.py'], 'error: base.py builds on nowhere.py, which is not there: correct its _base_'),
     # ---- options
-    ('train.py', overrides('x'), "--cfg-options takes KEY=VALUE, but 'x' has no ="),
-    ('train.py', overrides('=x'), "--cfg-options takes KEY=VALUE, but '=x' has no KEY"),
-    (
-        'train.py',
-        overrides('a=dict(b=1)'),
-        'cannot read \'a=dict(b=1)\': write lists as "a=[1,2]", and each key of a dict',
-    ),
-    *(
-        (
-            'train.py',
-            overrides(text),
-            f'--cfg-options cannot read {text!r}: write lists as "a=[1,2]", and each key of a dict',
-        )
-        for text in ('a=dict(b=1)', 'a=dict(b=1,c=2)', 'a={b: 1}', 'a=[dict(b=1),2]', 'a=[1', 'a=[1,2', 'a=(1,2]')
-    ),
-    *(
-        ('train.py', overrides(f'a={text}'), '--cfg-options takes up to 10000 characters, and 64 brackets within each')
-        for text in ('[' * 50_000 + ']' * 50_000, '([' * 40, '1,' * 20_000)
-    ),
-    ('train.py', overrides('train_cfg.max_epochs.x=1'), '--cfg-options do not fit'),
-    ('train.py', overrides('model.decoder.depth=1000000'), 'depth must be a whole number from 1 to 1000'),
-    ('train.py', overrides('model.backbone.arch.depths=[1,1,9999999,1]'), '1000, got 9999999'),
     ('train.py', [TINY, '--work-dir', 'file'], 'nothing can be written in file: '),
-    ('train.py', [TINY, '--work-dir', 'file/run'], '/file is a file; choose another folder'),
-    ('train.py', [TINY, '--work-dir', '/proc/run'], '/proc cannot be written to'),
-    (
-        'train.py',
-        [TINY, '--launcher', 'pytorch'],
-        'by tools/dist_train.sh, dist_test.sh or torchrun, and here RANK',
-    ),
-    ('train.py', [TINY, '--launcher', 'slurm'], 'are started by tools/slurm_train.sh or srun, and here SLURM_PROCID'),
+    ('train.py', [TINY, '--launcher', 'pytorch'], 'by tools/dist_train.sh, dist_test.sh or torchrun, and here RANK'),
+    ('train.py', [TINY, '--launcher', 'slurm'], 'started by tools/slurm_train.sh or srun, and here SLURM_PROCID'),
     ('train.py', [TINY, '--launcher', 'mpi'], 'are started by mpirun, and here OMPI_COMM_WORLD_LOCAL_RANK'),
     ('train.py', [TINY, '--epochs', '3'], 'error: unrecognized arguments: --epochs 3'),
     # ---- arguments in each other's place
     ('train.py', ['a.pth'], f'a.pth is a checkpoint, but {SWAPPED}'),
     ('get_flops.py', ['a.pth'], f'a.pth is a checkpoint, but {SWAPPED}'),
-    (
-        'export.py',
-        ['config.py', 'b.pth'],
-        'config.py is a config, but a checkpoint is wanted in its place; mind the order',
-    ),
+    ('export.py', ['config.py', 'b.pth'], 'config.py is a config, but a checkpoint is wanted in its place; mind the'),
     ('export.py', ['a.pth', 'b.pth', '--config', 'a.pth'], f'a.pth is a checkpoint, but {SWAPPED}'),
     *(
         (tool, ['a.pth', 'config.py', *more], 'is wanted in its place; mind the order')
         for tool, more in [('test.py', []), ('visualize.py', ['photos']), ('extract_features.py', ['photos'])]
     ),
     # ---- data that are not there
-    (
-        'test.py',
-        [CONFIGS / 'cls/knn_dyvit-t_in1k.py', 'a.pth', '--work-dir', 'run'],
-        'put it there, or set test_dataloader.dataset.data_root, and data_prefix or ann_file, to where',
-    ),
-    (
-        'test.py',
-        [CONFIGS / 'seg/upernet_dyvit-t_160k_ade20k-512.py', 'a.pth', '--work-dir', 'run'],
-        ', which ADE20KDataset(',
-    ),
+    ('test.py', [CONFIGS / 'cls/knn_dyvit-t_in1k.py', 'a.pth', '--work-dir', 'run'], PUT.format('test')),
+    ('test.py', [CONFIGS / 'seg/upernet_dyvit-t_160k_ade20k-512.py', 'a.pth', '--work-dir', 'run'], 'which ADE20KData'),
     (
         'train.py',
-        [CONFIGS / 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py', '--work-dir', 'run', '--cfg-options']
-        + ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=1', 'train_dataloader.num_workers=0'],
-        'put it there, or set train_dataloader.dataset.data_root, and data_prefix or ann_file, to where',
+        [CONFIGS / 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py', '--work-dir', 'run', '--cfg-options', *DETECTOR],
+        PUT.format('train'),
     ),
 ]
 

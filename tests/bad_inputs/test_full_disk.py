@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import benchmark
 import counts
-import numpy as np
 import plot_benchmark
 import pytest
 import release
@@ -14,7 +13,7 @@ import study
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from PIL import Image
+from noise import write_noise
 from processes import TINY, last_line, run
 
 from coma_mm.cli import run as run_command
@@ -58,12 +57,10 @@ def full_disk(limit=LIMIT):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """Photos, labelled ones, checkpoints, a run and results."""
-    folder, rng = tmp_path_factory.mktemp('full'), np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp('full')
     for part in ('photos', 'labelled/a', 'labelled/b'):
-        (folder / part).mkdir(parents=True)
         for number in range(20):
-            noise = rng.integers(256, size=(64, 64, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(folder / part / f'{number}.png')
+            write_noise(folder / part / f'{number}.png', (64, 64), seed=number)
     (folder / 'classifier.py').write_text(CLASSIFIER)
     (folder / 'run').mkdir()
     cfg = Config.fromfile(TINY)

@@ -203,13 +203,8 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
     odd = (True, '1', 'x', [1], math.nan, math.inf, -1, 10**12, 1.5)
     tried = {name: [value for value in odd if value not in RANGES[name]] for name in RANGES}
     assert 10**12 in tried['epochs'] and 1.5 in tried['batch_size']
-    texts = dict(
-        out=['', ' ', None, 3],
-        arch=[3, 'huge'],
-        method=[3, 'huge'],
-        data=['', 3, [], ['a', ''], [None]],
-        labels=['', 3],
-    )
+    texts = dict(out=['', ' ', None, 3], data=['', 3, [], ['a', ''], [None]], labels=['', 3])
+    texts |= dict(arch=[3, 'huge'], method=[3, 'huge'])
     flags = dict(resume=['yes', 1, None], overwrite=['no', 0], no_flip=['yes', 1])
     lists = dict(exclude=['*.png', [''], [1], ['/']], log=['wandb', ['csv']], crop_scale=[0.5, [0.5], [1, 0.5], [0, 1]])
     for name, values in (tried | texts | flags | lists).items():
@@ -228,7 +223,7 @@ def test_the_parser_knows_the_architectures_and_loggers():
 
 
 def test_the_largest_seed_leaves_room_for_ranks_and_workers():
-    assert max(range(ranges.SEED.high - 1, ranges.SEED.high + 1)) + 2**16 * 8 < 2**32
+    assert ranges.SEED.high + 2**16 * 8 < 2**32
 
 
 FILES = [
@@ -298,17 +293,9 @@ def test_arguments_are_read_before_torch(tmp_path):
 @pytest.mark.parametrize(
     ('kind', 'settings', 'words'),
     [
-        (
-            'MaskedViT',
-            dict(decode_cls_tokn=True),
-            "MaskedViT takes no argument 'decode_cls_tokn'; did you mean 'decode_",
-        ),
+        ('MaskedViT', dict(decode_cls_tokn=True), "takes no argument 'decode_cls_tokn'; did you mean 'decode_"),
         ('FeatureExtractor', dict(backbone=dict(type='coma_mm.DyViT', depth=3)), "DyViT takes no argument 'depth'"),
-        (
-            'FeatureExtractor',
-            dict(backbone=dict(type='coma_mm.DyVit')),
-            "type='coma_mm.DyVit'; did you mean 'coma_mm.D",
-        ),
+        ('FeatureExtractor', dict(backbone=dict(type='coma_mm.DyVit')), "did you mean 'coma_mm.DyViT'"),
         ('FeatureExtractor', {}, "FeatureExtractor needs 'backbone'"),
     ],
 )

@@ -62,7 +62,7 @@ CASES = {
     'no optimizer': (drop('optimizer'), 'has no optimizer, and no run goes on without'),
     'no message hub': (drop('message_hub'), 'has no message_hub'),
     'weights alone': (
-        lambda checkpoint: [checkpoint.pop(name) for name in ('optimizer', 'message_hub', 'meta')],
+        lambda found: [found.pop(name) for name in ('optimizer', 'message_hub', 'meta')],
         'holds weights alone',
     ),
     'meta of text': (put('meta', value='x'), 'meta is x, not a dict'),
@@ -74,10 +74,7 @@ CASES = {
     'validated': (put('meta', 'position', 'validated', value='no'), 'validated is no'),
     'course': (put('meta', 'course', value=dict(iter=1)), 'not the course of a schedule'),
     'steps of a course': (put('meta', 'course', value=dict(COURSE, steps=-1)), 'meta: course: steps is -1'),
-    'course of more': (
-        put('meta', 'course', value=dict(COURSE, steps=9)),
-        'meta: course: end is 8, not that of a run of 3',
-    ),
+    'course of more': (put('meta', 'course', value=dict(COURSE, steps=9)), 'course: end is 8, not that of a run'),
     'course of later': (put('meta', 'course', value=dict(COURSE, iter=4)), 'meta: course: end is 8'),
     'budget': (put('meta', 'budget', value=[]), 'meta: budget is a list'),
     'time': (put('meta', 'budget', value=dict(used=NAN, fitted=1)), 'meta: budget: used is nan'),

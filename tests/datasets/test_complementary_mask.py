@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import worker_init_fn
-from mmpretrain.registry import TRANSFORMS
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from coma_mm.datasets import ComplementaryMask
 
@@ -58,16 +57,6 @@ def test_units_are_equally_likely_and_masks_differ(strategy):
     assert len(np.unique(masks, axis=0)) > 4990
 
 
-@pytest.mark.parametrize('strategy', STRATEGIES)
-def test_follows_from_numpy_s_seed(strategy):
-    transform = ComplementaryMask(224, strategy=strategy)
-    np.random.seed(7)
-    first = draw(transform, 3)
-    np.random.seed(7)
-    assert np.array_equal(draw(transform, 3), first)
-    assert not np.array_equal(draw(transform, 3), first)
-
-
 class Masks(Dataset):
     """Eight masks, and no images."""
 
@@ -95,26 +84,9 @@ def test_follows_from_the_seed_of_the_workers(strategy):
     assert not torch.equal(load(seed=5)[0], first_worker)
 
 
-def test_passes_through_a_mmpretrain_pipeline():
-    mask = TRANSFORMS.build(dict(type='coma_mm.ComplementaryMask', input_size=[64, 96], unit_size=16))
-    pack = TRANSFORMS.build(dict(type='PackInputs'))
-    results = mask(dict(img=np.zeros((64, 96, 3), np.uint8)))
-    packed = pack(dict(results))
-    assert packed['inputs'].shape == (3, 64, 96)
-    assert packed['data_samples'].mask.dtype == torch.bool
-    assert np.array_equal(packed['data_samples'].mask.numpy(), results['mask'])
-
-
 @pytest.mark.parametrize('img', [torch.zeros(3, 64, 96), np.zeros((64, 96), np.uint8), Image.new('RGB', (96, 64))])
 def test_other_images(img):
     assert ComplementaryMask((64, 96), unit_size=16)(dict(img=img))['mask'].shape == (4, 6)
-
-
-def test_plain_tensors_collate():
-    transform = ComplementaryMask(64, unit_size=16)
-    batch = default_collate([transform(dict(img=torch.zeros(3, 64, 64))) for _ in range(2)])
-    assert batch['mask'].shape == (2, 4, 4)
-    assert batch['mask'].dtype == torch.bool
 
 
 @pytest.mark.parametrize('img', [torch.zeros(3, 96, 64), np.zeros((96, 64, 3), np.uint8), Image.new('RGB', (64, 96))])
@@ -122,17 +94,6 @@ def test_an_image_of_another_size(img):
     message = r'got an image of \(height, width\) = \(96, 64\) but has input_size=\(64, 96\): make the crop'
     with pytest.raises(ValueError, match=message):
         ComplementaryMask((64, 96), unit_size=16)(dict(img=img))
-
-
-def test_bad_arguments():
-    with pytest.raises(ValueError, match=r'use \(192, 192\) or \(224, 224\)'):
-        ComplementaryMask(200)
-    with pytest.raises(ValueError, match='mask ratio of 1.2'):
-        ComplementaryMask(224, ratio=1.2)
-    with pytest.raises(ValueError, match='leaves a branch without units'):
-        ComplementaryMask(32)
-    with pytest.raises(ValueError, match=r"unknown mask strategy 'block': choose one of \['random', 'stratified'\]"):
-        ComplementaryMask(224, strategy='block')
 
 
 def test_repr_names_the_arguments():

@@ -51,28 +51,19 @@ def test_in_a_pipeline_by_config():
     assert packed['data_samples'].sample_idx == 19
 
 
-def test_unknown_photo():
-    with pytest.raises(ValueError, match=r"unknown photo 'lena': choose among \['astronaut'"):
-        Photos(names=['lena'])
-
-
-def test_photo_that_the_installed_version_lacks(monkeypatch):
-    monkeypatch.setitem(PHOTOS, 'dog', Photo('skimage/data/dog.png', 'CC0', 'nobody'))
-    with pytest.raises(FileNotFoundError, match=r'comes with scikit-image .*pip install --upgrade scikit-image'):
-        photo_path('dog')
-
-
-def test_photo_of_a_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setitem(PHOTOS, 'dog', Photo('not_installed/dog.png', 'CC0', 'nobody'))
-    with pytest.raises(FileNotFoundError, match=r'comes with not_installed .*pip install --upgrade not_installed'):
-        photo_path('dog')
-
-
-def test_a_folder_of_the_same_name_is_no_package(monkeypatch, tmp_path):
-    (tmp_path / 'not_installed').mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(PHOTOS, 'dog', Photo('not_installed/dog.png', 'CC0', 'nobody'))
-    with pytest.raises(FileNotFoundError, match=r'comes with not_installed .*pip install --upgrade not_installed'):
+@pytest.mark.parametrize(
+    ('place', 'package', 'folder'),
+    [
+        ('skimage/data', 'scikit-image', False),
+        *(('not_installed', 'not_installed', folder) for folder in (False, True)),
+    ],
+)
+def test_photo_of_a_package_that_lacks_it_or_is_not_installed(place, package, folder, monkeypatch, tmp_path):
+    if folder:  # of the same name, which is no package
+        (tmp_path / 'not_installed').mkdir()
+        monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PHOTOS, 'dog', Photo(f'{place}/dog.png', 'CC0', 'nobody'))
+    with pytest.raises(FileNotFoundError, match=f'comes with {package} .*pip install --upgrade {package}'):
         photo_path('dog')
 
 

@@ -127,18 +127,11 @@ def test_faults_that_pillow_puts_up_with(tmp_path):
     assert difference(crop(tmp_path / 'x.jpg', scale=224), stock_crop(tmp_path / 'x.jpg', scale=224)) < 0.05
 
 
-@pytest.mark.parametrize('content', [b'', b'no image', 'cut', 'missing'])
+@pytest.mark.parametrize('content', ['cut', 'missing'])  # others are in tests/hostile/test_images.py
 def test_broken(tmp_path, content):
     path = tmp_path / 'x.jpg'
     if content == 'cut':
         save(path, PHOTOS['coffee'])
-        content = path.read_bytes()[:20000]
-    if content != 'missing':
-        path.write_bytes(content)
+        path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(UnreadableImageError, match=str(path)):
         crop(path)
-
-
-def test_wrong_settings():
-    with pytest.raises(ValueError, match='crop_ratio_range must have the smallest value first'):
-        LoadRandomResizedCrop(64, crop_ratio_range=(1, 0.5))

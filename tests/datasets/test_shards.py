@@ -35,12 +35,11 @@ def folder(tmp_path):
         'a/1.cls': b'7',
         'a/2.PNG': encoded(2),
         'a/._2.PNG': b'mac',
-        'a/2.json': b'{}',
+        'a/2.json': b'',
     }
     write_shard(tmp_path / 'train-000000.tar', first)
-    write_shard(
-        tmp_path / 'more' / 'train-000001.tar', {'long/' * 60 + '3.webp': encoded(3, 'WEBP'), '4.png': encoded(4)}
-    )
+    second = {'long/' * 60 + '3.webp': encoded(3, 'WEBP'), '4.png': encoded(4)}
+    write_shard(tmp_path / 'more' / 'train-000001.tar', second)
     return tmp_path
 
 
@@ -138,12 +137,6 @@ def test_shards_that_cannot_be_read(tmp_path):
     write_shard(tmp_path / 'labels' / 'a.tar', {'1.cls': b'7'})
     with pytest.raises(FileNotFoundError, match='no images in the 1 shards of .*members of all kinds that Pillow'):
         ImageShards(str(tmp_path), 'labels')
-    write_shard(tmp_path / 'gz' / 'a.tar.gz', {'1.png': encoded(1)}, mode='w:gz')
-    write_shard(tmp_path / 'cut' / 'a.tar', {f'{i}.png': encoded(i) for i in range(3)})
-    whole = (tmp_path / 'cut' / 'a.tar').read_bytes()
-    (tmp_path / 'cut' / 'a.tar').write_bytes(whole[: 2 * 1024 + 600])
-    (tmp_path / 'text').mkdir()
-    (tmp_path / 'text' / 'a.tar').write_text('no tar file')
-    for name in ('gz', 'cut', 'text'):
-        with pytest.raises(ValueError, match=rf'{name}/a.tar\S* is no whole, uncompressed tar file'):
-            ImageShards(str(tmp_path), name)
+    write_shard(tmp_path / 'gz' / 'a.tar.gz', {'1.png': encoded(1)}, mode='w:gz')  # others: tests/hostile/test_tars.py
+    with pytest.raises(ValueError, match=r'gz/a.tar.gz is no whole, uncompressed tar file'):
+        ImageShards(str(tmp_path), 'gz')

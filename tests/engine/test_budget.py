@@ -1,7 +1,5 @@
 """A run with a budget of time, under a clock of the test's own: where it ends, and its learning rates."""
 
-import uuid
-from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,9 +8,9 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
+from tiny_run import read_log, start
 
 from coma_mm.engine import BudgetHook, RunInterrupted
-from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 from coma_mm.engine.runner.periodic import PeriodicHook
 from coma_mm.engine.runner.signals import stop_listening
 
@@ -108,14 +106,7 @@ def train(tmp_path, monkeypatch):
 
     def train(seconds, minutes=2, planned=None, folder='run', resume=None, evaluates=False, stop_at=None, **options):
         options = {name.replace('__', '.'): value for name, value in options.items()}
-        cfg = prepare(
-            Namespace(config='config.py', work_dir=folder, cfg_options=options, launcher='none', local_rank=0)
-        )
-        cfg.experiment_name = uuid.uuid4().hex
-        if resume:
-            cfg.resume, cfg.load_from = True, resume
-            prepare_resuming(cfg)
-        runner = build_runner(cfg)
+        runner = start(folder, options, resume, 'config.py')
         time = FakeTime(seconds, stop_at)
         runner.register_hook(time)
         if minutes:
@@ -165,12 +156,7 @@ def test_the_budget_is_kept_and_rates_go_to_their_end_evenly(train, case):
 def test_a_budget_that_is_too_small_ends_at_once_and_says_so(train):
     runner, lrs = train(lambda step: 50.0, minutes=0.5)
     assert len(lrs) == 2
-    assert 'the 0.5 minutes are up after 1% of the schedule' in log(runner)
-
-
-def log(runner):
-    (path,) = Path(runner.log_dir).glob('*.log')
-    return path.read_text()
+    assert 'the 0.5 minutes are up after 1% of the schedule' in read_log(runner)
 
 
 def one_second(step):
@@ -202,11 +188,8 @@ def test_with_other_settings_rates_go_on_from_where_they_were(train, changes):
     again, rest = train(one_second, folder='part', resume='part/iter_40.pth', **changes)
     assert 108 <= again.budget.spent <= 132
     _, lrs = train(one_second)
-    assert (
-        float(rest[0]) == pytest.approx(float(lrs[40]), rel=0.03)
-        and (rest.diff() <= 0).all()
-        and rest[-1] < 0.01 * PEAK
-    )
+    assert float(rest[0]) == pytest.approx(float(lrs[40]), rel=0.03)
+    assert (rest.diff() <= 0).all() and rest[-1] < 0.01 * PEAK
 
 
 def test_without_the_budget_the_length_of_the_config_holds_again(train):

@@ -27,10 +27,7 @@ def test_loads_what_fits():
 @pytest.mark.parametrize(
     ('other', 'differences'),
     [
-        (
-            dict(width=8),
-            [r'8 of other shapes: 0.weight \(8,\) instead of \(4,\), 0.bias .*, ...'],
-        ),
+        (dict(width=8), [r'8 of other shapes: 0.weight \(8,\) instead of \(4,\), 0.bias']),
         (dict(depth=1), ['missing in the checkpoint: ', '2.weight']),
         (dict(depth=3), ['unknown to the model: ', '3.weight']),
     ],

@@ -1,25 +1,18 @@
 """Runs that are killed or moved lose nothing: one tiny model, the real Runner."""
 
 import json
-import resource
 import shutil
-import signal
-import uuid
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.fileio import exists, get_file_backend
 from mmengine.hooks import CheckpointHook
+from tiny_run import TINY, read, same
 
 from coma_mm.checkpoints.finding import is_whole, newest_whole_checkpoint
 from coma_mm.checkpoints.writing import WholeFileBackend
-from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
-from coma_mm.utils.files import atomic_write
-
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+from coma_mm.engine.runner.build import build_runner, prepare_resuming
 
 
 @pytest.fixture
@@ -29,13 +22,8 @@ def start(tmp_path, monkeypatch):
 
     def build(work_dir='work', epochs=2, resume=False, **checkpoint):
         options = {'train_cfg.max_epochs': epochs, 'custom_hooks': [dict(type='coma_mm.EpochSeedHook')]}
-        options['resume'] = resume
-        args = Namespace(config=str(TINY), work_dir=work_dir, cfg_options=options, launcher='none', local_rank=0)
-        cfg = prepare(args)
+        cfg = read(work_dir, options, resume)
         cfg.default_hooks.checkpoint.update(checkpoint)  # also the best one, though nothing is validated here
-        cfg.experiment_name = uuid.uuid4().hex
-        if resume:
-            prepare_resuming(cfg, required=True)
         return build_runner(cfg)
 
     return build
@@ -49,15 +37,17 @@ def names(folder):
     return sorted(path.name for path in Path(folder).glob('*.pth'))
 
 
+DAMAGES = {
+    'cut': lambda start, end: start,
+    'empty': lambda start, end: b'',
+    'flipped': lambda start, end: start + bytes([end[0] ^ 1]) + end[1:],
+}
+
+
 def damage(path, how):
     content = path.read_bytes()
-    if how == 'cut':
-        path.write_bytes(content[: len(content) // 2])
-    elif how == 'empty':
-        path.write_bytes(b'')
-    elif how == 'flipped':
-        middle = len(content) // 2
-        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    middle = len(content) // 2
+    path.write_bytes(DAMAGES[how](content[:middle], content[middle:]))
 
 
 @pytest.mark.parametrize('best', [None, 'loss'])
@@ -89,49 +79,25 @@ def test_the_last_checkpoint_goes_when_the_next_is_there(start, monkeypatch):
     assert Path('work/last_checkpoint').read_text() == str(Path('work/epoch_2.pth').absolute())
 
 
-@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped'])
-def test_the_newest_whole_one_is_resumed_wherever_the_run_lies_now(start, how, tmp_path):
+def test_the_newest_whole_one_is_resumed_wherever_the_run_lies_now(start):
     start().train()
-    expected = torch.load('work/epoch_2.pth', weights_only=False)['state_dict']
-    shutil.copytree('work', 'moved')
-    damage(Path('moved/epoch_2.pth'), how)
-    Path('moved/last_checkpoint').write_text('')  # killed while it was written
-    assert newest_whole_checkpoint(Path('moved')) == Path('moved/epoch_1.pth')
-    start('moved', resume=True).train()
-    found = torch.load('moved/epoch_2.pth', weights_only=False)['state_dict']
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    for how in DAMAGES:
+        shutil.copytree('work', how)
+        damage(Path(how, 'epoch_2.pth'), how)
+        Path(how, 'last_checkpoint').write_text('')  # killed while it was written
+        assert newest_whole_checkpoint(Path(how)) == Path(how, 'epoch_1.pth')
+    start('flipped', resume=True).train()
+    assert same('work/epoch_2.pth', 'flipped/epoch_2.pth')
 
 
-def test_a_damaged_one_that_is_named_is_refused(start, tmp_path):
+def test_a_damaged_one_that_is_named_is_refused(start):
     start().train()
     cfg = Config.fromfile(TINY)
     cfg.update(resume=True, load_from='work/epoch_1.pth', work_dir='work')
     prepare_resuming(cfg)
     damage(Path('work/epoch_1.pth'), 'flipped')
-    with pytest.raises(
-        ValueError, match='epoch_1.pth is damaged: it is not what was written, by its SHA-256 in manifest'
-    ):
+    with pytest.raises(ValueError, match='epoch_1.pth is damaged: it is not what was written'):
         prepare_resuming(cfg)
-
-
-def test_nothing_to_resume_is_an_error(start):
-    with pytest.raises(ValueError, match='there is no whole checkpoint in work to resume; leave --resume out'):
-        start(resume=True)
-    assert not Path('work').exists()
-
-
-def test_a_full_disk_leaves_what_was_there(tmp_path):
-    path = tmp_path / 'epoch_1.pth'
-    path.write_bytes(b'before')
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(OSError, match='File too large'):
-            WholeFileBackend().put(bytes(5000), path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [file.name for file in tmp_path.iterdir()] == ['epoch_1.pth'] and path.read_bytes() == b'before'
 
 
 def test_runs_write_files_whole(start):
@@ -139,10 +105,3 @@ def test_runs_write_files_whole(start):
     start(epochs=1)
     assert type(get_file_backend('anything')) is WholeFileBackend
     assert type(get_file_backend('anything', enable_singleton=True)) is WholeFileBackend
-
-
-def test_an_error_while_writing_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / 'a.json') as unfinished:
-        unfinished.write_text('half')
-        raise ZeroDivisionError
-    assert not list(tmp_path.iterdir())

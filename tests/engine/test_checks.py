@@ -8,7 +8,8 @@ from mmengine.registry import MODELS, DefaultScope
 
 from coma_mm.engine.checks.channels import check_channels
 
-MAPS = [32, 64, 128, 256]
+MAPS, TINY, RESNET = [32, 64, 128, 256], [64, 128, 256, 512], [256, 512, 1024, 2048]
+UPPER = 'model.neck.in_channels=[64,128,256]'
 
 
 def check(scope, model):
@@ -76,9 +77,8 @@ def detector(channels, backbone=None, kind='FPN', **neck):
 
 
 def dilated(channels):
-    return detector(
-        channels, dyvit(3), 'DilatedEncoder', block_mid_channels=8, num_residual_blocks=1, block_dilations=[2]
-    )
+    blocks = dict(block_mid_channels=8, num_residual_blocks=1, block_dilations=[2])
+    return detector(channels, dyvit(3), 'DilatedEncoder', **blocks)
 
 
 def listed(channels):
@@ -102,7 +102,7 @@ def test_matching_channels_pass():
         side_by_side(MAPS, MAPS),
         iterative(256),
         detector(MAPS),
-        detector([256, 512, 1024, 2048], dict(type='ResNet', depth=50)),  # does not say what it returns
+        detector(RESNET, dict(type='ResNet', depth=50)),  # does not say what it returns
         detector(MAPS[1:], dyvit(1, 2, 3), 'ChannelMapper'),
         dilated(256),
         listed(MAPS),
@@ -118,30 +118,21 @@ def test_matching_channels_pass():
         (classifier(256, neck=False), 'model.neck.type=GlobalAveragePooling'),
         (projected(512, 16), 'model.neck.1.in_channels=256'),
         (retriever(512, dict(type='GlobalAveragePooling')), 'model.head.in_channels=256'),
-        (segmentor([64, 128, 256, 512]), 'model.decode_head.in_channels=[32,64,128,256]'),
+        (segmentor(TINY), 'model.decode_head.in_channels=[32,64,128,256]'),
         (segmentor(aux=64), 'model.auxiliary_head.0.in_channels=128'),
         (segmentor(backbone=dyvit(3)), 'model.backbone.out_indices=[0,1,2,3]'),
         (side_by_side(MAPS, [18, 36, 72, 144]), 'model.decode_head.1.in_channels=[32,64,128,256]'),
         (iterative(2048), 'model.decode_head.kernel_generate_head.in_channels=256'),
-        (detector([64, 128, 256, 512]), 'model.neck.in_channels=[32,64,128,256]'),
-        (listed([64, 128, 256, 512]), 'model.neck.0.in_channels=[32,64,128,256]'),
-        (student([64, 128, 256, 512]), 'model.detector.neck.in_channels=[32,64,128,256]'),
+        (detector(TINY), 'model.neck.in_channels=[32,64,128,256]'),
+        (listed(TINY), 'model.neck.0.in_channels=[32,64,128,256]'),
+        (student(TINY), 'model.detector.neck.in_channels=[32,64,128,256]'),
         (dilated(2048), 'model.neck.in_channels=256'),
         # As many maps as the neck reads.
-        (
-            detector([512, 1024, 2048], kind='ChannelMapper'),
-            'model.neck.in_channels=[64,128,256] model.backbone.out_indices=[1,2,3]',
-        ),
-        (
-            detector([256, 512, 1024, 2048], start_level=1),
-            'model.neck.in_channels=[64,128,256] model.backbone.out_indices=[1,2,3] model.neck.start_level=0',
-        ),
-        (
-            detector([256, 512, 1024, 2048], dyvit(1, 2, 3), start_level=1),
-            'model.neck.in_channels=[64,128,256] model.neck.start_level=0',
-        ),
-        (detector([256, 512, 1024, 2048], dyvit(3)), 'model.backbone.out_indices=[0,1,2,3]'),
-        (detector([256, 512, 1024, 2048], dyvit(3), start_level=1), 'model.backbone.out_indices=[1,2,3]'),
+        (detector(RESNET[1:], kind='ChannelMapper'), f'{UPPER} model.backbone.out_indices=[1,2,3]'),
+        (detector(RESNET, start_level=1), f'{UPPER} model.backbone.out_indices=[1,2,3] model.neck.start_level=0'),
+        (detector(RESNET, dyvit(1, 2, 3), start_level=1), f'{UPPER} model.neck.start_level=0'),
+        (detector(RESNET, dyvit(3)), 'model.backbone.out_indices=[0,1,2,3]'),
+        (detector(RESNET, dyvit(3), start_level=1), 'model.backbone.out_indices=[1,2,3]'),
     ],
 )
 def test_others_are_an_error_with_the_settings_to_write(model, advice):
@@ -153,9 +144,8 @@ def test_others_are_an_error_with_the_settings_to_write(model, advice):
         given = re.search('; set (.*)', str(error.value))[1]
         assert advice in (given, None)
         advice = None
-        config.merge_from_dict(
-            {key: DictAction._parse_iterable(value) for key, value in (part.split('=') for part in given.split())}
-        )
+        options = (part.split('=') for part in given.split())
+        config.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in options})
         try:
             return check(scope, config.model)
         except ValueError:

@@ -1,32 +1,25 @@
 """Configs of classes in place of names do all that others do."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from tiny_run import read
 
 import coma_mm
 from coma_mm.engine import AutocastOptimWrapper
-from coma_mm.engine.runner.build import build_runner, enable_mixed_precision, prepare
+from coma_mm.engine.runner.build import build_runner, enable_mixed_precision
 
 CONFIG = str(Path(__file__).with_name('class_coma.py'))
 SHARDED = {'strategy.type': 'coma_mm.FSDPStrategy', 'runner_type': 'FlexibleRunner'}
 
 
-def read(work_dir, launcher='none', **options):
-    return prepare(
-        Namespace(config=CONFIG, work_dir=str(work_dir), launcher=launcher, local_rank=0, cfg_options=options)
-    )
-
-
 def test_training_in_mixed_precision(tmp_path):
-    cfg = read(tmp_path / 'work')
+    cfg = read(tmp_path / 'work', {}, config=CONFIG)
     assert cfg.optim_wrapper.type is AutocastOptimWrapper
     enable_mixed_precision(cfg)
     assert cfg.optim_wrapper.cpu
-    cfg.experiment_name = 'classes'
     runner = build_runner(cfg)
     runner.train()
     assert (tmp_path / 'work' / 'reconstruction.png').is_file()
@@ -37,18 +30,17 @@ def test_training_in_mixed_precision(tmp_path):
 
 
 def test_sharding(tmp_path, monkeypatch):
+    whole = 'ReconstructionHook needs the whole model in one process'
+    with pytest.raises(ValueError, match='has FSDP for GPUs only' if torch.__version__ < '2.2' else whole):
+        read(tmp_path, SHARDED, config=CONFIG, launcher='pytorch')
     if torch.__version__ < '2.2':
-        with pytest.raises(ValueError, match='has FSDP for GPUs only'):
-            read(tmp_path, 'pytorch', **SHARDED)
         return
-    with pytest.raises(ValueError, match='ReconstructionHook needs the whole model in one process'):
-        read(tmp_path, 'pytorch', **SHARDED)
     monkeypatch.setenv('LOCAL_RANK', '0')
     torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1)
     try:
-        cfg = read(tmp_path / 'work', 'pytorch', **SHARDED, custom_hooks=[])
-        cfg.experiment_name = 'sharded classes'
-        build_runner(cfg).train()
+        build_runner(
+            read(tmp_path / 'work', SHARDED | dict(custom_hooks=[]), config=CONFIG, launcher='pytorch')
+        ).train()
     finally:
         torch.distributed.destroy_process_group()
     assert coma_mm.load_backbone(tmp_path / 'work' / 'epoch_1.pth').img_size == (48, 48)

@@ -1,144 +1,117 @@
 """Settings of the wrong kind, out of range or at odds with each other are refused before anything is built."""
 
-from pathlib import Path
-
 import pytest
 from mmengine.config import Config, DictAction
+from tiny_run import TINY
 
 from coma_mm.engine.checks.table import TABLE
 from coma_mm.engine.checks.values import check_values
 
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 NUMBER, WHOLE, FLAG = 'must be a number', 'must be a whole number', 'must be True or False'
-SETTINGS, SCHEDULER, PIPELINE = 'must be a dict', 'param_scheduler.type=', 'train_dataloader.dataset.pipeline'
+SETTINGS, LIST = 'must be a dict', 'must be a list'
 TEMPLATE, OUT = 'must be the name of a file with one {}', 'must be a name in the work dir that ends in .png'
+SCHEDULER, PIPELINE = 'param_scheduler.type=', 'train_dataloader.dataset.pipeline'
 BUDGET = 'custom_hooks.2.type=coma_mm.BudgetHook custom_hooks.2.'
-REFUSED = [  # what is set, in the order that the command line takes it, and words of the refusal of the last
-    ('optim_wrapper.optimizer.lr=-1', NUMBER),
-    ('optim_wrapper.optimizer.lr=nan', NUMBER),
-    ('optim_wrapper.optimizer.lr=None', NUMBER),
+# Settings of wrong values, as the command line takes them, by what is said of them.
+KINDS = {
+    NUMBER: """
+        optim_wrapper.optimizer.lr=-1 optim_wrapper.optimizer.lr=nan optim_wrapper.optimizer.lr=None
+        optim_wrapper.optimizer.weight_decay=x optim_wrapper.optimizer.weight_decay=-1 optim_wrapper.optimizer.eps=0
+        optim_wrapper.optimizer.momentum=2 optim_wrapper.clip_grad.max_norm=-1
+        optim_wrapper.paramwise_cfg.layer_decay_rate=2 optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult=x
+        train_dataloader.dataset.pipeline.1.ratio=2 model.predict_visible=-1 model.evaluation.weight=0
+        model.evaluation.jitter=2 model.backbone.drop_path_rate=1.5
+    """,
+    FLAG: """
+        optim_wrapper.optimizer.amsgrad=2 train_dataloader.persistent_workers=1 compile=x env_cfg.cudnn_benchmark=x
+        resume=yes model.backbone.with_cp=x model.data_preprocessor.bgr_to_rgb=5
+    """,
+    SETTINGS: """
+        optim_wrapper.optimizer=5 optim_wrapper=5 optim_wrapper.clip_grad=5
+        optim_wrapper.paramwise_cfg.custom_keys.head=5 param_scheduler=5 train_cfg=5 train_dataloader.collate_fn=None
+        train_dataloader.dataset=5 default_hooks=5 default_hooks.checkpoint=5 custom_hooks.2.dataset=5 model=5
+        model.backbone=None model.init_cfg=5
+    """,
+    WHOLE: """
+        optim_wrapper.accumulative_counts=1.5 train_cfg.val_interval=0 train_cfg.max_epochs=1.5
+        train_cfg.max_epochs=inf train_cfg.max_epochs=True train_dataloader.batch_size=8.0
+        train_dataloader.batch_size=0 train_dataloader.num_workers=two train_dataloader.num_workers=-1
+        train_dataloader.prefetch_factor=0 train_dataloader.sampler.seed=x train_dataloader.dataset.pipeline.0.scale=0
+        log_processor.window_size=0 randomness.seed=-1 randomness.seed=5000000000 auto_scale_lr.base_batch_size=0
+        default_hooks.checkpoint.interval=0 default_hooks.checkpoint.max_keep_ckpts=x
+        default_hooks.checkpoint.max_keep_ckpts=999999999999999999999999999999 default_hooks.logger.interval=0
+        custom_hooks.2.num_images=0 custom_hooks.2.interval=x
+    """,
+    LIST: """
+        train_dataloader.dataset.pipeline=5 visualizer.vis_backends=5 custom_hooks=5 model.data_preprocessor.std=0,0,0
+    """,
+    TEMPLATE: """
+        default_hooks.checkpoint.filename_tmpl=x default_hooks.checkpoint.filename_tmpl=../x_{}.pth
+        default_hooks.checkpoint.filename_tmpl=/x_{}.pth default_hooks.checkpoint.filename_tmpl={}/x.pth
+    """,
+    OUT: """
+        custom_hooks.2.out=x.xyz custom_hooks.2.out=../x.png custom_hooks.2.out=a/../../x.png
+        custom_hooks.2.out=/x.png
+    """,
+}
+REFUSED = [  # what is set, and words of the refusal of the last
+    *((options, words) for words, settings in KINDS.items() for options in settings.split()),
     ('optim_wrapper.optimizer.betas=0.9', 'must be a list of 2 or more, each a number >= 0 and < 1'),
     ('optim_wrapper.optimizer.betas=0.9,1.5', 'must be a list of 2 or more'),
-    ('optim_wrapper.optimizer.weight_decay=x', NUMBER),
-    ('optim_wrapper.optimizer.weight_decay=-1', NUMBER),
-    ('optim_wrapper.optimizer.eps=0', NUMBER),
-    ('optim_wrapper.optimizer.momentum=2', NUMBER),
-    ('optim_wrapper.optimizer.nesterov=True', 'needs momentum'),
-    ('optim_wrapper.optimizer.amsgrad=2', FLAG),
-    ('optim_wrapper.optimizer.type=5', 'must be the name of a class'),
-    ('optim_wrapper.optimizer=5', SETTINGS),
-    ('optim_wrapper=5', SETTINGS),
-    ('optim_wrapper.accumulative_counts=1.5', WHOLE),
-    ('optim_wrapper.clip_grad=5', SETTINGS),
-    ('optim_wrapper.clip_grad.max_norm=-1', NUMBER),
-    ('optim_wrapper.clip_grad.max_nrm=1', "did you mean 'max_norm'?"),
-    ('optim_wrapper.paramwise_cfg.custom_keys.head=5', SETTINGS),
-    ('optim_wrapper.constructor=5', 'must be the name of a class'),
     ('optim_wrapper.dtype=float', 'float16, bfloat16'),
-    ('optim_wrapper.paramwise_cfg.layer_decay_rate=2', NUMBER),
-    ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult=x', NUMBER),
-    ('param_scheduler=5', SETTINGS),
+    ('optim_wrapper.modules=5', 'must be a list, each a text'),
+    ('train_dataloader.multiprocessing_context=x', 'must be fork, spawn, forkserver'),
+    ('launcher=x', 'must be none, pytorch'),
+    ('runner_type=Runer', "runner_type=Runer, but there is no runner of type='Runer'; did you mean 'Runner'?"),
+    ('model.data_preprocessor.mean=1,2 model.data_preprocessor.std=1,2', 'has 2 entries, and images 3 channels'),
+    ('optim_wrapper.optimizer.nesterov=True', 'needs momentum'),
+    ('optim_wrapper.optimizer.type=5', 'must be the name of a class'),
+    ('optim_wrapper.clip_grad.max_nrm=1', "did you mean 'max_norm'?"),
+    ('optim_wrapper.constructor=5', 'must be the name of a class'),
     (SCHEDULER + 'LinearLR param_scheduler.end=5 param_scheduler.start_factor=0', NUMBER),
     (SCHEDULER + 'LinearLR param_scheduler.end=-1', NUMBER),
     (SCHEDULER + 'LinearLR param_scheduler.begin=5 param_scheduler.end=2', 'must be more than param_scheduler.begin=5'),
     (SCHEDULER + 'CosineAnnealingLR param_scheduler.T_max=-5', NUMBER),
     (SCHEDULER + 'CosineAnnealingLR param_scheduler.end=9 param_scheduler.eta_min=-1', NUMBER),
-    (SCHEDULER + 'MultiStepLR param_scheduler.milestones=3', 'must be a list'),
-    (SCHEDULER + 'MultiStepLR param_scheduler.milestones=3,x', 'must be a list'),
+    (SCHEDULER + 'MultiStepLR param_scheduler.milestones=3', LIST),
+    (SCHEDULER + 'MultiStepLR param_scheduler.milestones=3,x', LIST),
     (SCHEDULER + 'StepLR param_scheduler.step_size=0', WHOLE),
     (SCHEDULER + 'ExponentialLR param_scheduler.gamma=2000', NUMBER),
     (SCHEDULER + 'LinearLR param_scheduler.by_epoch=maybe param_scheduler.end=5', FLAG),
-    ('train_cfg=5', SETTINGS),
-    ('train_cfg.val_interval=0', WHOLE),
-    ('train_cfg.max_epochs=1.5', WHOLE),
-    ('train_cfg.max_epochs=inf', WHOLE),
-    ('train_cfg.max_epochs=True', WHOLE),
     ('train_cfg.max_iters=5', 'leave one of them out'),
-    ('train_dataloader.batch_size=8.0', WHOLE),
-    ('train_dataloader.batch_size=0', WHOLE),
-    ('train_dataloader.num_workers=two', WHOLE),
-    ('train_dataloader.num_workers=-1', WHOLE),
-    ('train_dataloader.prefetch_factor=0', WHOLE),
-    ('train_dataloader.persistent_workers=1', FLAG),
-    ('train_dataloader.multiprocessing_context=x', 'must be fork, spawn, forkserver'),
-    ('train_dataloader.collate_fn=None', SETTINGS),
-    ('train_dataloader.sampler.seed=x', WHOLE),
-    ('train_dataloader.dataset=5', SETTINGS),
-    (PIPELINE + '=5', 'must be a list'),
-    (PIPELINE + '.0.scale=0', WHOLE),
     (PIPELINE + '.0.interpolation=bicubi', "did you mean 'bicubic'?"),
     (PIPELINE + '.0.crop_ratio_range=1.0,0.1', 'must be in order'),
-    (PIPELINE + '.1.ratio=2', NUMBER),
     ('log_level=LOUD', 'must be CRITICAL'),
-    ('log_processor.window_size=0', WHOLE),
-    ('randomness.seed=-1', WHOLE),
+    ('log_level=INFOO', "did you mean 'INFO'?; set --cfg-options log_level=INFO"),
     ('randomness.sed=1', "did you mean 'seed'?"),
-    ('compile=x', FLAG),
-    ('visualizer.vis_backends=5', 'must be a list'),
     ('runner_type=FlexibleRunner', 'needs a strategy'),
-    ('runner_type=Runer', "runner_type=Runer, but there is no runner of type='Runer'; did you mean 'Runner'?"),
     ('train_cfg.type=EpochBasedTrainLop', "did you mean 'EpochBasedTrainLoop'?"),
     ('train_cfg.type=IterBasedTrainLoop', 'leave one of them out'),
     ('model_wrapper_cfg.type=MMDistributed', "there is no model_wrapper of type='MMDistributed'"),
     ('train_dataloader.collate_fn.type=default_colate', "did you mean 'default_collate'?"),
     ('train_dataloader.worker_init_fn.type=x', "there is no function of type='x'"),
     ('train_dataloader.worker_init_fn.num_workers=1', 'needs a type'),
-    ('optim_wrapper.modules=5', 'must be a list, each a text'),
     ('model.backbone.arch=hugee', "model.backbone.arch='hugee': unknown arch 'hugee'"),
     ('model.backbone.arch.dims=3,3', "model.backbone.arch={'dims'"),
     ('model.backbone.out_indices=3', 'model.backbone.out_indices=3: out_indices must be a list'),
     ('model.backbone.global_blocks=9,', 'model.backbone.global_blocks'),
     ('model.backbone.windows=1,', 'model.backbone.windows'),
     ('model.backbone.attention=x,', 'model.backbone.attention'),
-    ('randomness.seed=5000000000', WHOLE),
-    ('env_cfg.cudnn_benchmark=x', FLAG),
     ('env_cfg.mp_cfg.mp_start_method=x', 'must be fork'),
-    ('auto_scale_lr.base_batch_size=0', WHOLE),
-    ('resume=yes', FLAG),
     ('load_from=5', 'must be a text'),
-    ('launcher=x', 'must be none, pytorch'),
-    ('default_hooks=5', SETTINGS),
-    ('default_hooks.checkpoint=5', SETTINGS),
-    ('default_hooks.checkpoint.interval=0', WHOLE),
-    ('default_hooks.checkpoint.max_keep_ckpts=x', WHOLE),
-    ('default_hooks.checkpoint.max_keep_ckpts=' + '9' * 30, WHOLE),
     ('train_cfg.max_epochs=' + '9' * 400, WHOLE),
     ('optim_wrapper.optimizer.lr=' + '9' * 400, NUMBER),
-    ('default_hooks.checkpoint.filename_tmpl=x', TEMPLATE),
-    ('default_hooks.checkpoint.filename_tmpl=../x_{}.pth', TEMPLATE),
-    ('default_hooks.checkpoint.filename_tmpl=/x_{}.pth', TEMPLATE),
-    ('default_hooks.checkpoint.filename_tmpl={}/x.pth', TEMPLATE),
     ('default_hooks.checkpoint.save_best=acc', 'needs a validation'),
-    ('default_hooks.logger.interval=0', WHOLE),
-    ('custom_hooks=5', 'must be a list'),
-    ('custom_hooks.2.num_images=0', WHOLE),
-    ('custom_hooks.2.interval=x', WHOLE),
     ('custom_hooks.2.priority=x', 'HIGHEST'),
-    ('custom_hooks.2.out=x.xyz', OUT),
-    ('custom_hooks.2.out=../x.png', OUT),
-    ('custom_hooks.2.out=a/../../x.png', OUT),
-    ('custom_hooks.2.out=/x.png', OUT),
-    ('custom_hooks.2.dataset=5', SETTINGS),
     (BUDGET + 'minutes=0', NUMBER),
     (BUDGET + 'minutes=x', NUMBER),
     (BUDGET + 'minutes=5 custom_hooks.2.planned=0', WHOLE),
     (BUDGET + 'minutes=5', 'takes train_cfg.max_iters in place of max_epochs'),
-    ('model=5', SETTINGS),
-    ('model.backbone=None', SETTINGS),
-    ('model.init_cfg=5', SETTINGS),
-    ('model.predict_visible=-1', NUMBER),
-    ('model.evaluation.weight=0', NUMBER),
-    ('model.evaluation.jitter=2', NUMBER),
     ('model.evaluation.mode=align train_dataloader.batch_size=1', 'compares the images of a batch'),
     ('model.backbone.frozen_stages=9', 'must be a whole number from -1 to 4'),
-    ('model.backbone.drop_path_rate=1.5', NUMBER),
-    ('model.backbone.with_cp=x', FLAG),
     ('model.data_preprocessor=None', 'CoMA needs one'),
     ('model.data_preprocessor.std=1,1', 'must have as many entries'),
-    ('model.data_preprocessor.std=0,0,0', 'must be a list'),
     ('model.data_preprocessor.mean=1,', 'must have as many entries'),
-    ('model.data_preprocessor.mean=1,2 model.data_preprocessor.std=1,2', 'has 2 entries, and images 3 channels'),
-    ('model.data_preprocessor.bgr_to_rgb=5', FLAG),
 ]
 ACCEPTED = [
     'optim_wrapper=None train_cfg=None',

@@ -2,20 +2,16 @@
 
 import resource
 import signal
-import uuid
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.visualization import LocalVisBackend
+from tiny_run import read_logs, start
 
 from coma_mm.checkpoints.finding import find_checkpoints, is_whole
 from coma_mm.engine import KNNHook
-from coma_mm.engine.runner.build import build_runner, prepare
-
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 
 
 @VISBACKENDS.register_module()
@@ -53,15 +49,11 @@ def train(tmp_path, monkeypatch):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     def run(*hooks, **options):
-        options = {'custom_hooks': list(hooks), **options}
-        args = Namespace(config=str(TINY), work_dir='work', cfg_options=options, launcher='none', local_rank=0)
-        cfg = prepare(args)
-        cfg.experiment_name = uuid.uuid4().hex
         try:
-            build_runner(cfg).train()
+            start('work', {'custom_hooks': list(hooks), **options}).train()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return ''.join(path.read_text() for path in Path('work').glob('*/*.log'))
+        return read_logs('work')
 
     return run
 
@@ -88,9 +80,11 @@ def test_pictures_reports_and_loggers_are_named_counted_and_left_out(train, monk
     log = train(
         dict(type='coma_mm.ReconstructionHook', dataset=dataset, interval=1, out='tiny_coma.py/picture.png'),
         dict(type='coma_mm.KNNHook', data=digits, interval=1),
+        dict(type='coma_mm.ReportHook'),
         visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='LostConnection')]),
     )
     assert [path.name for path in find_checkpoints(Path('work'))] == ['epoch_1.pth', 'epoch_2.pth']
+    assert Path('work/report.html').is_file()
     assert log.count('drawing tiny_coma.py/picture.png failed (FileExistsError: ') == 1
     assert log.count('LostConnection.add_scalars failed (ConnectionError: the server is gone)') == 1
     last = log.rstrip().splitlines()[-1]

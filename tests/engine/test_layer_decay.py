@@ -57,14 +57,13 @@ def settings(model, **paramwise):
 @pytest.mark.parametrize('spelling', [dict(layer_decay_rate=0.5), dict(decay_rate=0.5, num_layers=12)])
 def test_rates_follow_depth(spelling):
     model = Detector()
-    lrs = {id(p): group['lr'] for group in groups(model, **spelling) for p in group['params']}
-    assert len(lrs) == len(list(model.parameters()))
-    for name, parameter in model.named_parameters():
+    found, count = settings(model, **spelling)
+    assert len(found) == len(list(model.parameters())) and count < 20
+    for name, (lr, _) in found.items():
         depth, depths = model.backbone.get_layer_depth(name, 'backbone.')
-        assert lrs[id(parameter)] == 0.5 ** (depths - 1 - depth)
-    assert lrs[id(model.head.weight)] == 1
-    assert lrs[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
-    assert len(groups(model, **spelling)) < 20
+        assert lr == 0.5 ** (depths - 1 - depth)
+    assert found['head.weight'][0] == 1
+    assert found['backbone.patch_embed.weight'][0] == 0.5 ** (model.backbone.num_blocks + 1)
 
 
 def test_classifier_of_mmpretrain():
@@ -73,10 +72,10 @@ def test_classifier_of_mmpretrain():
         head = dict(type='LinearClsHead', num_classes=3, in_channels=256)
         backbone, neck = dict(type='coma_mm.DyViT', arch='pico'), dict(type='GlobalAveragePooling')
         model = MODELS.build(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
-    lrs = {id(p): group['lr'] for group in groups(model, layer_decay_rate=0.5) for p in group['params']}
-    assert len(lrs) == len(list(model.parameters()))
-    assert lrs[id(model.head.fc.weight)] == 1 and lrs[id(model.backbone.stages[3].blocks[0].norm1.bias)] == 0.5
-    assert lrs[id(model.backbone.patch_embed.weight)] == 0.5 ** (model.backbone.num_blocks + 1)
+    found, _ = settings(model, layer_decay_rate=0.5)
+    assert len(found) == len(list(model.parameters())) and found['head.fc.weight'][0] == 1
+    assert found['backbone.stages.3.blocks.0.norm1.bias'][0] == 0.5
+    assert found['backbone.patch_embed.weight'][0] == 0.5 ** (model.backbone.num_blocks + 1)
 
 
 def test_a_model_without_depths_is_an_error():
@@ -135,8 +134,8 @@ def test_what_nothing_reads_and_factors_of_nothing_are_errors(paramwise, optimiz
 
 def test_without_weight_decay_the_optimizer_uses_its_own():
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.get('coma_mm.LayerDecayOptimWrapperConstructor')
-    optimizer = constructor(dict(optimizer=dict(type='AdamW', lr=1.0)), dict(layer_decay_rate=1.0))(DyViT('pico'))
-    assert [group['weight_decay'] for group in optimizer.optimizer.param_groups] == [0, 0.01]
+    wrapper = constructor(dict(optimizer=dict(type='AdamW', lr=1.0)), dict(layer_decay_rate=1.0))(DyViT('pico'))
+    assert [group['weight_decay'] for group in wrapper.optimizer.param_groups] == [0, 0.01]
 
 
 def test_backbones_of_a_retriever_and_of_a_student():

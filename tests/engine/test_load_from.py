@@ -1,24 +1,12 @@
 """Weights to start from fit, or the config says which of them need not."""
 
-import uuid
-from argparse import Namespace
-from pathlib import Path
-
 import pytest
 import torch
-
-from coma_mm.engine.runner.build import build_runner, prepare
-
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
+from tiny_run import read_log, start
 
 
 def build(folder, **options):
-    """Build the tiny run as train.py does."""
-    options = {'custom_hooks': [], 'train_cfg.max_epochs': 1} | options
-    args = Namespace(config=str(TINY), work_dir=str(folder), cfg_options=options, launcher='none', local_rank=0)
-    cfg = prepare(args)
-    cfg.experiment_name = uuid.uuid4().hex
-    return build_runner(cfg)
+    return start(folder, {'custom_hooks': [], 'train_cfg.max_epochs': 1} | options)
 
 
 @pytest.fixture(scope='module')
@@ -49,8 +37,7 @@ def test_load_partial(tmp_path, checkpoint, partial):
     weights = runner.model.state_dict()
     assert torch.all(weights['backbone.patch_embed.weight'] == 0.5)
     assert weights['decoder.prediction.weight'].shape == (768, 64)
-    (path,) = Path(runner.log_dir).glob('*.log')
-    said = path.read_text()
+    said = read_log(runner)
     assert f'CoMA: matched {len(weights) - 2} of {len(weights)} tensors' in said
     assert 'not loaded: decoder.mask_token, decoder.prediction.weight; of another shape: decoder.prediction' in said
     assert 'left over: decoder.blocks.1.norm1.weight' in said

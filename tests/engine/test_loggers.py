@@ -2,42 +2,30 @@
 
 import struct
 import sys
-import uuid
-from argparse import Namespace
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from tiny_run import TINY, read
 
 from coma_mm.engine.runner import loggers
-from coma_mm.engine.runner.build import build_runner, prepare
+from coma_mm.engine.runner.build import build_runner
 from coma_mm.utils import manifest
 
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 LOGGERS = ['tensorboard', 'wandb', 'mlflow']
 PICTURES = {'reconstruction': [1, 3, 6], 'features': [3, 6], 'neighbours': [3, 6]}  # and when they come
 
 
-def arguments(work_dir, log, resume=None, config=TINY, **options):
-    hooks = [
-        dict(type='coma_mm.EpochSeedHook'),
-        dict(type='coma_mm.ReconstructionHook', num_images=1, interval=1),
-        dict(type='coma_mm.FeaturesHook', num_images=1, num_gallery=2, interval=1),
-        dict(type='coma_mm.QualityHook', num_images=2, interval=1),
-        dict(type='coma_mm.ReportHook'),
-    ]
-    options = dict(dict(custom_hooks=hooks, experiment_name=uuid.uuid4().hex), **options)
-    return Namespace(
-        config=str(config), cfg_options=options, work_dir=str(work_dir), launcher='none', local_rank=0, log=log,
-        resume=resume,
-    )  # fmt: skip
+HOOKS = [
+    dict(type='coma_mm.EpochSeedHook'),
+    dict(type='coma_mm.ReconstructionHook', num_images=1, interval=1),
+    dict(type='coma_mm.FeaturesHook', num_images=1, num_gallery=2, interval=1),
+    dict(type='coma_mm.QualityHook', num_images=2, interval=1),
+    dict(type='coma_mm.ReportHook'),
+]
 
 
-def train(work_dir, log, resume=None, **options):
-    cfg = prepare(arguments(work_dir, log, resume, **options))
-    if resume:
-        cfg.resume, cfg.load_from = True, str(resume)
-    build_runner(cfg).train()
+def prepare(work_dir, log, config=TINY, **options):
+    return read(work_dir, dict(custom_hooks=HOOKS) | options, config=config, log=log)
 
 
 @pytest.fixture(scope='module')
@@ -48,8 +36,8 @@ def work_dir(tmp_path_factory):
         patch.setenv('WANDB_MODE', 'offline')
         patch.setenv('WANDB_SILENT', 'true')
         patch.delenv('MLFLOW_TRACKING_URI', raising=False)
-        train(folder, LOGGERS)
-        train(folder, ['wandb'], folder / 'epoch_1.pth', custom_hooks=[])
+        build_runner(prepare(folder, LOGGERS)).train()
+        build_runner(read(folder, dict(custom_hooks=[]), folder / 'epoch_1.pth', log=['wandb'])).train()
         yield folder
 
 
@@ -145,9 +133,8 @@ def test_mlflow(work_dir):
 
 
 def test_local_files_hold_no_picture_twice(work_dir):
-    assert {path.name for path in (work_dir / 'pictures').glob('*.jpg')} == {
-        f'{name}_{step}.jpg' for name, steps in PICTURES.items() for step in steps
-    }
+    names = {f'{name}_{step}.jpg' for name, steps in PICTURES.items() for step in steps}
+    assert {path.name for path in (work_dir / 'pictures').glob('*.jpg')} == names
     assert not list(work_dir.glob('*/vis_data/vis_image'))
     text = (work_dir / 'report.html').read_text()
     assert 'epoch 1, iteration 3' in text and 'Finished.' in text and 'Nearest neighbours' in text
@@ -155,13 +142,13 @@ def test_local_files_hold_no_picture_twice(work_dir):
 
 @pytest.mark.parametrize('visualizer', [None, dict(type='DetLocalVisualizer', vis_backends=[], name='visualizer')])
 def test_any_config(tmp_path, visualizer):
-    cfg = prepare(arguments(tmp_path, ['tensorboard', 'wandb'], visualizer=visualizer))
+    cfg = prepare(tmp_path, ['tensorboard', 'wandb'], visualizer=visualizer)
     kinds = [backend.type for backend in cfg.visualizer.vis_backends]
     assert kinds[-2:] == ['TensorboardVisBackend', 'coma_mm.WandbBackend']
     assert visualizer is None or cfg.visualizer.type == 'DetLocalVisualizer'
     # One that is there already is not there twice.
     (tmp_path / 'again.py').write_text(f'_base_ = {str(TINY)!r}\nvisualizer = {cfg.visualizer.to_dict()!r}')
-    again = prepare(arguments(tmp_path, ['wandb', 'tensorboard'], config=tmp_path / 'again.py'))
+    again = prepare(tmp_path, ['wandb', 'tensorboard'], tmp_path / 'again.py')
     assert [backend.type for backend in again.visualizer.vis_backends] == kinds
     assert 'visualizer' not in Config.fromfile(TINY) and not list(tmp_path.glob('*.txt'))
 
@@ -169,17 +156,17 @@ def test_any_config(tmp_path, visualizer):
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'wandb', None)
     with pytest.raises(ValueError, match='^--log wandb needs a package that is not installed: pip install wandb'):
-        prepare(arguments(tmp_path, ['wandb']))
+        prepare(tmp_path, ['wandb'])
     assert not list(tmp_path.iterdir())
 
 
 def test_loggers_of_a_written_config_follow_the_run(tmp_path):
-    first = prepare(arguments(tmp_path / 'first', LOGGERS))
+    first = prepare(tmp_path / 'first', LOGGERS)
     first.dump(tmp_path / 'config.py')
-    again = arguments(tmp_path / 'second', None, config=tmp_path / 'config.py')
-    *_, wandb, mlflow = prepare(again).visualizer.vis_backends
+    again = tmp_path / 'second', None, tmp_path / 'config.py'
+    *_, wandb, mlflow = prepare(*again).visualizer.vis_backends
     assert mlflow == first.visualizer.vis_backends[-1]  # a place that is no run's is the user's choice
     assert wandb.id_file == str(tmp_path / 'second/wandb_id.txt')  # a file of the run
     manifest.write_own(tmp_path / 'first', 'config.py', 'config', '')
-    second = prepare(again)
+    second = prepare(*again)
     assert len(second.visualizer.vis_backends) == 4 and 'first' not in str(second.visualizer)

@@ -1,20 +1,14 @@
-import json
-import uuid
-from pathlib import Path
-
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
-from mmengine.runner import Runner
 from PIL import Image
+from tiny_run import read_scalars, same, train_by_mmengine
 
 from coma_mm.datasets import Photos
 from coma_mm.engine import QualityHook
-from coma_mm.evaluation import dead_channels, rankme
+from coma_mm.evaluation import dead_channels
 
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 PHOTOS = dict(
     type='coma_mm.Photos',
     names=['coffee', 'rocket', 'camera', 'chelsea'],
@@ -39,17 +33,9 @@ class CollapseHook(Hook):
 @pytest.fixture
 def run(tmp_path):
     def train(folder, hooks, **options):
-        cfg = Config.fromfile(TINY)
-        cfg.merge_from_dict(options)
-        cfg.custom_hooks = [dict(type='coma_mm.EpochSeedHook'), *hooks]
-        cfg.work_dir = str(tmp_path / folder)
-        cfg.experiment_name = uuid.uuid4().hex
-        Runner.from_cfg(cfg).train()
-        lines = [
-            json.loads(line) for path in (tmp_path / folder).glob('*/vis_data/scalars.json') for line in path.open()
-        ]
-        log = next((tmp_path / folder).glob('*/*.log')).read_text()
-        return tmp_path / folder, [line for line in lines if 'quality/loss' in line], log
+        log = train_by_mmengine(tmp_path / folder, 'EpochSeedHook', *hooks, **options)
+        measured = [line for line in read_scalars(tmp_path / folder) if 'quality/loss' in line]
+        return tmp_path / folder, measured, log
 
     return train
 
@@ -63,13 +49,8 @@ def test_measures_before_meanwhile_and_after(run, tmp_path):
     hook = dict(type='coma_mm.QualityHook', dataset=PHOTOS, interval=2, by_epoch=False, labels=labels)
     folder, measured, log = run('run', [hook])
     assert [line['step'] for line in measured] == [1, 2, 4, 6]
-    assert set(measured[0]) == {
-        'step',
-        *(
-            f'quality/{key}'
-            for key in ('loss', 'loss_evaluation', 'psnr', 'psnr_assembled', 'rankme', 'dead_channels', 'probe')
-        ),
-    }
+    names = 'loss', 'loss_evaluation', 'psnr', 'psnr_assembled', 'rankme', 'dead_channels', 'probe'
+    assert set(measured[0]) == {'step', *(f'quality/{name}' for name in names)}
     assert measured[-1]['quality/loss'] < measured[0]['quality/loss'] and 1 <= measured[0]['quality/rankme'] <= 4
     assert 'probe with 5 labels a class 100.0 %' in log and measured[0]['quality/probe'] >= 50
     assert '4 held-out images: loss ' in log and 'WARNING - the ' not in log
@@ -80,8 +61,7 @@ def test_measures_before_meanwhile_and_after(run, tmp_path):
 
     # It looks on: training is the same without it.
     plain, _, _ = run('plain', [])
-    one, other = (torch.load(path / 'epoch_2.pth', weights_only=False)['state_dict'] for path in (folder, plain))
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert same(folder / 'epoch_2.pth', plain / 'epoch_2.pth')
 
 
 @HOOKS.register_module()
@@ -156,22 +136,9 @@ def test_loss_that_rises_while_that_of_training_falls():
     assert not problems([1.0, 1.1], [None, 0.9])
 
 
-def test_a_look_that_fails_is_named_and_counted_and_the_run_goes_on(run):
-    hooks = [
-        dict(type='coma_mm.ReconstructionHook', num_images=1, interval=1, out='picture.unknown'),
-        dict(type='coma_mm.ReportHook'),
-        dict(type='coma_mm.SpareRunHook'),
-    ]
-    folder, _, log = run('run', hooks)
-    assert log.count("drawing picture.unknown failed (ValueError: Format 'unknown' is not supported") == 1
-    assert 'Skipped after errors; training was not affected: drawing picture.unknown (3 x)' in log
-    assert (folder / 'epoch_2.pth').exists() and (folder / 'report.html').exists()
-
-
-def test_signs_of_collapse():
-    torch.manual_seed(0)
+def test_dead_channels():
     features = torch.randn(100, 8)
-    assert rankme(features) > 7 and dead_channels(features) == 0
+    assert dead_channels(features) == 0
     features[:, 2:6] = features[:, 2:6] * 1e-4 + 5
     assert dead_channels(features) == 0.5
     assert dead_channels(torch.ones(10, 4)) == 1

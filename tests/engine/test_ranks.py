@@ -1,17 +1,12 @@
 """Real runs on one, two and four ranks end alike, and so does one that moves from some to others half-way."""
 
 import os
-import uuid
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.fileio import LocalBackend, register_backend
+from tiny_run import start
 
-from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
-
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 OPTIONS = {  # two epochs of ten steps, each of four images in all
     'custom_hooks': [],
     'train_dataloader.dataset.length': 40,
@@ -27,13 +22,7 @@ OPTIONS = {  # two epochs of ten steps, each of four images in all
 
 def train(folder, resume, ranks):
     options = OPTIONS | {'train_dataloader.batch_size': 4 // ranks}
-    launcher = 'pytorch' if ranks > 1 else 'none'
-    cfg = prepare(Namespace(config=str(TINY), work_dir=folder, cfg_options=options, launcher=launcher, local_rank=0))
-    cfg.experiment_name = uuid.uuid4().hex
-    if resume:
-        cfg.resume, cfg.load_from = True, resume
-        prepare_resuming(cfg)
-    build_runner(cfg).train()
+    start(folder, options, resume, launcher='pytorch' if ranks > 1 else 'none').train()
 
 
 def rank(number, folder, resume, ranks):
@@ -65,7 +54,6 @@ def trained(tmp_path_factory):
 
     yield get
     os.chdir(before)
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Checkpoints within an epoch resume at their step: loops, samplers, workers, data sets; one tiny model, real runs."""
 
-import json
 import multiprocessing
 import uuid
-from argparse import Namespace
 from copy import deepcopy
 from pathlib import Path
 
@@ -17,12 +15,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, HOOKS, LOOPS
 from mmengine.runner import ValLoop
+from tiny_run import TINY, read_scalars, start
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from coma_mm.datasets.seeding import seed_samples
-from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 SCHEDULE = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=5),
     dict(type='StepLR', step_size=1, gamma=0.5, by_epoch=True),
@@ -82,19 +79,12 @@ def train(tmp_path, monkeypatch):
             'default_hooks.runtime_info': dict(type='coma_mm.DeferredRuntimeInfoHook'),
             'param_scheduler': SCHEDULE,
             'custom_hooks': hooks,
-            **deepcopy(options),  # mmengine writes into them
+            **options,
         }
-        args = Namespace(config=str(TINY), work_dir=folder, cfg_options=options, launcher='none', local_rank=0)
-        cfg = prepare(args)
-        cfg.experiment_name = uuid.uuid4().hex
-        if resume:
-            cfg.resume, cfg.load_from = True, str(resume)
-            prepare_resuming(cfg)
         WatchHook.seen, CountedPhotos.loaded = [], []
-        build_runner(cfg).train()
-        lines = [json.loads(line) for path in Path(folder).glob('*/vis_data/scalars.json') for line in path.open()]
+        start(folder, options, resume).train()
         # What a line says of time differs; what it says of losses is the mean over a window of the steps before.
-        lines = [{key: value for key, value in line.items() if 'time' not in key} for line in lines]
+        lines = [{key: value for key, value in line.items() if 'time' not in key} for line in read_scalars(folder)]
         return WatchHook.seen, sorted(lines, key=lambda line: line['step'])
 
     return run

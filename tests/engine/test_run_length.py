@@ -1,19 +1,16 @@
 """A run is made longer or shorter by its length alone; the learning rates of its steps tell."""
 
-import json
 import uuid
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from tiny_run import TINY, read_scalars, start
 
 from coma_mm.engine.common import EVALUATING
-from coma_mm.engine.runner.build import build_runner, prepare
 from coma_mm.engine.runner.config_files import read_config
 from coma_mm.engine.runner.run_length import fit_schedule, run_length
 
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 LR = 1e-3
 TEN = """
 _base_ = {base!r}
@@ -35,13 +32,8 @@ def lrs(tmp_path, monkeypatch):
     def train(config='ten.py', **options):
         folder = uuid.uuid4().hex
         options = {'custom_hooks': [], 'default_hooks.checkpoint.interval': 99} | options
-        cfg = prepare(
-            Namespace(config=str(config), work_dir=folder, cfg_options=options, launcher='none', local_rank=0)
-        )
-        cfg.experiment_name = folder
-        build_runner(cfg).train()
-        (path,) = Path(folder).glob('*/vis_data/scalars.json')
-        return [json.loads(line)['lr'] for line in path.open()]
+        start(folder, options, config=config).train()
+        return [line['lr'] for line in read_scalars(folder)]
 
     return train
 

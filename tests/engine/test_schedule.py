@@ -2,18 +2,15 @@
 
 import os
 import uuid
-from argparse import Namespace
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from tiny_run import read_log as log
 
-from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
-
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 WARM_COSINE = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-6, begin=1, end=4, T_max=3, convert_to_iter_based=True),
@@ -70,17 +67,11 @@ def start(folder, monkeypatch):
             'optim_wrapper.paramwise_cfg': dict(layer_decay_rate=0.75),
             'train_cfg.max_epochs': 4,
             'param_scheduler': WARM_COSINE,
-            **{name.replace('__', '.'): value for name, value in deepcopy(options).items()},
+            **{name.replace('__', '.'): value for name, value in options.items()},
         }
         if 'train_cfg' in options:
             options.pop('train_cfg.max_epochs')
-        name = uuid.uuid4().hex
-        cfg = prepare(Namespace(config=str(TINY), work_dir=name, cfg_options=options, launcher=launcher, local_rank=0))
-        cfg.experiment_name = name
-        if resume:
-            cfg.resume, cfg.load_from = True, resume
-            prepare_resuming(cfg)
-        return build_runner(cfg)
+        return tiny_run.start(uuid.uuid4().hex, options, resume, launcher=launcher)
 
     return build
 
@@ -115,11 +106,6 @@ def train(runner):
     return noted(runner)
 
 
-def log(runner):
-    (path,) = Path(runner.log_dir).glob('*.log')
-    return path.read_text()
-
-
 def weights(runner):
     return torch.cat([parameter.detach().flatten() for parameter in runner.model.parameters()])
 
@@ -135,11 +121,7 @@ LONGER = {'train_cfg__max_epochs': 6, 'param_scheduler': [WARM_COSINE[0], dict(W
         ({}, {'param_scheduler': MIXED}, 'param_scheduler [{'),
         ({'param_scheduler': MIXED}, {}, 'param_scheduler [{'),
         ({}, {'param_scheduler': None}, 'param_scheduler [{'),
-        (
-            {},
-            {'optim_wrapper__optimizer__betas': (0.9, 0.9), 'optim_wrapper__optimizer__weight_decay': 0.2},
-            'optim_wrapper.optimizer.weight_decay 0.05 -> 0.2',
-        ),
+        ({}, {'optim_wrapper__optimizer': dict(betas=(0.9, 0.9), weight_decay=0.2)}, 'weight_decay 0.05 -> 0.2'),
     ],
 )
 def test_what_the_config_says_now_holds_from_the_resume_on(start, whole, first, then, said):

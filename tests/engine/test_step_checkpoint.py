@@ -6,32 +6,28 @@ import re
 import signal
 import socket
 import subprocess
-import uuid
-from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from tiny_run import read_logs, same
 
 from coma_mm.checkpoints.finding import find_checkpoints
 from coma_mm.engine import RunInterrupted, StepCheckpointHook
-from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 from coma_mm.engine.runner.signals import stop_listening
 from coma_mm.utils.stopping import describe_signal
 
 REPORT = dict(type='coma_mm.ReportHook')
-TINY = Path(__file__).parents[1] / 'tools' / 'tiny_coma.py'
 
 
 @pytest.fixture(autouse=True)
 def as_before():
-    """Leave mmengine and the process as they were."""
+    """Leave the process as it was."""
     yield
-    register_backend('local', LocalBackend, force=True, prefixes='')
     stop_listening()
 
 
@@ -83,30 +79,9 @@ def start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def build(folder, *hooks, resume=False, minutes=0, **options):
-        options = {'custom_hooks': list(hooks), **options}
-        args = Namespace(config=str(TINY), work_dir=folder, cfg_options=options, launcher='none', local_rank=0)
-        args.save_minutes = minutes
-        cfg = prepare(args)
-        cfg.experiment_name = uuid.uuid4().hex
-        if resume:
-            cfg.resume = True
-            prepare_resuming(cfg, required=True)
-        return build_runner(cfg)
+        return tiny_run.start(folder, {'custom_hooks': list(hooks), **options}, resume, save_minutes=minutes)
 
     return build
-
-
-def weights(path):
-    return torch.load(path, weights_only=False)['state_dict']
-
-
-def same(one, other):
-    one, other = weights(one), weights(other)
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def log_of(folder):
-    return ''.join(path.read_text() for path in Path(folder).glob('*/*.log'))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +98,7 @@ def test_a_warned_run_saves_and_goes_on_to_the_bit(start, number, workers):
     again = f'Stopped by {describe_signal(number)} at step 5 of 6. To go on: the same command and --resume<'
     assert again in Path('warned/report.html').read_text()
     assert [path.name for path in find_checkpoints(Path('warned'))] == ['epoch_1.pth', 'epoch_1_iter_5.pth']
-    (line,) = re.findall('.*stopped by.*', log_of('warned'))
+    (line,) = re.findall('.*stopped by.*', read_logs('warned'))
     assert f'by {describe_signal(number)} at step 5 of 6' in line and 'warned/epoch_1_iter_5.pth; go on with' in line
     start('warned', REPORT, resume=True, **options).train()
     assert same('whole/epoch_2.pth', 'warned/epoch_2.pth')
@@ -213,13 +188,8 @@ def rank(number, path):
     os.environ['MASTER_PORT'] = Path('port').read_text()
 
     def run(folder, *hooks, resume=False):
-        options = {'custom_hooks': list(hooks), 'train_dataloader.batch_size': 1, 'resume': resume}
-        args = Namespace(config=str(TINY), work_dir=folder, cfg_options=options, launcher='pytorch', local_rank=0)
-        cfg = prepare(args)
-        cfg.experiment_name = f'{folder}{resume}'
-        if resume:
-            prepare_resuming(cfg, required=True)
-        runner = build_runner(cfg)
+        options = {'custom_hooks': list(hooks), 'train_dataloader.batch_size': 1}
+        runner = tiny_run.start(folder, options, resume, launcher='pytorch')
         try:
             runner.train()
         except RunInterrupted as end:

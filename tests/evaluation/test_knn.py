@@ -72,10 +72,7 @@ def test_metric():
         metric.process(None, [sample])
     metric.set_bank(torch.tensor([[1.0, 0.0], [0.9, 0.5], [0.9, 0.5], [0.0, 1.0]]), torch.tensor([0, 1, 1, 2]))
     metric.process(None, [sample, dict(sample, gt_label=0), dict(sample, feature=torch.tensor([0.0, 2.0]), gt_label=2)])
-    assert metric.evaluate(3) == {
-        'knn/top1_k1': pytest.approx(200 / 3),
-        'knn/top1_k3': pytest.approx(200 / 3),
-    }
+    assert metric.evaluate(3) == {f'knn/top1_k{k}': pytest.approx(200 / 3) for k in (1, 3)}
     assert KNN(k=5).ks == (5,)
 
 
@@ -112,10 +109,8 @@ def test_statistics_of_the_last_maps():
     three = dict(type=DyViT, arch=arch, img_size=64, patch_size=2, out_indices=(2,))
     assert FeatureExtractor(three, 'stats')(images).shape == (2, 2 * 48)
     assert FeatureExtractor(three | dict(out_indices=(3,)), 'stats')(images).shape == (2, 2 * (48 + 64))
-    one_map = FeatureExtractor(nn.AvgPool2d(2), 'stats')(images)
-    assert (
-        one_map.shape == (2, 6) and torch.isfinite(FeatureExtractor(nn.Identity(), 'stats')(images[..., :1, :1])).all()
-    )
+    assert FeatureExtractor(nn.AvgPool2d(2), 'stats')(images).shape == (2, 6)
+    assert torch.isfinite(FeatureExtractor(nn.Identity(), 'stats')(images[..., :1, :1])).all()
 
 
 def test_what_is_no_map_is_taken_as_it_is():

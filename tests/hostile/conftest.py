@@ -2,17 +2,16 @@
 
 import os
 import sys
-import uuid
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
+from tiny_run import read
 
-TOOLS = Path(__file__).parents[1] / 'tools'
-sys.path.append(str(TOOLS))  # where `processes` is
+from coma_mm.engine.runner.build import build_runner
+
+sys.path.append(str(Path(__file__).parents[1] / 'tools'))  # where `processes` is
 
 
 class Code:
@@ -47,30 +46,17 @@ def schemes():
     before = dict(CheckpointLoader._schemes)
     yield
     CheckpointLoader._schemes = before
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 @pytest.fixture
 def start(tmp_path, monkeypatch, schemes):
     """Build the tiny run with our hooks alone, as train.py does, to be trained."""
-    from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
-
     monkeypatch.chdir(tmp_path)
 
-    def build(resume=None, epochs=1, work_dir='work', options=None, **checkpoint):
-        options = {
-            'train_cfg.max_epochs': epochs,
-            'custom_hooks': [dict(type='coma_mm.EpochSeedHook')],
-            **(options or {}),
-        }
-        config = str(TOOLS / 'tiny_coma.py')
-        args = Namespace(config=config, work_dir=work_dir, cfg_options=options, launcher='none', local_rank=0)
-        cfg = prepare(args)
+    def build(resume=None, epochs=1, work_dir='work', **checkpoint):
+        options = {'train_cfg.max_epochs': epochs, 'custom_hooks': [dict(type='coma_mm.EpochSeedHook')]}
+        cfg = read(work_dir, options, resume)
         cfg.default_hooks.checkpoint.update(checkpoint)  # also the best one, though nothing is validated here
-        cfg.experiment_name = uuid.uuid4().hex
-        if resume:
-            cfg.resume, cfg.load_from = True, str(resume)
-            prepare_resuming(cfg)
         return build_runner(cfg)
 
     return build

@@ -46,14 +46,8 @@ def tensor(storage=STORAGE, offset=0, shape=(4,), stride=(1,), more=b''):
 
 def array(code='f8', shape=(1,), data=b'C\x08' + bytes(8)):
     """Return the code of an array; its data are bytes, as Python 2 wrote them."""
-    kind = (
-        name('numpy', 'dtype')
-        + b'('
-        + text(code)
-        + b'\x89\x88tR(K\x03'
-        + text('<')
-        + b'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
-    )
+    state = b'(K\x03' + text('<') + b'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
+    kind = name('numpy', 'dtype') + b'(' + text(code) + b'\x89\x88tR' + state
     new = name('numpy.core.multiarray', '_reconstruct') + name('numpy', 'ndarray') + b'K\x00\x85C\x01b\x87R'
     return new + b'(K\x01' + sizes(*shape) + kind + b'\x89' + data + b'tb'
 
@@ -70,6 +64,11 @@ def nested_encode(times):
     return code
 
 
+COUNTER = name('collections', 'Counter')
+HISTORY = name('mmengine.logging.history_buffer', 'HistoryBuffer') + b')\x81}'
+LATIN_1 = name('_codecs', 'encode') + b'h\x00' + text('latin1') + b'\x86R'
+LAUGH = b'0}' + text('a') + b'h\x00s' + text('b') + b'h\x00sq\x00'
+ONE_HASH = b''.join(long(i * BASE) for i in range(2, 50_000))
 RUN = '{ran}'
 MKDIR = text(RUN) + b'\x85'
 ACTS = 'holds more than weights and plain data'
@@ -96,10 +95,7 @@ PICKLES = {
     'eval': (name('builtins', 'eval') + text('__import__("os").mkdir("{ran}")') + b'\x85R', ACTS),
     'BUILD of a dict': (b'}}' + text('__class__') + b'Nsb', 'it changes a dict'),
     'BUILD of an ordered dict': (name('collections', 'OrderedDict') + b')R}' + text('keys') + b'Nsb', None),
-    'BUILD with __setstate__': (
-        name('collections', 'Counter') + b')R}' + text('__setstate__') + b'Nsb',
-        'it changes a Counter',
-    ),
+    'BUILD with __setstate__': (COUNTER + b')R}' + text('__setstate__') + b'Nsb', 'it changes a Counter'),
     'BUILD of a tensor': (tensor() + b')b', 'it changes a Tensor'),
     'EXT1': (b'\x82\x01', "operation b'\\x82'"),
     'PERSID': (b'Pos\n', "operation b'P'"),
@@ -107,48 +103,29 @@ PICKLES = {
     'persistent text': (text('storage') + b'Q', 'persistent object that is no storage'),
     'a function as value': (name('torch._utils', '_rebuild_tensor_v2'), ACTS),
     'a storage as value': (storage(), 'bare storage'),
-    'log history with a method': (
-        name('mmengine.logging.history_buffer', 'HistoryBuffer')
-        + b')\x81}'
-        + text('statistics_methods')
-        + name('os', 'mkdir')
-        + b'sb',
-        ACTS,
-    ),
-    'log history of text': (
-        name('mmengine.logging.history_buffer', 'HistoryBuffer') + b')\x81}' + text('_log_history') + text('x') + b'sb',
-        'a log history of it is damaged',
-    ),
+    'log history with a method': (HISTORY + text('statistics_methods') + name('os', 'mkdir') + b'sb', ACTS),
+    'log history of text': (HISTORY + text('_log_history') + text('x') + b'sb', 'a log history of it is damaged'),
     'contains itself': (b'}q\x01' + text('state_dict') + b'h\x01s', 'contains itself'),
     'a list in itself': (b']q\x01h\x01a', 'contains itself'),
     'a tuple in itself': (b']q\x01(h\x01ta0h\x01', 'contains itself'),
     'billion laughs of lists': (b']q\x00' + b'0](h\x00h\x00eq\x00' * 60, 'repeats its parts'),
     'billion laughs of tuples': (doubled(b')', b'\x86', 60), 'repeats its parts'),
-    'billion laughs of dicts': (
-        b'}q\x00' + (b'0}' + text('a') + b'h\x00s' + text('b') + b'h\x00sq\x00') * 60,
-        'repeats its',
-    ),
+    'billion laughs of dicts': (b'}q\x00' + LAUGH * 60, 'repeats its'),
     'a long text often': (text('x' * 10**6) + b'q\x000(' + b'h\x00' * 10**5 + b't', 'repeats its parts'),
     'a tuple of tuples as key': (b'}' + doubled(b')', b'\x86', 60) + b'Ns', 'for a key'),
     'a tuple of tuples in a set': (b'\x8f(' + doubled(b')', b'\x86', 60) + b'\x90', 'for a key'),
     'a list as key': (b'}]Ns', 'for a key'),
     'keys of one hash': (b'}(' + b''.join(long(i * BASE) + b'N' for i in range(2, 50_000)) + b'u', 'for a key'),
     'keys of one hash in a set': (
-        name('builtins', 'set') + b'](' + b''.join(long(i * BASE) for i in range(2, 50_000)) + b'e\x85R',
-        'members that checkpoints do not have',
+        name('builtins', 'set') + b'](' + ONE_HASH + b'e\x85R',
+        'members that checkpoints do',
     ),
     'tuples of one hash': (b'}(' + b''.join(whole(i) + b'\x85N' for i in range(10_002)) + b'u', 'tuples for keys'),
     'nested lists': (b']' * 100_000 + b'a' * 99_999, 'nested'),
     'nested tuples': (b')' + b'\x85' * 100_000, 'nested'),
     'nested encode': (nested_encode(30), 'encodes something'),
     'encode to UTF-32': (name('_codecs', 'encode') + text('x' * 1000) + text('utf-32') + b'\x86R', 'encodes something'),
-    'encode often': (
-        text('x' * 10**6)
-        + b'q\x000('
-        + (name('_codecs', 'encode') + b'h\x00' + text('latin1') + b'\x86R') * 1000
-        + b't',
-        LARGE,
-    ),
+    'encode often': (text('x' * 10**6) + b'q\x000(' + LATIN_1 * 1000 + b't', LARGE),
     'sets': (b'(' + b'\x8f' * 10**6 + b't', LARGE),
     'ordered dicts': (b'(' + (name('collections', 'OrderedDict') + b')R') * 300_000 + b't', LARGE),
     'bytearray of a size': (name('builtins', 'bytearray') + whole(2**31 - 1) + b'\x85R', 'encodes something'),
@@ -219,24 +196,18 @@ def older_storage(count, view=b'N', key='0'):
     return b'(' + text('storage') + b'ctorch\nFloatStorage\n' + text(key) + text('cpu') + whole(count) + view + b'tQ'
 
 
+ONE = tensor(older_storage(1), shape=(1,))
+MANY = b''.join(older_storage(99, key=str(i)) for i in range(99))
+VIEW = b'(' + text('v') + whole(3) + whole(2) + b't'
 OLDER = {
     'acts': (older(name('os', 'mkdir') + MKDIR + b'R'), ACTS),
     'storage larger than the file': (older(tensor(older_storage(2**40))), 'larger than the file'),
-    'many storages': (
-        older(b'(' + b''.join(older_storage(99, key=str(i)) for i in range(99)) + b't'),
-        'larger than the file',
-    ),
-    'no storages': (older(tensor(older_storage(1), shape=(1,))), 'is missing'),
-    'cut': (older(tensor(older_storage(1), shape=(1,)), struct.pack('<q', 1), b']' + text('0') + b'a'), 'cut short'),
-    'other size': (
-        older(tensor(older_storage(1), shape=(1,)), struct.pack('<q', 2), b']' + text('0') + b'a'),
-        'another size',
-    ),
+    'many storages': (older(b'(' + MANY + b't'), 'larger than the file'),
+    'no storages': (older(ONE), 'is missing'),
+    'cut': (older(ONE, struct.pack('<q', 1), b']' + text('0') + b'a'), 'cut short'),
+    'other size': (older(ONE, struct.pack('<q', 2), b']' + text('0') + b'a'), 'another size'),
     'keys of tuples': (older(b'N', b'', b']' + doubled(b')', b'\x86', 60) + b'a'), 'repeats its parts'),
-    'view beyond': (
-        older(tensor(older_storage(4, b'(' + text('v') + whole(3) + whole(2) + b't'))),
-        'lies beyond another',
-    ),
+    'view beyond': (older(tensor(older_storage(4, VIEW))), 'lies beyond another'),
     'bare pickle': (pickle.dumps(dict(a=1), 2), 'is damaged'),
     'tar': (b'./././@LongLink' + bytes(600), 'is damaged'),
     'text': (b'no checkpoint', 'is damaged'),

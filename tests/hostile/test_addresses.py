@@ -166,6 +166,7 @@ def test_loaders_of_users_stay(schemes):
     ('tool', 'args'),
     [
         ('train.py', [TINY, '--resume', 'URL']),
+        ('train.py', [TINY, '--resume', 'served/bad.pth']),
         ('train.py', [TINY, '--cfg-options', 'load_from=URL']),
         ('train.py', [TINY, '--cfg-options', *INIT, 'model.backbone.init_cfg.type=Pretrained']),
         ('train.py', [TINY, '--cfg-options', *INIT, 'model.backbone.init_cfg.type=coma_mm.Pretrained']),

@@ -3,7 +3,6 @@
 import cProfile
 import json
 import resource
-import zipfile
 
 import pytest
 import torch
@@ -42,14 +41,8 @@ ATTACKS = {
     'scope of a type': (backbone(type='Popen', _scope_='subprocess', args='mkdir ran'), f"'Popen', {NO_BACKBONE}"),
     'scope of the file': (dict(backbone(type='system', **RUN), scope='os'), "is meant in the scope 'os'"),
     'scope of a list': (dict(backbone(type='ResNet', depth=18), scope=['os']), "is meant in the scope ['os']"),
-    'layer': (
-        backbone(type='VisionTransformer', norm_cfg=dict(type='subprocess.getoutput')),
-        f"'subprocess.getoutput', {NO_LAYER}",
-    ),
-    'in lists': (
-        backbone(type='ResNet', depth=18, plugins=[[dict(cfg=dict(type='os.system', **RUN))]]),
-        f"'os.system', {NO_LAYER}",
-    ),
+    'layer': (backbone(type='VisionTransformer', norm_cfg=dict(type='os.system')), f"'os.system', {NO_LAYER}"),
+    'in lists': (backbone(type='ResNet', depth=18, plugins=[[dict(cfg=dict(type='os.system'))]]), NO_LAYER),
     'dict for a name': (backbone(type=dict(type='os.system')), f"{{'type': 'os.system'}}, {NO_BACKBONE}"),
     'list for a name': (backbone(type=['os.system']), f"['os.system'], {NO_BACKBONE}"),
     'number for a name': (backbone(type=5), f'of 5, {NO_BACKBONE}'),
@@ -59,17 +52,14 @@ ATTACKS = {
     'model': (backbone(type='ImageClassifier', backbone=dict(type='os.system')), f"'ImageClassifier', {NO_BACKBONE}"),
     'ours that builds others': (
         backbone(type='coma_mm.FeatureExtractor', backbone=dict(type='coma_mm.DyViT')),
-        f"'coma_mm.FeatureExtractor', {NO_BACKBONE}",
+        NO_BACKBONE,
     ),
     'language model': (backbone(type='mmdet.BertModel', name='bert'), f"'mmdet.BertModel', {NO_BACKBONE}"),
     'data parallel': (backbone(type='mmengine.MMDistributedDataParallel'), NO_BACKBONE),
     'wide': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[4096, 8192, 16384, 32768])), LARGE),
     'wider than memory': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[10**9] * 4)), LARGE),
     'deep': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[32] * 4, depths=[1000] * 4)), 'file has'),
-    'deeper': (
-        backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[32] * 4, depths=[30000] * 4)),
-        'a whole number from 1 to 1000',
-    ),
+    'deeper': (backbone(type='coma_mm.DyViT', arch=dict(HUGE, dims=[32] * 4, depths=[30000] * 4)), 'from 1 to 1000'),
     'many positions': (backbone(type='VisionTransformer', img_size=30000, patch_size=1), LARGE),
     'all positions in a list': (backbone(type='LeViT', arch='128s', img_size=20000, patch_size=1), LARGE),
     'not finite': (backbone(type='ResNet', depth=18, base_channels=float('inf')), LARGE),
@@ -85,6 +75,7 @@ ATTACKS = {
     'long JSON': (dict(backbone='[' + '[],' * 5_000_000 + '[]]', scope='mmpretrain'), SILENT),
     'long config': (config('[' + '[],' * 1_000_000 + ']'), UNREAD),
     'zero byte': (dict(cfg='\0'), UNREAD),
+    'no backbone': (dict(cfg='model = dict(head=3)'), UNREAD),
     'no text': (dict(cfg=5), SILENT),
     'no dict': (['x'], SILENT),
 }
@@ -176,26 +167,17 @@ def test_a_run_does_not_end_untrained(start, tmp_path):
 
 
 def test_backbones_and_layers_of_the_toolboxes_are_exported(tmp_path, monkeypatch):
+    kaiming = [dict(type='Kaiming', layer='Conv2d')]
     for kind, settings in {
         'mmpretrain.VisionTransformer': dict(arch='deit-tiny', norm_cfg=dict(type='LN'), img_size=32),
         'mmdet.ResNet': dict(depth=18, base_channels=4, stem_channels=4, norm_cfg=dict(type='BN')),
+        'mmpretrain.ResNet': dict(depth=18, base_channels=4, stem_channels=4, init_cfg=kaiming),
         'mmseg.MixVisionTransformer': dict(embed_dims=8, num_layers=[1] * 4, num_heads=[1] * 4),
         'coma_mm.DyViT': dict(arch='pico'),
     }.items():
-        state = MODELS.build(dict(settings, type=kind)).state_dict()
-        torch.save(dict(state_dict=state, meta=backbone(type=kind, **settings)), tmp_path / 'x.pth')
+        settings = dict(settings, type=kind)
+        state = MODELS.build(settings).state_dict()
+        meta = config(settings) if 'init_cfg' in settings else backbone(**settings)  # text, as other tools write it
+        torch.save(dict(state_dict=state, meta=meta), tmp_path / 'x.pth')
         run(monkeypatch, tmp_path, 'export.py', 'x.pth', 'out.pth')
         assert torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'].keys() == state.keys()
-
-
-def test_a_checkpoint_that_is_packed(tmp_path):
-    torch.save(dict(state_dict=dict(a=torch.zeros(2**22))), tmp_path / 'whole.pth')
-    with (
-        zipfile.ZipFile(tmp_path / 'whole.pth') as whole,
-        zipfile.ZipFile(tmp_path / 'packed.pth', 'w', zipfile.ZIP_DEFLATED) as packed,
-    ):
-        for part in whole.infolist():
-            packed.writestr(part.filename, whole.read(part.filename))
-    assert len(read_checkpoint(tmp_path / 'whole.pth')['state_dict']['a']) == 2**22
-    with pytest.raises(ValueError, match='packed.pth is damaged .*: its parts are packed'):
-        read_checkpoint(tmp_path / 'packed.pth')

@@ -36,7 +36,6 @@ from coma_mm.visualization import report
 from coma_mm.visualization.run_files import find_pictures, forget_pictures
 
 PRECIOUS = b'years of work'
-CONFIG = dict(text='config.py')
 
 
 @pytest.fixture(autouse=True)
@@ -223,26 +222,16 @@ def test_a_run_that_did_not_begin_leaves_nothing_and_takes_nothing(begun):
 
 # ---- what a run removes and replaces ----
 
-FORGED = (
-    '../precious.txt',
-    '..//precious.txt',
-    'x/../../precious.txt',
-    'linked/precious.txt',
-    'link',
-    './a',
-    '',
-    'a\0b',
-)
+ABOVE = '../precious.txt', '..//precious.txt', 'x/../../precious.txt', 'linked/precious.txt'
 
 
 def test_a_forged_manifest_leads_nowhere(place):
     os.symlink(place, 'run/linked')
     os.symlink(place / 'precious.txt', 'run/link')
     entry = dict(kind='checkpoint', **manifest.fingerprint(place / 'precious.txt'))
-    names = [*FORGED, str(place / 'precious.txt'), 'manifest.json']
-    Path('run/manifest.json').write_text(
-        json.dumps(dict(kind=manifest.KIND, mark='*', files={name: entry for name in names}))
-    )
+    names = [*ABOVE, 'link', './a', '', 'a\0b', str(place / 'precious.txt'), 'manifest.json']
+    forged = dict(kind=manifest.KIND, mark='*', files={name: entry for name in names})
+    Path('run/manifest.json').write_text(json.dumps(forged))
     Path('run/.a.1.pth').write_bytes(PRECIOUS)
     before = content('.')
     for name in names:
@@ -251,25 +240,20 @@ def test_a_forged_manifest_leads_nowhere(place):
     assert find_checkpoints(Path('run')) == [] and content('.') == before
 
 
-@pytest.mark.parametrize(
-    'text',
-    ['', '[]', 'null', '{"files": 5}', '[' * 10000, '{"kind": "files of a run of coma_mm", "files": {"a": 1}}']
-    + [
-        json.dumps(dict(kind=manifest.KIND, files={'a': dict(kind='x', bytes=b, sha256=s)}))
-        for b, s in [('1', 'a'), (1, 5)]
-    ],
-)
-def test_a_damaged_manifest_proves_nothing(text):
+def test_a_damaged_manifest_proves_nothing():
     Path('run/a').write_bytes(PRECIOUS)
-    Path('run/manifest.json').write_text(text)
-    assert manifest.read_manifest('run') == {} and not manifest.remove_own('run', 'a')
+    entries = 1, dict(kind='x', bytes='1', sha256='a'), dict(kind='x', bytes=1, sha256=5)
+    forged = [json.dumps(dict(kind=manifest.KIND, files=dict(a=entry))) for entry in entries]
+    for text in ('', '[]', 'null', '{"files": 5}', '[' * 10000, *forged):
+        Path('run/manifest.json').write_text(text)
+        assert manifest.read_manifest('run') == {} and not manifest.remove_own('run', 'a'), text
     assert Path('run/a').read_bytes() == PRECIOUS
 
 
 CHANGES = {
     'other content': lambda path: path.write_bytes(PRECIOUS),
     'same size': lambda path: path.write_bytes(b'KP of ours'),
-    'a link': lambda path: (path.unlink(), path.symlink_to('../precious.txt')),
+    'a link': lambda path: (path.unlink(), path.symlink_to(Path('precious.txt').absolute())),
     'a link to the same': lambda path: (path.rename('run/other'), path.symlink_to('other')),
     'a folder': lambda path: (path.unlink(), path.mkdir(), (path / 'x').write_bytes(PRECIOUS)),
     'more': lambda path: path.write_bytes(path.read_bytes() + b'!'),
@@ -281,7 +265,7 @@ CHANGES = {
 def test_what_was_changed_since_is_no_longer_ours(name, change):
     own(name)
     path = Path('run', name)
-    CHANGES[change](path) if change != 'a link' else (path.unlink(), path.symlink_to(Path('precious.txt').absolute()))
+    CHANGES[change](path)
     before = content('run')
     assert not manifest.remove_own('run', name) and content('run') == before
     own(name, data=b'PK new')  # a run goes on: what was there is moved, not lost
@@ -294,8 +278,14 @@ def test_what_was_changed_since_is_no_longer_ours(name, change):
 
 def test_a_kill_between_the_entry_and_the_name_loses_nothing():
     own('latest.pth')
+
+    def replace(path, to):
+        if Path(to).name == 'latest.pth':
+            raise KeyboardInterrupt
+        return os.replace(path, to)
+
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, 'replace', lambda path, to: raise_at(path, to, 'latest.pth', os.replace))
+        patch.setattr(Path, 'replace', replace)
         own('latest.pth', data=b'PK newer')
     assert Path('run/latest.pth').read_bytes() == b'PK of ours' and manifest.is_own('run', 'latest.pth')
     own('latest.pth', data=b'PK newest')
@@ -360,12 +350,6 @@ def test_what_a_killed_run_was_writing_is_known_by_its_number(inside, name, goes
     Path(inside, name).symlink_to(Path('other', name).absolute())
     manifest.remove_unfinished('run')
     assert Path(inside, name).is_symlink() and Path('other', name).exists()
-
-
-def raise_at(path, to, name, function):
-    if Path(to).name == name:
-        raise KeyboardInterrupt
-    return function(path, to)
 
 
 def test_runs_that_were_moved_copied_or_shared_keep_their_proof():
@@ -495,10 +479,7 @@ def test_a_hand_written_config_keeps_its_name():
 
 @pytest.mark.parametrize(
     ('name', 'text', 'found'),
-    [
-        ('config.py', 'model = dict()\nwork_dir = "x"\n', False),
-        ('any.py', 'dumped = 1\n', True),
-    ],
+    [('config.py', 'model = dict()\nwork_dir = "x"\n', False), ('any.py', 'dumped = 1\n', True)],
 )
 def test_the_config_of_a_run_of_other_tools_is_known_by_its_content(name, text, found):
     Path('run/1/vis_data').mkdir(parents=True)
@@ -522,20 +503,18 @@ def test_a_run_is_never_data():
 def test_a_folder_that_may_not_be_read_is_named(monkeypatch):
     image('data/a.png')
     image('data/inner/b.png')
-    scan = os.scandir
-    for closed, left in (('data/inner', ['data/a.png']), ('data', None)):
+    scan, closed = os.scandir, ['data/inner']
 
-        def scandir(path, closed=closed):
-            if str(path) == closed:
-                raise PermissionError(13, 'Permission denied', path)
-            return scan(path)
+    def scandir(path):
+        if str(path) in closed:
+            raise PermissionError(13, 'Permission denied', path)
+        return scan(path)
 
-        monkeypatch.setattr(os, 'scandir', scandir)
-        if left:
-            assert find_images('data') == left
-        else:
-            with pytest.raises(ValueError, match='data cannot be read: Permission denied'):
-                find_images('data')
+    monkeypatch.setattr(os, 'scandir', scandir)
+    assert find_images('data') == ['data/a.png']
+    closed.append('data')
+    with pytest.raises(ValueError, match='data cannot be read: Permission denied'):
+        find_images('data')
 
 
 @pytest.mark.parametrize('error', [MemoryError, PermissionError])
@@ -646,10 +625,8 @@ def test_images_in_the_folder_of_a_run_are_named_not_missed():
 
 def test_paths_are_absolute_and_at_home(place, monkeypatch):
     monkeypatch.setenv('HOME', str(place))
-    assert check_places(['~/data', 'list.txt'], '~/x', {}, False, False) == (
-        place / 'x',
-        [f'{place}/data', f'{place}/list.txt'],
-    )
+    found = check_places(['~/data', 'list.txt'], '~/x', {}, False, False)
+    assert found == (place / 'x', [f'{place}/data', f'{place}/list.txt'])
 
 
 @pytest.mark.parametrize('given', [dict(steps=50), dict(arch='tiny'), dict(steps=50, arch='tiny', seed=0, val=0.0)])
@@ -676,32 +653,17 @@ def test_an_edited_config_of_a_run_has_to_be_named():
 # ---- outputs ----
 
 
-@pytest.mark.parametrize('force', [False, True])
-@pytest.mark.parametrize(
-    ('output', 'inputs', 'always'),
-    [
-        ('mine.png', [], False),
-        ('link.png', [], False),
-        ('a.pth', ['a.pth'], True),
-        ('hard.pth', ['a.pth'], True),
-        ('soft.pth', ['a.pth'], True),
-        ('im/a.jpg', ['im'], True),
-        ('im/sub/b.JPG', ['im'], True),
-        ('also/a.jpg', ['im'], True),
-        ('also/a.jpg', ['list.txt'], True),
-        ('run/pictures/features_5.jpg', [], True),
-        ('im/a.jpg', ['im/a.jpg'], True),
-        ('run/epoch_6.pth', ['run'], True),
-        ('folder', [], True),
-        ('pipe', [], True),
-        ('/dev/null', [], True),
-        ('old.npz', [], False),
-        ('marked.npz', [], False),
-        ('old.json', [], False),
-        ('bare.safetensors', [], False),
-    ],
-)
-def test_outputs_replace_no_input_and_nothing_unknown(output, inputs, always, force):
+# Outputs that are refused though --force is given, and the inputs beside them; outputs that are refused without it.
+ALWAYS = [
+    *(('a.pth', 'a.pth'), ('hard.pth', 'a.pth'), ('soft.pth', 'a.pth'), ('run/epoch_6.pth', 'run')),
+    *(('im/a.jpg', 'im'), ('im/sub/b.JPG', 'im'), ('also/a.jpg', 'im'), ('also/a.jpg', 'list.txt')),
+    *(('im/a.jpg', 'im/a.jpg'), ('run/pictures/features_5.jpg', None), ('folder', None), ('pipe', None)),
+    ('/dev/null', None),
+]
+UNFORCED = 'mine.png', 'link.png', 'old.npz', 'marked.npz', 'old.json', 'bare.safetensors'
+
+
+def test_outputs_replace_no_input_and_nothing_unknown():
     image('mine.png')
     image('im/a.jpg')
     image('im/sub/b.JPG')
@@ -719,11 +681,12 @@ def test_outputs_replace_no_input_and_nothing_unknown(output, inputs, always, fo
     Path('marked.npz').write_bytes(Path('old.npz').read_bytes() + b'coma_mm')
     Path('old.json').write_text('{}')
     save_file({'a': torch.zeros(1)}, 'bare.safetensors')
-    if force and not always:
-        check_output(output, '--out', inputs, True)
-        return
-    with pytest.raises(ValueError, match='another file with --out'):
-        check_output(output, '--out', inputs, force)
+    refused = [(*row, force) for row in ALWAYS for force in (False, True)]
+    for output, of, force in [*refused, *((name, None, False) for name in UNFORCED)]:
+        with pytest.raises(ValueError, match='another file with --out'):
+            check_output(output, '--out', [of] if of else [], force)
+    for output in UNFORCED:
+        check_output(output, '--out', [], True)
 
 
 def test_outputs_of_before_are_replaced():
@@ -824,14 +787,12 @@ def test_a_command_keeps_what_appears_while_it_works(options, monkeypatch, capfd
     assert Path(f'{path}.kept').read_bytes() == PRECIOUS and '<title>' in path.read_text()
 
 
-@pytest.mark.parametrize(
-    ('folder', 'force', 'refused'), [('im', True, True), ('im/new', True, True), ('full', False, True)]
-)
-def test_folders_for_pictures(folder, force, refused):
+def test_folders_for_pictures():
     image('im/a.jpg')
     image('full/b.jpg')
-    with pytest.raises(ValueError, match='--show-dir'):
-        check_folder(folder, ['im'], force)
+    for folder, force in (('im', True), ('im/new', True), ('full', False)):
+        with pytest.raises(ValueError, match='--show-dir'):
+            check_folder(folder, ['im'], force)
     check_folder('new', ['im'], False)
 
 

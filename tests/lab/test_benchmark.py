@@ -26,21 +26,8 @@ def log_demo(folder):
 def test_tables_json_and_plots(tmp_path):
     suites = ['step', 'forward', 'data', 'profile', 'imports', 'start', 'demo']
     log_demo(tmp_path)
-    options = [
-        '--only',
-        'DyViT-T',
-        'shards',
-        'decoder, GELU',
-        'import',
-        'first line',
-        'refusal',
-        '--batch',
-        1,
-        '--rounds',
-        1,
-        '--json',
-        'out.json',
-    ]
+    rows = 'DyViT-T', 'shards', 'decoder, GELU', 'import', 'first line', 'refusal'
+    options = ['--only', *rows, '--batch', 1, '--rounds', 1, '--json', 'out.json']
     printed = call(tmp_path, 'lab/benchmark.py', *suites, *options)
     assert '| step | ms per image, median (min-max) | ratio | GFLOP per image | TFLOP/s | share of ' in printed
     assert printed.count('| CoMA DyViT-T | ') == printed.count('| DyViT-T | ') == 1 and 'MAE' not in printed

@@ -3,17 +3,9 @@
 import json
 
 import pytest
-from mmengine.fileio import LocalBackend, register_backend
 from processes import run
 
 FEW = ['checkpoint', 'SIGTERM']
-
-
-@pytest.fixture(autouse=True)
-def backends():
-    """Leave mmengine as it was."""
-    yield
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 @pytest.mark.slow  # kills of other kinds are tried in each run of the tests

@@ -6,9 +6,9 @@ import tarfile
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from processes import TINY, refuse, run
 from safetensors import safe_open
+from tiny_run import save_tiny
 
 from coma_mm.checkpoints import reading
 from coma_mm.models import DyViT, read_checkpoint
@@ -20,13 +20,10 @@ LINE = dict(study='method', size='cpu', seed=0, images=512, commit='abc')
 def folder(tmp_path):
     """The work dir of a run, and a file of results."""
     cfg = Config.fromfile(TINY)
-    init_default_scope(cfg.default_scope)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
     (tmp_path / 'run/1/vis_data').mkdir(parents=True)
     (tmp_path / 'run/1/vis_data/scalars.json').write_text('{}\n')
     cfg.dump(tmp_path / 'run/tiny.py')
-    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'run/epoch_2.pth')
+    save_tiny(tmp_path / 'run/epoch_2.pth')
     (tmp_path / 'run/last_checkpoint').write_text(str(tmp_path / 'run/epoch_2.pth'))
     lines = [dict(LINE, cell='copy', qualities=dict(probe=50)), dict(LINE, cell='random', qualities=dict(probe=40))]
     (tmp_path / 'results.jsonl').write_text('\n'.join(map(json.dumps, lines)))
@@ -64,10 +61,7 @@ def test_release_and_load_by_name(folder, monkeypatch, capfd):
     ('args', 'message'),
     [
         (['nowhere', 'tiny', '--data', 'x'], 'there is no folder nowhere'),
-        (
-            ['run', 'tiny', '--data', 'x', '--results', 'results.jsonl:joint-0'],
-            "no results of 'joint-0'; it has copy-0",
-        ),
+        (['run', 'tiny', '--data', 'x', '--results', 'results.jsonl:joint-0'], "'joint-0'; it has copy-0"),
         (['empty', 'tiny', '--data', 'x'], 'there is no config in empty'),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
-from PIL import Image
+from noise import write_noise
 from studies import cell as cell_module
 from studies.grid import (
     Cell,
@@ -50,22 +50,13 @@ def place(tmp_path_factory):
     """A folder with small data of all kinds, which collects the work dirs of the cells."""
     folder = tmp_path_factory.mktemp('studies')
     write_archive(folder / 'cifar.npz')
-    rng = np.random.default_rng(0)
     for part in ('train', 'val'):
-        for sub in ('photos', 'camvid11/images', 'camvid11/labels'):
-            (folder / sub / part).mkdir(parents=True)
         for number in range(4):
-            Image.fromarray(rng.integers(0, 256, (140, 160, 3), dtype=np.uint8)).save(
-                folder / f'photos/{part}/{number}.jpg'
-            )
-        Image.fromarray(rng.integers(0, 256, (260, 280, 3), dtype=np.uint8)).save(
-            folder / f'camvid11/images/{part}/0.jpg'
-        )
-        Image.fromarray(rng.integers(0, 11, (260, 280), dtype=np.uint8)).save(folder / f'camvid11/labels/{part}/0.png')
+            write_noise(folder / f'photos/{part}/{number}.jpg', (140, 160), seed=number)
+        write_noise(folder / f'camvid11/images/{part}/0.jpg', (260, 280))
+        write_noise(folder / f'camvid11/labels/{part}/0.png', (260, 280), 11)
     for number in range(12):
-        path = folder / f'classes/{"abc"[number % 3]}/{number}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(path)
+        write_noise(folder / f'classes/{"abc"[number % 3]}/{number}.png', (70, 80), seed=number)
     (folder / 'coco_mini').mkdir()
     write_coco(folder / 'coco_mini', ('train', 'val'))
     return folder

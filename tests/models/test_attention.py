@@ -110,19 +110,3 @@ def test_depthwise_convolution_starts_as_the_mean():
     x = torch.randn(2, 64, 16)
     conv = attn.kv[0][0]
     torch.testing.assert_close(conv(x), conv.pointwise(x.view(2, 4, 16, 16).mean(2)))
-
-
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (dict(dim=30, windows=(1, 2, 4, 4), unit_side=8), '4 attention heads do not divide 30 channels'),
-        (dict(dim=32, windows=(1, 3), unit_side=8), r'window 3 .* does not divide a mask unit.*\[1, 2, 4, 8\]'),
-        (dict(dim=32, windows=((1, 2), (2, 2)), unit_side=8), r'several different ones, got \(2, 2\)'),
-        (dict(dim=32, windows=(1, ()), unit_side=8), r'one window or several'),
-        (dict(dim=32, windows=(1, 8), unit_side=4), r'window 8 .* 4 x 4 tokens .*\[1, 2, 4\]'),
-        (dict(dim=32, windows=(1, 2), unit_side=8, kv_conv='pool'), "'depthwise', 'averaged', 'dense', got 'pool'"),
-    ],
-)
-def test_wrong_options_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        DMMSA(**arguments)

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
-from mmengine.runner import save_checkpoint
 
 from coma_mm.models import ARCHITECTURES, DyViT
 from coma_mm.models.layers import DropPath
@@ -31,14 +30,6 @@ def test_exporting_leaves_the_process_as_it_was():
     assert type(expected) is torch.Tensor
     torch.testing.assert_close(program.module()(image)[0], expected)
     torch.testing.assert_close(torch.export.export(model, (image,)).module()(image)[0], expected)  # with full caches
-
-
-@pytest.mark.parametrize('height, width', [(224, 224), (97, 130), (32, 31), (5, 300)])
-def test_any_image_size(height, width):
-    model = DyViT('pico', out_indices=(0, 1, 2, 3)).eval()
-    for stride, channels, out in zip(model.strides, model.out_channels, model(torch.randn(1, 3, height, width))):
-        assert out.shape == (1, channels, -(-height // stride), -(-width // stride))
-        assert out.is_contiguous()  # mmcv's deformable convolutions and others read it as it lies in memory
 
 
 def test_padding_is_zero_pixels():
@@ -150,18 +141,6 @@ def test_layer_depths_are_monotone_and_cover_every_parameter():
         assert {model.get_layer_depth(name) for name in heads} == {(count - 1, count)}
 
 
-def test_init_weights_keeps_loaded_weights(tmp_path):
-    source, target = DyViT(**SMALL), DyViT(**SMALL)
-    target.load_state_dict(source.state_dict())
-    target.init_weights()
-    save_checkpoint(dict(state_dict=source.state_dict()), str(tmp_path / 'a.pth'))
-    from_config = DyViT(**SMALL, pretrained=str(tmp_path / 'a.pth'))
-    from_config.init_weights()
-    for name, value in source.state_dict().items():
-        assert torch.equal(target.state_dict()[name], value)
-        assert torch.equal(from_config.state_dict()[name], value)
-
-
 def test_arch_by_letter_and_by_dict():
     assert DyViT('p').out_channels == (256,)
     custom = DyViT(dict(dims=(16, 32, 64, 128), depths=(1, 1, 1, 1), heads=(4, 8, 2, 4)), out_indices=(0, 3))
@@ -175,35 +154,6 @@ def test_drop_path_keeps_the_expectation():
     torch.testing.assert_close(out.unique(), torch.tensor([0, 1 / 0.75]))
     assert abs(out.mean() - 1) < 0.02
     assert drop.eval()(x) is x
-
-
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (dict(windows=(((4, 4),), 2, None, None)), r'one window or several different ones, got \(4, 4\)'),
-        (dict(arch='huge'), "unknown arch 'huge'; choose from pico, tiny, small, base, large"),
-        (dict(arch=dict(dims=(16,) * 4)), 'arch needs dims, depths and heads'),
-        (
-            dict(arch=dict(dims=(28, 64, 64, 64), depths=(1,) * 4, heads=(8, 8, 4, 8))),
-            '8 attention heads do not divide 28',
-        ),
-        (dict(windows=((2, 4), 2, None, None)), r'stage 1 has 4 heads but 2 windows \(2, 4\)'),
-        (dict(windows=(4, 2)), 'windows must have one entry for each of four stages'),
-        (dict(windows=(16, 2, None, None)), 'window 16 .* does not divide a mask unit'),
-        (dict(windows=([(4, 'a')], 2, None, None)), 'window a .* does not divide a mask unit'),
-        (dict(attention=('dm_msa',) * 4), r'stage 3 uses dm_msa but has no windows'),
-        (dict(attention=('swin',) * 4), 'attention must name'),
-        (dict(out_indices=(0, 4)), r'out_indices must be numbers from 0 to 3, got \(0, 4\)'),
-        (dict(global_blocks=(7,)), 'global_blocks must be numbers from 0 to 6'),
-        (dict(frozen_stages=5), 'frozen_stages must be -1'),
-        (dict(attn_window=0), 'attn_window must be'),
-        (dict(global_window=3), 'global_window must be 1, 2, 4 or 8'),
-        (dict(pretrained='a.pth', init_cfg=dict(type='Constant', layer='Linear')), 'either `pretrained` or `init_cfg`'),
-    ],
-)
-def test_wrong_options_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        DyViT(**{'arch': 'pico', **arguments})
 
 
 def test_settings_name_the_function():
@@ -234,15 +184,6 @@ def test_residual_stream_stays_fp32_under_autocast():
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         model(IMAGE)
     assert seen == [(torch.float32, torch.float32)] * model.num_blocks
-
-
-def test_weights_in_bf16_compute_in_bf16():
-    assert DyViT(**SMALL).bfloat16()(IMAGE.bfloat16())[0].dtype == torch.bfloat16
-
-
-def test_visible_units_need_whole_units():
-    with pytest.raises(ValueError, match='no whole number of 16 px units'):
-        DyViT(**SMALL)(torch.randn(1, 3, 40, 32), torch.tensor([[0]]))
 
 
 ODD = [

@@ -1,10 +1,6 @@
 """A backbone takes all its weights from whatever holds them, or says what is wrong; no file runs code."""
 
 import json
-import os
-import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -104,28 +100,24 @@ def test_evaluation_weights_are_taken_by_name_only():
 
 
 def test_init_weights_keeps_what_was_loaded(tmp_path):
-    torch.save(weights()[1], tmp_path / 'weights.pth')
-    model = nn.ModuleDict(dict(backbone=backbone(tmp_path / 'weights.pth')))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.backbone.init_weights()
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    expected = weights()[1]
+    torch.save(expected, tmp_path / 'weights.pth')
+    by_hand = backbone()
+    by_hand.load_state_dict(expected)
+    for model in backbone(tmp_path / 'weights.pth'), by_hand:
+        model.init_weights()
+        assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
     ('change', 'error'),
     [
+        (lambda state: DyViT('tiny').state_dict(), r'of other shapes: patch_embed.weight \(64, 48\)'),
         (
-            lambda state: DyViT('tiny').state_dict(),
-            r'of other shapes: patch_embed.weight \(64, 48\) instead of \(32, 48\)',
+            lambda state: {key: value for key, value in state.items() if 'blocks.3' not in key},
+            'missing .*: stages.2.blocks.3',
         ),
-        (
-            lambda state: {key: value for key, value in state.items() if 'stages.2.blocks.3' not in key},
-            'missing in the checkpoint: stages.2.blocks.3.norm1.weight',
-        ),
-        (
-            lambda state: state | {'stages.0.blocks.9.attn.q.bias': torch.zeros(1)},
-            'unknown to the model: stages.0.blocks.9',
-        ),
+        (lambda state: state | {'stages.0.blocks.9.bias': torch.zeros(1)}, 'unknown to the model: stages.0'),
         (lambda state: state | {'stages.norm.bias': torch.zeros(1)}, 'unknown to the model: stages.norm.bias'),
         (lambda state: nn.Linear(2, 2).state_dict(), 'missing in the checkpoint: patch_embed.weight'),
         (lambda state: dict(epoch=3), 'it holds no weights; its keys are epoch'),
@@ -189,67 +181,29 @@ def test_settings_that_agree_or_are_meant_to_differ(monkeypatch):
 
 
 def test_settings_are_read_not_run(tmp_path):
-    assert (
-        read_settings(dict(meta=dict(cfg=f'model = dict(backbone=__import__("os").mkdir("{tmp_path}/ran"))'))) is None
-    )
-    assert read_settings(dict(meta=dict(cfg='model = dict(dict(backbone=dict(type="A", b=[1, (2,)])), c=3)'))) == dict(
-        type='A', b=[1, [2]]
-    )
-    assert not list(tmp_path.iterdir())
+    cfg = f'model = dict(backbone=__import__("os").mkdir("{tmp_path}/ran"))'
+    assert read_settings(dict(meta=dict(cfg=cfg))) is None and not list(tmp_path.iterdir())
+    cfg = 'model = dict(dict(backbone=dict(type="A", b=[1, (2,)])), c=3)'
+    assert read_settings(dict(meta=dict(cfg=cfg))) == dict(type='A', b=[1, [2]])
     for text in ('model = dict(5)', 'model = {[]: 1}', 'model = {**dict(a=1)}', 'model = dict([1])', 'model = f(1)'):
         with pytest.raises(ValueError):
             read_config_text(text)
 
 
-class Code:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_unsafe_and_broken_files(tmp_path):
-    good = tmp_path / 'good.pth'
-    torch.save(runner_checkpoint(weights()[0]), good)
-    unsafe = tmp_path / 'unsafe.pth'
-    torch.save(dict(state_dict=weights()[1], extra=Code(tmp_path / 'ran')), unsafe)
-    plain = tmp_path / 'plain.pth'
-    plain.write_bytes(pickle.dumps(Code(tmp_path / 'ran'), 2))
-    sneaky = tmp_path / 'sneaky.pth'
-    sneaky.write_bytes(b'\x80\x02cbuiltins\ngetattr\n(cbuiltins\ngetattr\nX\x06\x00\x00\x00__self__tR.')
-    for path in (unsafe, plain, sneaky):
-        with pytest.raises(ValueError, match=f'{path.name} (holds more than weights|is damaged)'):
-            backbone(path)
-    assert not (tmp_path / 'ran').exists()
-    for name, content in (
-        ('cut.pth', good.read_bytes()[:9999]),
-        ('empty.pth', b''),
-        ('text.safetensors', b'no weights at all'),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f'{name} is damaged or no checkpoint'):
-            read_checkpoint(tmp_path / name)
+def test_broken_files(tmp_path):
+    torch.save(runner_checkpoint(weights()[0]), tmp_path / 'good.pth')
     torch.save([1], tmp_path / 'list.pth')
-    with pytest.raises(ValueError, match='list.pth holds a list'):
-        read_checkpoint(tmp_path / 'list.pth')
-    with pytest.raises(
-        FileNotFoundError, match='there is no checkpoint none.pth: name another with --cfg-options model'
-    ):
+    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'good.pth').read_bytes()[:9999])
+    (tmp_path / 'empty.pth').write_bytes(b'')
+    (tmp_path / 'text.safetensors').write_text('no weights at all')
+    damaged = 'is damaged or no checkpoint'
+    for name, words in {
+        'cut.pth': damaged,
+        'empty.pth': damaged,
+        'text.safetensors': damaged,
+        'list.pth': 'a list',
+    }.items():
+        with pytest.raises(ValueError, match=f'{name} .*{words}'):
+            read_checkpoint(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match='no checkpoint none.pth: name another with --cfg-options model'):
         backbone('none.pth')
-
-
-def test_plain_pytorch_without_any_toolbox(tmp_path):
-    torch.save(prefixed(weights()[1], 'backbone.'), tmp_path / 'weights.pth')
-    code = (
-        'import sys\n'
-        "for name in ('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'cv2', 'safetensors'):\n"
-        '    sys.modules[name] = None\n'
-        'from coma_mm.models import DyViT\n'
-        "model = DyViT(arch='p', init_cfg=dict(type='coma_mm.Pretrained', checkpoint=sys.argv[1]))\n"
-        'model.init_weights()\n'
-        "print('sum', float(model.patch_embed.weight.double().sum()))\n"
-    )
-    done = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'weights.pth')], capture_output=True, text=True)
-    expected = float(weights()[1]['patch_embed.weight'].double().sum())
-    assert done.stdout.strip().splitlines()[-1] == f'sum {expected}', done.stderr[-2000:]

@@ -67,11 +67,7 @@ def test_a_folder_stands_for_the_weights_in_it(tmp_path):
         (dict(backbone='{"type": "os.system", "command": "mkdir ran"}'), {}, 'holds a os.system, not a DyViT'),
         (dict(backbone='{"type": "DyViT", "arch": "pico", "patch": 3}'), {}, 'does not take .*patch.*another version'),
         (dict(backbone='{"type": "DyViT", "arch": "pico"}'), dict(size=3), 'does not take .*size'),
-        (
-            dict(backbone='{"type": "DyViT", "arch": "pico"}'),
-            dict(patch_size=2),
-            'patch_size is 4 in the checkpoint and 2 here',
-        ),
+        (dict(backbone='{"type": "DyViT", "arch": "pico"}'), dict(patch_size=2), 'patch_size is 4 in .* and 2 here'),
     ],
 )
 def test_what_cannot_be_built(tmp_path, meta, options, error):

@@ -3,13 +3,22 @@
 import sys
 
 import pytest
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from PIL import Image
 from processes import run
 
 from coma_mm.cli import main
+
+
+@pytest.fixture(scope='session')
+def photos(tmp_path_factory):
+    """A folder of twelve images of noise."""
+    folder = tmp_path_factory.mktemp('photos')
+    for number in range(12):
+        Image.effect_noise((70, 80), 50 + number).convert('RGB').save(folder / f'{number}.png')
+    return folder
 
 
 @pytest.fixture
@@ -24,8 +33,7 @@ def perform(monkeypatch, capfd):
         printed = capfd.readouterr()
         return printed.out + printed.err
 
-    yield call
-    register_backend('local', LocalBackend, force=True, prefixes='')
+    return call
 
 
 @pytest.fixture

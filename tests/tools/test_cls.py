@@ -2,13 +2,11 @@
 
 import re
 
-import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from PIL import Image
+from noise import write_noise
 from processes import TINY, TOOLS, call
+from tiny_run import save_tiny
 
 from coma_mm.engine.runner.build import build_runner, require_matching_checkpoint
 
@@ -25,20 +23,13 @@ test_evaluator = dict(k=(1, 3, 5))
 
 def test_knn_on_two_ranks_is_that_on_one(tmp_path):
     """With numbers of images that the ranks have to fill up: 31 to compare with, 19 to classify."""
-    settings = Config.fromfile(TINY).model
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(settings)
-    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'epoch_1.pth')
-    rng = np.random.default_rng(0)
-    for part, count in (('train', 31), ('val', 19)):
-        for i in range(count):
-            path = tmp_path / 'data' / part / 'abc'[i % 3] / f'{i}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(256, size=(48, 48, 3), dtype=np.uint8)).save(path)
+    save_tiny(tmp_path / 'epoch_1.pth')
+    for part, numbers in (('train', range(31)), ('val', range(31, 50))):
+        for number in numbers:
+            write_noise(tmp_path / 'data' / part / 'abc'[number % 3] / f'{number}.png', seed=100 + number)
     base = str(TOOLS.parent / 'configs/cls/knn_dyvit-b_folder.py')
-    text = CONFIG.format(base=base, backbone=settings.backbone.to_dict(), data=str(tmp_path / 'data'))
-    (tmp_path / 'knn.py').write_text(text)
+    backbone = Config.fromfile(TINY).model.backbone.to_dict()
+    (tmp_path / 'knn.py').write_text(CONFIG.format(base=base, backbone=backbone, data=str(tmp_path / 'data')))
 
     cfg = Config.fromfile(tmp_path / 'knn.py')
     cfg.load_from, cfg.work_dir = str(tmp_path / 'epoch_1.pth'), str(tmp_path / 'one')

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 from processes import TOOLS
-from tiny_weights import write_weights
+from tiny_weights import save, write_weights
 
 import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
@@ -28,19 +28,14 @@ from coma_mm.visualization.classification import draw_comparison
 WEIGHTS = 'coma_mm://dyvit-p_cifar10'
 
 
-def save(path, level, rng):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((level + rng.integers(60, size=(32, 40, 3))).astype(np.uint8)).save(path)
-
-
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp('labelled'), np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp('labelled')
     for number in range(6):
-        save(folder / f'dark/{number}.png', 20, rng)
-        save(folder / f'light/{number}.png', 120, rng)
-    save(folder / 'lonely/0.png', 60, rng)
-    save(folder / 'beside.png', 60, rng)
+        save(folder / f'dark/{number}.png', 20, number)
+        save(folder / f'light/{number}.png', 120, number)
+    save(folder / 'lonely/0.png', 60)
+    save(folder / 'beside.png', 60)
     (folder / 'dark/broken.png').write_bytes((folder / 'dark/0.png').read_bytes()[:200])
     return folder
 
@@ -81,23 +76,10 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
     [
         ((WEIGHTS,), 'give two names'),
         ((WEIGHTS, 'photos', 'photos'), 'give two names'),
-        ((WEIGHTS, 'nowhere'), 'there is no folder nowhere'),
-        (('nothing.pth', 'photos'), 'there is no file nothing.pth'),
-        (('empty', 'photos'), 'empty has no config'),
-        (
-            ('bare.pth', 'photos'),
-            'does not say which backbone it has: coma-mm export FILE backbone.safetensors --config CONFIG',
-        ),
-        ((WEIGHTS, 'photos', '--val', 'nowhere'), 'there is no folder nowhere'),
+        (('bare.pth', 'photos'), 'which backbone it has: coma-mm export FILE backbone.safetensors --config CONFIG'),
         ((WEIGHTS, 'photos', '--val', 'photos'), 'to classify are also learnt from'),
         ((WEIGHTS, 'photos', '--out', 'photos/out'), 'lies in photos, which is read'),
-        (
-            (WEIGHTS, 'photos', '--out', 'mine'),
-            'compare.json exists already and is not known to be as coma-mm wrote it',
-        ),
-        ((WEIGHTS, 'photos', '--seeds', '0'), 'must be a whole number'),
-        ((WEIGHTS, 'photos', '--finetune', '0'), 'must be a whole number'),
-        ((WEIGHTS, 'photos', '--finetune'), 'expected one argument'),
+        ((WEIGHTS, 'photos', '--out', 'mine'), 'compare.json exists already and is not known'),
         ((WEIGHTS, 'photos', '--exclude', '*'), 'such as'),
         ((WEIGHTS, 'photos', '--against', 'nothing.pth'), 'there is no file nothing.pth'),
         ((WEIGHTS, 'photos', '--against', WEIGHTS, WEIGHTS), 'is named twice'),
@@ -112,9 +94,8 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
     ],
 )
 def test_what_cannot_be_compared_ends_in_a_line(args, reason, photos, compare, tmp_path):
-    rng = np.random.default_rng(0)
     for name in ('one/dark/0', 'one/dark/1', 'lonely/a/0', 'lonely/b/0', 'others/dark/0', 'others/other/0'):
-        save(tmp_path / f'{name}.png', 50, rng)
+        save(tmp_path / f'{name}.png', 50)
     (tmp_path / 'photos').symlink_to(photos)
     for name in ('empty', 'mine'):
         (tmp_path / name).mkdir()
@@ -129,9 +110,7 @@ def test_what_cannot_be_compared_ends_in_a_line(args, reason, photos, compare, t
 
 
 def test_fine_tuning_is_a_column(photos, tmp_path):
-    weights = [
-        write_weights(tmp_path / f'{name}.pth', frozen_stages=frozen) for name, frozen in dict(a=-1, b=4).items()
-    ]
+    weights = [write_weights(tmp_path / f'{frozen}.pth', frozen_stages=frozen) for frozen in (-1, 4)]
     shutil.copy(weights[0], tmp_path / 'same.pth')
     options = dict(against=[weights[1], tmp_path / 'same.pth'], seeds=3, num_workers=0, device='cpu')
     found = measure_all(weights[:1], photos, finetune=1, **options)
@@ -158,44 +137,33 @@ def test_fewer_passes_over_many_images(photos, tmp_path, monkeypatch):
         assert len(random[column]['draws']) == 3 and again[column]['draws'] == random[column]['draws'][:1]
 
 
-@pytest.mark.parametrize(
-    'arguments, reason',
-    [
-        (dict(weights=None), 'weights must name'),
-        (dict(weights=[]), 'weights must name'),
-        (dict(weights=' '), 'weights must name'),
-        (dict(weights='nothing.pth'), 'nothing.pth'),
-        (dict(weights=[WEIGHTS, WEIGHTS]), 'give others as against'),
-        (dict(weights='nothing\0.pth'), 'nothing'),
-        (dict(data='nothing\0'), 'nothing'),
-        (dict(data=None), 'data must be a folder'),
-        (dict(data='nowhere'), 'nowhere'),
-        (dict(finetune=0), 'finetune'),
-        (dict(finetune=True), 'finetune'),
-        (dict(finetune='many'), 'finetune'),
-        (dict(seeds=0), 'seeds'),
-        (dict(seeds=2.5), 'seeds'),
-        (dict(batch_size=-1), 'batch_size'),
-        (dict(num_workers='a'), 'num_workers'),
-        (dict(size=0), 'size'),
-        (dict(max_pixels=0), 'max_pixels'),
-        (dict(device='nowhere'), 'device'),
-        (dict(device=5.5), 'device'),
-        (dict(device='meta'), 'device'),
-        (dict(against=WEIGHTS), 'against must be a list'),
-        (dict(against=5), 'against must be a list'),
-        (dict(against=[None]), 'against must be a list'),
-        (dict(against=['nothing.pth']), 'nothing.pth'),
-        (dict(val='nowhere'), 'nowhere'),
-        (dict(val=5), 'val must'),
-        (dict(exclude=5), 'exclude'),
-        (dict(finetunes=5), 'did you mean'),
+# Wrong values of each argument, and words of what is said of them.
+WRONG = dict(
+    weights=[
+        *((value, 'weights must name') for value in (None, [], ' ')),
+        *(('nothing.pth', 'nothing.pth'), ('nothing\0.pth', 'nothing'), ([WEIGHTS, WEIGHTS], 'give others as against')),
     ],
-)
-def test_arguments_of_the_function(arguments, reason, photos):
-    with pytest.raises((ValueError, FileNotFoundError), match=reason) as error:
-        coma_mm.compare(**dict(weights=WEIGHTS, data=photos, num_workers=0) | arguments)
-    assert '\n' not in str(error.value)
+    data=[(None, 'data must be a folder'), ('nowhere', 'nowhere'), ('nothing\0', 'nothing')],
+    against=[*((value, 'against must be a list') for value in (WEIGHTS, 5, [None])), (['nothing.pth'], 'nothing.pth')],
+    val=[('nowhere', 'nowhere'), (5, 'val must')],
+    finetune=[(value, 'finetune') for value in (0, True, 'many')],
+    seeds=[(0, 'seeds'), (2.5, 'seeds')],
+    device=[(value, 'device') for value in ('nowhere', 5.5, 'meta')],
+    batch_size=[(-1, 'batch_size')],
+    num_workers=[('a', 'num_workers')],
+    size=[(0, 'size')],
+    max_pixels=[(0, 'max_pixels')],
+    exclude=[(5, 'exclude')],
+    finetunes=[(5, 'did you mean')],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_arguments_of_the_function(name, photos):
+    for value, reason in WRONG[name]:
+        with pytest.raises((ValueError, FileNotFoundError), match=reason) as error:
+            coma_mm.compare(**dict(weights=WEIGHTS, data=photos, num_workers=0) | {name: value})
+        assert '\n' not in str(error.value)
 
 
 def test_images_that_are_held_out_and_shifted():
@@ -218,7 +186,7 @@ def test_parts_of_a_labelled_folder(photos, tmp_path):
     shutil.copytree(photos, tmp_path / 'train')
     assert len(find_labelled(tmp_path).learn) == 14 and len(find_labelled(tmp_path).test) == 6
     for number in range(3):
-        save(tmp_path / f'train/dark/{number}_mask.png', 0, np.random.default_rng(0))
+        save(tmp_path / f'train/dark/{number}_mask.png', 0)
     assert "masks of others have: 3; to leave them out: --exclude '*_mask.*'" in find_labelled(tmp_path).left_out[0]
     assert len(find_labelled(tmp_path, exclude=['*_mask.png', 'lonely']).learn) == 13
 

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
-from test_finetune import write_weights
+from tiny_weights import write_weights
 
 from coma_mm.datasets.coco_file import read_coco
 from coma_mm.datasets.mask_folder import read_masks

@@ -55,11 +55,7 @@ def test_train_validate_resume_test(perform, tmp_path):
         (['model.neck.in_channels=[64,128,256,512]'], {}, r'set model.neck.in_channels=\[32,64,128,256\]'),
         ([], dict(images=False), 'there is no photos/train2017/0.jpg; set train_dataloader.dataset.data_root'),
         ([], dict(empty=(0, 1, 2)), r'CocoDataset\(photos/annotations/instances_train2017.json\) has no image to use'),
-        (
-            ['train_dataloader.dataset.data_root=elsewhere/'],
-            {},
-            r'there is no elsewhere/annotations/\S+.json, which',
-        ),
+        (['train_dataloader.dataset.data_root=elsewhere/'], {}, r'there is no elsewhere/annotations/\S+.json, which'),
     ],
     ids=['channels', 'no images', 'nothing annotated', 'no annotations'],
 )

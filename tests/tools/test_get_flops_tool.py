@@ -1,15 +1,9 @@
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
 from processes import TINY, TOOLS
-
-
-def stock(package, config):
-    """Return a config that comes with a toolbox."""
-    return Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs' / config
+from tiny_run import stock
 
 
 def test_table_keeps_the_papers_claim_and_is_the_documented_one(perform, tmp_path):
@@ -25,15 +19,8 @@ def test_table_keeps_the_papers_claim_and_is_the_documented_one(perform, tmp_pat
     tables = json.loads((TOOLS.parent / 'docs/benchmarks/counts.json').read_text())['tables']
     columns = list(tables['variants']['columns'].values())[2:]
     assert rows == {arch: pytest.approx([column[arch] for column in columns], abs=0.006) for arch in rows}
-    assert list(tables) == [
-        'variants',
-        'references',
-        'pretraining',
-        'detection',
-        'segmentation',
-        'segmentors',
-        'activations',
-    ]
+    assert list(tables)[:4] == ['variants', 'references', 'pretraining', 'detection']
+    assert list(tables)[4:] == ['segmentation', 'segmentors', 'activations']
 
 
 @pytest.mark.parametrize(

@@ -2,39 +2,22 @@
 
 import json
 import os
-import sys
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
-from coma_mm.cli import main
 from coma_mm.datasets import ImageShards, LoadImage
 from coma_mm.recipe import make_config
 from coma_mm.settings import PretrainSettings
 
 RANGE = 0, 4095
 NAMES = ['a.tif', 'new\nline.tif', 'caf\udce9.tif', 'd$^{.tif']
-
-
-@pytest.fixture
-def begin(monkeypatch, tmp_path, capfd):
-    """Call ``coma-mm`` in this process, in a folder of its own; return what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args):
-        MMLogger._instance_dict.clear()
-        monkeypatch.setattr(sys, 'argv', ['coma-mm', *map(str, args)])
-        main()
-        return ''.join(capfd.readouterr())
-
-    return call
 
 
 def write_images(folder, channels):
@@ -52,19 +35,8 @@ def write_images(folder, channels):
 def run(request, tmp_path):
     """Images and, as a run would leave them, a config and a checkpoint; returns the channels."""
     write_images(tmp_path / 'images', request.param)
-    cfg = make_config(
-        PretrainSettings(
-            ['images'],
-            'run',
-            arch='pico',
-            steps=2,
-            size=32,
-            batch_size=4,
-            workers=0,
-            channels=request.param,
-            value_range=RANGE,
-        )
-    )
+    given = dict(arch='pico', steps=2, size=32, batch_size=4, workers=0, channels=request.param, value_range=RANGE)
+    cfg = make_config(PretrainSettings(['images'], 'run', **given))
     assert cfg.train_dataloader.dataset.pipeline[0].value_range == list(RANGE)
     (tmp_path / 'run').mkdir()
     cfg.dump(tmp_path / 'run/config.py')
@@ -75,9 +47,9 @@ def run(request, tmp_path):
     return request.param
 
 
-def test_all_commands(run, begin, tmp_path):
+def test_all_commands(run, call, tmp_path):
     checkpoint = 'run/config.py', 'run/last.pth'
-    begin('export', 'run/last.pth', 'weights.safetensors', '--hub-dir', 'hub', '--prefix', 'backbone.')
+    call('export', 'run/last.pth', 'weights.safetensors', '--hub-dir', 'hub', '--prefix', 'backbone.')
     meta = read_checkpoint('weights.safetensors')['meta']
     assert json.loads(meta['channels']) == run and json.loads(meta['value_range']) == list(RANGE)
     hub = json.loads((tmp_path / 'hub/config.json').read_text())
@@ -86,7 +58,7 @@ def test_all_commands(run, begin, tmp_path):
 
     found = []
     for model in (checkpoint, ('weights.safetensors',)):
-        begin('embed', *model, 'images', '--num-workers', '0', '--pool', 'mean', '--out', 'features.npz')
+        call('embed', *model, 'images', '--num-workers', '0', '--pool', 'mean', '--out', 'features.npz')
         with np.load('features.npz') as arrays:
             found.append(arrays['features'])
             assert sorted(map(os.path.basename, arrays['paths'].tolist())) == sorted(NAMES)
@@ -99,9 +71,9 @@ def test_all_commands(run, begin, tmp_path):
     with torch.no_grad():
         assert np.allclose(model(((img - mean) / std)[None])[-1][0].mean((1, 2)), found[0][0], atol=1e-4)
 
-    printed = begin('visualize', *checkpoint, 'images', '--out', 'seen.png')
+    printed = call('visualize', *checkpoint, 'images', '--out', 'seen.png')
     assert 'new\\nline.tif: ' in printed and 'caf\\xe9.tif: ' in printed
-    begin('browse', 'run/config.py', '--out', 'browsed.png')
+    call('browse', 'run/config.py', '--out', 'browsed.png')
     for name in ('seen.png', 'browsed.png'):
         with Image.open(name) as picture:
             pixels = np.array(picture.convert('RGB')).astype(int)
@@ -110,7 +82,7 @@ def test_all_commands(run, begin, tmp_path):
 
     for options in ([], ['--short-side', '40']):
         shards = f'shards{len(options)}'
-        begin('shards', 'images', shards, '--num-workers', '0', '--channels', run, *options)
+        call('shards', 'images', shards, '--num-workers', '0', '--channels', run, *options)
         dataset = ImageShards(shards, pipeline=[LoadImage(run, RANGE)])
         assert len(dataset) == len(NAMES)
         assert all(dataset[i]['img'].shape == (*((40, 53) if options else (48, 64)), run) for i in range(len(dataset)))
@@ -118,7 +90,7 @@ def test_all_commands(run, begin, tmp_path):
 
 
 @pytest.mark.parametrize('run', [3], indirect=True)
-def test_larger_images_have_an_option(run, begin, capfd, tmp_path):
+def test_larger_images_have_an_option(run, call):
     checkpoint = 'run/config.py', 'run/last.pth'
     for command in (
         ['embed', *checkpoint, 'images', '--num-workers', '0'],
@@ -127,9 +99,7 @@ def test_larger_images_have_an_option(run, begin, capfd, tmp_path):
         ['shards', 'images', 'out', '--num-workers', '0', '--short-side', '8'],
         ['pretrain', 'images', '--out', 'new', '--arch', 'pico', '--size', '32', '--steps', '1', '--workers', '0'],
     ):
-        with pytest.raises(SystemExit):
-            begin(*command, '--max-pixels', '3000')
-        said = ''.join(capfd.readouterr())
+        said = call(*command, '--max-pixels', '3000', succeeds=False)
         assert '3072 pixels are more than the limit of 3000' in said and '--max-pixels N' in said, command
 
 

@@ -2,22 +2,19 @@
 
 import json
 import os
-import sys
+from functools import partial
 
 import pytest
 import timm
 import torch
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models import VisionTransformer
-from PIL import Image
 from safetensors import safe_open
 from timm.models.vision_transformer import Block
 from torch import nn
 
 import coma_mm.timm  # noqa: F401 - which has timm know DyViT
 from coma_mm.checkpoints.settings import read_settings
-from coma_mm.cli import main
 from coma_mm.models import DyViT
 from coma_mm.planning import plan_run
 from coma_mm.recipe import choose_encoder, make_config
@@ -128,22 +125,12 @@ def test_the_decoder_of_mae_goes_on(tmp_path):
 def test_mmpretrain_and_positions_of_another_size(tmp_path):
     theirs = VisionTransformer('deit-tiny', img_size=64, out_type='featmap')
     theirs.init_weights()
-    weights = {f'backbone.{name}': value for name, value in theirs.state_dict().items()} | {
-        'head.fc.weight': torch.ones(2)
-    }
-    torch.save(dict(state_dict=weights, meta={}), tmp_path / 'vit.pth')
+    weights = {f'backbone.{name}': value for name, value in theirs.state_dict().items()}
+    torch.save(dict(state_dict=weights | {'head.fc.weight': torch.ones(2)}, meta={}), tmp_path / 'vit.pth')
     model, settings, encoder = build(tmp_path / 'vit.pth', size=96)
     assert encoder.name == 'ViT of 12 blocks, 192 wide' and model.decoder.dim == 256
     assert 'not taken: 1 (head.fc.weight). Positions of 64 px are interpolated to 96 px.' in encoder.origin
     assert model.backbone.pos_embed.shape[1] == 1 + 6 * 6
-
-
-@pytest.fixture(scope='module')
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('photos')
-    for number in range(8):
-        Image.effect_noise((70, 80), 50 + number).convert('RGB').save(folder / f'{number}.png')
-    return folder
 
 
 def save_run(folder):
@@ -171,22 +158,15 @@ def test_a_run_goes_on_from_another_one(photos, tmp_path, monkeypatch, capfd):
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capfd):
-    """Return a function that calls ``coma-mm pretrain`` in a folder of its own, and returns what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def pretrain(*args):
-        MMLogger._instance_dict.clear()
-        monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', *map(str, args)])
-        main()
-        return ' '.join(capfd.readouterr().out.split())
-
-    return pretrain
+def call(call):
+    """Call ``coma-mm pretrain``; return what it printed."""
+    return partial(call, 'pretrain')
 
 
 def test_a_dyvit_goes_on_at_another_size(call, photos):
     save_run('first')
-    out = call(photos, '--out', 'out', '--init', 'first', *'--size 64 --steps 2 --batch-size 4 --workers 0'.split())
+    options = '--size 64 --steps 2 --batch-size 4 --workers 0'.split()
+    out = ' '.join(call(photos, '--out', 'out', '--init', 'first', *options).split())
     assert 'crops of 64 px' in out and 'Positions of 32 px are interpolated to 64 px' in out
     assert coma_mm.load_backbone('out/backbone.safetensors').img_size == (32, 32)
     call('--out', 'out', '--resume')
@@ -195,7 +175,7 @@ def test_a_dyvit_goes_on_at_another_size(call, photos):
 def test_a_run_teaches_another_one(call, photos):
     options = '--arch pico --size 32 --batch-size 4 --workers 0'.split()
     save_run('first')
-    out = call(photos, '--out', 'second', '--steps', 1, '--teacher', 'first', *options)
+    out = ' '.join(call(photos, '--out', 'second', '--steps', 1, '--teacher', 'first', *options).split())
     assert 'by masked autoencoding, on crops of 32 px' in out
     assert 'Its teacher is the DyViT-pico of first/iter_1.pth, frozen: it sees what is hidden, and its tokens' in out
     state = torch.load('second/last.pth', weights_only=False)['state_dict']
@@ -249,20 +229,13 @@ def test_a_dyvit_says_its_shape_or_is_known_by_it(tmp_path, settings):
     _, _, encoder = build(tmp_path / 'x.pth', size=96)
     assert encoder.origin.endswith('px are interpolated to 96 px.')
     if settings:
-        shaped = DyViT(
-            f'from:{tmp_path}/x.pth',
-            out_indices=(0, 1),
-            init_cfg=dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth')),
-        )
-        shaped.init_weights()
-        assert shaped.settings == source.settings and torch.equal(shaped.patch_embed.weight, source.patch_embed.weight)
         path = str(tmp_path / 'x.pth')
-        of_timm = timm.create_model('dyvit_tiny', arch=f'from:{path}', checkpoint_path=path, num_classes=0)
-        assert of_timm.settings == source.settings and torch.equal(
-            of_timm.patch_embed.weight, source.patch_embed.weight
-        )
+        shaped = DyViT(f'from:{path}', out_indices=(0, 1), pretrained=path)
+        shaped.init_weights()
+        for one in shaped, timm.create_model('dyvit_tiny', arch=f'from:{path}', checkpoint_path=path, num_classes=0):
+            assert one.settings == source.settings and torch.equal(one.patch_embed.weight, source.patch_embed.weight)
         with pytest.raises(ValueError, match=r'img_size=64 model.backbone.patch_size=2, or model.backbone.arch=from:'):
-            DyViT('pico', pretrained=str(tmp_path / 'x.pth')).init_weights()
+            DyViT('pico', pretrained=path).init_weights()
 
 
 def test_what_a_file_says_names_no_other_file():
@@ -302,9 +275,7 @@ def test_what_a_file_says_names_no_other_file():
         (['--teacher', 'huge.pth', '--resume'], 'takes all settings from the run in --out'),
     ],
 )
-def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capfd, args, words):
-    monkeypatch.chdir(tmp_path)
-    MMLogger._instance_dict.clear()
+def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, call, args, words):
     grey = vit(in_chans=1, img_size=32).state_dict()
     contents = {
         'detector': {'backbone.conv1.weight': torch.ones(2), 'roi_head.weight': torch.ones(2)},
@@ -330,9 +301,6 @@ def test_what_does_not_fit_is_said_in_a_line(photos, tmp_path, monkeypatch, capf
         torch.save(dict(state_dict=contents[name], meta=meta), args[1])
     (tmp_path / 'text.pth').write_text('weights')
     (tmp_path / 'config.py').write_text('a = 1')
-    monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', str(photos), '--out', 'run', *args])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    line = capfd.readouterr().err.strip().splitlines()[-1]
-    assert stop.value.code and 'error: ' in line and words in line
+    line = call(photos, '--out', 'run', *args, succeeds=False).strip().splitlines()[-1]
+    assert 'error: ' in line and words in line
     assert not (tmp_path / 'run').exists()

@@ -1,25 +1,21 @@
 import re
-import runpy
-import sys
 import tarfile
 
-import numpy as np
 import pytest
+from noise import write_noise
 from PIL import Image
-from processes import TOOLS, call, refuse
+from processes import call, refuse, run
 
 from coma_mm.datasets import ImageShards, LoadImage, read_image
+
+NAMES = ['a/1.v2.jpg', 'a/b/2.PNG', 'b/1.v2.jpg', 'b/3 x.webp', 'größe.bmp', '4.jpeg', '5.png', '6.png']
+ALONE = '--num-workers', 0
 
 
 @pytest.fixture
 def folder(tmp_path):
-    rng = np.random.default_rng(0)
-    for i, name in enumerate(
-        ['a/1.v2.jpg', 'a/b/2.PNG', 'b/1.v2.jpg', 'b/3 x.webp', 'größe.bmp', '4.jpeg', '5.png', '6.png']
-    ):
-        path = tmp_path / 'images' / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(256, size=(40 + 4 * i, 60, 3), dtype=np.uint8)).save(path)
+    for i, name in enumerate(NAMES):
+        write_noise(tmp_path / 'images' / name, (40 + 4 * i, 60), seed=i)
     (tmp_path / 'images' / 'notes.txt').write_text('no image')
     return tmp_path / 'images'
 
@@ -47,24 +43,16 @@ def test_round_trip(folder):
     assert sorted(content for _, content in stored) == sorted(
         path.read_bytes() for path in folder.rglob('*.*') if path.suffix != '.txt'
     )
-    assert {re.sub(r'^\d{8}_', '', name) for name, _ in stored} == {
-        'a_1_v2.jpg', 'a_b_2.png', 'b_1_v2.jpg', 'b_3_x.webp', 'größe.bmp', '4.jpeg', '5.png', '6.png',
-    }  # fmt: skip
+    flat = 'a_1_v2.jpg a_b_2.png b_1_v2.jpg b_3_x.webp größe.bmp 4.jpeg 5.png 6.png'
+    assert {re.sub(r'^\d{8}_', '', name) for name, _ in stored} == {*flat.split()}
     dataset = ImageShards(str(out), pipeline=[LoadImage()])
     assert [dataset.get_data_info(i)['img_bytes'] for i in range(len(dataset))] == [content for _, content in stored]
-
-
-def run(monkeypatch, *args):
-    """Run the tool in this process, which is quicker."""
-    monkeypatch.setattr(sys, 'argv', ['make_shards.py', *map(str, args), '--num-workers', '0'])
-    monkeypatch.setattr(sys, 'path', [str(TOOLS), *sys.path])
-    runpy.run_path(str(TOOLS / 'make_shards.py'), run_name='__main__')
 
 
 def test_the_seed_decides_the_order(monkeypatch, folder):
     contents = []
     for name, seed in (('one', 0), ('two', 0), ('three', 1)):
-        run(monkeypatch, folder, folder.parent / name, '--seed', seed)
+        run(monkeypatch, folder, 'make_shards.py', folder, folder.parent / name, '--seed', seed, *ALONE)
         contents.append((folder.parent / name / 'train-000000.tar').read_bytes())
     assert contents[0] == contents[1] != contents[2]
 
@@ -73,7 +61,7 @@ def test_no_shard_is_larger_than_asked(monkeypatch, tmp_path):
     (tmp_path / 'images').mkdir()
     for number in range(60):
         Image.effect_noise((64, 40 + number), 99).save(tmp_path / 'images' / f'{number}_{"long" * 30}.png')
-    run(monkeypatch, tmp_path / 'images', tmp_path / 'out', '--shard-size', 0.1)
+    run(monkeypatch, tmp_path, 'make_shards.py', 'images', 'out', '--shard-size', 0.1, *ALONE)
     sizes = [path.stat().st_size for path in (tmp_path / 'out').glob('*.tar')]
     assert len(sizes) > 2 and max(sizes) <= 0.1 * 2**20
 
@@ -87,9 +75,9 @@ def test_larger_images_are_made_smaller(monkeypatch, capfd, tmp_path):
     Image.new('RGBA', (300, 100), (0, 0, 0, 0)).save(folder / 'transparent.png')
     Image.new('RGB', (200, 100)).save(folder / 'turned.jpg', exif=exif)
     (folder / 'broken.jpg').write_bytes(b'no image')
-    run(monkeypatch, folder, tmp_path / 'shards', '--short-side', 50)
+    run(monkeypatch, tmp_path, 'make_shards.py', folder, 'shards', '--short-side', 50, *ALONE)
     printed = capfd.readouterr()
-    assert f'left out an unreadable image: {folder}/broken.jpg: ' in printed.err
+    assert 'left out an unreadable image: ' in printed.err and 'images/broken.jpg: ' in printed.err
     assert '3 images in 1 shards' in printed.out
 
     stored = {name.split('_')[1]: content for name, content in members(tmp_path / 'shards')}
@@ -106,10 +94,8 @@ def test_what_cannot_start(monkeypatch, capfd, folder):
     (tmp_path / 'bad').mkdir()
     (tmp_path / 'bad' / '1.jpg').write_bytes(b'no image')
     for args, error in [
-        (('nowhere', 'out'), 'there is no folder nowhere'),
         (('empty', 'out'), 'no images in empty'),
         (('images', 'empty'), 'empty exists already'),
-        (('images', 'out', '--shard-size', '0'), '--shard-size: must be a number > 0 and <= 1e+06, got 0'),
         (('bad', 'out', '--short-side', '64', '--num-workers', '0'), 'none of the 1 images in bad can be read'),
     ]:
         assert error in refuse(monkeypatch, capfd, tmp_path, 'make_shards.py', *args)

@@ -6,23 +6,19 @@ import re
 import subprocess
 import sys
 from shutil import copytree
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.optim import build_optim_wrapper
 from PIL import Image
 from processes import TOOLS
 
 import coma_mm
 from coma_mm import planning, settings
 from coma_mm.checkpoints.reading import read_checkpoint
-from coma_mm.cli import COMMANDS, main
+from coma_mm.cli import COMMANDS
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import (
     METHOD_NAMES,
@@ -36,7 +32,6 @@ from coma_mm.planning import (
 from coma_mm.pretraining import hand_over
 from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
 from coma_mm.settings import METHOD, PretrainSettings
-from coma_mm.visualization.serve import serve_report
 
 
 def plan(accumulate=1, **given):
@@ -46,30 +41,7 @@ def plan(accumulate=1, **given):
 OPTIONS = dict(arch='pico', size=32, batch_size=4, workers=0)
 
 
-@pytest.fixture(scope='module')
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('photos')
-    generator = torch.Generator().manual_seed(0)
-    for number in range(12):
-        pixels = torch.randint(256, (40, 48, 3), generator=generator, dtype=torch.uint8)
-        Image.fromarray(pixels.numpy()).save(folder / f'{number}.png')
-    return folder
-
-
-@pytest.fixture
-def begin(monkeypatch, tmp_path):
-    """Call ``coma-mm`` in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    MMLogger._instance_dict.clear()
-
-    def call(*args):
-        monkeypatch.setattr(sys, 'argv', ['coma-mm', *map(str, args)])
-        main()
-
-    return call
-
-
-def test_from_a_folder_to_weights(photos, begin, capfd, tmp_path):
+def test_from_a_folder_to_weights(photos, call, tmp_path):
     command = [sys.executable, '-m', 'coma_mm', 'pretrain', photos, '--out', 'run', '--arch', 'pico', '--steps', '6']
     command += ['--size', '32', '--batch-size', '4', '--workers', '0', '--val', '0.2']
     env = dict(PYTHONPATH=str(TOOLS.parent), OMP_NUM_THREADS='1', PATH='/usr/bin:/bin', CUDA_VISIBLE_DEVICES='')
@@ -97,9 +69,7 @@ def test_from_a_folder_to_weights(photos, begin, capfd, tmp_path):
     assert cfg.train_dataloader.dataset.part == 'train' and held_out == ['val'] * 3
 
     # A second run does not touch the first.
-    with pytest.raises(SystemExit) as stop:
-        begin(*command[3:])
-    assert stop.value.code and capfd.readouterr().err.startswith('error: run has results of an earlier run')
+    assert 'error: run has results of an earlier run' in call(*command[3:], succeeds=False)
 
 
 def test_going_on_needs_no_options(photos, tmp_path, monkeypatch, capfd):
@@ -135,10 +105,8 @@ def test_masks_are_named_and_left_out(photos, tmp_path, monkeypatch, capfd):
     coma_mm.pretrain('data', 'run', exclude=['*_mask.png'], **options)
     out, err = capfd.readouterr()
     assert "6 images left out by exclude (6 by '*_mask.png')." in out
-    line = (
-        "warning: 6 images have names as masks of others have; to train without them: --exclude '*_mask.png' 'Masks/*'"
-    )
-    assert err.splitlines() == [line]
+    (line,) = err.splitlines()
+    assert line.startswith('warning: 6 images have names as masks') and "--exclude '*_mask.png' 'Masks/*'" in line
     dataset = Config.fromfile('run/config.py').train_dataloader.dataset
     assert dataset.exclude == ['*_mask.png']
     assert dataset.pipeline[0].crop_ratio_range == (0.5, 1) and dataset.pipeline[1].prob == 0
@@ -172,59 +140,30 @@ def test_any_number_of_channels_of_any_depth_and_a_report_to_look_at(tmp_path, m
     assert json.loads(read_checkpoint('run/backbone.safetensors')['meta']['value_range']) == [0, 4095]
 
 
-def test_the_report_is_all_that_is_shown(tmp_path):
-    server = serve_report(tmp_path, 0)
-    address = f'http://localhost:{server.server_port}'
-
-    def get(path, **headers):
-        try:
-            with urlopen(Request(address + path, headers=headers)) as answer:
-                return answer.status, answer.read(), answer.headers['Refresh']
-        except HTTPError as error:
-            return error.code
-
-    assert b'not drawn anything yet' in get('/')[1]
-    (tmp_path / 'report.html').write_text('<p>a run')
-    (tmp_path / 'config.py').write_text('secret')
-    assert get('/') == get('/report.html?x=1') == (200, b'<p>a run', '20')
-    assert get('/config.py') == get('/../config.py') == 404
-    assert get('/', Host='elsewhere.org') == 403  # a page from there that has its name lead to this machine
-    with pytest.raises(ValueError, match=f'nothing can be shown at port {server.server_port} .*; name another one'):
-        serve_report(tmp_path, server.server_port)
-    server.shutdown()
-
-
 @pytest.mark.parametrize(
     ('args', 'error'),
     [
-        (['pretrain', '--out', 'x'], 'name a folder of images'),
-        (['pretrain', 'nothing', '--out', 'x'], 'there is no folder'),
-        (['pretrain', 'FOLDER', '--out', 'x', '--size', '100'], 'give size 96 or 112'),
-        (
-            ['pretrain', 'FOLDER', '--out', 'x', '--crop-scale', '1', '0.5'],
-            'argument --crop-scale: give the smaller share first',
-        ),
-        (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*_m.png', '1*'], "no image matches '*_m.png' of --exclude"),
-        (['pretrain', 'FOLDER', '--out', 'x', '--exclude', '*.png'], 'no image is left: 12 images left out by exclude'),
-        (['pretrain', '--out', 'x', '--resume', '--no-flip', '--log', 'wandb'], 'leave --no-flip, --log out'),
-        (['pretrain', 'FOLDER', '--out', 'x', '--resume'], 'leave the images out'),
-        (['pretrain', '--out', 'x', '--resume'], 'there is no run in x to go on with'),
-        (['pretrian'], "there is no command 'pretrian'"),
+        ('', 'name a folder of images'),
+        ('nothing', 'there is no folder'),
+        ('FOLDER --size 100', 'give size 96 or 112'),
+        ('FOLDER --crop-scale 1 0.5', 'argument --crop-scale: give the smaller share first'),
+        ('FOLDER --exclude *_m.png 1*', "no image matches '*_m.png' of --exclude"),
+        ('FOLDER --exclude *.png', 'no image is left: 12 images left out by exclude'),
+        ('--resume --no-flip --log wandb', 'leave --no-flip, --log out'),
+        ('FOLDER --resume', 'leave the images out'),
+        ('--resume', 'there is no run in x to go on with'),
     ],
 )
-def test_what_cannot_start(begin, capfd, photos, tmp_path, args, error):
-    with pytest.raises(SystemExit) as stop:
-        begin(*[str(photos) if arg == 'FOLDER' else arg for arg in args])
-    assert stop.value.code and error in capfd.readouterr().err
+def test_what_cannot_start(call, photos, tmp_path, args, error):
+    assert error in call('pretrain', *args.replace('FOLDER', str(photos)).split(), '--out', 'x', succeeds=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_commands_have_help(begin, capsys):
-    begin('--version')
-    assert capsys.readouterr().out == f'coma_mm {coma_mm.__version__}\n'
-    begin('--help')
-    printed = capsys.readouterr().out
+def test_commands_have_help(call):
+    assert call('--version') == f'coma_mm {coma_mm.__version__}\n'
+    printed = call('--help')
     assert all(f'  {name} ' in printed for name in COMMANDS)
+    assert "there is no command 'pretrian'" in call('pretrian', succeeds=False)
 
 
 @pytest.mark.parametrize('steps', [1, 7, 100, 100_000])
@@ -259,13 +198,9 @@ def test_patches_suit_the_size(size, patch):
         assert choose_encoder(settings).backbone['patch_size'] == times * patch
 
 
-@pytest.mark.parametrize('fast', [True, False])
-def test_a_cpu_that_multiplies_in_bf16_does_so(fast, monkeypatch):
-    monkeypatch.setattr('coma_mm.engine.optimizers.autocast.has_fast_bf16', lambda: fast)
-    model = torch.nn.Linear(2, 2)
-    wrapper = build_optim_wrapper(model, plan().optim_wrapper)
-    with wrapper.optim_context(model):
-        assert model(torch.zeros(1, 2)).dtype == (torch.bfloat16 if fast else torch.float32)
+def test_a_cpu_that_multiplies_in_bf16_does_so():
+    wrapper = plan().optim_wrapper
+    assert wrapper.type == 'coma_mm.AutocastOptimWrapper' and wrapper.cpu  # see tests/engine/test_optim.py
 
 
 @pytest.mark.parametrize(
@@ -300,10 +235,7 @@ def test_quick_steps_are_timed_with_as_many_images_as_a_run_has(brief, tried, ph
 
 
 def test_steps_in_parts_keep_rate_and_length():
-    whole, parts = (
-        plan(steps=20),
-        plan(4, steps=20, batch_size=16),
-    )
+    whole, parts = plan(steps=20), plan(4, steps=20, batch_size=16)
     assert parts.optim_wrapper.optimizer.lr == whole.optim_wrapper.optimizer.lr
     assert parts.optim_wrapper.accumulative_counts == 4 and parts.train_cfg.max_iters == 80
     assert [schedule.end for schedule in parts.param_scheduler] == [4 * x.end for x in whole.param_scheduler]

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import numpy as np
+from noise import write_noise
 from PIL import Image
 from processes import call, refuse
 
@@ -14,13 +14,10 @@ CROP = (64, 64)
 
 def save_scenes(root):
     """Write images of different, odd sizes, and masks with ADE20K's numbers."""
-    rng = np.random.default_rng(0)
     for part, sizes in SIZES.items():
         for name, size in sizes.items():
-            for folder, suffix, count, shape in (('images', 'jpg', 256, (*size, 3)), ('annotations', 'png', 151, size)):
-                path = root / folder / part / f'{name}.{suffix}'
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rng.integers(count, size=shape, dtype=np.uint8)).save(path)
+            write_noise(root / 'images' / part / f'{name}.jpg', size)
+            write_noise(root / 'annotations' / part / f'{name}.png', size, 151)
 
 
 def changes():

@@ -1,25 +1,12 @@
 """``train.py`` and ``test.py`` on stock configs of mmdet and mmseg, and on a classifier of mmpretrain."""
 
-import importlib.util
-import json
 import pickle
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from noise import write_noise
 from processes import call, last_line, refuse
-
-
-def stock(package, config):
-    """Return a config that comes with a toolbox."""
-    return Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs' / config
-
-
-def save_image(path, size=(64, 64), classes=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (*size, 3) if classes is None else size
-    Image.fromarray(np.random.default_rng(0).integers(classes or 256, size=shape, dtype=np.uint8)).save(path)
+from tiny_coco import write_coco
+from tiny_run import stock
 
 
 def loader_options(*names):
@@ -27,22 +14,11 @@ def loader_options(*names):
 
 
 def test_mmdet(perform, tmp_path):
-    coco = tmp_path / 'data' / 'coco'
-    box = dict(bbox=[8, 8, 40, 40], area=1600, iscrowd=0, category_id=1)
-    for part in ('train2017', 'val2017'):
-        save_image(coco / part / '1.jpg')
-        annotations = dict(
-            images=[dict(id=1, file_name='1.jpg', height=64, width=64)],
-            annotations=[dict(id=1, image_id=1, **box)],
-            categories=[dict(id=1, name='person')],
-        )
-        (coco / 'annotations').mkdir(exist_ok=True)
-        (coco / 'annotations' / f'instances_{part}.json').write_text(json.dumps(annotations))
+    write_coco(tmp_path / 'data/coco')
     config = stock('mmdet', 'retinanet/retinanet_r18_fpn_1x_coco.py')
     options = [
         'model.backbone.init_cfg=None',
         'model.test_cfg.score_thr=0.0',
-        'model.bbox_head.num_classes=1',
         'train_dataloader.dataset.pipeline.2.scale=(64,64)',
     ]
     options += ['test_dataloader.dataset.pipeline.1.scale=(64,64)', 'train_cfg.max_epochs=1']
@@ -53,16 +29,16 @@ def test_mmdet(perform, tmp_path):
     extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
     printed = perform(tmp_path, 'test.py', config, checkpoint, *extras, '--cfg-options', *options)
     assert 'bbox_mAP: ' in printed
-    (prediction,) = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
-    assert prediction['img_id'] == 1 and 'bboxes' in prediction['pred_instances']
-    assert [path.name for path in (tmp_path / 'pictures').iterdir()] == ['1.jpg']
+    predictions = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
+    assert [found['img_id'] for found in predictions] == [0, 1, 2] and 'bboxes' in predictions[0]['pred_instances']
+    assert sorted(path.name for path in (tmp_path / 'pictures').iterdir()) == ['0.jpg', '1.jpg', '2.jpg']
 
 
 def test_mmseg(perform, tmp_path):
     city = tmp_path / 'data' / 'cityscapes'
     for part, number in (('train', 1), ('train', 2), ('val', 3)):
-        save_image(city / 'leftImg8bit' / part / f'{number}_leftImg8bit.png', (64, 128))
-        save_image(city / 'gtFine' / part / f'{number}_gtFine_labelTrainIds.png', (64, 128), classes=19)
+        write_noise(city / 'leftImg8bit' / part / f'{number}_leftImg8bit.png', (64, 128))
+        write_noise(city / 'gtFine' / part / f'{number}_gtFine_labelTrainIds.png', (64, 128), classes=19)
     config = stock('mmseg', 'fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py')
     options = ['model.pretrained=None', 'model.data_preprocessor.size=(64,128)', 'train_cfg.max_iters=1']
     options += ['train_dataloader.dataset.pipeline.2.scale=(128,64)', 'default_hooks.logger.interval=1']
@@ -110,11 +86,9 @@ visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisB
 
 def test_mmpretrain(perform, monkeypatch, capfd, tmp_path):
     for name in ('cat/1', 'cat/2', 'dog/3', 'dog/4'):
-        save_image(tmp_path / 'photos' / f'{name}.png')
+        write_noise(tmp_path / 'photos' / f'{name}.png')
     (tmp_path / 'classifier.py').write_text(CLASSIFIER)
-    perform(
-        tmp_path, 'train.py', 'classifier.py', '--work-dir', 'out'
-    )  # of a config that leaves collate_fn to the tool
+    perform(tmp_path, 'train.py', 'classifier.py', '--work-dir', 'out')  # which leaves collate_fn to the tool
 
     extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
     printed = call(tmp_path, 'dist_test.sh', 'classifier.py', 'out/epoch_1.pth', 2, *extras)
@@ -131,8 +105,6 @@ def test_mmpretrain(perform, monkeypatch, capfd, tmp_path):
 @pytest.mark.parametrize(
     ('args', 'error'),
     [
-        (['no.pth'], 'there is no file no.pth'),
-        (['some.pth', '--out', 'predictions.json'], 'give a name that ends in .pkl'),
         (['some.pth', '--tta'], 'error: --tta needs tta_model and tta_pipeline'),
         (['some.pth', '--show-dir', 'a', '--cfg-options', 'default_hooks=None'], 'needs default_hooks.visualization'),
         (['some.pth', '--cfg-options', 'test_dataloader=None'], 'has no test_dataloader'),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.fileio import LocalBackend, register_backend
 from processes import TINY, refuse, run
 
 from coma_mm.checkpoints.finding import find_checkpoints, newest_whole_checkpoint
@@ -17,13 +16,6 @@ from coma_mm.utils import folder_lock
 from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
 
 FAST = ['--cfg-options', 'custom_hooks=[]', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.length=4']
-
-
-@pytest.fixture(autouse=True)
-def backends():
-    """Leave mmengine as it was."""
-    yield
-    register_backend('local', LocalBackend, force=True, prefixes='')
 
 
 def content(folder):

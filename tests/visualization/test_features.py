@@ -23,10 +23,9 @@ def build(backbone):
     torch.manual_seed(0)
     preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3)
     decoder = dict(type='coma_mm.ViTDecoder', dim=32, depth=1, num_heads=4)
+    parts = dict(backbone=backbone, decoder=decoder, data_preprocessor=preprocessor)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(
-            dict(type='coma_mm.CoMA', backbone=backbone, decoder=decoder, data_preprocessor=preprocessor)
-        )
+        model = MODELS.build(dict(type='coma_mm.CoMA', **parts))
         model.init_weights()
     return model
 
@@ -46,9 +45,8 @@ def test_stages_of_dyvit(images):
     torch.testing.assert_close(features.originals, images / 255)
     # The last map is that of the model, but for the learned scale and offset, which are 1 and 0 at the start.
     with torch.no_grad():
-        expected = model.eval().extract_feat(model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs'])[
-            -1
-        ]
+        inputs = model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
+        expected = model.eval().extract_feat(inputs)[-1]
     torch.testing.assert_close(features.maps[-1], expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(features.pooled, expected.mean((2, 3)))
 
@@ -74,9 +72,7 @@ def test_attention_is_that_of_the_forward_pass(token, monkeypatch):
     attn = module.DMMSA(32, [(1, 2, 4), (2, 4), (2, 4), 4], side)
     x = torch.randn(2, units * side**2, 32)
     attend = module.attend
-    monkeypatch.setattr(
-        module, 'attend', lambda q, k, v, attn_blocks: seen.append((q, k)) or attend(q, k, v, attn_blocks)
-    )
+    monkeypatch.setattr(module, 'attend', lambda q, k, *more: seen.append((q, k)) or attend(q, k, *more))
     attn(x)
     total = torch.zeros(2, units, side**2)
     for (windows, heads), (q, k) in zip(attn.groups, seen, strict=True):

@@ -62,9 +62,8 @@ def test_of_normalised_units_the_given_means_stand_apart():
     for fraction, gain in ((0, 0.0), (0.5, 6.0)):
         model.predict_units = lambda inputs, mask, fraction=fraction: fraction * model.target(inputs)
         result = reconstruct_images(model, images, mask)
-        assert (
-            result.summary().endswith(f': {gain:+.1f} dB') and 'mean brightness of each unit alone' in result.summary()
-        )
+        said = result.summary()
+        assert said.endswith(f': {gain:+.1f} dB') and 'mean brightness of each unit alone' in said
     assert result.means[0, :, :8, :8].flatten(1).std(1).max() < 1e-6
     assert draw_reconstructions(result).shape[1] > draw_reconstructions(before).shape[1] + 150  # pixels, of a column
 

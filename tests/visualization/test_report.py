@@ -74,11 +74,7 @@ def test_page(work_dir):
     words = ' '.join(page.words)
     titles = [
         *('Training loss', 'Learning rate', 'Throughput (images/s)', 'Reconstruction (dB)', 'memory'),
-        *(
-            'Effective rank of the features (RankMe)',
-            'Waiting for data (%)',
-            'Reconstructions',
-        ),
+        *('Effective rank of the features (RankMe)', 'Waiting for data (%)', 'Reconstructions'),
         *('Features and attention of each stage', 'Nearest neighbours', 'Still training.'),
     ]
     assert [title for title in titles if title not in words] == []
@@ -225,10 +221,8 @@ def test_in_a_browser(work_dir, tmp_path):
         *('--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'),
         *('--disable-component-update', '--disable-sync', '--no-first-run', f'--user-data-dir={tmp_path}/profile'),
     ]
-    moved = path.read_text().replace(
-        '</script></body>', "; const s = document.querySelector('input'); s.value = 0; s.oninput();</script></body>"
-    )
-    path.write_text(moved)
+    move = "; const s = document.querySelector('input'); s.value = 0; s.oninput();</script></body>"
+    path.write_text(path.read_text().replace('</script></body>', move))
     command = [chromium, *options, '--dump-dom', path.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     frames = [found['class'] for _, found in Page(dom).tags if str(found.get('class')).startswith('frame')]
