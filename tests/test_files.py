@@ -12,7 +12,7 @@ ELSEWHERE = [  # into the kernel, into memory, into a name or a folder that beca
     "open(number, 'w', buffering=1, closefd=False)",
     'path.write_bytes(save(weights, metadata=meta))',
     'tarfile.open(shards[-1]',
-    'Path(file).write_text(json.dumps(dict(message=content)))',
+    'file.write_text(json.dumps(dict(message=content)))',
     "Path(file).write_text(text, encoding='utf-8')",  # of mmengine's own Config.dump, whose callers lend the name
     'torch.save(torch.load(PATH',
 ]

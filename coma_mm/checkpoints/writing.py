@@ -10,12 +10,11 @@ from mmengine.fileio.io import backend_instances
 from mmengine.logging import print_log
 
 from ..utils import manifest
-from ..utils.files import set_aside
+from ..utils.files import is_remembered, remember, set_aside
 from ..utils.text import printable
 
 _saving: dict | None = None  # the facts of the checkpoint that is to be written next
-_written: set[tuple] = set()  # what tells a change of the files that this process has written
-_replaced: set[Path] = set()  # files, and folders of files, that the user lets a command replace
+_replaced: set[Path] = set()  # folders whose files the user lets a command replace
 
 
 def announce_checkpoint(checkpoint: dict) -> None:
@@ -26,14 +25,14 @@ def announce_checkpoint(checkpoint: dict) -> None:
 
 
 def allow_replacing(path: str | os.PathLike) -> None:
-    """Let files of others be replaced by this process: one, or all in a folder."""
+    """Let the files of others in a folder be replaced by this process."""
     _replaced.add(Path(os.path.realpath(path)))
 
 
 def _keep_others(path: Path) -> None:
-    """Move a file out of the way that neither this process nor a run has written; say so."""
+    """Move a file out of the way that nobody has checked, and no run has written; say so."""
     real = Path(os.path.realpath(path.parent), path.name)
-    if not os.path.lexists(path) or manifest.signature(path) in _written or manifest.find_entry(path):
+    if not os.path.lexists(path) or is_remembered(path) or manifest.find_entry(path):
         return
     if not any(real.is_relative_to(place) for place in _replaced):
         kept = set_aside(path)
@@ -56,7 +55,7 @@ class WholeFileBackend(LocalBackend):
             with manifest.any_file(path) as unfinished:
                 unfinished.write_bytes(obj)
                 _keep_others(path)
-            _written.add(manifest.signature(path))
+            remember(path)  # which this process may replace
             return
         facts, _saving = _saving, None
         kind = 'best checkpoint' if path.name.startswith('best_') else 'checkpoint'

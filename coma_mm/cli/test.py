@@ -92,8 +92,8 @@ def main() -> None:
     if args.tta:
         augment(cfg)
     runner = build_runner(cfg)
-    for place in filter(None, (args.out, args.show_dir)):  # which have been checked
-        allow_replacing(place)
+    if args.show_dir:
+        allow_replacing(args.show_dir)
     if args.show_dir and runner.cfg.get('visualizer'):
         runner.cfg.visualizer.pop('save_dir', None)  # the config that is written belongs to other tests, too
     if args.out:

@@ -55,7 +55,7 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
             if _is_new(path):
                 set_aside(path)
             unfinished.replace(path)
-            if os.path.abspath(path) in _checked:
+            if is_remembered(path):
                 remember(path)
             _sync(path.parent)
     finally:
@@ -87,6 +87,11 @@ def set_aside(path: Path) -> Path:
 def remember(path: str | os.PathLike) -> None:
     """Note what has a name now, before it is checked: nothing else is replaced there by this process."""
     _checked[os.path.abspath(path)] = _look(path)
+
+
+def is_remembered(path: str | os.PathLike) -> bool:
+    """Say whether :func:`remember` has looked at a path."""
+    return os.path.abspath(path) in _checked
 
 
 def _is_new(path: Path) -> bool:

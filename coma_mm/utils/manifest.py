@@ -88,11 +88,6 @@ def fingerprint(path: Path) -> dict:
     return dict(bytes=status.st_size, sha256=digest)
 
 
-def signature(path: str | os.PathLike) -> tuple:
-    """Return what tells a change of a file, without reading it; of a link, not of what it leads to."""
-    return _signature(os.lstat(path))
-
-
 def _signature(status: os.stat_result) -> tuple:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -173,7 +168,7 @@ def own_file(
         if not own and os.path.lexists(path):
             set_aside(path)
     with suppress(OSError):
-        _digests[signature(path)] = entry['sha256']
+        _digests[_signature(os.lstat(path))] = entry['sha256']
 
 
 def write_own(folder: str | os.PathLike, name: str, kind: str, text: str) -> Path:

@@ -179,5 +179,5 @@ def test_backbones_and_layers_of_the_toolboxes_are_exported(tmp_path, monkeypatc
         state = MODELS.build(settings).state_dict()
         meta = config(settings) if 'init_cfg' in settings else backbone(**settings)  # text, as other tools write it
         torch.save(dict(state_dict=state, meta=meta), tmp_path / 'x.pth')
-        run(monkeypatch, tmp_path, 'export.py', 'x.pth', 'out.pth')
+        run(monkeypatch, tmp_path, 'export.py', 'x.pth', 'out.pth', '--force')
         assert torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'].keys() == state.keys()

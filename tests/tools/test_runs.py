@@ -75,7 +75,7 @@ def test_a_run_is_all_that_pictures_features_and_knn_need(tool, tmp_path, monkey
     assert 'the backbone is that of run/epoch_1.pth: arch=' in printed and 'knn/top1_k1: ' in printed
 
     for args, words in [
-        (['photos', 'photos/x/1.png'], 'photos has no config (*.py) of its own, so it is no folder of a run: give'),
+        (['photos', 'photos/x/1.png'], 'photos has no config (*.py) of its own, so it is no folder of a run: name one'),
         (['backbone.pth', 'photos'], 'there is no config beside backbone.pth: give the one that it was trained with'),
         (['run'], 'images are missing: give [CONFIG] CHECKPOINT IMAGES...'),
         ([TINY], 'a checkpoint is missing: give [CONFIG] CHECKPOINT'),
