@@ -20,7 +20,7 @@ def main() -> None:
     from mmengine.registry import DATASETS, init_default_scope
 
     from ..engine.checks.data import explain_data
-    from ..engine.common import find_steps, read_loading, read_normalisation
+    from ..engine.common import find_steps, import_toolbox, read_loading, read_normalisation
     from ..engine.hooks.pictures import draw_items, name_of
     from ..engine.runner.config_files import read_config
     from ..visualization.figures import ImageGrid, shorten
@@ -35,6 +35,7 @@ def main() -> None:
     if args.max_pixels is not None:
         for step in find_steps(cfg.train_dataloader):
             step['max_pixels'] = args.max_pixels
+    import_toolbox(cfg.get('default_scope'))
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with explain_data('train_dataloader'):
         items = draw_items(DATASETS.build(cfg.train_dataloader.dataset), args.max_images, args.seed)

@@ -119,7 +119,10 @@ def _read_index(index: Path, stamp: list[int]) -> list[tuple[str, int, int]] | N
         # What is in the index has taken more room in the shard: a header of 512 bytes at least.
         if index.stat().st_size > stamp[0]:
             raise ValueError('it is larger than the shard')
-        indexed, files = read_json(index, min(stamp[0], MAX_INDEX))
+        content = read_json(index, min(stamp[0], MAX_INDEX))
+        if not isinstance(content, list) or len(content) != 2:
+            raise ValueError('it is no index of a shard')
+        indexed, files = content
         if indexed != stamp:
             return None
         if not (isinstance(files, list) and len(files) <= stamp[0] // tarfile.BLOCKSIZE):

@@ -1,7 +1,10 @@
 """Helpers of several rooms: models and data sets without their wrappers, steps of pipelines, names of types."""
 
+import io
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -18,6 +21,12 @@ from ..utils.configs import type_name, walk_dicts
 
 # Hooks that measure or draw the model every now and then.
 EVALUATING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
+
+
+def import_toolbox(scope: str | None) -> None:
+    """Import a toolbox's data sets, without what it prints on packages that it can do without."""
+    with redirect_stdout(io.StringIO()), suppress(ImportError):
+        import_module(f'{scope or "mmengine"}.datasets')
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -6,8 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from importlib import import_module
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from ...utils.paths import short_path
 from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_training
 from ..checks.data import BUILDERS
-from ..common import find_steps, type_name, unwrap
+from ..common import find_steps, import_toolbox, type_name, unwrap
 from .config_files import WrittenConfig, default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
@@ -82,6 +81,7 @@ def prepare(args: Namespace) -> WrittenConfig:
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Build the runner that the config asks for; checkpoints it loads are read without running code from them."""
+    import_toolbox(cfg.get('default_scope'))
     require_no_other(cfg.work_dir, 'choose another --work-dir')  # a test lists its config there, too
     read_checkpoints_safely()
     write_files_whole()
@@ -106,8 +106,6 @@ def build_quietly(cfg: Config, level: int = logging.INFO) -> Runner | FlexibleRu
     """Build a runner whose config, hooks and pipelines go to its log file alone; the screen then gets ``level``."""
     said = io.StringIO()
     with redirect_stdout(said):
-        with suppress(ImportError):  # what the toolboxes say while they are imported
-            import_module(f'{cfg.get("default_scope") or "mmengine"}.datasets')
         runner = build_runner(cfg)
     for handler in runner.logger.handlers:
         if getattr(handler, 'stream', None) is said:
