@@ -78,12 +78,12 @@ def find_images(
                 raise ValueError(f'{printable(folder)} cannot be read: {error.strerror}; correct that') from None
             log_error(f'left out a folder: {error}')
             continue
-        if listing is None and path == folder:
-            raise ValueError(
-                f'{printable(folder)} is the folder of a run ({MANIFEST}): its images are not read; move them to a '
-                f'folder of their own and name that, or move {MANIFEST} away if the run is no longer needed'
-            )
         if listing is None:
+            if path == folder:
+                raise ValueError(
+                    f'{printable(folder)} is the folder of a run ({MANIFEST}): its images are not read; move them to a '
+                    f'folder of their own and name that, or move {MANIFEST} away if the run is no longer needed'
+                )
             say_once(f'left out {path}, which is the folder of a run')
             continue
         head = os.path.join(path, '')

@@ -95,7 +95,12 @@ CLAIMED = (
     'pictures/comparison_4.jpg',
     'iter_7.pth',
 )
-FORMS = 'file', 'link', 'dangling', 'folder'
+FORMS = {
+    'file': lambda path: path.write_bytes(PRECIOUS),
+    'link': lambda path: path.symlink_to(Path('precious.txt').absolute()),
+    'dangling': lambda path: path.symlink_to(Path('nothing').absolute()),
+    'folder': lambda path: (path.mkdir(), (path / 'mine').write_bytes(PRECIOUS)),
+}
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -105,13 +110,7 @@ def test_a_file_in_the_way_of_a_run_is_refused_before_it_begins(name, form):
         return
     path = Path('run', name)
     path.parent.mkdir(exist_ok=True)
-    if form == 'folder':
-        path.mkdir()
-        (path / 'mine').write_bytes(PRECIOUS)
-    elif form == 'file':
-        path.write_bytes(PRECIOUS)
-    else:
-        path.symlink_to(Path('precious.txt' if form == 'link' else 'nothing').absolute())
+    FORMS[form](path)
     before = content('run')
     for overwrite in (False, True):
         with pytest.raises(ValueError, match=f'run/{name} .*choose another --out'):
@@ -400,13 +399,7 @@ OUTPUTS = [
 def test_what_a_config_has_written_replaces_nothing_of_others(write, form, schemes):
     write_files_whole()
     path = Path('notes.pkl' if write is not OUTPUTS[-1] else 'notes.png')
-    if form == 'folder':
-        path.mkdir()
-        (path / 'mine').write_bytes(PRECIOUS)
-    elif form == 'file':
-        path.write_bytes(PRECIOUS)
-    else:
-        path.symlink_to('precious.txt' if form == 'link' else 'nothing')
+    FORMS[form](path)
     before = content('.')
     for _ in range(2):  # what this process has written is replaced
         write(path)
@@ -718,17 +711,11 @@ WRITERS = {
     'text': lambda path: write_whole(path, 'ours'),
     'backend': lambda path: WholeFileBackend().put(b'ours', path),
 }
-APPEARING = {
-    'a file': lambda path: path.write_bytes(PRECIOUS),
-    'a link': lambda path: path.symlink_to('../precious.txt'),
-    'a dangling link': lambda path: path.symlink_to('nothing'),
-    'a folder': lambda path: (path.mkdir(), (path / 'mine').write_bytes(PRECIOUS)),
-}
 
 
 @pytest.mark.parametrize('in_run', [False, True])
 @pytest.mark.parametrize('there', [False, True])
-@pytest.mark.parametrize('form', APPEARING)
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('writer', WRITERS)
 def test_what_takes_the_name_of_an_output_after_the_check_is_kept(writer, form, there, in_run):
     path = Path('run/page.html')
@@ -738,7 +725,7 @@ def test_what_takes_the_name_of_an_output_after_the_check_is_kept(writer, form, 
         path.write_bytes(b'forced')
     check_output('run/../run/page.html' if there else path, '--out', [], True)
     path.unlink(missing_ok=True)
-    APPEARING[form](path)
+    FORMS[form](path)
     before = content('run')
     WRITERS[writer](path)
     after = content('run')
@@ -869,12 +856,10 @@ def test_a_file_in_the_way_of_a_command_is_refused_early(args, name, remedy, for
     image('im/a/a.png')
     path = Path(args[1] if args[0] == 'compare' else 'run', name)
     path.parent.mkdir(exist_ok=True)
-    if form in ('link', 'dangling'):
-        path.symlink_to(Path('precious.txt' if form == 'link' else 'nothing').absolute())
-    elif form == 'folder':
-        path.mkdir()
+    if form == 'a list':
+        path.write_text('[]')
     else:
-        path.write_text('{"my": "web app"}' if form == 'file' else '[]')
+        FORMS[form](path)
     before = content('.')
     line = refused(*args)
     assert line.startswith(f'error: {path} ') and 'move it away' in line and remedy in line
