@@ -70,6 +70,7 @@ def forget_start(log: Path | None) -> None:
         for place in made:
             with suppress(OSError):  # something of others is in it
                 place.rmdir()
+    _created.clear()  # another file may get the number of one that is gone
 
 
 def _open_lock(path: Path, option: str) -> BinaryIO:
