@@ -17,7 +17,7 @@ from ..registry import TRANSFORMS
 from ..utils.arguments import require_number, require_whole
 from ..utils.reading import open_regular
 from ..utils.text import one_line
-from .image_headers import FORMATS, check_exif, check_header
+from .image_headers import FORMATS, check_exif, check_tags
 from .pixels import MAX_PIXELS, RAISE_LIMIT, Pixels, check_channels, check_size, to_8bit, to_array, to_rgb, turn_upright
 from .tiff import ORIENTATION, CodecError, is_plain_tiff, is_tiff, open_tiff, read_tiff
 
@@ -118,7 +118,7 @@ def _opened(path: str | os.PathLike, data: bytes | None, max_pixels: int) -> Ite
     """Open an image; say of errors which file they are about."""
     try:
         with open_regular(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
-            check_header(file, max_pixels)
+            check_tags(file)
             yield file
     except ImportError:
         raise
@@ -192,7 +192,6 @@ def _most_bytes(file: BinaryIO, channels: int, max_pixels: int) -> int:
     most = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
     if is_tiff(file):  # which may have many pages
         return most
-    check_header(file, max_pixels)
     with pillow_limit(max_pixels), Image.open(file) as img:
         room = ROOM + (4 if img.format == 'JPEG' else 32) * img.height * img.width
     file.seek(0)
