@@ -21,7 +21,7 @@ from .image_headers import FORMATS, check_exif, check_tags
 from .pixels import MAX_PIXELS, RAISE_LIMIT, Pixels, check_channels, check_size, to_8bit, to_array, to_rgb, turn_upright
 from .tiff import ORIENTATION, CodecError, is_plain_tiff, is_tiff, open_tiff, read_tiff
 
-ROOM = 2**25  # bytes that a file may have whatever its pixels
+ROOM = 2**24  # bytes that a file may have whatever its pixels
 
 
 class UnreadableImageError(ValueError):
@@ -94,7 +94,9 @@ def image_size(path: str | os.PathLike, data: bytes | None = None, max_pixels: i
     with _opened(path, data, max_pixels) as file:
         if is_tiff(file) and not is_plain_tiff(file):
             with open_tiff(file, path) as tiff:
-                return tiff.pages.first.imagelength, tiff.pages.first.imagewidth
+                size = tiff.pages.first.imagelength, tiff.pages.first.imagewidth
+                check_size(*size, max_pixels)
+                return size
         with Image.open(file) as img:
             return img.height, img.width
 
@@ -180,22 +182,11 @@ def read_bytes(results: dict, channels: int, max_pixels: int) -> bytes:
     try:
         with open_regular(results['img_path']) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > ROOM and size > _most_bytes(file, channels, max_pixels):
+            if size > max_pixels * max(channels, 4) * 8 + ROOM:  # not packed, of the widest type, with profiles
                 raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
             return file.read(size)
     except Exception as error:  # decoders fed with garbage raise whatever they stumble over
         raise _unreadable(results['img_path'], error) from error
-
-
-def _most_bytes(file: BinaryIO, channels: int, max_pixels: int) -> int:
-    """Return how many bytes a file may have, but for a TIFF by the pixels of its header; the position is kept."""
-    most = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
-    if is_tiff(file):  # which may have many pages
-        return most
-    with pillow_limit(max_pixels), Image.open(file) as img:
-        room = ROOM + (4 if img.format == 'JPEG' else 32) * img.height * img.width
-    file.seek(0)
-    return min(most, room)
 
 
 @contextmanager
