@@ -40,7 +40,7 @@ def list_members(file: BinaryIO) -> dict[str, Member]:
         ValueError: If the file is cut short, damaged or built otherwise.
     """
     try:
-        with ZipFile(_Table(file)) as archive:  # type: ignore[arg-type]  # which is all that it reads
+        with ZipFile(_Table(file)) as archive:  # which is all that it reads
             entries, end = archive.infolist(), archive.start_dir
     except (BadZipFile, NotImplementedError, OSError, struct.error) as error:
         raise ValueError(f'its table of contents is damaged ({error})') from None
