@@ -57,7 +57,8 @@ def test_from_weights_to_a_classifier(photos, weights, call, tmp_path):
     for name in ('iter_2.pth', 'classifier.pth'):
         (tmp_path / 'part' / name).unlink()
     assert 'another command began the run' in call('pretrain', '--out', 'part', '--resume', succeeds=False)
-    assert 'run/classifier.pth' not in call('finetune', '--out', 'part', '--resume')
+    said = call('finetune', '--out', 'part', '--resume')
+    assert 'run/classifier.pth' not in said and 'dataset metainfo' not in said
     # what users do with it
     tested = call('test', 'run/config.py', 'run/classifier.pth', '--work-dir', 'tested')
     assert 'accuracy/top1' in tested
