@@ -45,7 +45,7 @@ from .starting import add_teacher, start_from
 from .utils.clock import command_begin
 from .utils.environment import available_memory, fast_dtype, has_fast_bf16
 from .utils.paths import short_path
-from .utils.text import printable
+from .utils.text import printable, three_digits
 
 # In the opening line.
 METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
@@ -342,7 +342,7 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
     end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
     text = (
         f'{"about " if settings.minutes else ""}{steps} step{"s" * (steps != 1)} of {batch} images '
-        f'({steps * batch / images:.3g} passes), on {where}: '
+        f'({three_digits(steps * batch / images)} passes), on {where}: '
     )
     if settings.minutes is not None:
         minutes = f'{settings.minutes:g} minute{"s" * (settings.minutes != 1)}'

@@ -23,6 +23,8 @@ if [ "$NNODES" = 1 ] && [ -z "${PORT:-}" ]; then # any free one, so that several
     PORT=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
 fi
 
+# After Ctrl-C or SIGTERM the ranks end two steps and save. Without this, torchrun kills them after 30 seconds.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
 exec "$PYTHON" -m torch.distributed.run \
     --nnodes="$NNODES" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$GPUS" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \

@@ -77,6 +77,11 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     return checkpoint
 
 
+def load_from_coma_mm(filename: str, map_location: torch.device | str | Callable = 'cpu') -> dict:
+    """Read a checkpoint for mmengine, whose log names a loader by what follows ``load_from_``."""
+    return read_checkpoint(filename, map_location)
+
+
 # mmengine's own loading knows our names, too, as in mmpretrain's ``get_model(..., pretrained=True)``. It comes with the
 # runner, which needs cv2: without that nothing could ask for them.
 try:
@@ -84,14 +89,14 @@ try:
 except ImportError:
     pass
 else:
-    CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), read_checkpoint, force=True)
+    CheckpointLoader.register_scheme(('coma_mm://', 'hf://'), load_from_coma_mm, force=True)
 
 
 def read_checkpoints_safely() -> None:
     """Make mmengine read all checkpoints in this process, of whatever address, without running code."""
     for scheme, loader in list(CheckpointLoader._schemes.items()):
         if loader.__module__ == 'mmengine.runner.checkpoint':  # and not those that a user has registered
-            CheckpointLoader.register_scheme(scheme, read_checkpoint, force=True)
+            CheckpointLoader.register_scheme(scheme, load_from_coma_mm, force=True)
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def main() -> None:
         size = sum(shard.stat().st_size for shard in shards)
         for shard in shards:
             index_shard(shard)  # writes the index that training would have to
-    print(f'{len(paths) - left_out} images in {len(shards)} shards, {size / 2**20:.0f} MiB, in {printable(args.out)}')
+    count = f'{len(shards)} shard{"s" * (len(shards) != 1)}'
+    print(f'{len(paths) - left_out} images in {count}, {size / 2**20:.0f} MiB, in {printable(args.out)}')
     if left:
         print(name_endings(left))

@@ -28,6 +28,11 @@ def first_few(names: Sequence[str], count: int) -> str:
     return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
 
 
+def three_digits(value: float) -> str:
+    """Return a positive number rounded to three digits, in full: ``0.123``, ``1.23``, ``1,230``."""
+    return f'{float(f"{value:.3g}"):,.10g}'
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8

@@ -57,7 +57,8 @@ def test_from_weights_to_a_classifier(photos, weights, call, tmp_path):
     for name in ('iter_2.pth', 'classifier.pth'):
         (tmp_path / 'part' / name).unlink()
     assert 'another command began the run' in call('pretrain', '--out', 'part', '--resume', succeeds=False)
-    assert 'run/classifier.pth' not in call('finetune', '--out', 'part', '--resume')
+    said = call('finetune', '--out', 'part', '--resume')
+    assert 'run/classifier.pth' not in said and 'dataset metainfo' not in said
     # what users do with it
     tested = call('test', 'run/config.py', 'run/classifier.pth', '--work-dir', 'tested')
     assert 'accuracy/top1' in tested
@@ -134,7 +135,8 @@ def test_configs_of_classifiers_follow_a_file(kind, tmp_path, call):
         shared += [f'{part}_dataloader.{name}' for name in ('dataset.data_root=images', 'batch_size=4')]
         shared += [f'{part}_dataloader.num_workers=0']
     names = f'model.backbone.arch=from:{file}', f'model.backbone.init_cfg.checkpoint={file}'
-    call('train', config, '--work-dir', 'run', '--cfg-options', *names, 'train_cfg.max_epochs=1', *shared)
+    said = call('train', config, '--work-dir', 'run', '--cfg-options', *names, 'train_cfg.max_epochs=1', *shared)
+    assert not any(notice in said for notice in ('OneDL', 'requires_grad', 'paramwise_options'))
     cfg = Config.fromfile(f'run/{kind}_dyvit-b_folder.py')
     assert cfg.model.head.in_channels == 64 and cfg.model.backbone.arch == json.loads(json.dumps(ARCH))
     assert cfg.model.backbone.patch_size == 2 and cfg.model.data_preprocessor.mean == MEAN[:1]

@@ -78,7 +78,7 @@ def test_larger_images_are_made_smaller(monkeypatch, capfd, tmp_path):
     run(monkeypatch, tmp_path, 'make_shards.py', folder, 'shards', '--short-side', 50, *ALONE)
     printed = capfd.readouterr()
     assert 'left out an unreadable image: ' in printed.err and 'images/broken.jpg: ' in printed.err
-    assert '3 images in 1 shards' in printed.out
+    assert '3 images in 1 shard,' in printed.out
 
     stored = {name.split('_')[1]: content for name, content in members(tmp_path / 'shards')}
     assert stored.keys() == {'small.png', 'transparent.jpg', 'turned.jpg'}

@@ -26,6 +26,7 @@ from coma_mm.planning import (
     advise_length,
     choose_batch,
     choose_length,
+    describe_end,
     find_short_side,
     warn_of_enlarging,
 )
@@ -255,6 +256,11 @@ def test_a_budget_has_a_fine_schedule_and_intervals_of_the_plan():
 )
 def test_passes_follow_from_the_images(images, passes):
     assert PASSES.over(images) == passes
+
+
+def test_large_numbers_of_passes_are_written_in_full():
+    settings = PretrainSettings(['data'], 'out', steps=9063, batch_size=64)
+    assert '(1,450 passes)' in describe_end(settings, 400, Trial(1.0, 1e9, 1), 1)
 
 
 def test_a_run_that_is_too_short_says_what_would_do():

@@ -1,10 +1,11 @@
 import json
 import os
 from argparse import Namespace
+from subprocess import check_output
 
 import pytest
 from mmengine.runner import CheckpointLoader
-from processes import TINY, call, last_line, refuse
+from processes import TINY, TOOLS, call, last_line, refuse
 
 from coma_mm.cli.train import KEPT, take_up_options
 from coma_mm.engine.runner import config_files
@@ -102,6 +103,14 @@ def test_scripts_count_gpus(monkeypatch, tmp_path, script, gpus):
 def test_scripts_explain_themselves(tmp_path, script, args):
     printed = call(tmp_path, script, *args, succeeds=False)
     assert 'usage: ' in printed and 'CONFIG' in printed
+
+
+def test_torchrun_waits_for_ranks_that_save(tmp_path):
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds"\n')
+    python.chmod(0o755)
+    env = dict(os.environ, PYTHON=str(python), PORT='29500')
+    assert check_output([TOOLS / 'dist_train.sh', 'c.py', '2'], env=env) == b'120 seconds\n'
 
 
 def test_slurm_train(tmp_path, monkeypatch):

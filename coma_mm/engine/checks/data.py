@@ -227,10 +227,11 @@ def _number(dataset: Dataset, classes: Sequence[str], namer: str, what: str) -> 
     folders = [leaf for leaf in leaf_datasets(dataset) if isinstance(leaf, ClassFolder)]
     for folder in folders:
         folder.number_as(classes, namer)
-    if folders and 'classes' in (vars(dataset).get('_metainfo') or {}):  # what wraps them keeps a copy
-        dataset._metainfo['classes'] = tuple(classes)
     others = _classes_of(dataset)
     if others is None or list(classes) == list(others):
+        return
+    if folders and 'classes' in (vars(dataset).get('_metainfo') or {}):  # what wraps them keeps a copy
+        dataset._metainfo['classes'] = tuple(classes)
         return
     different = sorted(set(classes) ^ set(others)) or ['their order']
     raise ValueError(

@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 
 from ...utils.arguments import did_you_mean
 from ...utils.configs import walk
-from ..common import explain_type, type_name
+from ..common import explain_type, import_toolbox, type_name
 from .table import CROPS, TABLE
 
 # All that a part can have: a misspelt one would be an error deep in torch or mmengine.
@@ -159,6 +159,7 @@ def _registered_names(settings: dict) -> Iterator[str]:
     for place, registry in named.items():
         kind = settings.get(place)
         if isinstance(kind, str) and registry.get(kind) is None:
+            import_toolbox(scope)  # quietly
             with registries.DATASETS.switch_scope_and_registry(scope) as datasets:
                 datasets.import_from_location()  # functions are registered there
             with registry.switch_scope_and_registry(scope) as current:

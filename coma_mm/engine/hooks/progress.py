@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...registry import HOOKS
 from ...utils.paths import short_path
+from ...utils.text import three_digits
 from ..common import type_name, unwrap
 from ..runner.schedule import BatchSchedule
 
@@ -95,7 +96,7 @@ class ProgressHook(Hook):
         lr = next(iter(runner.optim_wrapper.get_lr().values()))[0]
         text = f'loss {loss:.4f}  rate {lr:.2e}'
         if not is_first:
-            text += f'  {self.done * self.images / passed:.3g} images/s  data {self.waited / passed:.0%}'
+            text += f'  {three_digits(self.done * self.images / passed)} images/s  data {self.waited / passed:.0%}'
         self.bar.update(self.task, completed=runner.iter + 1, total=runner.max_iters, description=text)
         if is_due:
             if is_first:

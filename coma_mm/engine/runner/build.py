@@ -42,6 +42,7 @@ GIVEN = '_given'  # what the tools add to, as it was before they did
 NOTICES = (
     *('"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'),
     *('Exp name: ', 'Checkpoints will be saved to ', ADDED),
+    *('is skipped since its requires_grad=False', 'paramwise_options -- '),
 )
 
 
@@ -111,7 +112,7 @@ def build_quietly(cfg: Config, level: int = logging.INFO) -> Runner | FlexibleRu
     for handler in runner.logger.handlers:
         if getattr(handler, 'stream', None) is said:
             handler.setStream(_Screen())
-            handler.addFilter(lambda record: not record.getMessage().startswith(NOTICES))
+            handler.addFilter(lambda record: not any(notice in record.getMessage() for notice in NOTICES))
             if handler.level < level:  # ranks but the first are quieter anyway
                 handler.setLevel(level)
     return runner

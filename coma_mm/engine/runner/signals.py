@@ -15,7 +15,7 @@ from ...utils.workers import end_with_unsent
 
 WARNINGS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP
 ECHO = 1.0  # seconds in which torchrun may pass on a Ctrl-C that the terminal has sent to its ranks as well
-SAVING = b'\nCtrl-C: saving a checkpoint at the end of this step; press it again to stop at once\n'
+SAVING = b'\nCtrl-C: saving a checkpoint after at most two more steps; press it again to stop at once\n'
 _replaced: dict[int, Any] = {}  # by number, what handled the signals before a run listened
 
 
