@@ -122,7 +122,8 @@ def is_held(path: Path) -> bool:
 
 
 def write_whole(path: str | os.PathLike, text: str) -> None:
-    """Write a text file as a whole or not at all, see :func:`atomic_write`."""
+    """Write a text file as a whole or not at all, see :func:`atomic_write`, and make its folder."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
 
