@@ -214,6 +214,15 @@ def test_models_of_timm_are_read_from_a_file(tmp_path):
     torch.testing.assert_close(weights.extractor(images), expected)
 
 
+@pytest.mark.parametrize('order', ['RGB', 'BGR'])
+def test_colours_come_in_the_order_that_the_weights_say(order, tmp_path):
+    read = torch.load(write_weights(tmp_path / 'tiny.pth'))
+    read['meta']['channel_order'] = json.dumps(order)
+    torch.save(read, tmp_path / 'tiny.pth')
+    weights = open_weights(None, str(tmp_path / 'tiny.pth'))
+    assert weights.extractor.data_preprocessor._channel_conversion == (order == 'BGR')
+
+
 def test_knn_configs_take_size_and_normalisation_from_the_weights(capfd):
     def adapt(*options):
         cfg = Config.fromfile(TOOLS.parent / 'configs/cls/knn_dyvit-b_folder.py')
