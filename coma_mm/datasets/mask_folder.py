@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..utils.reading import open_regular, read_text
 from ..utils.text import one_line
-from .finding import hold_out, image_endings
+from .finding import find_images, hold_out, image_endings
 from .image_headers import FORMATS
 from .loading import MAX_PIXELS, image_size, pillow_limit
 
@@ -114,6 +114,8 @@ def _pair(images: Path, masks: Path, endings: tuple[str, str] | None) -> tuple[l
     )
     if not names or not mask_names:
         raise FileNotFoundError(f'no images in {images if not names else masks}')
+    if inner := [path for path in find_images(str(images)) if os.path.dirname(path) != str(images)]:
+        raise ValueError(f'{images} has images in sub-folders, such as {inner[0]}: put all beside each other, or none')
     if endings is None:
         ending = Counter(os.path.splitext(name)[1] for name in names).most_common(1)[0][0]
         first = next(name for name in names if name.endswith(ending)).removesuffix(ending)
@@ -137,6 +139,8 @@ def _read_values(image: Path, mask: Path, classes: Sequence[str] | None) -> list
         with open_regular(mask) as file, pillow_limit(MAX_PIXELS), Image.open(file) as opened:
             if opened.format not in FORMATS:
                 raise ValueError(f'{opened.format} is not read')
+            if opened.format == 'JPEG':
+                raise ValueError('JPEG changes numbers of classes; make it anew as PNG')
             mode, pixels = opened.mode, np.asarray(opened)
     except Exception as error:  # Pillow raises what it stumbles over
         raise ValueError(f'the mask {mask} cannot be read: {error}') from None

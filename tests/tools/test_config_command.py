@@ -169,6 +169,12 @@ def test_masks_that_are_missing(tmp_path):
     save(tmp_path / 'masks/1_mask.png', np.zeros((40, 48), np.uint8))
     with pytest.raises(ValueError, match='0_mask.png cannot be read'):
         read_masks(tmp_path)
+    Image.new('L', (48, 40)).save(tmp_path / 'masks/0_mask.png', 'JPEG')
+    with pytest.raises(ValueError, match='0_mask.png cannot be read: JPEG changes numbers'):
+        read_masks(tmp_path)
+    save(tmp_path / 'images/inner/9.jpg', np.zeros((40, 48, 3), np.uint8))
+    with pytest.raises(ValueError, match='has images in sub-folders, such as .*/inner/9.jpg'):
+        read_masks(tmp_path)
 
 
 def test_names_of_masks(tmp_path):
