@@ -6,8 +6,8 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -122,10 +122,17 @@ def is_held(path: Path) -> bool:
 
 
 def write_whole(path: str | os.PathLike, text: str) -> None:
-    """Write a text file as a whole or not at all, see :func:`atomic_write`, and make its folder."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
+    """Write a text file as a whole or not at all, see :func:`write_together`."""
+    write_together({path: text})
+
+
+def write_together(texts: Mapping[str | os.PathLike, str]) -> None:
+    """Write text files, all of them or none, see :func:`atomic_write`; make their folders."""
+    with ExitStack() as stack:
+        for path, text in texts.items():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            unfinished = stack.enter_context(atomic_write(path))
+            unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
 
 
 @contextmanager
