@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coma_mm.utils.files import write_together
+from coma_mm.utils.files import whole_folder, write_together
 
 PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 WRITES = re.compile(r'\.write_text\(|\.write_bytes\(|savefig\(|torch\.save\(|np\.savez?\(|save_file\(|open\([^()]*, .w')
@@ -41,3 +41,11 @@ def test_files_are_written_together(tmp_path):
     assert (tmp_path / 'a').read_text() == 'old'
     write_together(texts)
     assert [path.read_text() for path in texts] == ['new', 'new']
+
+
+@pytest.mark.parametrize('name', ['n' * 251 + '.txt', 'é' * 127, 'n' * 255])
+def test_names_may_have_255_bytes(name, tmp_path):
+    write_together({tmp_path / name: 'whole'})
+    with whole_folder(tmp_path / 'folder' / name) as folder:
+        (folder / 'file').touch()
+    assert [path.name for path in tmp_path.glob('*')] in ([name, 'folder'], ['folder', name])

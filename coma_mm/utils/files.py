@@ -67,12 +67,21 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
 def _new_file(path: Path, mark: str | None) -> tuple[Path, int]:
     """Make a file of a name that no other writer has, locked for as long as it is open: see :func:`is_held`."""
     while True:
-        unfinished = path.with_name(f'.{path.stem}.{mark or os.getpid()}{secrets.randbelow(10**9):09}{path.suffix}')
+        unfinished = path.with_name(f'.{_shorten(path.stem)}.{mark or os.getpid()}{_draw()}{path.suffix}')
         with suppress(FileExistsError):
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             return unfinished, descriptor
+
+
+def _shorten(name: str) -> str:
+    """Leave room for a number: a name of a file may have 255 bytes."""
+    return os.fsencode(name)[:200].decode(errors='ignore')
+
+
+def _draw() -> str:
+    return f'{secrets.randbelow(10**9):09}'
 
 
 def set_aside(path: Path) -> Path:
@@ -146,7 +155,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     require_new(path)
     missing = [parent for parent in path.parents if not parent.exists()]  # the innermost first
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}')
+    unfinished = path.with_name(f'.{_shorten(path.name)}.{os.getpid()}{_draw()}')
     unfinished.mkdir()
     try:
         yield unfinished
