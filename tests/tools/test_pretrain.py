@@ -19,6 +19,7 @@ import coma_mm
 from coma_mm import planning, settings
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS
+from coma_mm.engine.hooks.progress import end_after
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import (
     METHOD_NAMES,
@@ -255,6 +256,11 @@ def test_a_budget_has_a_fine_schedule_and_intervals_of_the_plan():
 )
 def test_passes_follow_from_the_images(images, passes):
     assert PASSES.over(images) == passes
+
+
+def test_an_end_beyond_this_week_has_its_date():
+    assert re.fullmatch(r'\w+day \d\d:\d\d', end_after(60))
+    assert re.fullmatch(r'\w+day, \d\d \w+ \d{4}, \d\d:\d\d', end_after(1e7))
 
 
 def test_a_run_that_is_too_short_says_what_would_do():
