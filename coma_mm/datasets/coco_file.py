@@ -101,7 +101,9 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
                 f'{path}: the annotation {one.get("id")} has no bbox of four numbers (x, y, width, height)'
             )
         if not _is_number(one.get('area')) or one.get('iscrowd') not in (0, 1):
-            raise ValueError(f'{path}: the annotation {one["id"]} needs an area in pixels, and iscrowd, which is 0 or 1')
+            raise ValueError(
+                f'{path}: the annotation {one["id"]} needs an area in pixels, and iscrowd, which is 0 or 1'
+            )
     place = find_folder(path, [one['file_name'] for one in images], folder)
     _check_sizes(path, images, place)
     sizes = {one['id']: [one['height'], one['width']] for one in images}

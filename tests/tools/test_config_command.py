@@ -189,7 +189,12 @@ def test_names_of_masks(tmp_path):
 
 @pytest.mark.parametrize(
     ('names', 'reason'),
-    [(('a', 'a_1'), None), ((' a', 'b'), 'has the image'), (('a\n', 'b'), 'has the image'), (('a\udcff', 'b'), 'has the')],
+    [
+        (('a', 'a_1'), None),
+        ((' a', 'b'), 'has the image'),
+        (('a\n', 'b'), 'has the image'),
+        (('a\udcff', 'b'), 'has the'),
+    ],
 )
 def test_names_in_lists_and_beside_longer_ones(names, reason, tmp_path):
     for name in names:
