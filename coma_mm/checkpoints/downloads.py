@@ -5,13 +5,10 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
@@ -19,10 +16,7 @@ from ..utils.reading import sha256_of
 
 MOST = 32 * 10**9  # bytes of a download
 TIMEOUT = 30  # seconds in which a server has to send something
-PATIENCE, SPEED = 60, 10_000  # seconds after which it has to have sent, on average, so many bytes a second
-CHUNK = 2**16
-STOP = -1
-POLL = 1.0  # seconds between two checks of what has come
+CHUNK = 2**20
 
 
 def cache_folder() -> Path:
@@ -77,49 +71,21 @@ def fetched(address: str) -> Iterator[Path]:
 def download(address: str, path: Path) -> str:
     """Write what a server sends to a file; return its SHA-256.
 
-    Another thread reads, so that a server that drips bytes, even of its headers, cannot hold up this one.
-
     Raises:
-        OSError: If it cannot be fetched, stalls, or ends early.
+        OSError: If it cannot be fetched, sends nothing for :data:`TIMEOUT`, or ends early.
         ValueError: If it is larger than :data:`MOST`, or than the room on the disk.
     """
-    sizes, ended, begun = [0], Queue(), time.monotonic()  # type: ignore[var-annotated]
-
-    def fetch() -> None:
-        try:
-            ended.put(_fetch(address, path, sizes))
-        except Exception as error:
-            ended.put(error)
-
-    Thread(target=fetch, daemon=True).start()
-    while True:
-        with suppress(Empty):
-            result = ended.get(timeout=POLL)
-            if isinstance(result, Exception):
-                raise result
-            return result
-        seconds, size = time.monotonic() - begun, sizes[-1]
-        if seconds > PATIENCE and size < SPEED * (seconds - PATIENCE):
-            sizes.append(STOP)
-            raise OSError(f'the server has sent {size} bytes in {seconds:.0f} seconds')
-
-
-def _fetch(address: str, path: Path, sizes: list[int]) -> str:
-    """Do what :func:`download` does; ``sizes`` ends in the bytes so far, or in :data:`STOP` once nobody waits."""
     digest, size = hashlib.sha256(), 0
+    most = min(MOST, shutil.disk_usage(path.parent).free)
     try:
         request = Request(address, headers={'User-Agent': 'coma_mm'})
         with urlopen(request, timeout=TIMEOUT) as answer, path.open('wb') as file:
             said = answer.headers.get('Content-Length') or ''
             length = int(said) if said.isdecimal() and len(said) < 20 else None
-            most = min(MOST, shutil.disk_usage(path.parent).free)
-            while chunk := answer.read1(CHUNK):
+            while chunk := answer.read(CHUNK):
                 size += len(chunk)
                 if max(size, length or 0) > most:
                     raise ValueError(f'{address} has {max(size, length or 0)} bytes, and there is room for {most}')
-                if sizes[-1] == STOP:
-                    break
-                sizes[0] = size
                 digest.update(chunk)
                 file.write(chunk)
     except HTTPException as error:

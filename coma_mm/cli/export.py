@@ -11,11 +11,6 @@ from . import types
 from .outputs import add_force, check_output
 from .parser import ArgumentParser
 
-NO_SCRIPT = (
-    'TorchScript cannot express this model (torch.jit.script fails, and torch.jit.trace keeps one size, '
-    'docs/export.md); name an .onnx or .pt2 file'
-)
-
 
 def parse_args() -> Namespace:
     """Parse the options."""
@@ -33,7 +28,7 @@ def parse_args() -> Namespace:
     parser.add_argument(
         'out',
         nargs='?',
-        type=types.output_file(*WEIGHTS, *GRAPHS, advice=dict.fromkeys(('.pt', '.ts', '.torchscript'), NO_SCRIPT)),
+        type=types.output_file(*WEIGHTS, *GRAPHS),
         help=f'a name that ends in {", ".join(WEIGHTS)}, {" or ".join(GRAPHS)}',
     )
     parser.add_argument(

@@ -6,7 +6,7 @@ Imports nothing that takes time. Ranges are those of :mod:`coma_mm.utils.ranges`
 import math
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -179,17 +179,15 @@ def checkpoint_or_auto(name: str) -> str:
     return name if name == 'auto' else checkpoint_file(name)
 
 
-def output_path(
-    *endings: str, advice: Mapping[str, str] | None = None, new_folder: bool = True
-) -> Callable[[str], str]:
-    """Return a reader of files to write, whose folder may have to be made; ``advice`` is said of some other endings."""
+def output_path(*endings: str, new_folder: bool = True) -> Callable[[str], str]:
+    """Return a reader of files to write, whose folder may have to be made."""
 
     def read(text: str) -> str:
         name = path(text)
         folder = Path(name).parent
         if not new_folder and not folder.is_dir():
             raise ArgumentTypeError(f'there is no folder {folder}')
-        _check_ending(name, endings, advice or {})
+        _check_ending(name, endings)
         if Path(name).is_dir() or name.endswith(os.sep):
             raise ArgumentTypeError(f'{name} is a folder, but the name of a file is wanted')
         output_folder(str(folder))
@@ -203,7 +201,7 @@ output_file = partial(output_path, new_folder=False)
 
 def picture(name: str) -> str:
     """Read the path of a picture to write, whose folder may have to be made."""
-    _check_ending(path(name).lower(), PICTURES, {})
+    _check_ending(path(name).lower(), PICTURES)
     return output_path()(name)
 
 
@@ -215,10 +213,8 @@ def output_folder(name: str) -> str:
     return name
 
 
-def _check_ending(name: str, endings: tuple[str, ...], advice: Mapping[str, str]) -> None:
+def _check_ending(name: str, endings: tuple[str, ...]) -> None:
     stem, ending = os.path.splitext(os.path.basename(name))
-    if ending in advice:
-        raise ArgumentTypeError(advice[ending])
     if endings and (not stem or ending not in endings):
         *others, last = endings
         wanted = f'{", ".join(others)} or {last}' if others else last

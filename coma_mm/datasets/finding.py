@@ -3,7 +3,6 @@
 import codecs
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,13 +20,6 @@ from .listings import Listing, folder_times, keep_listing, recall_listing
 
 KINDS_NAMED = 20  # of files that are left out
 MAX_LIST = 1_000_000_000  # bytes of a list of paths
-MARKS = (
-    (codecs.BOM_UTF8, 'utf-8-sig'),
-    (codecs.BOM_UTF32_LE, 'utf-32'),  # before UTF-16, with whose mark it begins
-    (codecs.BOM_UTF32_BE, 'utf-32'),
-    (codecs.BOM_UTF16_LE, 'utf-16'),
-    (codecs.BOM_UTF16_BE, 'utf-16'),
-)
 
 
 @lru_cache
@@ -142,77 +134,32 @@ def log_error(message: str) -> None:
 
 
 def read_list(path: str) -> list[str]:
-    """Return the paths that a text file has, one in a line, relative to its folder.
+    """Return the paths that a text file in UTF-8 has, one in a line, relative to its folder.
 
-    The text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. Empty lines, and those that begin with ``#`` and name
-    no file, are left out. Quotes around a path go, and so do backslashes between folders where the first such path is
-    there with ``/`` only.
+    Empty lines, and those that begin with ``#`` and name no file, are left out.
 
     Raises:
         FileNotFoundError: If the first of them is not there, or there is none.
         ValueError: If it is no text.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-
-    def is_there(name: str) -> bool:
-        return '\0' not in name and os.path.isfile(os.path.join(folder, name))
-
-    text = _read_list_text(path).replace('\r\n', '\n').replace('\r', '\n')
-    lines = [line for line in map(str.strip, text.split('\n')) if line]
-    if '#' in text:
-        lines = [line for line in lines if line[0] != '#' or is_there(line)]
-    if '"' in text or "'" in text:
-        lines = [
-            line[1:-1] if line[0] in '"\'' and line[-1] == line[0] and len(line) > 2 and not is_there(line) else line
-            for line in lines
-        ]
-    windows = next((line for line in lines if '\\' in line), '') if '\\' in text else ''
-    del text  # it may be a gigabyte
-    if windows and not is_there(windows) and is_there(windows.replace('\\', '/')):
-        lines = [line.replace('\\', '/') for line in lines]
-    wanted = 'write the path of an image in each line, relative to its folder, and nothing else'
+    head = os.path.join(os.path.dirname(os.path.abspath(path)), '')
+    wanted = 'write the path of an image in each line, relative to the folder of the list, in UTF-8, and nothing else'
+    content = read_bytes(path, MAX_LIST).removeprefix(codecs.BOM_UTF8)
+    if b'\0' in content:  # as UTF-16, `find -print0` and images have
+        start = printable(content[:40].decode('latin-1'))
+        raise ValueError(f'{printable(path)} is no text in UTF-8, it begins with {start!r}: {wanted}')
+    text = content.decode('utf-8', 'surrogateescape')  # as names of files
+    lines = [line for line in map(str.strip, text.replace('\r', '\n').split('\n')) if line]
+    del content, text  # they may be gigabytes
+    lines = [line for line in lines if line[0] != '#' or os.path.isfile(head + line)]
     if not lines:
         raise FileNotFoundError(f'{printable(path)} names no image: {wanted}')
-    if not is_there(lines[0]):
-        raise FileNotFoundError(f'{printable(path)} names {_explain_line(lines[0], folder)}: {wanted}')
-    head = os.path.join(folder, '')
     for number, line in enumerate(lines):  # in place, for the memory
-        lines[number] = os.path.join(folder, line) if line[0] in '/\\' or ':' in line else head + line
+        lines[number] = line if line[0] == '/' else head + line
+    if not os.path.isfile(lines[0]):
+        first = printable(lines[0][:400])
+        raise FileNotFoundError(f'{printable(path)} names {first} first, which is no file: {wanted}')
     return lines
-
-
-def _read_list_text(path: str) -> str:
-    content = read_bytes(path, MAX_LIST)
-    encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), 'utf-8')
-    try:
-        text = content.decode(encoding, 'strict' if 'utf-8' not in encoding else 'surrogateescape')  # as names of files
-        if '\0' not in text:
-            return text
-        reason = 'it has zero bytes, as UTF-16 without a byte order mark, `find -print0` and images have'
-    except UnicodeDecodeError as error:
-        reason = f'{error.reason} in {encoding}'
-    raise ValueError(
-        f'{printable(path)} is no text with the path of an image in each line ({reason}); it begins with '
-        f'{printable(content[:40].decode("latin-1"))!r}: save it as UTF-8'
-    )
-
-
-def _explain_line(line: str, folder: str) -> str:
-    """Say what is wrong with the first line of a list."""
-    shown = f'{printable(line[:200])!r} first'
-    if '://' in line:
-        return f'{shown}, an address, but images are read from this machine: download them'
-    if os.path.isdir(os.path.join(folder, line)):
-        return f'{shown}, a folder; folders are given themselves, in place of a list'
-    if re.match(r'[A-Za-z]:[\\/]|\\\\', line):
-        return f'{shown}, which Windows would find, but not this machine'
-    for separator in ('\t', ',', ';', ' '):
-        head = line.partition(separator)[0] if separator != ' ' else line.rpartition(separator)[0]
-        head = head.strip(' "\'')
-        is_image = head.lower().endswith(image_endings()) or os.path.isfile(os.path.join(folder, head))
-        if head not in ('', line) and is_image:
-            return f'{shown}, which is more than a path: leave out what follows {printable(head)!r}, such as labels'
-    return f'{shown}, and there is no {printable(os.path.join(folder, line)[:400])}'
 
 
 def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -1,13 +1,12 @@
 """Checks of image files before they are decoded: what their headers promise must be in proportion.
 
-A small file can ask for much: a strip that unpacks to gigabytes, a scan that stands thousands of times, tags that all
-share the same megabytes. Decoders find out too late. These checks look at the headers alone.
+A small file can ask for much memory: a strip that unpacks to gigabytes, tags that all share the same megabytes.
+Decoders find out too late.
 """
 
 import io
 import lzma
 import math
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,14 +14,9 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-MAX_SCANS = 100  # of a JPEG; ten are usual
-FEW_SCANS = 20  # so many passes over the largest image take seconds, and need no closer look
-LONG_HEADER = 2**20  # bytes before the last scan, beyond which the markers are counted
-MAX_PIECES = 1_000  # markers or chunks, and one more for each kilobyte
 MAX_PAGES = 10_000  # of a TIFF whose channels may lie on a page each
 MAX_SEGMENTS = 1_000_000  # strips or tiles of a page
 MAX_TILE = 2_048  # side of a tile that is larger than its image
-MAX_COMMENT = 2**20  # bytes of a comment in a GIF: Pillow copies it with each piece
 SPARE = 2**24  # bytes that may be unpacked in vain
 
 # What Pillow decodes in a time that goes by pixels and bytes. Some of its other formats are decoded in Python, or are
@@ -32,143 +26,25 @@ FORMATS = tuple('AVIF BMP DIB GIF ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM SGI T
 TIFF_STARTS = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'  # the last two are those of files beyond 4 GB
 _VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
-_COMPRESSION, _SEGMENTS = 259, (273, 279, 324, 325)
-_JPEG_IN_TIFF = 6, 7
+_SEGMENTS = 273, 279, 324, 325
 # Kinds of compression that are image formats of their own: JPEG, JPEG XR, JPEG 2000, PNG, WebP, JPEG XL.
 _PICTURES = 6, 7, 22610, 33003, 33004, 33005, 33007, 34712, 34892, 34933, 34934, 48124, 50001, 50002, 52546
-_MARKER = re.compile(rb'\xff[\x01-\xcf\xd8-\xfe]')  # in the data of a scan, others have no meaning
-_START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-
-def check_header(file: BinaryIO, max_pixels: int) -> None:
-    """Refuse an image file that would take far more time or memory than its pixels; the position is kept."""
-    start = file.read(12)
-    file.seek(0)
-    if start.startswith(b'\xff\xd8'):
-        _check_scans(file, max_pixels)
-    elif start[:4] in TIFF_STARTS:
-        _check_tags(file)
-    elif start.startswith(b'\x89PNG'):
-        _check_chunks(file)
-    elif start.startswith(b'GIF'):
-        _check_comments(file)
-    file.seek(0)
 
 
 def check_exif(content: bytes | None) -> None:
     """Refuse EXIF tags that claim more bytes than there are: each would be copied."""
-    content = (content or b'').removeprefix(b'Exif\0\0')
-    if content[:4] in TIFF_STARTS:
-        _check_tags(io.BytesIO(content))
+    check_tags(io.BytesIO((content or b'').removeprefix(b'Exif\0\0')))
 
 
-# ---- JPEG ----
+def check_tags(file: BinaryIO) -> None:
+    """Check the first directory of a TIFF: sizes of its values, number of its strips, size of its tiles.
 
-
-def _check_scans(file: BinaryIO, max_pixels: int) -> None:
-    """Check the scans of a JPEG, each of which is a pass over all its pixels, its markers and its EXIF tags."""
-    count, last = _find(file, b'\xff\xda')
-    suspicious = count > FEW_SCANS or last >= LONG_HEADER
-    scans = pixels = markers = 0
-    exif = b''
-    for position, marker, head in _jpeg_markers(file):
-        markers += 1
-        scans += marker == 0xDA
-        if marker == 0xDA and not suspicious:
-            break
-        if marker in _START_OF_FRAME:
-            height, width = struct.unpack('>HH', head[3:7])
-            pixels = height * width
-        if marker == 0xE1 and head[2:] == b'Exif\0':
-            exif += file.read(max(0, int.from_bytes(head[:2], 'big') - 7))[1:]  # Pillow joins several, too
-        if scans > MAX_SCANS or scans * pixels > FEW_SCANS * max_pixels:
-            raise ValueError(f'it has {scans} scans of {pixels} pixels or more, which takes too long to decode')
-        _check_pieces(markers, position)
-    check_exif(exif)
-
-
-def _check_pieces(count: int, position: int) -> None:
-    """Refuse many pieces of few bytes, each of which takes Pillow microseconds."""
-    if count > MAX_PIECES + position // 1024:
-        raise ValueError(f'its first {position} bytes are in more than {MAX_PIECES} pieces')
-
-
-def _jpeg_markers(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Yield each marker of a JPEG, the position behind it and the seven bytes behind it, as libjpeg finds them."""
-    position = 2
-    while True:
-        file.seek(position)
-        block = file.read(4096)
-        found = _MARKER.search(block)
-        if found is None:
-            if len(block) < 2:
-                return
-            position += len(block) - 1
-            continue
-        marker = found[0][1]
-        if marker == 0xD9:  # the end
-            return
-        position += found.end()
-        file.seek(position)
-        head = file.read(7).ljust(7, b'\0')
-        yield position, marker, head
-        if marker >= 0xC0 and marker != 0xD8:  # others have no length
-            position += max(2, int.from_bytes(head[:2], 'big'))
-
-
-def _find(file: BinaryIO, mark: bytes) -> tuple[int, int]:
-    """Return how often two bytes stand in a file, and where the last time."""
+    Files of other kinds pass. The file is left at its start.
+    """
     file.seek(0)
-    count, last, position, before = 0, -1, 0, b''
-    while block := file.read(2**20):
-        block = before + block
-        if found := block.count(mark):
-            count += found
-            last = position - len(before) + block.rindex(mark)
-        position += len(block) - len(before)
-        before = block[-1:]
-    return count, last
-
-
-# ---- PNG ----
-
-
-def _check_chunks(file: BinaryIO) -> None:
-    """Count the chunks of a PNG."""
-    position, count = 8, 0
-    while True:
-        file.seek(position)
-        head = file.read(8)
-        if len(head) < 8 or head[4:] == b'IEND':
-            return
-        position += 12 + int.from_bytes(head[:4], 'big')
-        count += 1
-        _check_pieces(count, position)
-
-
-# ---- GIF ----
-
-
-def _check_comments(file: BinaryIO) -> None:
-    """Refuse a long comment before the first picture of a GIF."""
-    header = file.read(13).ljust(13, b'\0')
-    file.seek(3 * (2 << (header[10] & 7)) if header[10] & 0x80 else 0, io.SEEK_CUR)
-    total = 0
-    while file.read(1) == b'!':
-        file.read(1)
-        while (size := file.read(1)) > b'\0':
-            file.seek(size[0], io.SEEK_CUR)
-            total += size[0] + 1
-            if total > MAX_COMMENT:
-                raise ValueError(f'there are more than {MAX_COMMENT} bytes before its first picture')
-        total += 2
-
-
-# ---- TIFF ----
-
-
-def _check_tags(file: BinaryIO) -> None:
-    """Check the first directory of a TIFF: sizes of its values, number of its strips, size of its tiles."""
+    if file.read(4) not in TIFF_STARTS:
+        file.seek(0)
+        return
     size = file.seek(0, io.SEEK_END)
     _, entries = next(_read_directories(file), (0, []))
     values: dict[int, int] = {}
@@ -184,10 +60,7 @@ def _check_tags(file: BinaryIO) -> None:
     for side, tile in (_WIDTH, _TILE_WIDTH), (_HEIGHT, _TILE_HEIGHT):
         if values.get(tile, 0) > max(values.get(side, 0) + 16, MAX_TILE):
             raise ValueError(f'its tiles of {values[tile]} pixels are larger than the image')
-    if values.get(_COMPRESSION) in _JPEG_IN_TIFF:
-        segments = max((count for tag, _, count, _ in entries if tag in _SEGMENTS), default=1)
-        if _find(file, b'\xff\xda')[0] > FEW_SCANS * segments + MAX_SCANS:
-            raise ValueError('its JPEG data have too many scans')
+    file.seek(0)
 
 
 def check_pages(file: BinaryIO) -> None:

@@ -17,7 +17,7 @@ from ..registry import TRANSFORMS
 from ..utils.arguments import require_number, require_whole
 from ..utils.reading import open_regular
 from ..utils.text import one_line
-from .image_headers import FORMATS, check_exif, check_header
+from .image_headers import FORMATS, check_exif, check_tags
 from .pixels import (
     MAX_PIXELS,
     RAISE_LIMIT,
@@ -32,7 +32,7 @@ from .pixels import (
 )
 from .tiff import ORIENTATION, CodecError, find_tiff_orientation, is_plain_tiff, is_tiff, open_tiff, read_tiff
 
-ROOM = 2**25  # bytes that a file may have whatever its pixels
+ROOM = 2**24  # bytes that a file may have whatever its pixels
 
 
 class UnreadableImageError(ValueError):
@@ -107,6 +107,7 @@ def image_size(path: str | os.PathLike, data: bytes | None = None, max_pixels: i
             with open_tiff(file, path) as tiff:
                 page = tiff.pages.first
                 size, orientation = (page.imagelength, page.imagewidth), find_tiff_orientation(page)
+                check_size(*size, max_pixels)
         else:
             with Image.open(file) as img:
                 size, orientation = (img.height, img.width), 1 if img.format == 'TIFF' else find_orientation(img)
@@ -132,7 +133,7 @@ def _opened(path: str | os.PathLike, data: bytes | None, max_pixels: int) -> Ite
     """Open an image; say of errors which file they are about."""
     try:
         with open_regular(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
-            check_header(file, max_pixels)
+            check_tags(file)
             yield file
     except ImportError:
         raise
@@ -195,23 +196,11 @@ def read_bytes(results: dict, channels: int, max_pixels: int) -> bytes:
     try:
         with open_regular(results['img_path']) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > ROOM and size > _most_bytes(file, channels, max_pixels):
+            if size > max_pixels * max(channels, 4) * 8 + ROOM:  # not packed, of the widest type, with profiles
                 raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
             return file.read(size)
     except Exception as error:  # decoders fed with garbage raise whatever they stumble over
         raise _unreadable(results['img_path'], error) from error
-
-
-def _most_bytes(file: BinaryIO, channels: int, max_pixels: int) -> int:
-    """Return how many bytes a file may have, but for a TIFF by the pixels of its header; the position is kept."""
-    most = max_pixels * max(channels, 4) * 8 + 2**24  # not packed, of the widest type, with profiles
-    if is_tiff(file):  # which may have many pages
-        return most
-    check_header(file, max_pixels)
-    with pillow_limit(max_pixels), Image.open(file) as img:
-        room = ROOM + (4 if img.format == 'JPEG' else 32) * img.height * img.width
-    file.seek(0)
-    return min(most, room)
 
 
 @contextmanager

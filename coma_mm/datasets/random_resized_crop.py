@@ -13,7 +13,6 @@ from PIL import Image
 
 from ..registry import TRANSFORMS
 from ..utils.arguments import read_size, require_whole
-from .image_headers import check_header
 from .loading import (
     MAX_PIXELS,
     find_orientation,
@@ -129,7 +128,6 @@ def _upright_jpeg_shape(data: bytes, max_pixels: int) -> tuple[int, int] | None:
     Of all else return None: :func:`.read_image` reads it, or says what is wrong.
     """
     try:
-        check_header(io.BytesIO(data), max_pixels)
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         turned = False
         if any(tag in data for tag in ORIENTED):  # others take Pillow's time for nothing

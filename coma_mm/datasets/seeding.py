@@ -1,7 +1,6 @@
 """Samples that draw the same crops and masks wherever a run was interrupted, and whoever loads them."""
 
 import hashlib
-import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info
-from mmengine.logging import print_log
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 
@@ -86,18 +84,8 @@ class SeededBatches(Sampler):
         start, self.start = self.start, 0
         place = self.length = 0
         seed_generators(derive_seed(seed, 'order', epoch))  # of all ranks, for samplers that draw as they begin
-        begun = None
         for indices in self.batches:
-            if self.length == start > 1 and begun != _state():
-                print_log(
-                    f'{type(self.sampler).__name__} draws from generators that others use, too: the samples that come '
-                    'now are not those of a run that was not interrupted',
-                    'current',
-                    level=logging.WARNING,
-                )
             self.length += 1
-            if self.length == 1 < start:
-                begun = _state()
             if self.length > start:
                 yield [
                     Place(index, derive_seed(seed, epoch, (place + i) * self.world_size + self.rank))
@@ -125,11 +113,6 @@ def seed_samples(loader: DataLoader) -> SeededBatches | None:
     # batch_size, which hooks read, and the arguments of later versions.
     vars(loader)['batch_sampler'] = batches
     return batches
-
-
-def _state() -> tuple:
-    numpy = np.random.get_state()
-    return random.getstate(), numpy[1].tobytes(), numpy[2], torch.default_generator.get_state().numpy().tobytes()
 
 
 def _load(dataset: Dataset, places: list[Place]) -> list:

@@ -1,10 +1,8 @@
 """The values that are black and white in images of more than 8 bits: one range for a folder."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -52,12 +50,10 @@ def find_value_range(
     given: Sequence[float] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> ValueRange | None:
-    """Find the range of values of images, by what their files say and by a sample of them.
+    """Find the range of values of images by a sample of them.
 
-    What files say (TIFF's ``SMinSampleValue`` and ``SMaxSampleValue``, ``BitsPerSample``, PNG's ``sBIT``, OME's
-    ``SignificantBits``) holds if the values keep to it. Otherwise whole numbers get the smallest number of bits that
-    holds them, if they use a quarter of it, and all others the range from the smallest to the largest; without the
-    last thousandth at each end if that has more than half of the range.
+    Whole numbers get the smallest number of bits that holds them, if they use a quarter of it, and all others the range
+    from the smallest to the largest; without the last thousandth at each end if that has more than half of the range.
 
     Args:
         given: The range, if it is known. Other arguments are those of :func:`.read_image`.
@@ -68,7 +64,7 @@ def find_value_range(
     Raises:
         ImportError: If it takes ``tifffile``, which is not installed.
     """
-    values, said = [], []
+    values = []
     for path in _draw(paths):
         try:
             if not is_deep(path, max_pixels=max_pixels):
@@ -78,9 +74,7 @@ def find_value_range(
             continue  # the data set says so
         if pixels.dtype == np.uint8:
             continue
-        tags = _read_tags(path)
-        values.append(_thin(pixels, tags.get('nodata')))
-        said.append(_declared(tags))
+        values.append(_thin(pixels, _read_nodata(path)))
     values = [sample for sample in values if sample.size]
     if not values:
         return None
@@ -90,7 +84,7 @@ def find_value_range(
     if given is not None:
         low, high, source = *given, 'as given'
     else:
-        low, high, source = _choose(sample, said, len(values))
+        low, high, source = *_choose(sample), f'by {len(values)} of the images'
     scaled = np.round((np.clip(sample.astype(np.float64), low, high) - low) * (255 / ((high - low) or 1)))
     used = [(len(np.unique(scaled[:, i])), len(np.unique(sample[:, i]))) for i in range(sample.shape[1])]
     levels = {i: count for i, (count, before) in enumerate(used) if before > count}
@@ -122,15 +116,9 @@ def _thin(pixels: np.ndarray, nodata: float | None) -> np.ndarray:
     return np.concatenate([*ends, flat[:: len(flat) // PIXELS]])
 
 
-def _choose(sample: np.ndarray, said: list[tuple[float, float, str] | None], count: int) -> tuple[float, float, str]:
+def _choose(sample: np.ndarray) -> tuple[float, float]:
     low, high = sample.min().item(), sample.max().item()
     inner_low, inner_high = np.percentile(sample.astype(np.float64), [0.1, 99.9]).tolist()
-    declared = [found for found in said if found]
-    if len(declared) == len(said):
-        least, most = min(found[0] for found in declared), max(found[1] for found in declared)
-        if least <= inner_low and inner_high <= most and least < most:
-            return least, most, f'by {declared[0][2]} of the files'
-    source = f'by {count} of the images'
     if inner_high - inner_low < (high - low) / 2:  # a few pixels are far from all others
         low, high = inner_low, inner_high
     if sample.dtype.kind in 'uib':
@@ -140,52 +128,16 @@ def _choose(sample: np.ndarray, said: list[tuple[float, float, str] | None], cou
             low, high = 0, most
     elif low >= 0 and 0.5 <= high <= 1:
         low, high = 0.0, 1.0
-    return low, high if high > low else low + 1, source
+    return low, high if high > low else low + 1
 
 
-# ---- what files say ----
-
-
-def _declared(tags: dict[str, Any]) -> tuple[float, float, str] | None:
-    """Return the range that a file's tags say, and the name of the tag; None if that is all that its type holds."""
-    if 'smin' in tags and 'smax' in tags:
-        if tags['smin'] < tags['smax'] and not _is_whole_type(tags['smin'], tags['smax']):
-            return tags['smin'], tags['smax'], 'SMinSampleValue and SMaxSampleValue'
-    for name, label in (('bits', 'BitsPerSample'), ('significant', 'SignificantBits'), ('sbit', 'sBIT')):
-        if tags.get(name) and tags[name] % 8 and tags[name] < 32:
-            return 0, 2 ** tags[name] - 1, label
-    return None
-
-
-def _is_whole_type(low: float, high: float) -> bool:
-    return any((low, high) in ((0, 2**bits - 1), (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)) for bits in (16, 32))
-
-
-def _read_tags(path: str) -> dict[str, Any]:
-    """Return what a TIFF or PNG says of its values; nothing of what cannot be read."""
+def _read_nodata(path: str) -> float | None:
+    """Return the value for nothing that GDAL has written into a TIFF."""
     try:
         with open_regular(path) as file:
             if is_tiff(file):
-                return _read_tiff_tags(file, path)
-            before = file.read(65536).partition(b'IDAT')[0]
-        size, found, content = before.rpartition(b'sBIT')
-        length = int.from_bytes(size[-4:], 'big')
-        if before.startswith(b'\x89PNG') and found and 0 < length <= 4:
-            return dict(sbit=max(content[:length]))
-    except Exception:  # of a file whose pixels have just been read
+                with open_tiff(file, path) as tiff:
+                    return float(str(tiff.pages.first.tags[42113].value).strip('\0 '))
+    except Exception:  # of a file whose pixels have just been read: most have no such tag
         pass
-    return {}
-
-
-def _read_tiff_tags(file: BinaryIO, path: str) -> dict[str, Any]:
-    with open_tiff(file, path) as tiff:
-        page = tiff.pages.first
-        tags: dict[str, Any] = dict(bits=page.bitspersample)
-        for name, number, pick in (('smin', 340, min), ('smax', 341, max)):
-            if number in page.tags:
-                tags[name] = pick(np.atleast_1d(page.tags[number].value).tolist())
-        if 42113 in page.tags:  # GDAL's
-            tags['nodata'] = float(str(page.tags[42113].value).strip('\0 '))
-        if found := re.search(r'SignificantBits="(\d{1,2})"', page.description or ''):
-            tags['significant'] = int(found[1])
-    return tags
+    return None

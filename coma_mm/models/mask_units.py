@@ -9,9 +9,8 @@ block of tokens is then a run of 4, 16 or 64 neighbours in memory. Down-sampling
 stride, is a ``view`` and one matrix product. Leaving units out changes nothing for those that stay.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -175,36 +174,9 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
     return raster[..., : size[0], : size[1]].contiguous()
 
 
-def cached(maxsize: int) -> Callable[[Callable], Callable]:
-    """Return a decorator like ``lru_cache`` for functions that make tensors from numbers.
-
-    A tensor that is made in inference mode must still serve training. One that is made while a program is exported or
-    traced belongs to that program, and is never kept.
-    """
-
-    def decorate(function: Callable) -> Callable:
-        keep = lru_cache(maxsize)(torch.inference_mode(False)(function))
-
-        @wraps(function)
-        def call(*args: Any) -> Any:
-            return function(*args) if _is_exporting() or torch.jit.is_tracing() else keep(*args)
-
-        vars(call).update(cache_info=keep.cache_info, cache_clear=keep.cache_clear)
-        return call
-
-    return decorate
-
-
-def _is_exporting() -> bool:
-    # The first exists since torch 2.6. Before 2.2 there is neither, nor can this model be exported.
-    asked = getattr(torch.compiler, 'is_exporting', None) or getattr(torch.compiler, 'is_compiling', None)
-    return asked is not None and asked()
-
-
-@cached(maxsize=16)
 def _z_order(side: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Return y and x, ``(side * side,)`` each, of a unit's tokens in Z-order."""
-    token = torch.arange(side * side, device='cpu')  # whatever the default device is: the result is cached
+    token = torch.arange(side * side, device='cpu')
     y, x = torch.zeros_like(token), torch.zeros_like(token)
     for bit in range(side.bit_length() - 1):
         x |= (token >> 2 * bit & 1) << bit
@@ -212,18 +184,17 @@ def _z_order(side: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     return y.to(device), x.to(device)
 
 
-@cached(maxsize=64)
 def sincos_axis(
     units: int, side: int, dim: int, scale: float, device: torch.device | str, dtype: torch.dtype
 ) -> Tensor:
-    """Compute sines and cosines of the places along one axis; cached per argument tuple, some 100 kB at most.
+    """Compute sines and cosines of the places along one axis.
 
     Args:
         units: number of units along the axis.
         side: tokens along a unit's side.
         dim: channels, half of them sines.
         scale: distance between two tokens.
-        device: where the table is kept.
+        device: of the table.
         dtype: of the table; it is computed in float64.
 
     Returns:
@@ -280,7 +251,6 @@ def sincos_positions(
     return table[idx // grid[1] % Hp * Wp + idx % grid[1] % Wp]
 
 
-@cached(maxsize=16)
 def attention_blocks(
     grid: tuple[int, int], window: int, device: torch.device | str = 'cpu'
 ) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
@@ -292,7 +262,7 @@ def attention_blocks(
     Args:
         grid: ``(Hu, Wu)``.
         window: side of a block in units.
-        device: where the two index tensors are kept.
+        device: of the two index tensors.
 
     Returns:
         ``order`` (U,), the units sorted by block; ``inverse`` (U,), which undoes it; and ``(blocks, units per block)``

@@ -5,16 +5,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, pairwise
 from pathlib import Path
-from random import Random
 
 import numpy as np
 from PIL import Image
 
 from ..utils import manifest
 from ..utils.files import is_unfinished
-from ..utils.reading import open_regular, parse_json, read_json, read_text
+from ..utils.reading import parse_json, read_json, read_text
 
 PICTURES = 'pictures'  # folder in the work dir
 KINDS = 'comparison', 'confusion', 'features', 'mistakes', 'neighbours', 'reconstruction'  # of pictures
@@ -22,11 +20,9 @@ FACTS = 'run.json'  # in it
 SIZE = 800, 1100  # of a kept picture, at most
 TEXT = 4_000_000  # bytes of a config or of the facts
 ROWS = 50  # of facts and of warnings
-LINES = 2_000  # of the logs of training that are read, and of those of validation
-LINE = 65_536  # bytes
+LINES = 2_000  # of training that are read of the log of a start, about
 NAMES = 200  # of what was logged
 STARTS = 1_000  # of a run
-KEPT = 2_000  # values of each name
 LARGEST, LAST_STEP = 1e40, 10**12  # value and step
 
 
@@ -81,38 +77,32 @@ def read_scalars(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, float
     """Read what all starts of a run have logged, by name: ``(step, value)`` in order.
 
     Where a start repeats steps of an earlier one, its own values count. Left out are lines that are cut off, and values
-    that are no finite numbers or above 1e40. Of long logs a sample of the lines is read, and of long curves some values
-    are kept.
+    that are no finite numbers or above 1e40. Of long logs some lines of training are read, evenly, and the last one.
     """
-    paths = [path for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')) if _is_plain(path, work_dir)]
-    paths = paths[-STARTS:]
-    fraction = LINES / max(1, sum(_count_lines(path) for path in paths))
     curves: dict[str, list[tuple[int, float]]] = {}
-    for path in paths:
-        new, first = _read_start(path, fraction)
-        for name in {**curves, **new}:
-            if name in curves or len(curves) < NAMES:
-                before = [point for point in curves.get(name, ()) if point[0] < first]
-                curves[name] = _thin(before + sorted(new.get(name, {}).items()))
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json'))[-STARTS:]:
+        if _is_plain(path, work_dir):
+            new, first = _read_start(path)
+            for name in {**curves, **new}:
+                if name in curves or len(curves) < NAMES:
+                    before = [point for point in curves.get(name, ()) if point[0] < first]
+                    curves[name] = before + sorted(new.get(name, {}).items())
     return {name: points for name, points in curves.items() if points}
 
 
-def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return some points, evenly, and the last one."""
-    return sorted({*points[:: 1 + len(points) // KEPT], *points[-1:]})
-
-
-def _read_start(path: Path, fraction: float) -> tuple[dict[str, dict[int, float]], float]:
-    """Return the curves of a start and its first step; of its lines the first, the last and a sample."""
+def _read_start(path: Path) -> tuple[dict[str, dict[int, float]], float]:
+    """Return the curves of a start and its first step."""
     curves: dict[str, dict[int, float]] = {}
-    first, others, draw = float('inf'), 0, Random(0).random
-    for number, (text, after) in enumerate(pairwise(chain(_lines(path), [b'']))):
-        of_training = b'"lr"' in text
-        others += not of_training
-        if not (number == 0 or not after or (not of_training and others < LINES) or draw() < fraction):
+    first = float('inf')
+    lines = []
+    with suppress(OSError, ValueError):
+        lines = read_text(path, follow=False).splitlines()
+    every = 1 + len(lines) // LINES
+    for number, text in enumerate(lines):
+        if number % every and '"lr"' in text and number + 1 < len(lines):  # one of many lines of training
             continue
         try:
-            line = parse_json(text.decode(errors='replace'))
+            line = parse_json(text)
         except ValueError:
             continue
         step = line.get('step') if isinstance(line, dict) else None
@@ -125,24 +115,6 @@ def _read_start(path: Path, fraction: float) -> tuple[dict[str, dict[int, float]
             if name not in ('step', 'iter') and is_drawable(value) and (name in curves or len(curves) < NAMES):
                 curves.setdefault(name[:100], {})[step] = value
     return curves, first
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Yield each line of a file but those that are too long."""
-    is_begun = False  # whether the line is the rest of one that is too long
-    with suppress(OSError, ValueError), open_regular(path, follow=False) as file:
-        while text := file.readline(LINE):
-            is_whole = text.endswith(b'\n') or len(text) < LINE
-            if is_whole and not is_begun:
-                yield text
-            is_begun = not is_whole
-
-
-def _count_lines(path: Path) -> int:
-    """Count the lines of a file, each kilobyte of them as one more."""
-    with suppress(OSError, ValueError), open_regular(path, follow=False) as file:
-        return sum(block.count(b'\n') + len(block) // 1024 for block in iter(lambda: file.read(2**20), b''))
-    return 0
 
 
 def is_drawable(value: object) -> bool:

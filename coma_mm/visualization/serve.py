@@ -1,69 +1,24 @@
 """The report of a run in a browser on this machine, renewed while the run goes on."""
 
-import socket
-import time
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import BoundedSemaphore, Thread, Timer
+from threading import Thread
 from typing import Any
 
 from ..utils.reading import read_bytes
 
 RENEWED = 20  # seconds between two looks of the browser
-CONNECTIONS = 16  # at a time; each takes a thread and a descriptor from the run
-TIMEOUT = 10.0  # seconds that a connection may take in all
+TIMEOUT = 10.0  # seconds without a byte, after which a connection ends
 WAITING = b'<!DOCTYPE html><meta charset="utf-8"><title>coma_mm</title><p>The run has not drawn anything yet.</p>'
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers a bounded number of connections, each for a bounded time."""
+    """Answers each browser in a thread that ends with the process."""
 
     report: Path
-    daemon_threads = True
-    request_queue_size = CONNECTIONS
-
-    def __init__(self, *args: Any) -> None:
-        self.free = BoundedSemaphore(CONNECTIONS)
-        super().__init__(*args)
-
-    def get_request(self) -> Any:
-        """Take a connection; where no descriptor is left, not at once again."""
-        try:
-            return super().get_request()
-        except OSError:
-            time.sleep(0.5)
-            raise
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Begin a thread, or hang up if there are enough."""
-        if not self.free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread could be started
-            self.free.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer; then the place is free."""
-        clock = Timer(TIMEOUT, _hang_up, [request])  # a timeout of the socket alone begins anew with each byte
-        clock.daemon = True
-        try:
-            clock.start()
-            super().process_request_thread(request, client_address)
-        finally:
-            clock.cancel()
-            self.free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a browser that leaves early: the screen belongs to the run."""
-
-
-def _hang_up(request: socket.socket) -> None:
-    with suppress(OSError):
-        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -143,7 +143,18 @@ TABLE = [
     ]),
     (HOOKS, dict(type='coma_mm.StopOnNaNHook'), [(dict(interval=0), 'interval must be a whole number >= 1, got 0')]),
     (HOOKS, dict(type='coma_mm.DataTimeHook'), [(dict(share=20), 'share must be a number from 0 to 1, got 20')]),
-    (HOOKS, dict(type='coma_mm.ReconstructionHook'), [(dict(num_images=0), 'num_images must be a whole number >= 1')]),
+    (HOOKS, dict(type='coma_mm.ReconstructionHook'), [
+        (dict(num_images=0), 'num_images must be a whole number >= 1'),
+        *(
+            (dict(out=out), 'out must be a name in the work dir that ends in .png')
+            for out in ('x.xyz', '../x.png', 'a/../../x.png', '/x.png')
+        ),
+    ]),
+    (HOOKS, dict(type='coma_mm.BudgetHook', minutes=5), [
+        (dict(minutes=0), 'minutes must be a number'),
+        (dict(minutes='x'), 'minutes must be a number'),
+        (dict(planned=0), 'planned must be a whole number'),
+    ]),
     (HOOKS, dict(type='coma_mm.KNNHook', data=dict(type='x')), [(dict(train_fraction=1), 'a number > 0 and < 1')]),
     (HOOKS, dict(type='coma_mm.KNNHook'), [(dict(train=dict(type='x')), 'either `data`, or `train` and `val`')]),
     (HOOKS, dict(type='coma_mm.FinishedHook'), [(dict(text='{chekpoint}'), 'text of FinishedHook must be a text')]),

@@ -281,9 +281,9 @@ def test_arguments_are_read_before_torch(tmp_path):
     (tmp_path / 'y' / '.lock').mkdir(parents=True)
     for args, words in [
         ('pretrain . --out x --seed -1', 'argument --seed: must be a whole number from 0 to 2147483647, got -1'),
-        ('pretrain . --out y', 'y/.lock is no lock of a run, and would be written to: move it away, or choose another'),
-        ('pretrain --out y --resume', 'y/.lock is no lock of a run'),
-        (f'train {Path(__file__).parents[1]}/tools/tiny_coma.py --work-dir y', 'y/.lock is no lock of a run'),
+        ('pretrain . --out y', 'y/.lock is no file that can be locked: move it away, or choose another'),
+        ('pretrain --out y --resume', 'y/.lock is no file that can be locked'),
+        (f'train {Path(__file__).parents[1]}/tools/tiny_coma.py --work-dir y', 'y/.lock is no file that can be locked'),
         ('report nowhere', 'argument work_dir: there is no folder nowhere'),
     ]:
         done = subprocess.run([sys.executable, '-c', code, *args.split()], cwd=tmp_path, capture_output=True, text=True)

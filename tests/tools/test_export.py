@@ -82,7 +82,7 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
     for args, error in [
         (['full', 'out.pth'], 'so it is no folder of a run'),
         ([checkpoint, 'out.npz'], 'give a name that ends in .pth, .safetensors, .onnx or .pt2, not out.npz'),
-        ([checkpoint, 'out.pt'], 'TorchScript cannot express this model'),
+        ([checkpoint, 'out.pt'], 'give a name that ends in .pth, .safetensors, .onnx or .pt2, not out.pt'),
         ([checkpoint, 'out.pth', '--dynamic'], '--size, --dynamic, --out-indices and --head are for .onnx and .pt2'),
         ([checkpoint], 'say what to write: OUT, --hub-dir DIR or both'),
         ([checkpoint, '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),

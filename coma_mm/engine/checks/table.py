@@ -1,11 +1,14 @@
-"""Kinds and ranges of the settings that people change, where they stand, and a value that works."""
+"""Kinds and ranges of settings of the toolboxes, where they stand, and a value that works.
+
+Our own classes check their arguments themselves.
+"""
 
 import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ...utils.ranges import BATCH_SIZE, FRACTION, MASK_RATIO, MINUTES, POSITIVE, SEED, Range, whole
+from ...utils.ranges import BATCH_SIZE, FRACTION, POSITIVE, SEED, Range, whole
 from ..common import EVALUATING
 
 
@@ -95,14 +98,6 @@ BELOW = Kind(
     "a name in the run's folder",
     lambda value: TEXT.accepts(value) and not os.path.normpath(value).startswith(('/', '..')),
 )
-PICTURE = Kind(
-    'a name in the work dir that ends in .png, .jpg, .webp, .tif, .pdf or .svg',
-    lambda value: (
-        isinstance(value, str)
-        and re.search(r'.[.](png|jpe?g|webp|tiff?|pdf|svg)$', value, re.I) is not None
-        and not os.path.normpath(value).startswith(('/', '..'))
-    ),
-)
 
 # ---- the table ----
 
@@ -114,7 +109,6 @@ PARAMETERS = f'{WRAPPER}.paramwise_cfg'
 SCHEDULER = 'param_scheduler.**'
 PREPROCESSOR = 'data_preprocessor model.**.data_preprocessor'  # of two places
 OURS = 'DyViT', 'MaskedViT'
-FOLDERS = 'ImageFolder', 'ImageShards', 'ClassFolder', 'LabelledFolder'
 CROPS = 'RandomResizedCrop', 'LoadRandomResizedCrop'
 RESIZES = 'RandomResizedCrop', 'Resize', 'ResizeEdge'
 INTERPOLATIONS = 'nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming'
@@ -204,7 +198,6 @@ TABLE = _rows(
     (SETTINGS, '', f'{LOADER}.**.pipeline', '*'),
     (TEXT | exactly('') | LIST | NONE, '', f'{LOADER}.**', 'data_root'),
     (TEXT | exactly('') | LIST | SETTINGS | NONE, '', f'{LOADER}.**', 'ann_file'),
-    (list_of(TEXT) | NONE, 'masks,labels', f'{LOADER}.**', 'exclude', FOLDERS),
     (SIZE, '224', STEP, 'scale crop_size input_size', (*CROPS, 'CenterCrop', 'ComplementaryMask')),
     (one_of('cv2', 'pillow'), 'pillow', STEP, 'backend', RESIZES),
     (one_of(*INTERPOLATIONS), 'bicubic', STEP, 'interpolation', RESIZES),
@@ -212,8 +205,6 @@ TABLE = _rows(
     (LIST | TEXT | NONE, '', STEP, 'meta_keys algorithm_keys'),
     (UNIT | list_of(UNIT) | NONE, '0.5', STEP, 'prob', ('RandomFlip',)),
     (COUNT, '10', STEP, 'max_attempts', CROPS),
-    (COUNT, '32', STEP, 'unit_size', ('ComplementaryMask',)),
-    (in_range(MASK_RATIO), '0.6', STEP, 'ratio', ('ComplementaryMask',)),
     # ---- optimizers
     (SETTINGS, '', WRAPPER, 'optimizer'),
     (list_of(TEXT), 'backbone,', WRAPPER, 'modules', ('AutocastOptimWrapper',)),
@@ -277,12 +268,8 @@ TABLE = _rows(
     (COUNT_OR_ZERO, '0', 'custom_hooks.*', 'num_gallery num_workers begin_iter begin_epoch'),
     (SEEDED, '0', 'custom_hooks.*', 'seed'),
     (UP_TO_ONE, '0.0002', 'custom_hooks.*', 'momentum', ('EMAHook',)),
-    (in_range(MINUTES), '60', 'custom_hooks.*', 'minutes', ('BudgetHook',)),
-    (COUNT | NONE, '1000', 'custom_hooks.*', 'planned', ('BudgetHook',)),
     (in_range(whole(0, 100)) | PRIORITY | OBJECT, 'NORMAL', 'custom_hooks.* default_hooks.*', 'priority'),
     (SETTINGS | NONE, '', 'custom_hooks.*', 'dataset data train val', EVALUATING),
-    (TEXT, 'labels', 'custom_hooks.*', 'name', EVALUATING),
-    (PICTURE, 'reconstruction.png', 'custom_hooks.*', 'out', EVALUATING),
     # ---- models
     (SETTINGS | LIST | NONE, '', 'model.**', 'init_cfg'),
     (SETTINGS | LIST | NONE, '', 'model', 'backbone neck head decode_head auxiliary_head bbox_head roi_head'),
@@ -293,21 +280,12 @@ TABLE = _rows(
     (COUNT | NONE, '32', PREPROCESSOR, 'pad_size_divisor size_divisor num_classes'),
     (ANY, '0', PREPROCESSOR, 'pad_value pad_val seg_pad_val mask_pad_value seg_pad_value'),
     (SIZE, '224', 'model.**.backbone', 'img_size', OURS),
-    (COUNT, '4', 'model.**.backbone', 'patch_size', OURS),
     (COUNT, '3', 'model.**.backbone', 'in_channels'),
     (IN_FRACTION, '0.1', 'model.**.backbone', 'drop_path_rate'),
     (in_range(whole(-1)), '-1', 'model.**.backbone', 'frozen_stages'),
-    (in_range(whole(-1, 4)), '-1', 'model.**.backbone', 'frozen_stages', ('DyViT',)),
     (FLAG, 'False', 'model.**.backbone', 'with_cp norm_eval'),
-    (SIZE | NONE, 'None', 'model.**.backbone', 'attn_window', OURS),
-    (exactly(1, 2, 4, 8), '2', 'model.**.backbone', 'global_window', OURS),
-    (FLAG, 'True', 'model', 'norm_pix fuse_stages', ('CoMA',)),
-    (NOT_NEGATIVE, '0', 'model', 'predict_visible', ('CoMA',)),
     (SETTINGS | NONE, '', 'model', 'evaluation', ('CoMA',)),
-    (ABOVE_ZERO, '0.25', 'model.evaluation', 'weight'),
-    (UNIT, '0.4', 'model.evaluation', 'jitter'),
     (COUNT, '10', 'model.**', 'num_classes'),
-    (COUNT, '1', 'model.evaluation', 'interval'),
     (UNIT, '0.1', 'model.**', 'label_smooth_val'),
     (UNIT, '0.5', 'model.**.test_cfg.**', 'iou_threshold'),
     (NOT_NEGATIVE, '0.05', 'model.**.test_cfg.**', 'score_thr'),

@@ -11,8 +11,6 @@ from mmengine import registry as registries
 from mmengine.config import Config
 from mmengine.registry import Registry
 
-from ...checkpoints.settings import FROM
-from ...models.architectures import ATTENTION, read_arch, read_indices, read_windows
 from ...utils.arguments import did_you_mean
 from ...utils.configs import walk
 from ..common import explain_type, type_name
@@ -74,23 +72,7 @@ def _keys(place: str, node: dict) -> Iterator[str]:
             yield f'{place} takes no {name!r}, but {", ".join(known)}{did_you_mean(name, known)}'
 
 
-def _dyvit(place: str, node: dict) -> Iterator[str]:
-    """Check what DyViT would refuse without saying where it stands."""
-    if type_name(node.get('type')) != 'DyViT' or str(node.get('arch')).startswith(FROM):  # a file is read once
-        return
-    name = 'arch'
-    try:
-        _, depths, heads = read_arch(node.get(name, 'base'))
-        for name, count in (('out_indices', 4), ('global_blocks', sum(depths))):
-            if node.get(name) is not None:
-                read_indices(name, node[name], count)
-        name = 'windows' if node.get('windows') is not None else 'attention'
-        read_windows(node.get('attention', ATTENTION), node.get('windows'), heads)
-    except ValueError as error:
-        yield f'{place}.{name}={node.get(name)!r}: {error}'
-
-
-AGREEMENTS = _keys, _schedule, _normalisation, _optimizer, _crop, _dyvit
+AGREEMENTS = _keys, _schedule, _normalisation, _optimizer, _crop
 
 
 def _best_checkpoint(settings: dict) -> Iterator[str]:

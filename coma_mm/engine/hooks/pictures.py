@@ -22,6 +22,8 @@ from ..common import unwrap, watched_dataset
 from ..runner.loggers import log_picture
 from ..runner.periodic import PeriodicHook
 
+ENDINGS = '.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.pdf', '.svg'  # of pictures
+
 
 def draw_items(dataset: Dataset, count: int, seed: int) -> list[dict]:
     """Draw packed images of a data set at random: the same ones for a seed, in the data set's order."""
@@ -68,10 +70,8 @@ class ReconstructionHook(PeriodicHook):
         require_whole(1, num_images=num_images)
         require_whole(0, seed=seed)
         out = osp.normpath(out)
-        if osp.isabs(out) or out.startswith('..') or not osp.splitext(out)[1]:
-            raise ValueError(
-                f'out must be the name of a picture in the work dir, such as reconstruction.png, got {out!r}'
-            )
+        if osp.isabs(out) or out.startswith('..') or not out.lower().endswith(ENDINGS):
+            raise ValueError(f'out must be a name in the work dir that ends in {", ".join(ENDINGS)}, got {out!r}')
         self.dataset, self.num_images, self.seed, self.out = dataset, num_images, seed, out
         self.what = f'drawing {out}'
 

@@ -32,11 +32,12 @@ from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_training
 from ..checks.data import BUILDERS
 from ..common import find_steps, import_toolbox, type_name, unwrap
-from .config_files import WrittenConfig, default_work_dir, read_config
+from .config_files import default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
 
 ADDED = 'coma_mm adds to this config: '
+GIVEN = '_given'  # what the tools add to, as it was before they did
 # What mmengine says about itself, and we about our additions: for the log file.
 NOTICES = (
     *('"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'),
@@ -44,13 +45,13 @@ NOTICES = (
 )
 
 
-def prepare(args: Namespace) -> WrittenConfig:
+def prepare(args: Namespace) -> Config:
     """Read the config and apply what the options and the machine ask for."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if os.environ.get('RANK', '0') != '0':
         MMLogger.get_current_instance().setLevel(logging.ERROR)  # as mmengine has it once ranks know each other
     cfg = read_config(args.config, args.cfg_options)
-    cfg.keep_given(_parts(cfg))
+    object.__setattr__(cfg, GIVEN, _parts(cfg))  # beside the settings: mmengine takes any other assignment for one
     cfg.launcher = args.launcher
     cfg.work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
     if is_sharded(cfg):
@@ -218,7 +219,7 @@ def _parts(cfg: Config) -> dict[str, Any]:
 def _name_additions(cfg: Config) -> str:
     """Name what differs from the config as it was read; empty for a config that :func:`prepare` has not made ready."""
     now = _parts(cfg)
-    given = cfg.given if isinstance(cfg, WrittenConfig) and cfg.given is not None else now
+    given = vars(cfg).get(GIVEN, now)
     said = []
     for place, value in now.items():
         before = given.get(place)

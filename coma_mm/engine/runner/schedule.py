@@ -172,6 +172,9 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     if isinstance(runner.optim_wrapper, dict):
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     now = BatchSchedule.of(runner)
+    if isinstance(runner.optim_wrapper, OptimWrapperDict):
+        print_log('There are several optimizers: their rates and schedules are those of the checkpoint', 'current')
+        return now, None
     before, reference, is_known = _read_batchings(meta, now, loop)
     check_progress(meta, before.epoch_length if by_epoch else None, is_known, source)
     settle_warm_ups(runner.cfg, reference.epoch_length, loop.max_iters)
@@ -212,9 +215,9 @@ def set_end(runner: Runner, end: int) -> None:
     runner.train_loop._max_iters = end
     if hasattr(runner, 'strategy'):
         runner.strategy.dispatch_kwargs['max_iters'] = end
-    for _, wrapper in _wrappers(runner):
-        if hasattr(wrapper, '_max_counts'):  # whole steps, under accumulation
-            wrapper._max_counts, wrapper._remainder_counts = end, end % wrapper._accumulative_counts
+    wrapper = runner.optim_wrapper
+    if hasattr(wrapper, '_max_counts'):  # whole steps, under accumulation
+        wrapper._max_counts, wrapper._remainder_counts = end, end % wrapper._accumulative_counts
 
 
 def _read_course(runner: Runner, meta: dict) -> Course | None:
@@ -269,38 +272,32 @@ def _differences(old: object, new: object, place: str = '') -> Iterator[tuple[st
         yield place, (old, new)
 
 
-def _wrappers(runner: Runner) -> list[tuple[str | None, OptimWrapper]]:
-    """Return the wrappers of a runner's optimizers by name, that of a single one without."""
-    wrapper = runner.optim_wrapper
-    return list(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else [(None, wrapper)]
-
-
 def _check_optimizer(runner: Runner, checkpoint: dict, changes: dict, source: str) -> None:
     """Refuse moments of another optimizer."""
-    saved = checkpoint.get('optimizer') or {}
+    saved = checkpoint.get('optimizer')
+    if not saved:
+        return
     advice = f'go on with that of the checkpoint, or {START.format(source=source)}'
     for name, (old, new) in changes.items():
-        if saved and name.startswith('optim_wrapper.') and name.endswith('optimizer.type'):
+        if name == 'optim_wrapper.optimizer.type':
             raise ValueError(
                 f'{name} is {new} here and {old} in the checkpoint, whose moments mean something else: {advice}'
             )
-    for name, wrapper in _wrappers(runner) if saved else ():
-        theirs = (saved[name] if name else saved)['param_groups']
-        ours = wrapper.optimizer.param_groups
-        if len(theirs) != len(ours):
-            raise ValueError(
-                f'the optimizer has {len(ours)} groups of parameters here and {len(theirs)} in the checkpoint, so '
-                f'its moments cannot be told apart (optim_wrapper.paramwise_cfg?): {advice}'
-            )
-        if not hasattr(runner, 'strategy'):  # whose parameters are parts
-            check_moments(saved[name] if name else saved, ours, source)
+    theirs, ours = saved['param_groups'], runner.optim_wrapper.optimizer.param_groups
+    if len(theirs) != len(ours):
+        raise ValueError(
+            f'the optimizer has {len(ours)} groups of parameters here and {len(theirs)} in the checkpoint, so '
+            f'its moments cannot be told apart (optim_wrapper.paramwise_cfg?): {advice}'
+        )
+    if not hasattr(runner, 'strategy'):  # whose parameters are parts
+        check_moments(saved, ours, source)
 
 
 def _keep_step(runner: Runner, before: BatchSchedule, now: BatchSchedule, changes: dict) -> BatchSchedule:
     """Accumulate so many batches that a step has its images as before, unless the config asks for something else."""
     asked = any(name.startswith(('optim_wrapper.accumulative_counts', 'auto_scale_lr')) for name in changes)
     counts, rest = divmod(before.step, now.images)
-    if asked or rest or isinstance(runner.optim_wrapper, OptimWrapperDict):
+    if asked or rest:
         return now
     runner.optim_wrapper._accumulative_counts = counts
     return replace(now, accumulative_counts=counts)
@@ -314,33 +311,28 @@ def _rebuild(
     The schedulers count iterations of the run's beginning, of which ``done`` are done.
     """
     scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None) or {}
-    configs = runner.cfg.get('param_scheduler')
-    built: dict[str | None, list] = {}
-    for name, wrapper in _wrappers(runner):
-        _reset(wrapper)
-        if scaling.get('enable'):  # the runner has scaled by the images of a step without what _keep_step did
-            for group in wrapper.optimizer.param_groups:
-                group['lr'] *= float(scale)
-        own = configs[name] if name and isinstance(configs, dict) and 'type' not in configs else configs
-        own = own or []
-        built[name] = []
-        for config in own if isinstance(own, (list, tuple)) else [own]:
-            config = deepcopy(config)
-            config.setdefault('end', runner.max_epochs if config.get('by_epoch', True) else max_iters)
-            defaults = dict(optimizer=wrapper, epoch_length=start.epoch_length)
-            built[name].append(PARAM_SCHEDULERS.build(config, default_args=defaults))
-    _advance(sum(built.values(), []), done, checkpoint['meta']['epoch'], start.epoch_length)
-    for name, wrapper in _wrappers(runner) if checkpoint.get('optimizer') else ():
-        saved = checkpoint['optimizer'][name] if name else checkpoint['optimizer']
+    wrapper, saved = runner.optim_wrapper, checkpoint.get('optimizer')
+    _reset(wrapper)
+    if scaling.get('enable'):  # the runner has scaled by the images of a step without what _keep_step did
+        for group in wrapper.optimizer.param_groups:
+            group['lr'] *= float(scale)
+    configs = runner.cfg.get('param_scheduler') or []
+    built = []
+    for config in configs if isinstance(configs, (list, tuple)) else [configs]:
+        config = deepcopy(config)
+        config.setdefault('end', runner.max_epochs if config.get('by_epoch', True) else max_iters)
+        defaults = dict(optimizer=wrapper, epoch_length=start.epoch_length)
+        built.append(PARAM_SCHEDULERS.build(config, default_args=defaults))
+    _advance(built, done, checkpoint['meta']['epoch'], start.epoch_length)
+    if saved:
         groups = zip(saved['param_groups'], wrapper.optimizer.param_groups)
         saved['param_groups'] = [{**group, 'params': theirs['params']} for theirs, group in groups]
         if wrapper.base_param_settings is not None:  # mmengine's stand-in for a group without factors
             saved['base_param_settings'] = wrapper.base_param_settings
-    if not configs:
+    if not built:
         return
-    states = {name: [scheduler.state_dict() for scheduler in schedulers] for name, schedulers in built.items()}
-    checkpoint['param_schedulers'] = states.get(None, states)
-    runner.param_schedulers = built.get(None, built)
+    checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in built]
+    runner.param_schedulers = built
     if hasattr(runner, 'strategy'):
         runner.strategy.param_schedulers = runner.param_schedulers
 
