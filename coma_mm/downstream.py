@@ -18,7 +18,7 @@ from .engine.runner.config_files import read_recipe
 from .export.extractor import Weights, open_for_training
 from .export.source import without_weights
 from .recipe import WARM_UP, Passes, count_workers
-from .utils.files import write_whole
+from .utils.files import write_together
 
 DETECTOR = 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py'
 SEGMENTOR = 'seg/upernet_dyvit-t_20k_folder-512.py'
@@ -103,13 +103,13 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
     for step in find_steps([cfg.train_dataloader, cfg.val_dataloader], ('Resize', 'LoadAnnotations')):
         step.update(dict(scale=(round(short * LONG / SHORT), short)) if 'scale' in step else dict(with_mask=has_masks))
     files = {name: str(found.path) for name, found in (('train', train), ('val', val)) if found}
-    images = len(train.content['images'])
+    images, texts = len(train.content['images']), {}
     if val is None:
         parts = train.split(HELD_OUT)
         images = len(parts[0]['images'])
         for name, content in zip(('train', 'val'), parts):
             files[name] = options.beside(f'_{name}.json')
-            write_whole(files[name], json.dumps(content))
+            texts[files[name]] = json.dumps(content)
     for name, folder in (('train', train.folder), ('val', (val or train).folder)):
         dataset = cfg[f'{name}_dataloader'].dataset
         dataset.update(data_root='', ann_file=files[name], data_prefix=dict(img=f'{folder}/'))
@@ -122,7 +122,7 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
     cfg.param_scheduler[1].milestones = [max(1, epochs * 2 // 3), max(2, epochs * 11 // 12)]
     best = 'coco/segm_mAP' if has_masks else 'coco/bbox_mAP'
     cfg.default_hooks.checkpoint.update(interval=interval, save_best=best, rule='greater')
-    finish(cfg, batch, options.out)
+    finish(cfg, batch, options.out, texts)
     kind, length = 'Mask R-CNN' if has_masks else 'Faster R-CNN', f'{epochs} epoch{"s" * (epochs > 1)}'
     return f'{kind}, {len(train.classes)} classes, short side {short} px, {length} of {images} images'
 
@@ -162,12 +162,12 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
     set_pixels(cfg, backbone)
     for step in find_steps([cfg.train_dataloader, cfg.val_dataloader], ('RandomResize', 'Resize', 'RandomCrop')):
         step.update(dict(scale=(4 * crop, crop)) if 'scale' in step else dict(crop_size=(crop, crop)))
-    stems, lists = data.stems, dict(train='', val='')
+    stems, lists, texts = data.stems, dict(train='', val=''), {}
     if 'all' in stems:
         stems = dict(zip(lists, data.split(HELD_OUT)))
         for name in lists:
             lists[name] = options.beside(f'_{name}.txt')
-            write_whole(lists[name], '\n'.join(stems[name]) + '\n')
+            texts[lists[name]] = '\n'.join(stems[name]) + '\n'
     for name, listed in lists.items():
         dataset, folders = cfg[f'{name}_dataloader'].dataset, data.pairs.get(name) or data.pairs['all']
         dataset.update(data_root=str(data.root), img_suffix=data.endings[0], seg_map_suffix=data.endings[1])
@@ -182,7 +182,7 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
     cfg.param_scheduler[1].end = max(warm_up + 1, steps)
     for name in ('tta_pipeline', 'tta_model'):
         cfg.pop(name, None)
-    finish(cfg, batch, options.out)
+    finish(cfg, batch, options.out, texts)
     return f'UperNet, {len(data.classes)} classes, crops of {crop} px, {steps} steps of {batch} of {images} images'
 
 
@@ -202,8 +202,8 @@ def set_pixels(cfg: Config, backbone: Backbone) -> None:
         loader.dataset.pipeline = [ours if type_name(step.type) == 'LoadImageFromFile' else step for step in steps]
 
 
-def finish(cfg: Config, batch: int, out: Path) -> None:
-    """Set batch, rate and workers, and write a config."""
+def finish(cfg: Config, batch: int, out: Path, texts: dict[str, str]) -> None:
+    """Set batch, rate and workers, and write a config and the files that it names."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(num_workers=count_workers(), persistent_workers=count_workers() > 0)
     cfg.train_dataloader.batch_size = batch
@@ -211,4 +211,4 @@ def finish(cfg: Config, batch: int, out: Path) -> None:
     cfg.optim_wrapper.cpu = True  # in bf16, if it multiplies in that
     cfg.optim_wrapper.optimizer.lr = 1e-4 * math.sqrt(batch / 16)
     cfg.auto_scale_lr = None
-    write_whole(out, cfg.dump())
+    write_together({**texts, str(out): cfg.dump()})

@@ -27,7 +27,7 @@ from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
 from .datasets.seeding import fixed_seed
 from .datasets.value_range import ValueRange, find_value_range
-from .engine.hooks.progress import duration
+from .engine.hooks.progress import duration, end_after
 from .models.mask_units import UNIT_SIDE
 from .recipe import (
     EVALUATION_FRACTION,
@@ -339,7 +339,7 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
         where = f'the CPU ({torch.get_num_threads()} threads), {"bf16" if has_fast_bf16() else "fp32"}'
     steps, batch = settings.steps, settings.batch_size * accumulate
     seconds = trial.seconds * steps * batch
-    end = time.strftime('%A %H:%M', time.localtime(time.time() + seconds))
+    end = end_after(seconds)
     text = (
         f'{"about " if settings.minutes else ""}{steps} step{"s" * (steps != 1)} of {batch} images '
         f'({three_digits(steps * batch / images)} passes), on {where}: '

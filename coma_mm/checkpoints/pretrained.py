@@ -48,7 +48,7 @@ def load_weights(
         The optional weights that were missing, and those that were unexpected.
 
     Raises:
-        ValueError: If they do not fit, with the first differences.
+        ValueError: If they do not fit, with the first differences, or are NaN or infinite.
     """
     shapes, missing, unexpected = [], [], []
     try:
@@ -75,6 +75,12 @@ def load_weights(
         raise ValueError(
             f'{source} does not fit the model {type(module).__name__} of this config; is it of another architecture? '
             f'Weights {"; ".join(differences)}'
+        )
+    loaded = [(key, value) for key, value in module.named_parameters() if key in state_dict and not value.is_meta]
+    if broken := [key for key, value in loaded if not value.isfinite().all()]:
+        raise ValueError(
+            f'{source} has NaN or infinite weights, as of a training that failed: {first_few(broken, 2)}; take an '
+            'earlier checkpoint'
         )
     return missing, unexpected
 

@@ -76,7 +76,8 @@ def parse_args() -> Namespace:
     args.data = parser.read(types.file if args.task == 'det' else types.folder, args.data, 'argument --data: {}')
     files = [args.data, args.val, args.weights]
     out = Path(args.out)
-    names = ('_train.json', '_val.json') if args.task == 'det' else ('_train.txt', '_val.txt')
+    ending = 'json' if args.task == 'det' else 'txt'
+    names = () if args.val else (f'_train.{ending}', f'_val.{ending}')  # of the parts of what is not divided yet
     for place in (out, *(out.with_name(out.stem + name) for name in names)):
         check_output(place, '--out', files, args.force)
     return args

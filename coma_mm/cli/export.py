@@ -1,5 +1,6 @@
 """Write the backbone of any checkpoint: its weights (.pth, .safetensors), a graph (.onnx, .pt2), or a hub folder."""
 
+import os
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -94,8 +95,8 @@ def _check(parser: ArgumentParser, args: Namespace) -> None:
         if not hub.parent.is_dir():
             parser.error(f'there is no folder {Path(args.hub_dir).parent}')
         require_new(hub)
-        if args.out and hub == Path(args.out).absolute():
-            parser.error('OUT and --hub-dir name the same place')
+        if args.out and (hub := Path(os.path.realpath(hub))) in (out := Path(os.path.realpath(args.out)), *out.parents):
+            parser.error('OUT is, or lies in, --hub-dir, which is made as a whole: name another place')
     if args.out:
         check_output(args.out, 'OUT', [args.checkpoint, args.config], args.force)
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from ..utils.reading import read_text
 from ..utils.text import one_line
 from .finding import hold_out
+from .loading import UnreadableImageError, image_size
 
 MOST = 4_000_000_000  # bytes
 PARTS = 'images', 'annotations', 'categories'
+OPENED = 64  # images whose size is compared with what the file says, at equal distances
 
 
 @dataclass
@@ -81,10 +84,10 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
         )
     if not all(isinstance(one.get('file_name'), str) for one in images):
         raise ValueError(f'{path}: each image needs a file_name')
-    for kind in (images, categories):
-        numbers = [one.get('id') for one in kind]
+    for part in PARTS:
+        numbers = [one.get('id') for one in content[part]]
         if not all(type(number) in (int, str) for number in numbers) or len({*numbers}) < len(numbers):
-            raise ValueError(f'{path}: each image and each category needs an id of its own')
+            raise ValueError(f'{path}: each of its {part} needs an id of its own')
     known = dict(image_id={one['id'] for one in images}, category_id={one['id'] for one in categories})
     for one in content['annotations']:
         for key, ids in known.items():
@@ -93,12 +96,60 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
                     f'{path}: annotation {one.get("id")} has {key}={one.get(key)}, an id that nothing there has'
                 )
         box = one.get('bbox')
-        if not (isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)):
+        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
             raise ValueError(
                 f'{path}: the annotation {one.get("id")} has no bbox of four numbers (x, y, width, height)'
             )
+        if not _is_number(one.get('area')) or one.get('iscrowd') not in (0, 1):
+            raise ValueError(
+                f'{path}: the annotation {one["id"]} needs an area in pixels, and iscrowd, which is 0 or 1'
+            )
+    place = find_folder(path, [one['file_name'] for one in images], folder)
+    _check_sizes(path, images, place)
+    sizes = {one['id']: [one['height'], one['width']] for one in images}
+    for one in content['annotations']:
+        if not _is_mask(one.get('segmentation'), sizes[one['image_id']]):
+            raise ValueError(
+                f'{path}: the segmentation of annotation {one["id"]} is neither polygons of three points or more, nor '
+                'size and counts of pixels of its image'
+            )
+    if not any(_is_learnt(one, *sizes[one['image_id']]) for one in content['annotations']):
+        raise ValueError(f'{path} has nothing to learn from: all boxes are empty, outside of their image, or of crowds')
     unmasked = sum(not one.get('segmentation') for one in content['annotations'])
-    return CocoFile(path, content, find_folder(path, [one['file_name'] for one in images], folder), unmasked)
+    return CocoFile(path, content, place, unmasked)
+
+
+def _check_sizes(path: Path, images: Sequence[dict], folder: Path) -> None:
+    """Refuse images without a size, or of another one than they have as the toolboxes read them: upright."""
+    if not all(_is_number(one.get(side)) and one[side] > 0 for one in images for side in ('height', 'width')):
+        raise ValueError(f'{path}: each image needs its height and width in pixels')
+    for one in images[:: -(-len(images) // OPENED)]:
+        with suppress(UnreadableImageError, ImportError):  # mmdet may read it
+            if (found := image_size(folder / one['file_name'])) != (one['height'], one['width']):
+                raise ValueError(
+                    f'{path} says that {one["file_name"]} has {one["width"]} x {one["height"]} pixels, but upright, as '
+                    f'it is read, it has {found[1]} x {found[0]}: correct that, and its boxes'
+                )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e9  # type: ignore[arg-type]
+
+
+def _is_mask(mask: Any, size: list) -> bool:
+    """Say whether a mask is one that mmdet reads, or none."""
+    if isinstance(mask, dict):
+        return mask.get('size') == size and isinstance(mask.get('counts'), (list, str))
+    if not isinstance(mask, list) or not mask:
+        return not mask
+    return all(isinstance(part, list) for part in mask) and len(mask[0]) >= 6 and all(map(_is_number, mask[0]))
+
+
+def _is_learnt(one: dict, height: float, width: float) -> bool:
+    """Say whether mmdet trains on an annotation."""
+    left, top, wide, high = one['bbox']
+    inside = min(left + wide, width) > max(left, 0) and min(top + high, height) > max(top, 0)
+    return inside and not one['iscrowd'] and one['area'] > 0 and wide >= 1 and high >= 1
 
 
 def find_folder(path: Path, names: Sequence[str], folder: str | os.PathLike | None) -> Path:

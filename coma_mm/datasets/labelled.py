@@ -204,8 +204,8 @@ def find_labelled(
     learn, classify = train.pairs(), test.pairs()
     if len(classes) < 2:
         raise ValueError(f'{folder} has one class, {classes[0]}: two or more are needed, a sub-folder for each')
-    files = {os.path.realpath(path) for path, _ in learn}
-    if both := sum(os.path.realpath(path) in files for path, _ in classify):
+    files = {_identify(path) for path, _ in learn}
+    if both := sum(_identify(path) in files for path, _ in classify):
         raise ValueError(f'{both} images to classify are also learnt from, in {folder}: give --val others')
     return Labelled(learn, classify, classes, describe(train, learn, classify))
 
@@ -234,6 +234,15 @@ def describe(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tup
     if lonely := len({label for _, label in learn} - {label for _, label in test}):
         found.append(f'classes without an image to classify: {lonely}')
     return found
+
+
+def _identify(path: str) -> tuple | str:
+    """Return what two names of the same file share, links and hard links."""
+    try:
+        status = os.stat(path)
+    except OSError:  # a link to nothing
+        return path
+    return status.st_dev, status.st_ino
 
 
 def _spelling(name: str) -> str:

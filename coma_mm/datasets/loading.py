@@ -18,8 +18,19 @@ from ..utils.arguments import require_number, require_whole
 from ..utils.reading import open_regular
 from ..utils.text import one_line
 from .image_headers import FORMATS, check_exif, check_tags
-from .pixels import MAX_PIXELS, RAISE_LIMIT, Pixels, check_channels, check_size, to_8bit, to_array, to_rgb, turn_upright
-from .tiff import ORIENTATION, CodecError, is_plain_tiff, is_tiff, open_tiff, read_tiff
+from .pixels import (
+    MAX_PIXELS,
+    RAISE_LIMIT,
+    SIDEWAYS,
+    Pixels,
+    check_channels,
+    check_size,
+    to_8bit,
+    to_array,
+    to_rgb,
+    turn_upright,
+)
+from .tiff import ORIENTATION, CodecError, find_tiff_orientation, is_plain_tiff, is_tiff, open_tiff, read_tiff
 
 ROOM = 2**24  # bytes that a file may have whatever its pixels
 
@@ -90,15 +101,17 @@ def read_values(
 
 
 def image_size(path: str | os.PathLike, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return height and width that an image has in its file, without decoding it; raise as :func:`.read_image`."""
+    """Return height and width of an upright image, without decoding it; raise as :func:`.read_image`."""
     with _opened(path, data, max_pixels) as file:
         if is_tiff(file) and not is_plain_tiff(file):
             with open_tiff(file, path) as tiff:
-                size = tiff.pages.first.imagelength, tiff.pages.first.imagewidth
+                page = tiff.pages.first
+                size, orientation = (page.imagelength, page.imagewidth), find_tiff_orientation(page)
                 check_size(*size, max_pixels)
-                return size
-        with Image.open(file) as img:
-            return img.height, img.width
+        else:
+            with Image.open(file) as img:
+                size, orientation = (img.height, img.width), 1 if img.format == 'TIFF' else find_orientation(img)
+        return size[::-1] if orientation in SIDEWAYS else size
 
 
 def is_deep(path: str | os.PathLike, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> bool:
@@ -156,6 +169,7 @@ def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth
             raise ValueError(f'{img.format} is not among the formats that are read: {", ".join(FORMATS)}')
         if deep_colour:
             return _read_deep_png(file, img, channels)
+        img.load()  # which turns a TIFF, and leaves nothing to be turned then
         orientation = find_orientation(img)
         if channels not in (1, 3) or img.mode.startswith(('I', 'F')):
             values = np.atleast_3d(np.array(img))

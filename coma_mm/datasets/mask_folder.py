@@ -1,6 +1,7 @@
 """A folder of images and one of masks, read and checked before a segmentor is configured for them."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..utils.reading import open_regular, read_text
-from .finding import hold_out, image_endings
+from ..utils.text import one_line
+from .finding import find_images, hold_out, image_endings
 from .image_headers import FORMATS
 from .loading import MAX_PIXELS, image_size, pillow_limit
 
@@ -18,6 +20,7 @@ IMAGES = 'images', 'image', 'img', 'imgs'
 MASKS = 'masks', 'labels', 'annotations', 'mask', 'label'
 PARTS = dict(train=('train', 'training'), val=('val', 'validation', 'valid'))
 IGNORED = 255
+UNLISTED = re.compile('[\n\r\ud800-\udfff]')  # in names of files
 READ = 1000  # masks of a part whose values are looked at, at equal distances
 
 
@@ -42,6 +45,11 @@ class MaskFolder:
     def split(self, fraction: float) -> tuple[list[str], list[str]]:
         """Return the names of images in two parts, a share held out in the second, always the same ones."""
         stems = self.stems['all']
+        if odd := next((stem for stem in stems if stem != stem.strip() or UNLISTED.search(stem)), None):
+            raise ValueError(
+                f'{self.root} has the image {one_line(repr(odd))}, which no line of a list can name (it has a space at '
+                'an end, a line break, or bytes that are not UTF-8): rename it and its mask'
+            )
         held_out = hold_out([os.fsencode(stem) for stem in stems], fraction)
         train, val = ([one for i, one in enumerate(stems) if (i in held_out) == out] for out in (False, True))
         return train, val
@@ -78,7 +86,10 @@ def read_masks(root: str | os.PathLike, classes: Sequence[str] | None = None) ->
         stems[part], endings = _pair(root / image_folder, root / mask_folder, endings)
     assert endings is not None
     if classes is None and (root / 'classes.txt').is_file():
-        classes = [line.strip() for line in read_text(root / 'classes.txt').splitlines() if line.strip()]
+        text = read_text(root / 'classes.txt')
+        if '\0' in text or '\ufffd' in text:
+            raise ValueError(f'{root}/classes.txt is no text in UTF-8: save it as that')
+        classes = [line.strip() for line in text.splitlines() if line.strip()]
     values: dict[int, Path] = {}
     for part, (image_folder, mask_folder) in parts.items():
         chosen = stems[part][:: -(-len(stems[part]) // READ)]
@@ -103,15 +114,15 @@ def _pair(images: Path, masks: Path, endings: tuple[str, str] | None) -> tuple[l
     )
     if not names or not mask_names:
         raise FileNotFoundError(f'no images in {images if not names else masks}')
+    if inner := [path for path in find_images(str(images)) if os.path.dirname(path) != str(images)]:
+        raise ValueError(f'{images} has images in sub-folders, such as {inner[0]}: put all beside each other, or none')
     if endings is None:
         ending = Counter(os.path.splitext(name)[1] for name in names).most_common(1)[0][0]
         first = next(name for name in names if name.endswith(ending)).removesuffix(ending)
-        mask = next(
-            (name for name in mask_names if name.startswith(first) and not name[len(first) :][:1].isalnum()), None
-        )
-        if mask is None:
+        ends = [name.removeprefix(first) for name in mask_names if name.startswith(first)]
+        if not (ends := [end for end in ends if not end[:1].isalnum()]):
             raise ValueError(f'{images / first}{ending} has no mask of its name in {masks}')
-        endings = ending, mask[len(first) :]
+        endings = ending, min(ends, key=len)  # longer ones are of a_1 beside a
     others = [name for name in names if not name.endswith(endings[0])]
     if others:
         raise ValueError(f'{images} has images of two endings, {endings[0]} and that of {others[0]}: mmseg reads one')
@@ -128,6 +139,8 @@ def _read_values(image: Path, mask: Path, classes: Sequence[str] | None) -> list
         with open_regular(mask) as file, pillow_limit(MAX_PIXELS), Image.open(file) as opened:
             if opened.format not in FORMATS:
                 raise ValueError(f'{opened.format} is not read')
+            if opened.format == 'JPEG':
+                raise ValueError('JPEG changes numbers of classes; make it anew as PNG')
             mode, pixels = opened.mode, np.asarray(opened)
     except Exception as error:  # Pillow raises what it stumbles over
         raise ValueError(f'the mask {mask} cannot be read: {error}') from None

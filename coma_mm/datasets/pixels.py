@@ -9,6 +9,7 @@ from PIL import Image
 # each takes up to 20 bytes for a moment.
 MAX_PIXELS = 100_000_000
 RAISE_LIMIT = 'if you trust it, raise max_pixels, of read_image or of the pipeline step that loads it (--max-pixels N)'
+SIDEWAYS = 5, 6, 7, 8  # EXIF orientations of images that are turned by 90 degrees
 
 
 class Pixels(NamedTuple):
@@ -89,7 +90,7 @@ def to_array(img: Image.Image, channels: int) -> np.ndarray:
 
 def turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Turn ``(H, W, C)`` as an EXIF orientation from 1 to 8 says."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in SIDEWAYS:
         values = values.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)

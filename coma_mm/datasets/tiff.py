@@ -70,12 +70,17 @@ def read_tiff(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels
         if source.dtype is None or source.dtype.kind not in 'buif':
             raise ValueError(f'its values are of type {source.dtype}, which is neither whole numbers nor floats')
         values = np.atleast_3d(np.moveaxis(_decompress(source, page, max_pixels), [y, x], [0, 1]))
-        orientation = page.tags.get(ORIENTATION)
-        values = turn_upright(values, orientation.value if orientation else 1)
+        values = turn_upright(values, find_tiff_orientation(page))
         if channels not in (1, 3):
             return Pixels(values)
         colours = 1 if count < 3 else 3
         return Pixels(values[..., :colours], values[..., -1] if has_alpha else None, int(page.photometric) == 0)
+
+
+def find_tiff_orientation(page: Any) -> int:
+    """Return the orientation of a page, 1 if it has none."""
+    orientation = page.tags.get(ORIENTATION)
+    return orientation.value if orientation else 1
 
 
 def _find_bands(tiff: Any, channels: int) -> Any:

@@ -23,12 +23,14 @@ class ImageFiles(Dataset):
 
     Args:
         settings: Of :func:`.datasets.read_image`.
+        were_read: Whether all of them could be read before: one that cannot be read now is an error.
     """
 
-    def __init__(self, paths: Sequence[str], height: int, width: int, settings: dict):
+    def __init__(self, paths: Sequence[str], height: int, width: int, settings: dict, were_read: bool = False):
         self.paths = paths
         self.size = height, width
         self.settings = settings
+        self.were_read = were_read
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -37,13 +39,15 @@ class ImageFiles(Dataset):
         try:
             image = read_image(self.paths[index], **self.settings)
         except UnreadableImageError as error:
+            if self.were_read:
+                raise
             print(printable(f'skipped {error}'), file=sys.stderr, flush=True)
             return index, None
         return index, fit_image(image, *self.size)
 
     def take(self, numbers: Sequence[int]) -> 'ImageFiles':
-        """Return some of the images, by number."""
-        return ImageFiles([self.paths[number] for number in numbers], *self.size, self.settings)
+        """Return some of the images, by number, that could be read before."""
+        return ImageFiles([self.paths[number] for number in numbers], *self.size, self.settings, were_read=True)
 
 
 @torch.no_grad()

@@ -132,7 +132,8 @@ def describe(read: dict, checkpoint: str) -> Config:
     if not known.get('mean'):
         warning = f'{checkpoint} states no mean and std, so images are not normalised (0 to 255)'
         print(printable(f'warning: {warning}; if it has a config, put that before it'), file=sys.stderr, flush=True)
-    preprocessor = dict(mean=known.get('mean'), std=known.get('std'))
+    is_bgr = known.get('channel_order') == 'BGR'
+    preprocessor = dict(mean=known.get('mean'), std=known.get('std'), rgb_to_bgr=is_bgr)
     return Config(dict(default_scope=scope, model=dict(backbone=backbone, data_preprocessor=preprocessor)))
 
 

@@ -95,7 +95,8 @@ def _read_checked(name: str, text: object) -> Any:
         value = parse_json(str(text)[:10_000])
     except ValueError:
         value = ''
-    numbers = isinstance(value, list) and all(type(x) in (int, float) and abs(x) < 1e9 for x in value)
+    least = 0 if name == 'std' else -1e9
+    numbers = isinstance(value, list) and all(type(x) in (int, float) and least < x < 1e9 for x in value)
     if not (value is None or (value in ('RGB', 'BGR') if name == 'channel_order' else numbers)):
         raise ValueError(f'the checkpoint says that {name} is {one_line(text)[:100]}, which cannot be; {TRUST}')
     return value

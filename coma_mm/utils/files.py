@@ -6,8 +6,8 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -67,12 +67,21 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
 def _new_file(path: Path, mark: str | None) -> tuple[Path, int]:
     """Make a file of a name that no other writer has, locked for as long as it is open: see :func:`is_held`."""
     while True:
-        unfinished = path.with_name(f'.{path.stem}.{mark or os.getpid()}{secrets.randbelow(10**9):09}{path.suffix}')
+        unfinished = path.with_name(f'.{_shorten(path.stem)}.{mark or os.getpid()}{_draw()}{path.suffix}')
         with suppress(FileExistsError):
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             return unfinished, descriptor
+
+
+def _shorten(name: str) -> str:
+    """Leave room for a number: a name of a file may have 255 bytes."""
+    return os.fsencode(name)[:200].decode(errors='ignore')
+
+
+def _draw() -> str:
+    return f'{secrets.randbelow(10**9):09}'
 
 
 def set_aside(path: Path) -> Path:
@@ -122,9 +131,17 @@ def is_held(path: Path) -> bool:
 
 
 def write_whole(path: str | os.PathLike, text: str) -> None:
-    """Write a text file as a whole or not at all, see :func:`atomic_write`."""
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
+    """Write a text file as a whole or not at all, see :func:`write_together`."""
+    write_together({path: text})
+
+
+def write_together(texts: Mapping[str | os.PathLike, str]) -> None:
+    """Write text files, all of them or none, see :func:`atomic_write`; make their folders."""
+    with ExitStack() as stack:
+        for path, text in texts.items():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            unfinished = stack.enter_context(atomic_write(path))
+            unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
 
 
 @contextmanager
@@ -138,7 +155,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     require_new(path)
     missing = [parent for parent in path.parents if not parent.exists()]  # the innermost first
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}')
+    unfinished = path.with_name(f'.{_shorten(path.name)}.{os.getpid()}{_draw()}')
     unfinished.mkdir()
     try:
         yield unfinished

@@ -132,6 +132,10 @@ def test_first_pages_white_that_is_0_transparency_and_orientation(tmp_path):
     for number, turned in ((3, np.rot90(first, 2)), (6, np.rot90(first, -1)), (8, np.rot90(first)), (5, first.T)):
         tifffile.imwrite(path, stack[0], photometric='minisblack', extratags=[(274, 3, 1, number, True)])
         assert np.abs(read_image(path, None, 1, (0, 4095))[..., 0] - turned).max() <= 1
+        assert image_size(path) == turned.shape
+        Image.fromarray(first.astype(np.uint8)).save(tmp_path / '8.tif', tiffinfo={274: number})  # Pillow turns these
+        assert (read_image(tmp_path / '8.tif', None, 1)[..., 0] == turned).all()
+        assert image_size(tmp_path / '8.tif') == turned.shape
     rgba = np.concatenate([waves(3, 0, 4095), np.full((48, 64, 1), 65535)], axis=2).astype(np.uint16)
     rgba[:10, :, 3] = 0
     tifffile.imwrite(tmp_path / 'a.tif', rgba, photometric='rgb', extrasamples=['unassalpha'])

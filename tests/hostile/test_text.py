@@ -49,6 +49,8 @@ def test_what_cannot_be_true_of_images_is_named(name, value):
     with pytest.raises(ValueError, match=f'says that {name} is') as error:
         find_normalisation(dict(meta={name: value}), None)
     assert '\x1b' not in str(error.value) and len(str(error.value)) < 300
+    with pytest.raises(ValueError, match='says that std is'):
+        find_normalisation(dict(meta=dict(std='[1, 0, 1]')), None)
 
 
 @pytest.mark.parametrize('depth', [600, 100_000])

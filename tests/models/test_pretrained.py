@@ -121,6 +121,10 @@ def test_init_weights_keeps_what_was_loaded(tmp_path):
         (lambda state: state | {'stages.norm.bias': torch.zeros(1)}, 'unknown to the model: stages.norm.bias'),
         (lambda state: nn.Linear(2, 2).state_dict(), 'missing in the checkpoint: patch_embed.weight'),
         (lambda state: dict(epoch=3), 'it holds no weights; its keys are epoch'),
+        (
+            lambda state: state | {'patch_embed.weight': state['patch_embed.weight'] * float('nan')},
+            'it has NaN or infinite weights, .*: patch_embed.weight; take an earlier checkpoint',
+        ),
     ],
 )
 def test_what_does_not_fit(change, error):

@@ -16,8 +16,10 @@ from tiny_weights import save, write_weights
 import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.comparing import measure_all
+from coma_mm.datasets import UnreadableImageError
 from coma_mm.datasets.labelled import find_labelled
 from coma_mm.evaluation.compare import make_table
+from coma_mm.evaluation.features import ImageFiles, read_batches
 from coma_mm.evaluation.short_finetuning import hold_out, shift
 from coma_mm.export.extractor import open_weights
 from coma_mm.export.following import take_backbone_of
@@ -123,6 +125,21 @@ def test_fine_tuning_is_a_column(photos, tmp_path):
     assert any(text.startswith('fine-tuned: ') for text in found.describe()['verdicts'])
 
 
+def test_hard_links_are_the_same_image(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / 'val', copy_function=os.link)
+    with pytest.raises(ValueError, match='images to classify are also learnt from'):
+        find_labelled(photos, tmp_path / 'val')
+
+
+def test_images_that_vanish_while_it_measures_are_named(tmp_path):
+    for name in 'ab':
+        save(tmp_path / f'{name}.png', 99)
+    images = ImageFiles([str(tmp_path / f'{name}.png') for name in 'ab'], 8, 8, {}).take([0, 1])
+    (tmp_path / 'b.png').unlink()
+    with pytest.raises(UnreadableImageError, match='b.png'):
+        list(read_batches(images, 1, 0, ''))
+
+
 def test_fewer_passes_over_many_images(photos, tmp_path, monkeypatch):
     weights = write_weights(tmp_path / 'tiny.pth')
     options = dict(seeds=4, num_workers=0, device='cpu')
@@ -212,6 +229,15 @@ def test_models_of_timm_are_read_from_a_file(tmp_path):
     images = torch.rand(2, 3, *weights.size)
     expected = model.eval().forward_head(model.forward_features(images), pre_logits=True)
     torch.testing.assert_close(weights.extractor(images), expected)
+
+
+@pytest.mark.parametrize('order', ['RGB', 'BGR'])
+def test_colours_come_in_the_order_that_the_weights_say(order, tmp_path):
+    read = torch.load(write_weights(tmp_path / 'tiny.pth'))
+    read['meta']['channel_order'] = json.dumps(order)
+    torch.save(read, tmp_path / 'tiny.pth')
+    weights = open_weights(None, str(tmp_path / 'tiny.pth'))
+    assert weights.extractor.data_preprocessor._channel_conversion == (order == 'BGR')
 
 
 def test_knn_configs_take_size_and_normalisation_from_the_weights(capfd):

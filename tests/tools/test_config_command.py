@@ -1,6 +1,7 @@
 """``coma-mm config``: weights and annotated images in, a config of a detector or a segmentor out."""
 
 import json
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from coma_mm.datasets.mask_folder import read_masks
 from coma_mm.planning import make_step
 
 SQUARE = [[2, 2, 20, 2, 20, 20, 2, 20]]
+BOX = dict(id=0, image_id=0, category_id=7, bbox=[2, 2, 18, 18], area=324, iscrowd=0)
 
 
 @pytest.fixture
@@ -69,6 +71,8 @@ def test_a_detector_takes_all_from_weights_and_data(masks, channels, call, tmp_p
     if masks:  # five channels need images that have them
         make_step(cfg, 2)[1]()
     assert 'exists already' in call('det', weights, '--data', data, '--out', 'det.py', succeeds=False)
+    parts = '--data', 'det_train.json', '--val', 'det_val.json'  # which are read now, and not written
+    call('det', weights, *parts, '--out', 'det.py', '--force')
 
 
 def write_masks(root, value=1, size=(40, 48), parts=('',), colours=False):
@@ -84,13 +88,13 @@ def write_masks(root, value=1, size=(40, 48), parts=('',), colours=False):
 @pytest.mark.parametrize('parts', [('',), ('train', 'validation')])
 def test_a_segmentor_takes_all_from_weights_and_data(parts, call, tmp_path):
     weights, data = write_weights(tmp_path / 'tiny.pth'), write_masks(tmp_path / 'data', 2, parts=parts)
-    printed = call('seg', weights, '--data', data, '--out', 'seg.py', '--size', 32, '--batch-size', 2)
+    printed = call('seg', weights, '--data', data, '--out', 'new/seg.py', '--size', 32, '--batch-size', 2)
     assert 'seg.py: UperNet, 3 classes, crops of 32 px' in printed
-    cfg = Config.fromfile('seg.py')
+    cfg = Config.fromfile('new/seg.py')
     dataset = cfg.train_dataloader.dataset
     assert dataset.seg_map_suffix == '_mask.png' and dataset.metainfo.classes == ('class 0', 'class 1', 'class 2')
     assert cfg.model.decode_head.in_channels == [16, 32, 48, 64] and cfg.model.auxiliary_head.in_channels == 48
-    assert ((tmp_path / 'seg_val.txt').exists()) == (parts == ('',))
+    assert ((tmp_path / 'new/seg_val.txt').exists()) == (parts == ('',))
     init_default_scope('mmseg')
     model = MODELS.build(cfg.model)
     assert model.backbone.patch_size == 2 and model.decode_head.num_classes == 3
@@ -111,7 +115,22 @@ def test_a_segmentor_takes_all_from_weights_and_data(parts, call, tmp_path):
         (dict(images=[dict(id=0, file_name='0.jpg')] * 2), 'needs an id of its own'),
         (dict(categories=[dict(id=[7], name='a')]), 'needs an id of its own'),
         (dict(annotations=[dict(id=0, image_id=[], category_id=7)]), r'image_id=\[\], an id that nothing there has'),
-        (dict(annotations=[dict(id=0, image_id=0, category_id=7, bbox=[1, 2])]), 'has no bbox of four numbers'),
+        (dict(annotations=[BOX | dict(bbox=[1, 2])]), 'has no bbox of four numbers'),
+        (dict(annotations=[BOX | dict(bbox=[1, 2, np.nan, 4])]), 'has no bbox of four numbers'),
+        (dict(annotations=[BOX | dict(bbox=[1, 2, 3, 10**400])]), 'has no bbox of four numbers'),
+        (dict(annotations=[BOX, BOX]), 'each of its annotations needs an id of its own'),
+        (dict(annotations=[BOX | dict(area=None)]), 'annotation 0 needs an area'),
+        (dict(annotations=[BOX | dict(iscrowd='0')]), 'annotation 0 needs an area in pixels, and iscrowd'),
+        (dict(annotations=[BOX | dict(segmentation=SQUARE[0])]), 'segmentation of annotation 0 is neither'),
+        (dict(annotations=[BOX | dict(segmentation=[[1, 2]])]), 'segmentation of annotation 0 is neither'),
+        (dict(annotations=[BOX | dict(segmentation=dict(size=[1, 2], counts=[2]))]), 'annotation 0 is neither'),
+        (dict(annotations=[BOX | dict(iscrowd=1)]), 'has nothing to learn from'),
+        (dict(annotations=[BOX | dict(bbox=[99, 2, 9, 9])]), 'has nothing to learn from'),
+        (dict(images=[dict(id=i, file_name=f'{i}.jpg') for i in range(5)]), 'each image needs its height and width'),
+        (
+            dict(images=[dict(id=i, file_name=f'{i}.jpg', height=48, width=40) for i in range(5)]),
+            'says that 0.jpg has 40 x 48 pixels, but upright, as it is read, it has 48 x 40',
+        ),
     ],
 )
 def test_coco_files_that_cannot_be_used(changes, reason, tmp_path):
@@ -150,6 +169,12 @@ def test_masks_that_are_missing(tmp_path):
     save(tmp_path / 'masks/1_mask.png', np.zeros((40, 48), np.uint8))
     with pytest.raises(ValueError, match='0_mask.png cannot be read'):
         read_masks(tmp_path)
+    Image.new('L', (48, 40)).save(tmp_path / 'masks/0_mask.png', 'JPEG')
+    with pytest.raises(ValueError, match='0_mask.png cannot be read: JPEG changes numbers'):
+        read_masks(tmp_path)
+    save(tmp_path / 'images/inner/9.jpg', np.zeros((40, 48, 3), np.uint8))
+    with pytest.raises(ValueError, match='has images in sub-folders, such as .*/inner/9.jpg'):
+        read_masks(tmp_path)
 
 
 def test_names_of_masks(tmp_path):
@@ -160,6 +185,35 @@ def test_names_of_masks(tmp_path):
     (tmp_path / 'images/._0.png.jpg').write_bytes(b'of a Mac')
     found = read_masks(tmp_path)
     assert found.endings == ('.jpg', '') and found.stems == dict(all=['0.png', '1.png', '2.png'])
+
+
+@pytest.mark.parametrize(
+    ('names', 'reason'),
+    [
+        (('a', 'a_1'), None),
+        ((' a', 'b'), 'has the image'),
+        (('a\n', 'b'), 'has the image'),
+        (('a\udcff', 'b'), 'has the'),
+    ],
+)
+def test_names_in_lists_and_beside_longer_ones(names, reason, tmp_path):
+    for name in names:
+        save(tmp_path / f'images/{name}.png', np.zeros((40, 48, 3), np.uint8))
+        save(tmp_path / f'masks/{name}_mask.png', np.eye(40, 48, dtype=np.uint8))
+    found = read_masks(tmp_path)
+    assert found.endings == ('.png', '_mask.png')
+    with pytest.raises(ValueError, match=reason) if reason else nullcontext():
+        found.split(0.2)
+    (tmp_path / 'classes.txt').write_text('a\nb\n', encoding='utf-16')
+    with pytest.raises(ValueError, match='classes.txt is no text in UTF-8'):
+        read_masks(tmp_path)
+
+
+def test_masks_of_turned_photos(tmp_path):
+    write_masks(tmp_path, size=(48, 40))
+    for path in tmp_path.glob('images/*.jpg'):
+        Image.new('RGB', (48, 40)).save(path, exif=b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0')
+    assert len(read_masks(tmp_path).stems['all']) == 3
 
 
 def test_options_of_the_other_task(call, tmp_path):

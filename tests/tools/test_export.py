@@ -75,6 +75,7 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
     windowed = tmp_path / 'windowed.pth'
     of_windows = json.dumps(dict(type='coma_mm.DyViT', arch='pico', attn_window=2))
     torch.save(dict(state_dict=DyViT('pico').state_dict(), meta=dict(backbone=of_windows, scope='mmdet')), windowed)
+    (tmp_path / 'empty').mkdir()
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'file').touch()
     before = sorted(tmp_path.iterdir())
@@ -86,7 +87,8 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
         ([checkpoint], 'say what to write: OUT, --hub-dir DIR or both'),
         ([checkpoint, '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),
         ([checkpoint, 'new.pth', '--hub-dir', 'full'], 'full is there already; name a new or an empty folder'),
-        ([checkpoint, 'new.pth', '--hub-dir', './new.pth'], 'OUT and --hub-dir name the same place'),
+        ([checkpoint, 'new.pth', '--hub-dir', './new.pth'], 'OUT is, or lies in, --hub-dir'),
+        ([checkpoint, 'empty/new.pth', '--hub-dir', 'empty'], 'OUT is, or lies in, --hub-dir'),
         (['.', checkpoint.name, '--force'], 'is also read by this command'),
         ([checkpoint, '--hub-dir', 'hub', '--license', 'as: is'], "--license takes the hub's name of a licence"),
         ([str(windowed), 'out.onnx', '--dynamic'], 'with attn_window' if GRAPHS else 'takes torch 2.6 or newer'),
@@ -94,7 +96,7 @@ def test_refusals_write_nothing(checkpoint, tmp_path, monkeypatch, capfd):
         ([checkpoint, 'out.pth', '--prefix', 'teacher.'], "no weights that start with 'teacher.'"),
     ]:
         assert error in refuse(monkeypatch, capfd, tmp_path, 'export.py', *args)
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.iterdir()) == before and not list((tmp_path / 'empty').iterdir())
 
 
 def test_a_graph_of_a_backbone_that_counts_its_channels(perform, tmp_path):

@@ -19,6 +19,7 @@ import coma_mm
 from coma_mm import planning, settings
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS
+from coma_mm.engine.hooks.progress import end_after
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import (
     METHOD_NAMES,
@@ -261,6 +262,11 @@ def test_passes_follow_from_the_images(images, passes):
 def test_large_numbers_of_passes_are_written_in_full():
     settings = PretrainSettings(['data'], 'out', steps=9063, batch_size=64)
     assert '(1,450 passes)' in describe_end(settings, 400, Trial(1.0, 1e9, 1), 1)
+
+
+def test_an_end_beyond_this_week_has_its_date():
+    assert re.fullmatch(r'\w+day \d\d:\d\d', end_after(60))
+    assert re.fullmatch(r'\w+day, \d\d \w+ \d{4}, \d\d:\d\d', end_after(1e7))
 
 
 def test_a_run_that_is_too_short_says_what_would_do():

@@ -177,3 +177,9 @@ def duration(seconds: float) -> str:
         return f'{seconds / 60:.0f} min'
     hours = seconds / 3600
     return f'{hours:.1f} h' if hours < 48 else f'{hours / 24:.1f} days'
+
+
+def end_after(seconds: float) -> str:
+    """Write when so many seconds will have gone by: the day of the week, and the date where that leaves it open."""
+    end = time.localtime(time.time() + seconds)
+    return time.strftime('%A %H:%M' if seconds < 6 * 86_400 else '%A, %d %B %Y, %H:%M', end)

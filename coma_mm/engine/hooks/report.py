@@ -19,7 +19,7 @@ from ..common import unwrap
 from ..runner.failures import spare
 from ..runner.periodic import PeriodicHook
 from ..runner.step_checkpoint import RunInterrupted, StepCheckpointHook
-from .progress import duration
+from .progress import duration, end_after
 
 FRACTION = 0.05  # of the time, at most
 
@@ -113,8 +113,7 @@ def _describe_rest(runner: Runner) -> str:
     written = f'Still training when this was written, {time.strftime("%A %H:%M", now)}'
     if left is None:
         return f'{written}.'
-    end = time.strftime('%A %H:%M', time.localtime(time.time() + left))
-    return f'{written}: about {duration(left)} left, until {end}.'
+    return f'{written}: about {duration(left)} left, until {end_after(left)}.'
 
 
 def _describe_stop(runner: Runner, error: BaseException) -> str:
