@@ -132,10 +132,10 @@ def is_held(path: Path) -> bool:
 
 def write_whole(path: str | os.PathLike, text: str) -> None:
     """Write a text file as a whole or not at all, see :func:`write_together`."""
-    write_together({path: text})
+    write_together({os.fspath(path): text})
 
 
-def write_together(texts: Mapping[str | os.PathLike, str]) -> None:
+def write_together(texts: Mapping[str, str]) -> None:
     """Write text files, all of them or none, see :func:`atomic_write`; make their folders."""
     with ExitStack() as stack:
         for path, text in texts.items():
