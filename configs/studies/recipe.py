@@ -82,5 +82,5 @@ report = dict(
         rankme_least='at the least',
         loss='loss',
     ),
-    plots=[dict(x='images', y=['loss', 'rankme'])],
+    plots=[dict(x='images', y=['loss', 'rankme'], only=['mae', 'align', 'mae_long', 'mae75_long'])],
 )

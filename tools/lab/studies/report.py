@@ -6,7 +6,7 @@ A study's ``report`` has
 - ``reach``: ``dict(reference=CELL, quality=KEY)``: images, operations and time at which a cell's curve reaches the end
   of the reference; ``study`` takes the curves of another study, ``times`` multiplies by a quality of this one;
 - ``plots``: each ``dict(x=[KEYS], y=[KEYS])`` is a picture of the curves, a panel for each pair; with ``xscale``,
-  ``yscale``, and the cells that are left out, ``omit``, or the only ones, ``only``;
+  ``yscale``, and the cells that are left out, ``omit``, or the only ones, on any folder, ``only``;
 - ``bars``: ``dict(qualities=[KEYS], cells={CELL: LABEL})``: bars of the cells, a panel for each quality.
 """
 
@@ -226,7 +226,7 @@ def draw(
     """
     xs, ys = _list(x), _list(y)
     lines = [line for line in lines if line.get('curve') and line['cell'] not in omit]
-    lines = [line for line in lines if not only or line['cell'] in only]
+    lines = [line for line in lines if not only or line['cell'].partition('@')[0] in only]
     if not any(key in point for line in lines for point in line['curve'] for key in ys):
         return False
     columns = len(xs) if len(xs) > 1 else min(2, len(ys))
