@@ -1,6 +1,5 @@
 """Resumed runs have the learning rates and schedules of their config, at the place that the images seen give."""
 
-import os
 import uuid
 from copy import deepcopy
 
@@ -9,6 +8,7 @@ import tiny_run
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from ranks import on_ranks
 from tiny_run import read_log as log
 
 WARM_COSINE = [
@@ -191,22 +191,16 @@ def test_a_step_keeps_its_images_by_accumulation(start, whole):
     assert torch.equal(weights(third), weights(again))
 
 
-def on_two_ranks(rank, start, folder, checkpoint):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
+def go_on(rank, start, folder, checkpoint):
     runner = start(checkpoint, 'pytorch', train_dataloader__batch_size=1)
     steps = train(runner).steps
     if rank == 0:
         torch.save(dict(steps=steps, iter=runner.iter, log=log(runner)), folder / 'two.pth')
-    torch.distributed.barrier()
-    os._exit(0)  # what pytest would do at its end is its own affair
 
 
 def test_one_rank_goes_on_as_two(start, whole, folder):
     full = whole()
-    torch.multiprocessing.start_processes(
-        on_two_ranks, (start, folder, f'{full.work_dir}/epoch_2.pth'), nprocs=2, start_method='fork'
-    )
+    on_ranks(2, go_on, start, folder, f'{full.work_dir}/epoch_2.pth')
     found = torch.load(folder / 'two.pth')
     assert found['steps'] == noted(full).steps[6:] and found['iter'] == 24
     assert 'The run had 1 x 4 images, 3 iterations an epoch, and has 2 x 1 images, 2 iterations a step' in found['log']
