@@ -120,15 +120,6 @@ def test_missing(tmp_path, channels):
         read_image(tmp_path / 'x.tif', channels=channels)
 
 
-def test_transform(tmp_path):
-    Image.fromarray(RGB).save(tmp_path / 'x.png')
-    load = TRANSFORMS.build(dict(type='coma_mm.LoadImage'))
-    assert isinstance(load, LoadImage)
-    results = load(dict(img_path=str(tmp_path / 'x.png')))
-    assert np.array_equal(results['img'], RGB)
-    assert results['img_shape'] == results['ori_shape'] == (48, 64)
-
-
 @pytest.mark.parametrize('layout', ['separate', 'contig', 'pages'])
 def test_tiffs_of_many_channels(tmp_path, layout):
     path = tmp_path / 'x.tif'

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
+from noise import write_shade
 from PIL import Image
 from processes import refuse
 from test_det import CONFIG as DETECTOR
@@ -195,8 +196,7 @@ test_cfg = dict(bank=dict(dataset=theirs))
 )  # fmt: skip
 def test_neighbours(config, damage, error, tmp_path, monkeypatch, capfd):
     for name in 'train/a', 'train/b', 'val/a', 'val/b':
-        (tmp_path / f'data/images/{name}').mkdir(parents=True)
-        Image.new('RGB', (40, 40)).save(tmp_path / f'data/images/{name}/1.png')
+        write_shade(tmp_path / f'data/images/{name}/1.png', size=(40, 40))
     damage(tmp_path / 'data/images')
     (tmp_path / 'bank.py').write_text(BANK.format(base=str(KNN)))
     torch.save(dict(state_dict=DyViT('pico').state_dict()), tmp_path / 'pico.pth')
