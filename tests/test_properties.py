@@ -64,7 +64,6 @@ REQUIRED = {key: GOOD[key] for key in ('arch', 'patch_size')}
 
 @st.composite
 def arguments(draw):
-    """Draw some of DyViT's arguments."""
     optional = {name: GOOD[name] for name in sorted(GOOD.keys() - REQUIRED.keys())}
     return draw(st.fixed_dictionaries(REQUIRED, optional=optional))
 
@@ -131,7 +130,6 @@ DECODERS = st.one_of(
 
 @st.composite
 def pre_trainings(draw):
-    """Draw CoMA's arguments."""
     names = 'in_channels', 'attention', 'kv_conv', 'frozen_stages', 'layer_scale', 'drop_path_rate', 'with_cp'
     backbone = draw(st.fixed_dictionaries(REQUIRED, optional={name: GOOD[name] for name in names}))
     return dict(

@@ -60,7 +60,6 @@ def build(make, frozen):
 
 
 def batch(make):
-    """Two images and what is on them."""
     generator = torch.Generator().manual_seed(1)
     samples = []
     for i in range(2):

@@ -142,16 +142,14 @@ def test_a_changed_run_is_resumed_in_its_turn(start, whole):
     assert 'not that of the checkpoint' not in log(again)
 
 
-def test_a_warm_up_of_one_step_stays_left_out(start, whole):
-    options = {'param_scheduler': [dict(WARM_COSINE[0], by_epoch=False, convert_to_iter_based=False), WARM_COSINE[1]]}
+ONE_STEP = dict(WARM_COSINE[0], by_epoch=False, convert_to_iter_based=False)  # a warm-up that runs leave out
+
+
+@pytest.mark.parametrize('options', [{}, {'param_scheduler': [ONE_STEP, WARM_COSINE[1]]}], ids=['plain', 'one step'])
+def test_the_same_config_touches_nothing(start, whole, options):
     again = start(f'{whole(**options).work_dir}/epoch_2.pth', **options)
-    assert train(again).lrs == noted(whole(**options)).lrs[6:] and noted(whole(**options)).lrs[0][0]['lr'] > 1e-4
-    assert 'not that of the checkpoint' not in log(again)
-
-
-def test_the_same_config_touches_nothing(start, whole):
-    again = start(f'{whole().work_dir}/epoch_2.pth')
-    assert train(again).lrs == noted(whole()).lrs[6:] and torch.equal(weights(again), weights(whole()))
+    full = whole(**options)
+    assert train(again).lrs == noted(full).lrs[6:] and torch.equal(weights(again), weights(full))
     assert 'not that of the checkpoint' not in log(again)
 
 

@@ -23,7 +23,6 @@ def build(evaluation):
 
 
 def batches():
-    """Yield the images and masks of each step."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
         order = torch.rand(4, 9, generator=generator).argsort(1)

@@ -61,7 +61,6 @@ def build(config, path, name, options, launcher='none', resume=None):
 
 
 def example():
-    """A batch with its masks."""
     generator = torch.Generator().manual_seed(1)
     return torch.randn(2, 3, 64, 64, generator=generator), dict(mask=torch.eye(2).bool().expand(2, 2, 2))
 
