@@ -22,6 +22,11 @@ def replace(node, change):
             replace(value, change)
 
 
+def shrink(key, value):
+    """Return 64 for sizes of images."""
+    return 64 if key in ('img_size', 'input_size', 'scale', 'crop_size') and isinstance(value, int) else value
+
+
 def train(run, largest=np.inf):
     """Train a config or a runner; return the runner after a check of the loss, and that all that should learn did."""
     runner = run if isinstance(run, Runner) else Runner.from_cfg(run)

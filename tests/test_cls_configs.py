@@ -13,7 +13,7 @@ from mmengine.dataset import Compose, default_collate
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmpretrain import FeatureExtractor, ImageClassificationInferencer
-from narrow import replace, train
+from narrow import replace, shrink, train
 from PIL import Image
 
 from coma_mm.engine.runner.build import build_runner, require_matching_checkpoint
@@ -22,11 +22,6 @@ from coma_mm.models import CoMA
 FOLDER = Path(__file__).parents[1] / 'configs/cls'
 CONFIGS = sorted(FOLDER.glob('*.py'))
 CLASSES = ('cat', 'dog')
-
-
-def resize(key, value):
-    """Return 64 for sizes of images."""
-    return 64 if key in ('img_size', 'scale', 'crop_size') and isinstance(value, int) else value
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +57,7 @@ def prepare(images, tmp_path):
 
     def read(name, **options):
         cfg = Config.fromfile(FOLDER / f'{name}.py', format_python_code=False)
-        replace(cfg._cfg_dict, resize)
+        replace(cfg._cfg_dict, shrink)
         loaders = [cfg.get(f'{part}_dataloader') for part in ('train', 'val', 'test')]
         for loader in [*loaders, cfg.test_cfg.get('bank')]:
             if loader:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from narrow import narrow, replace, train
+from narrow import narrow, replace, shrink, train
 from noise import write_noise
 from tiny_cifar import write_archive
 
@@ -23,13 +23,7 @@ CONFIGS = sorted((ROOT / 'configs/pretrain').glob('*.py'))
 EVALUATING = [f'coma_mm.{name}Hook' for name in ('Reconstruction', 'Features', 'Quality', 'Report')]
 
 
-def shrink(key, value):
-    """Return 64 for sizes of images."""
-    return 64 if key in ('img_size', 'input_size', 'scale') and isinstance(value, int) else value
-
-
 def make_narrow(model):
-    """Narrow a config's encoder and decoder."""
     backbone, decoder = model.backbone, model.decoder
     if backbone.type == 'coma_mm.DyViT':
         backbone.arch = narrow(backbone.arch)

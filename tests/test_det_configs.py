@@ -29,7 +29,6 @@ def thin(key, value):
 
 
 def prepare(cfg, coco, work_dir, **dataset):
-    """Set a config up for two small images."""
     cfg.merge_from_dict(
         dict(
             work_dir=str(work_dir),

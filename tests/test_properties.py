@@ -62,52 +62,8 @@ GOOD = dict(
 REQUIRED = {key: GOOD[key] for key in ('arch', 'patch_size')}
 
 
-def arch(dims=8, depths=1, heads=1):
-    sizes = dict(dims=dims, depths=depths, heads=heads)
-    return {name: size if isinstance(size, list) else [size] * 4 for name, size in sizes.items()}
-
-
-# What may not be built in any case: values of each argument.
-BAD = dict(
-    arch=[
-        *('', 'bases', None, 4, {}, dict(dims=[8] * 4), dict(dims=[8] * 4, depths=4, heads=[1] * 4)),
-        *(arch(dims=dims, heads=4) for dims in ([8, 8, 8, 6], [8, 8, 8, 0], [10, 8, 8, 8], 8.0, [8] * 5, '8', True)),
-        *(arch(depths=depths) for depths in ([0, 1, 1, 1], [1] * 3, [1, 1, 1, 1.5])),
-        *(arch(heads=heads) for heads in (0, 3, [1] * 3, None)),
-    ],
-    patch_size=[0, -1, 2.0, '2', (2, 2)],
-    img_size=[0, -8, (8,), (8, 0), 8.0, '8', None],
-    in_channels=[0, 2.0, '3', None],
-    out_indices=[[], 3, [4], [-5], ['3'], None, '3', [None]],
-    attention=[None, 'msa', ['msa'] * 3, ['mha'] * 4, [None] * 4, [['msa']] * 4],
-    windows=[
-        *([[window]] * 4 for window in (0, 3, 16, (4, 4), '4', None, 4.0, -1, ())),
-        *([[1, 1, 1]] * 4, [[]] * 4, [1] * 3, 4, '4444', [1, None, None, None], {0: 4}),
-    ],
-    kv_conv=['none', None, 1],
-    mlp_ratio=[0, -1, 0.01, math.nan, math.inf, '4'],
-    qkv_bias=[None, 1, 'no'],
-    layer_scale=[math.nan, math.inf, '1', True],
-    attn_window=[0, -1, 1.5, '7', True],
-    global_blocks=[[99], [-99], 1, ['1'], [1.0]],
-    frozen_stages=[-2, 5, None, '1', 1.0],
-    drop_path_rate=[1.0, -0.1, math.nan, None, '0'],
-    with_cp=[None, 1],
-    norm_eval=[None, 'no'],
-)
-
-
-@pytest.mark.parametrize('name', BAD)
-def test_wrong_arguments_of_a_backbone(name):
-    for value in BAD[name]:
-        with pytest.raises(ValueError) as error:
-            DyViT(**dict(arch='pico', patch_size=2) | {name: value})
-        refused(error.value)
-
-
 @st.composite
 def arguments(draw):
-    """Draw some of DyViT's arguments."""
     optional = {name: GOOD[name] for name in sorted(GOOD.keys() - REQUIRED.keys())}
     return draw(st.fixed_dictionaries(REQUIRED, optional=optional))
 
@@ -125,6 +81,7 @@ def build(make):
 
 
 def refused(error):
+    """Check that an error is one of ours, and a sentence."""
     frame = error.__traceback__
     while frame.tb_next:
         frame = frame.tb_next
@@ -169,35 +126,10 @@ DECODERS = st.one_of(
         dict, type=st.just('coma_mm.ConvNeXtDecoder'), dim=DIM, depth=st.just(1), kernel_size=st.sampled_from([3, 7])
     ),
 )
-PRE_TRAINING = dict(
-    backbone=dict(type='coma_mm.DyViT', arch='pico', patch_size=1, img_size=16),
-    decoder=dict(type='coma_mm.ViTDecoder', dim=8, depth=1, num_heads=1),
-)
-WRONG = dict(
-    backbone=[dict(attn_window=2), dict(out_indices=[0, 3]), dict(frozen_stages=9), dict(in_channels=0)],
-    decoder=[dict(dim=0), dict(dim=10), dict(depth=0), dict(dim=8.0), dict(in_channels=7), dict(out_channels=7)],
-    evaluation=[
-        *(dict(mode='ema', momentum=momentum) for momentum in (0, 1)),
-        *(dict(mode='coppy'), dict(mode='copy', momentum=0.1), dict(mode='copy', interval=0)),
-        *(dict(mode='off', interval=2), dict(mode='off', weight=1), dict(intervall=2)),
-    ],
-    norm_pix=[None, 1],
-    fuse_stages=[None, 'no'],
-)
-
-
-@pytest.mark.parametrize('name', WRONG)
-def test_wrong_arguments_of_pre_training(name):
-    for value in WRONG[name]:
-        value = PRE_TRAINING[name] | value if name in PRE_TRAINING else value
-        with pytest.raises(ValueError) as error:
-            CoMA(**PRE_TRAINING | {name: value})
-        refused(error.value)
 
 
 @st.composite
 def pre_trainings(draw):
-    """Draw CoMA's arguments."""
     names = 'in_channels', 'attention', 'kv_conv', 'frozen_stages', 'layer_scale', 'drop_path_rate', 'with_cp'
     backbone = draw(st.fixed_dictionaries(REQUIRED, optional={name: GOOD[name] for name in names}))
     return dict(

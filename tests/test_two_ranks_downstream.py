@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
+from ranks import on_ranks
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 # Which parameters of the backbone are trained does not depend on the head behind it: all depths with one of them.
@@ -59,7 +60,6 @@ def build(make, frozen):
 
 
 def batch(make):
-    """Two images and what is on them."""
     generator = torch.Generator().manual_seed(1)
     samples = []
     for i in range(2):
@@ -102,21 +102,18 @@ def step(model, inputs, samples):
 
 
 def rank(number, path):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{path}/rendezvous', rank=number, world_size=2)
     for name, frozen in CASES:
         make = globals()[name]
         inputs, samples = batch(make)
         model = MMDistributedDataParallel(build(make, frozen), broadcast_buffers=False)
         losses = step(model, inputs[number : number + 1], samples[number : number + 1])
         torch.save((losses, model.module.state_dict()), f'{path}/{name}{frozen}-{number}.pth')
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def two_ranks(tmp_path_factory):
     path = tmp_path_factory.mktemp('ranks')
-    torch.multiprocessing.start_processes(rank, (str(path),), nprocs=2, start_method='fork')
+    on_ranks(2, rank, path)
     return path
 
 

@@ -38,6 +38,21 @@ def start(*args, **kwargs):
     return build_runner(read(*args, **kwargs))
 
 
+def start_saving(resume=None, epochs=2, work_dir='work', **checkpoint):
+    """Return the runner of the tiny config with our hooks alone, and settings of the hook that saves."""
+    options = {'train_cfg.max_epochs': epochs, 'custom_hooks': [dict(type='coma_mm.EpochSeedHook')]}
+    cfg = read(work_dir, options, resume)
+    cfg.default_hooks.checkpoint.update(checkpoint)  # also the best one, though nothing is validated here
+    return build_runner(cfg)
+
+
+def masked_photos(*names):
+    """Return the config of a data set of whole photos with masks."""
+    mask = dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16)
+    pipeline = [dict(type='Resize', scale=(48, 48)), mask, dict(type='PackInputs')]
+    return dict(type='coma_mm.Photos', names=[*names], pipeline=pipeline)
+
+
 def save_tiny(path, **meta):
     """Write a checkpoint of the tiny model; return the model."""
     torch.manual_seed(0)
@@ -66,6 +81,13 @@ def read_log(runner):
 def read_logs(work_dir):
     """Return the text that all starts of a run have logged."""
     return ''.join(path.read_text() for path in sorted(Path(work_dir).glob('*/*.log')))
+
+
+def write_scalars(work_dir, start, lines):
+    """Write lines of numbers, or of text, as a start of a run has logged them."""
+    path = Path(work_dir, start, 'vis_data/scalars.json')
+    path.parent.mkdir(parents=True)
+    path.write_text(''.join(f'{line if isinstance(line, str) else json.dumps(line)}\n' for line in lines))
 
 
 def read_scalars(work_dir):

@@ -18,9 +18,12 @@ def folder(tmp_path_factory):
     """The folder in which commands are called: a checkpoint, two photos, results, and things that are none."""
     folder = tmp_path_factory.mktemp('commands')
     save_tiny(folder / 'a.pth', cfg=Config.fromfile(TINY).pretty_text, epoch=1, iter=3)
+    save_tiny(folder / 'bare.pth')
     for name in 'ab':
         write_noise(folder / f'photos/{name}.png', (60, 90))
     (folder / 'file').touch()
+    (folder / 'empty').mkdir()
+    (folder / 'broken.png').write_bytes((folder / 'photos/a.png').read_bytes()[:300])
     (folder / 'config.py').write_text(TINY.read_text())
     (folder / 'syntax.py').write_text("model = dict(type='a')\n\nx = = 1\n")
     (folder / 'name.py').write_text('lr = 1\nwarmup = steps * 2\n')
@@ -64,11 +67,8 @@ OPTIONS = [
     (['model.backbone.depth=3'], "DyViT takes no argument 'depth'"),
     (['model.type=CoMA'], "no model of type='CoMA'; did you mean 'coma_mm.CoMA'?"),
     (['optim_wrapper.optimizer.type=AdamWW'], "of type='AdamWW'; did you mean 'AdamW'?"),
-    (['optim_wrapper.optimizer.lrr=1'], 'has no lrr; did you mean optim_wrapper.optimizer.lr?'),
-    (['optim_wrapper.optimizer.lr=-1'], 'optim_wrapper.optimizer.lr=-1, but it must be a number >= 0'),
     (['optim_wrapper=None'], 'optim_wrapper go together, and there is no optim_wrapper'),
     (['model.decoder.depth=1000000'], 'depth must be a whole number from 1 to 1000'),
-    (['train_dataloader.dataset.pipeline.1.input_size=40'], 'input_size 40, but pre-training has images of one size'),
     (PRETRAINED, 'there is no checkpoint no.pth: name another with --cfg-options model.backbone.init_cfg.checkpoint='),
     (['x'], "--cfg-options takes KEY=VALUE, but 'x' has no ="),
     (['=x'], "--cfg-options takes KEY=VALUE, but '=x' has no KEY"),
@@ -104,6 +104,20 @@ TABLE = [
         (tool, ['a.pth', 'config.py', *more], 'is wanted in its place; mind the order')
         for tool, more in [('test.py', []), ('visualize.py', ['photos']), ('extract_features.py', ['photos'])]
     ),
+    # ---- weights and images to look at
+    *(
+        (tool, [TINY, *args], words)
+        for tool in ('visualize.py', 'extract_features.py')
+        for args, words in [
+            (['a.pth', 'empty'], 'error: there is no image in the folder empty'),
+            (['a.pth', 'photos/c.png'], 'error: there is no file photos/c.png'),
+            (['broken.png', 'photos'], 'error: broken.png is damaged or no checkpoint'),
+            (['bare.pth', 'photos', '--cfg-options', 'model.backbone.arch.dims=(16,32,48,96)'], 'does not fit the'),
+        ]
+    ),
+    ('visualize.py', [TINY, 'a.pth', 'photos', 'broken.png'], 'error: broken.png: '),
+    ('visualize.py', [TINY, 'a.pth', 'photos', '--cfg-options', 'train_dataloader=None'], 'draws no ComplementaryMask'),
+    ('extract_features.py', [TINY, 'a.pth', 'broken.png'], 'error: there are no images to take features of'),
     # ---- data that are not there
     ('test.py', [CONFIGS / 'cls/knn_dyvit-t_in1k.py', 'a.pth', '--work-dir', 'run'], PUT.format('test')),
     ('test.py', [CONFIGS / 'seg/upernet_dyvit-t_160k_ade20k-512.py', 'a.pth', '--work-dir', 'run'], 'which ADE20KData'),

@@ -15,32 +15,12 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from noise import write_noise
 from processes import TINY, last_line, run
+from tiny_run import write_scalars
 
 from coma_mm.cli import run as run_command
 
+CLASSIFIER = TINY.with_name('tiny_classifier.py')
 LIMIT = 9000  # bytes; less than each tool wants to write, more than a config
-CLASSIFIER = """
-default_scope = 'mmpretrain'
-log_level = 'ERROR'
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='coma_mm.DyViT', arch='pico', patch_size=2),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=2, in_channels=256),
-)
-test_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CustomDataset', data_root='labelled', pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]
-    ),
-)
-test_evaluator = dict(type='Accuracy')
-test_cfg = dict()
-default_hooks = dict(visualization=dict(type='mmpretrain.VisualizationHook'))
-visualizer = dict(type='mmpretrain.UniversalVisualizer')
-"""
 
 
 @contextmanager
@@ -56,32 +36,28 @@ def full_disk(limit=LIMIT):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Photos, labelled ones, checkpoints, a run and results."""
+    """Photos of two classes, checkpoints, a run and results."""
     folder = tmp_path_factory.mktemp('full')
-    for part in ('photos', 'labelled/a', 'labelled/b'):
-        for number in range(20):
-            write_noise(folder / part / f'{number}.png', (64, 64), seed=number)
-    (folder / 'classifier.py').write_text(CLASSIFIER)
+    for number in range(40):
+        write_noise(folder / f'photos/{number % 2}/{number}.png', (64, 64), seed=number)
     (folder / 'run').mkdir()
     cfg = Config.fromfile(TINY)
     cfg.dump(folder / 'run' / 'tiny.py')
-    for config, name in ((TINY, 'run/epoch_1.pth'), (folder / 'classifier.py', 'classifier.pth')):
+    for config, name in ((TINY, 'run/epoch_1.pth'), (CLASSIFIER, 'classifier.pth')):
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             model = MODELS.build(Config.fromfile(config).model)
         meta = dict(cfg=Config.fromfile(config).pretty_text, epoch=1, iter=3)
         torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / name)
     (folder / 'run' / 'last_checkpoint').write_text(str(folder / 'run' / 'epoch_1.pth'))
     for name, values in (('photos', dict(psnr=9.0, psnr_baseline=8.0)), ('digits', {'knn/top1_k20': 50.0})):
-        logs = folder / 'work_dirs' / f'coma_dyvit-p_{name}' / '1' / 'vis_data'
-        logs.mkdir(parents=True)
-        (logs / 'scalars.json').write_text(json.dumps(values))
+        write_scalars(folder / f'work_dirs/coma_dyvit-p_{name}', 'a', [values])
     machine = dict(device='cpu', date='today', settings=dict(precision='fp32', compile=False))
     table = dict(unit='ms', rows={f'row {i}': [1.0, 2.0] for i in range(9)}, columns={})
     (folder / 'results.json').write_text(json.dumps(dict(machine=machine, tables=dict(step=table))))
     return folder
 
 
-TESTING = ['classifier.py', 'classifier.pth', '--work-dir', 'tested', '--cfg-options']
+TESTING = [CLASSIFIER, 'classifier.pth', '--work-dir', 'tested', '--cfg-options', 'log_level=ERROR']
 TABLE = [
     ('test.py', [*TESTING, 'experiment_name=a', '--out', 'out.pkl'], 'out.pkl: File too large; make room, or name'),
     ('test.py', [*TESTING, 'experiment_name=b', '--show-dir', 'shown'], 'File too large; make room, or name another'),

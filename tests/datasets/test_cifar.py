@@ -3,7 +3,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from PIL import Image
+from noise import write_shade
 from tiny_cifar import write_archive
 
 from coma_mm.datasets import CIFAR, read_images
@@ -43,9 +43,7 @@ def test_a_share_of_the_labels_is_balanced_and_the_same_for_a_seed(archive):
 def test_folder(tmp_path):
     for split in ('train', 'val'):
         for number, name in enumerate(('cat', 'dog')):
-            folder = tmp_path / split / name
-            folder.mkdir(parents=True)
-            Image.new('RGB', (60, 40), (100 * number, 0, 0)).save(folder / '0.png')
+            write_shade(tmp_path / split / name / '0.png', 100 * number, (60, 40))
     dataset = CIFAR(str(tmp_path), split='test', size=16)
     assert dataset.metainfo['classes'] == ('cat', 'dog')
     found = [(item['gt_label'], item['img'].shape, item['img'][0, 0, 0]) for item in dataset]

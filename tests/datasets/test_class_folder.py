@@ -3,17 +3,16 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from noise import write_shade
 
 from coma_mm.datasets import ClassFolder, ImageFolder
 
 
-def fill(folder, count, **sizes):
+def fill(folder, count):
     folder.mkdir(parents=True)
     for number in range(count):
-        Image.fromarray(np.full((4, 4, 3), number, dtype=np.uint8)).save(folder / f'{number}.png')
+        write_shade(folder / f'{number}.png', number)
 
 
 @pytest.fixture

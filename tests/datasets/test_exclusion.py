@@ -3,7 +3,7 @@
 import tarfile
 
 import pytest
-from PIL import Image
+from noise import write_shade
 
 from coma_mm.datasets import ClassFolder, ImageFolder, ImageShards
 from coma_mm.datasets.exclusion import Exclusion, find_masks
@@ -55,9 +55,7 @@ def test_masks_are_known_by_their_names(names, found):
 
 def test_all_data_sets_leave_out_what_matches(tmp_path):
     for name in ('cat/1.png', 'cat/2.png', 'cat/1_mask.png', 'dog/1.png', 'dog/masks/1.png', 'dog/2.png'):
-        path = tmp_path / 'data' / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', (8, 8)).save(path)
+        write_shade(tmp_path / 'data' / name)
     with tarfile.open(tmp_path / 'shard.tar', 'w') as tar:
         tar.add(tmp_path / 'data', 'data')
     (tmp_path / 'data/list.txt').write_text('cat/1.png\ncat/1_mask.png\ndog/masks/1.png\n')

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS
-from PIL import Image
+from noise import write_shade
 from torch.utils.data import DataLoader
 
 from coma_mm.datasets import ImageFolder, LoadImage, UnreadableImageError
-
-
-def write_image(path, value=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new('RGB', (8, 6), (value, 0, 0)).save(path)
 
 
 def names(dataset):
@@ -35,7 +30,7 @@ def partly_bad(tmp_path):
     def make(num_images, num_bad):
         for i in range(num_images):
             path = tmp_path / 'images' / f'{i:03}.png'
-            write_image(path, i)
+            write_shade(path, i)
             if i < num_bad:
                 path.write_bytes(path.read_bytes()[:40] if i % 2 else b'')
         return tmp_path / 'images'
@@ -61,7 +56,7 @@ def test_finds_images_in_all_sub_folders(tmp_path):
     wanted = ['1.jpg', '2.JPEG', '3.png', '4.WebP', '5.bmp', '6.tif', '7.TIFF']
     folders = ['.', 'a', 'b', 'b/c', 'b/c/d', 'e.jpg', '2']
     for folder, name in zip(folders, wanted, strict=True):
-        write_image(tmp_path / folder / name)
+        write_shade(tmp_path / folder / name)
     for name in ['readme.txt', 'jpg', 'x.jpg.part', '.hidden.jpg', '.cache/8.jpg', 'b/.trash/9.jpg']:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -75,8 +70,8 @@ def test_finds_images_in_all_sub_folders(tmp_path):
 
 
 def test_links_are_followed_once(tmp_path):
-    write_image(tmp_path / 'root/a/1.png')
-    write_image(tmp_path / 'elsewhere/2.png')
+    write_shade(tmp_path / 'root/a/1.png')
+    write_shade(tmp_path / 'elsewhere/2.png')
     (tmp_path / 'root/a/up').symlink_to(tmp_path / 'root')
     (tmp_path / 'root/b').symlink_to(tmp_path / 'elsewhere')
     (tmp_path / 'root/c').symlink_to(tmp_path / 'elsewhere')
@@ -87,8 +82,8 @@ def test_links_are_followed_once(tmp_path):
 
 def test_by_config_with_sub_folder_indices_and_home(tmp_path, monkeypatch):
     for i in range(4):
-        write_image(tmp_path / f'data/train/class/{i}.png')
-    write_image(tmp_path / 'data/val/9.png')
+        write_shade(tmp_path / f'data/train/class/{i}.png')
+    write_shade(tmp_path / 'data/val/9.png')
     monkeypatch.setenv('HOME', str(tmp_path))
     cfg = dict(type='coma_mm.ImageFolder', data_root='~/data', data_prefix='train', indices=3, pipeline=[])
     dataset = DATASETS.build(cfg)
@@ -97,8 +92,8 @@ def test_by_config_with_sub_folder_indices_and_home(tmp_path, monkeypatch):
 
 
 def test_own_extensions(tmp_path):
-    write_image(tmp_path / '1.png')
-    write_image(tmp_path / '2.ppm')
+    write_shade(tmp_path / '1.png')
+    write_shade(tmp_path / '2.ppm')
     assert names(dataset_of(tmp_path, extensions=['.PPM'])) == ['2.ppm']
 
 
@@ -181,10 +176,10 @@ def test_memory_is_shared_by_the_workers(partly_bad):
 @pytest.mark.parametrize('added', ['a/40.png', 'b/0.png', '0.png', 'c/d/0.png'])
 def test_held_out_images_stay_when_others_are_added(tmp_path, added):
     for number in range(40):
-        write_image(tmp_path / 'photos' / 'a' / f'{number}.png')
+        write_shade(tmp_path / 'photos' / 'a' / f'{number}.png')
     root = str(tmp_path / 'photos')
     before = names(ImageFolder(root, part='val', val=0.1))
-    write_image(tmp_path / 'photos' / added)
+    write_shade(tmp_path / 'photos' / added)
     assert len({*before} - {*names(ImageFolder(root, part='val', val=0.1))}) <= 1
     (tmp_path / 'photos' / added).unlink()
     (tmp_path / 'photos').rename(tmp_path / 'moved')
@@ -203,7 +198,7 @@ def test_held_out_images_stay_when_others_are_added(tmp_path, added):
 def test_paths_are_items_of_mmengine(tmp_path, serialize_data, indices):
     paths = [str(tmp_path / f'{number}.png') for number in range(5)]
     for path in paths:
-        write_image(Path(path))
+        write_shade(Path(path))
     dataset = ImageFolder(str(tmp_path), serialize_data=serialize_data, indices=indices)
     expected = [paths[i] for i in (range(5) if indices is None else range(3) if indices == 3 else indices)]
     items = [dict(img_path=path, sample_idx=i) for i, path in enumerate(expected)]

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from PIL import Image
+from noise import write_shade
 
 import coma_mm
 from coma_mm.datasets import listings
@@ -84,7 +84,7 @@ def test_what_has_just_changed_and_what_is_named_in_the_log_are_listed_again(dat
 def test_a_run_that_goes_on_lists_no_folder(data, tmp_path, listed, monkeypatch):
     monkeypatch.setattr(listings, 'WORTH', 5)
     for number, path in enumerate([*data.rglob('*.png'), data / 'link/5.png']):
-        Image.new('RGB', (40, 40), (number, 80, 160)).save(path)
+        write_shade(path, number, (40, 40))
     listed.clear()
     options = dict(arch='pico', size=32, batch_size=2, workers=0, steps=2)
     coma_mm.pretrain(data, tmp_path / 'run', **options)

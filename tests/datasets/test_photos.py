@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from mmengine.registry import DATASETS
 from sklearn.datasets import load_digits, load_sample_image
 
 from coma_mm.datasets import PHOTOS, Digits, Photos, load_digits_images
@@ -37,18 +36,6 @@ def test_images_in_memory_are_not_changed_by_a_pipeline():
     before = photos[0]['img'].copy()
     photos[0]['img'][:] = 0
     assert np.array_equal(photos[0]['img'], before)
-
-
-def test_in_a_pipeline_by_config():
-    pipeline = [
-        dict(type='mmpretrain.RandomResizedCrop', scale=64, backend='pillow', interpolation='bicubic'),
-        dict(type='coma_mm.ComplementaryMask', input_size=64, unit_size=16),
-        dict(type='mmpretrain.PackInputs'),
-    ]
-    packed = DATASETS.build(dict(type='coma_mm.Photos', length=20, pipeline=pipeline))[19]
-    assert packed['inputs'].shape == (3, 64, 64)
-    assert packed['data_samples'].mask.sum() == 10
-    assert packed['data_samples'].sample_idx == 19
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from noise import write_shade
 
 from coma_mm.datasets import ImageFolder
 
@@ -12,9 +12,7 @@ from coma_mm.datasets import ImageFolder
 @pytest.fixture
 def folders(tmp_path):
     for name in ('one/a.png', 'one/train/b.png', 'two/c.png', 'two/train/d.png'):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', (4, 4)).save(path)
+        write_shade(tmp_path / name)
     return tmp_path
 
 

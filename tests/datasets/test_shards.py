@@ -1,64 +1,37 @@
-import io
 import os
 import pickle
-import tarfile
 
 import pytest
 from mmengine.registry import DATASETS
-from PIL import Image
+from tars import picture, shades, write_tar
 from torch.utils.data import DataLoader
 
 from coma_mm.datasets import ImageShards, LoadImage, LoadRandomResizedCrop
 from coma_mm.datasets.shards import index_shard
 
 
-def encoded(value, extension='PNG'):
-    buffer = io.BytesIO()
-    Image.new('RGB', (8, 6), (20 * value,) * 3).save(buffer, extension)
-    return buffer.getvalue()
-
-
-def write_shard(path, members, mode='w'):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as tar:
-        for name, content in members.items():
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
-            tar.addfile(header, io.BytesIO(content))
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Two shards as others write them: labels beside the images, long names, folders, what a Mac adds."""
-    first = {
-        'a/1.jpg': encoded(1, 'JPEG'),
-        'a/1.cls': b'7',
-        'a/2.PNG': encoded(2),
-        'a/._2.PNG': b'mac',
-        'a/2.json': b'',
-    }
-    write_shard(tmp_path / 'train-000000.tar', first)
-    second = {'long/' * 60 + '3.webp': encoded(3, 'WEBP'), '4.png': encoded(4)}
-    write_shard(tmp_path / 'more' / 'train-000001.tar', second)
+    first = ('a/1.jpg', picture(1, 'JPEG')), ('a/1.cls', b'7'), ('a/2.PNG', picture(2))
+    write_tar(tmp_path / 'train-000000.tar', *first, ('a/._2.PNG', b'mac'), ('a/2.json', b''))
+    second = ('long/' * 60 + '3.webp', picture(3, 'WEBP')), ('4.png', picture(4))
+    write_tar(tmp_path / 'more' / 'train-000001.tar', *second)
     return tmp_path
-
-
-def read(dataset):
-    return [round(dataset[i]['img'].mean() / 20) for i in range(len(dataset))]
 
 
 def test_images_only_in_a_fixed_order(folder):
     dataset = DATASETS.build(dict(type='coma_mm.ImageShards', data_root=str(folder), pipeline=[LoadImage()]))
     assert isinstance(dataset, ImageShards)
-    values = read(dataset)
+    values = shades(dataset)
     assert values == [1, 2, 3, 4]
     results = dataset[1]
     assert results['img_path'] == f'tar://{folder}/train-000000.tar/a/2.PNG'
     assert 'img_bytes' not in results and results['sample_idx'] == 1
-    assert dataset.get_data_info(1)['img_bytes'] == encoded(2)
-    assert read(pickle.loads(pickle.dumps(dataset))) == values
+    assert dataset.get_data_info(1)['img_bytes'] == picture(2)
+    assert shades(pickle.loads(pickle.dumps(dataset))) == values
     crops = ImageShards(str(folder), pipeline=[LoadRandomResizedCrop(4)])
-    assert read(crops) == values
+    assert shades(crops) == values
     assert len(ImageShards(str(folder), data_prefix='more')) == 2
     assert len(ImageShards(str(folder), extensions=['.png'])) == 2
 
@@ -78,16 +51,16 @@ def test_index_is_kept_and_renewed(folder):
     assert [tuple(place) for place in index_shard(shard)] == places and index.stat().st_mtime_ns == written
 
     dataset = ImageShards(str(folder), pipeline=[LoadImage()])
-    before = read(dataset)
+    before = shades(dataset)
     new = folder / 'new'
-    write_shard(new, {'5.png': encoded(5), '6.png': encoded(6)})
+    write_tar(new, ('5.png', picture(5)), ('6.png', picture(6)))
     new.replace(shard)
-    assert read(dataset) == before, 'a run keeps what it has opened'
-    assert set(read(ImageShards(str(folder), pipeline=[LoadImage()]))) == {3, 4, 5, 6}
+    assert shades(dataset) == before, 'a run keeps what it has opened'
+    assert set(shades(ImageShards(str(folder), pipeline=[LoadImage()]))) == {3, 4, 5, 6}
 
     index.write_text('{"half": ')
     assert len(index_shard(shard)) == 2
-    write_shard(shard, {'7.png': encoded(7), '8.png': encoded(8)})  # as long as before
+    write_tar(shard, ('7.png', picture(7)), ('8.png', picture(8)))  # as long as before
     os.utime(shard, ns=(0, 0))
     assert [name for name, _, _ in index_shard(shard)] == ['7.png', '8.png']
     assert not list(folder.glob('.*'))
@@ -116,7 +89,7 @@ def test_without_the_right_to_write(folder, monkeypatch):
 
 
 def test_unreadable_images_are_replaced_or_stop_the_run(folder):
-    write_shard(folder / 'x.tar', {'broken.jpg': encoded(9, 'JPEG')[:200]})
+    write_tar(folder / 'x.tar', ('broken.jpg', picture(9, 'JPEG')[:200]))
     dataset = ImageShards(str(folder), pipeline=[LoadRandomResizedCrop(4)], max_unreadable=0.2)
     assert [dataset[i]['img'].shape for i in range(5)] == [(4, 4, 3)] * 5
     assert dataset.num_unreadable == 1
@@ -134,9 +107,9 @@ def test_shards_that_cannot_be_read(tmp_path):
         ImageShards(str(tmp_path / 'nowhere'))
     with pytest.raises(FileNotFoundError, match=r'no shards in .*looked for .tar .tar.gz .tgz'):
         ImageShards(str(tmp_path))
-    write_shard(tmp_path / 'labels' / 'a.tar', {'1.cls': b'7'})
+    write_tar(tmp_path / 'labels' / 'a.tar', ('1.cls', b'7'))
     with pytest.raises(FileNotFoundError, match='no images in the 1 shards of .*members of all kinds that Pillow'):
         ImageShards(str(tmp_path), 'labels')
-    write_shard(tmp_path / 'gz' / 'a.tar.gz', {'1.png': encoded(1)}, mode='w:gz')  # others: tests/hostile/test_tars.py
+    write_tar(tmp_path / 'gz' / 'a.tar.gz', ('1.png', picture(1)), mode='w:gz')  # others: tests/hostile/test_tars.py
     with pytest.raises(ValueError, match=r'gz/a.tar.gz is no whole, uncompressed tar file'):
         ImageShards(str(tmp_path), 'gz')

@@ -8,11 +8,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.fileio import exists, get_file_backend
 from mmengine.hooks import CheckpointHook
-from tiny_run import TINY, read, same
+from tiny_run import TINY, same, start_saving
 
 from coma_mm.checkpoints.finding import is_whole, newest_whole_checkpoint
 from coma_mm.checkpoints.writing import WholeFileBackend
-from coma_mm.engine.runner.build import build_runner, prepare_resuming
+from coma_mm.engine.runner.build import prepare_resuming
 
 
 @pytest.fixture
@@ -20,13 +20,7 @@ def start(tmp_path, monkeypatch):
     """Build the tiny run with our hooks alone, as train.py does, to be trained."""
     monkeypatch.chdir(tmp_path)
 
-    def build(work_dir='work', epochs=2, resume=False, **checkpoint):
-        options = {'train_cfg.max_epochs': epochs, 'custom_hooks': [dict(type='coma_mm.EpochSeedHook')]}
-        cfg = read(work_dir, options, resume)
-        cfg.default_hooks.checkpoint.update(checkpoint)  # also the best one, though nothing is validated here
-        return build_runner(cfg)
-
-    return build
+    return start_saving
 
 
 class Killed(BaseException):
@@ -86,7 +80,7 @@ def test_the_newest_whole_one_is_resumed_wherever_the_run_lies_now(start):
         damage(Path(how, 'epoch_2.pth'), how)
         Path(how, 'last_checkpoint').write_text('')  # killed while it was written
         assert newest_whole_checkpoint(Path(how)) == Path(how, 'epoch_1.pth')
-    start('flipped', resume=True).train()
+    start(True, work_dir='flipped').train()
     assert same('work/epoch_2.pth', 'flipped/epoch_2.pth')
 
 

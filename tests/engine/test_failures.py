@@ -8,7 +8,7 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.visualization import LocalVisBackend
-from tiny_run import read_logs, start
+from tiny_run import masked_photos, read_logs, start
 
 from coma_mm.checkpoints.finding import find_checkpoints, is_whole
 from coma_mm.engine import KNNHook
@@ -67,15 +67,7 @@ def test_pictures_reports_and_loggers_are_named_counted_and_left_out(train, monk
         raise MemoryError
 
     monkeypatch.setattr(KNNHook, '_evaluate', evaluate)
-    dataset = dict(
-        type='coma_mm.Photos',
-        names=['coffee'],
-        pipeline=[
-            dict(type='Resize', scale=(48, 48)),
-            dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16),
-            dict(type='PackInputs'),
-        ],
-    )
+    dataset = masked_photos('coffee')
     digits = dict(type='coma_mm.datasets.load_digits_images', size=16)
     log = train(
         dict(type='coma_mm.ReconstructionHook', dataset=dataset, interval=1, out='tiny_coma.py/picture.png'),

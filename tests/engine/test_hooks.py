@@ -7,7 +7,7 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, DefaultScope
 from PIL import Image
-from tiny_run import read_logs, read_scalars, same, train_by_mmengine, weights
+from tiny_run import masked_photos, read_logs, read_scalars, same, train_by_mmengine, weights
 
 from coma_mm.engine import ReconstructionHook
 
@@ -107,15 +107,7 @@ def test_nan_in_the_first_epoch(run):
 
 
 def test_pictures_knn_and_last_words(run):
-    dataset = dict(
-        type='coma_mm.Photos',
-        names=['coffee', 'rocket'],
-        pipeline=[
-            dict(type='Resize', scale=(48, 48)),
-            dict(type='coma_mm.ComplementaryMask', input_size=48, unit_size=16),
-            dict(type='PackInputs'),
-        ],
-    )
+    dataset = masked_photos('coffee', 'rocket')
     hook = dict(type='coma_mm.ReconstructionHook', dataset=dataset, interval=1, out='picture.png')
     folder, log = run('run', [SEED, hook, 'KNNHook', 'FinishedHook'])
     assert (folder / 'picture.png').stat().st_size > 10_000

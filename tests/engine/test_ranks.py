@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ranks import on_ranks
 from tiny_run import start
 
 OPTIONS = {  # two epochs of ten steps, each of four images in all
@@ -20,18 +21,9 @@ OPTIONS = {  # two epochs of ten steps, each of four images in all
 }
 
 
-def train(folder, resume, ranks):
+def train(number, folder, resume, ranks):
     options = OPTIONS | {'train_dataloader.batch_size': 4 // ranks}
     start(folder, options, resume, launcher='pytorch' if ranks > 1 else 'none').train()
-
-
-def rank(number, folder, resume, ranks):
-    os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(ranks), MASTER_ADDR='', MASTER_PORT='')
-    meet = os.path.abspath(f'{folder}-meet')
-    torch.distributed.init_process_group('gloo', init_method=f'file://{meet}', rank=number, world_size=ranks)
-    train(folder, resume, ranks)
-    torch.distributed.barrier()
-    os._exit(0)  # what pytest would do at its end is its own affair
 
 
 @pytest.fixture(scope='module')
@@ -46,9 +38,9 @@ def trained(tmp_path_factory):
             folder = '-'.join(map(str, ranks))
             arguments = folder, resume, ranks[-1]
             if ranks[-1] == 1:
-                train(*arguments)
+                train(0, *arguments)
             else:
-                torch.multiprocessing.start_processes(rank, arguments, nprocs=ranks[-1], start_method='fork')
+                on_ranks(ranks[-1], train, *arguments)
             found[ranks] = Path(folder, 'epoch_2.pth').resolve()
         return found[ranks]
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import tiny_run
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from ranks import on_ranks
 from tiny_run import read_logs, same
 
 from coma_mm.checkpoints.finding import find_checkpoints
@@ -182,10 +182,7 @@ def test_broken_weights_are_not_saved(start):
 
 def rank(number, path):
     """Train on two ranks: uninterrupted; with a warning to the second alone; with the first one's clock; resumed."""
-    torch.set_num_threads(1)
     os.chdir(path)
-    os.environ.update(RANK=str(number), WORLD_SIZE='2', LOCAL_RANK=str(number), MASTER_ADDR='127.0.0.1')
-    os.environ['MASTER_PORT'] = Path('port').read_text()
 
     def run(folder, *hooks, resume=False):
         options = {'custom_hooks': list(hooks), 'train_dataloader.batch_size': 1}
@@ -200,14 +197,10 @@ def rank(number, path):
     run('whole')
     run('warned', *([warning] if number else []))
     run('warned', resume=True)
-    torch.distributed.destroy_process_group()
 
 
 def test_ranks_save_at_the_same_step(tmp_path):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        (tmp_path / 'port').write_text(str(free.getsockname()[1]))
-    torch.multiprocessing.start_processes(rank, (str(tmp_path),), nprocs=2, start_method='fork')
+    on_ranks(2, rank, tmp_path)
     # The warning comes in step 8, the ranks tell each other in step 9, and know in step 10.
     assert [(tmp_path / f'warned/end-{number}').read_text() for number in range(2)] == ['138 10'] * 2
     assert same(tmp_path / 'whole/epoch_2.pth', tmp_path / 'warned/epoch_2.pth')

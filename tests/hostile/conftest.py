@@ -2,14 +2,13 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
-from tiny_run import read
-
-from coma_mm.engine.runner.build import build_runner
+from tiny_run import start_saving
 
 sys.path.append(str(Path(__file__).parents[1] / 'tools'))  # where `processes` is
 
@@ -53,10 +52,4 @@ def start(tmp_path, monkeypatch, schemes):
     """Build the tiny run with our hooks alone, as train.py does, to be trained."""
     monkeypatch.chdir(tmp_path)
 
-    def build(resume=None, epochs=1, work_dir='work', **checkpoint):
-        options = {'train_cfg.max_epochs': epochs, 'custom_hooks': [dict(type='coma_mm.EpochSeedHook')]}
-        cfg = read(work_dir, options, resume)
-        cfg.default_hooks.checkpoint.update(checkpoint)  # also the best one, though nothing is validated here
-        return build_runner(cfg)
-
-    return build
+    return partial(start_saving, epochs=1)

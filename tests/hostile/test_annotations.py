@@ -12,6 +12,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
+from noise import write_shade
 from PIL import Image
 from processes import refuse
 from test_det import CONFIG as DETECTOR
@@ -95,6 +96,7 @@ MASKS, PHOTOS = 'annotations/training', 'images/training'
         (each(MASKS, coloured), 'the mask .*/tall.png is an image of 3 channels: a mask has one, .* convert'),
         (each(MASKS, garbage), 'ADE20KDataset.scenes/images/training.: .*/tall.png or its annotations cannot'),
         (each(PHOTOS, garbage), 'AssertionError: failed to load image: scenes/images/training/tall.jpg'),
+        (each(PHOTOS, lambda path: path.rename(f'{path}.jpeg')), 'ADE20K.*/training. has no image to use.*img_suffix'),
         (each(MASKS, Path.unlink), 'there is no scenes/annotations/training/tall.png; set train_dataloader.dataset'),
         (lambda root: shutil.rmtree(root / PHOTOS), 'there is no scenes/images/training, which .* set train_data'),
         (lambda root: shutil.rmtree(root), 'there is no scenes/images/training, which ADE20KDataset'),
@@ -154,10 +156,14 @@ ANNOTATIONS = 'CocoDataset.photos/annotations/instances_train2017.json.'
         (each('annotations', Path.unlink), 'no photos/annotations/instances_train2017.json, .* set train_.*.data_root'),
         (each('annotations', garbage), f'{ANNOTATIONS} cannot be read .JSONDecodeError'),
         (edit(lambda content: content['images']), f'{ANNOTATIONS} cannot be read .AssertionError: annotation file'),
-        (edit(lambda content: content.update(images=[])), f'{ANNOTATIONS} has no image to use'),
+        *(
+            (edit(lambda content, part=part: content.update({part: []})), f'{ANNOTATIONS} has no image to use')
+            for part in ('images', 'annotations')
+        ),
         (edit(lambda content: content.pop('categories') and None), f'{ANNOTATIONS} cannot be read .KeyError'),
         (without('bbox'), f"{ANNOTATIONS} cannot be read .KeyError: 'bbox'"),
         (without('segmentation'), f"{ANNOTATIONS}: photos/train2017/0.jpg or its .* loaded .KeyError: 'mask'"),
+        (each('train2017', Path.unlink), 'there is no photos/train2017/0.jpg; set train_dataloader.dataset.data_root'),
         (each('train2017', garbage), 'cannot be loaded .AssertionError: failed to load image: photos/train2017/0.jpg'),
     ],
 )  # fmt: skip
@@ -169,11 +175,16 @@ def test_boxes(damage, error, tmp_path, monkeypatch, data_of):
         data_of(DETECTOR, *OPTIONS)
 
 
-def test_a_detector_of_fewer_classes(tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        ('model.roi_head.bbox_head.num_classes=5', 'has 80 classes, .* knows 5: set model.*bbox_head.num_classes=80'),
+        ('model.neck.in_channels=[64,128,256,512]', r'set model.neck.in_channels=\[32,64,128,256\]'),
+    ],
+)
+def test_a_detector_that_does_not_fit(option, words, tmp_path, monkeypatch, capfd):
     write_coco(tmp_path / 'photos')
-    options = [*OPTIONS, 'model.roi_head.bbox_head.num_classes=5']
-    args = 'train.py', DETECTOR, '--work-dir', tmp_path.name, '--cfg-options', *options
-    words = 'has 80 classes, .* knows 5: set model.roi_head.bbox_head.num_classes=80'
+    args = 'train.py', DETECTOR, '--work-dir', tmp_path.name, '--cfg-options', *OPTIONS, option
     assert re.search(words, refuse(monkeypatch, capfd, tmp_path, *args))
 
 
@@ -195,8 +206,7 @@ test_cfg = dict(bank=dict(dataset=theirs))
 )  # fmt: skip
 def test_neighbours(config, damage, error, tmp_path, monkeypatch, capfd):
     for name in 'train/a', 'train/b', 'val/a', 'val/b':
-        (tmp_path / f'data/images/{name}').mkdir(parents=True)
-        Image.new('RGB', (40, 40)).save(tmp_path / f'data/images/{name}/1.png')
+        write_shade(tmp_path / f'data/images/{name}/1.png', size=(40, 40))
     damage(tmp_path / 'data/images')
     (tmp_path / 'bank.py').write_text(BANK.format(base=str(KNN)))
     torch.save(dict(state_dict=DyViT('pico').state_dict()), tmp_path / 'pico.pth')

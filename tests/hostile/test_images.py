@@ -114,6 +114,12 @@ def exif(text='x'):
     return tags
 
 
+def cut(kind):
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 48), 50).convert('RGB').save(buffer, kind)
+    return buffer.getvalue()[: buffer.tell() * 2 // 3]
+
+
 # Content, channels asked for, and what is said of it; or the shape of what is read.
 FILES = {
     '144 megapixels in PNG': (encode('PNG', (12000, 12000), '1'), 3, f'144000000 {LIMIT}'),
@@ -151,6 +157,7 @@ FILES = {
         + struct.pack('<8I', 32, 64, 0, 24, 255 << 16, 255 << 8, 255, 0) + bytes(20),
         3, 'DDS is not among',
     ),
+    **{f'{kind} that is cut': (cut(kind), 3, '') for kind in ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')},
     'page': (b'<html>404 Not Found</html>', 3, 'cannot identify image file'),
     'script': (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 3, 'cannot identify image file'),
     'nothing': (b'', 3, 'cannot identify image file'),

@@ -1,13 +1,12 @@
 """Shards of strangers: each member is read right, or it, or the shard, is named; an index is believed if it can be."""
 
-import io
 import json
 import logging
 import os
 import tarfile
 
 import pytest
-from PIL import Image
+from tars import picture, shades, write_tar
 
 from coma_mm.datasets import ImageShards, LoadImage
 from coma_mm.datasets.shards import index_shard
@@ -15,36 +14,9 @@ from coma_mm.datasets.shards import index_shard
 BLOCK = tarfile.BLOCKSIZE
 
 
-def picture(value):
-    buffer = io.BytesIO()
-    Image.new('RGB', (8, 6), (20 * value,) * 3).save(buffer, 'PNG')
-    return buffer.getvalue()
-
-
-def write(path, *members, format=tarfile.GNU_FORMAT):
-    """Write members, each a name and content or fields of the header."""
-    with tarfile.open(path, 'w', format=format) as tar:
-        for name, content in members:
-            header = tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                header.size = len(content)
-                tar.addfile(header, io.BytesIO(content))
-            else:
-                for key, value in content.items():
-                    setattr(header, key, value)
-                tar.addfile(header)
-    return path
-
-
 @pytest.fixture
 def shard(tmp_path):
-    return write(tmp_path / 'a.tar', *((f'{i}.png', picture(i)) for i in range(1, 5)))
-
-
-def read(folder):
-    """Return the values of all images in the folder's shards."""
-    dataset = ImageShards(str(folder), pipeline=[LoadImage()])
-    return [round(dataset[i]['img'].mean() / 20) for i in range(len(dataset))]
+    return write_tar(tmp_path / 'a.tar', *((f'{i}.png', picture(i)) for i in range(1, 5)))
 
 
 def fields(**values):
@@ -98,7 +70,7 @@ def test_damaged(damage, error, shard):
     shard.write_bytes(damage(shard.read_bytes()))
     for _ in range(2):  # and no index is left that would hide it
         with pytest.raises(ValueError, match=error):
-            read(shard.parent)
+            shades(shard.parent)
     assert [path.name for path in shard.parent.iterdir()] == ['a.tar']
 
 
@@ -107,7 +79,7 @@ def test_ends(shard, caplog):
     for end in whole[4096:5120], whole[4096:], bytes(3 * 2**20), bytes(512), b'':
         shard.write_bytes(whole[:4096] + end)
         os.utime(shard, ns=(0, len(end)))
-        assert read(shard.parent) == [1, 2, 3, 4]
+        assert shades(shard.parent) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize('format', [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -117,14 +89,14 @@ def test_names(format, tmp_path):
     if format != tarfile.USTAR_FORMAT:
         names += ['long/' * 100 + 'z.png', '\u00fc\n\x1b[2J.png', 'bytes\udcff.png']
     members = [(name, picture(i % 12)) for i, name in enumerate(names)]
-    write(tmp_path / 'a.tar', *members, format=format)
+    write_tar(tmp_path / 'a.tar', *members, format=format)
     for _ in range(2):  # from the headers, and from the index
-        assert read(tmp_path) == list(range(len(names)))
+        assert shades(tmp_path) == list(range(len(names)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a.tar', 'a.tar.index.json']
 
 
 def test_links_and_others(tmp_path, caplog):
-    write(
+    write_tar(
         tmp_path / 'a.tar',
         ('folder', dict(type=tarfile.DIRTYPE)),
         ('folder/1.png', picture(1)),
@@ -140,7 +112,7 @@ def test_links_and_others(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         files = index_shard(tmp_path / 'a.tar')
     assert [name for name, _, _ in files] == ['folder/1.png', 'hard.png', 'folder/soft.png', 'later.png']
-    assert read(tmp_path) == [1, 1, 2, 2]
+    assert shades(tmp_path) == [1, 1, 2, 2]
 
 
 def test_nothing_and_sparse_members_are_named(tmp_path):
@@ -151,7 +123,7 @@ def test_nothing_and_sparse_members_are_named(tmp_path):
     assert not os.system(f'tar -C {tmp_path}/folder --sparse -cf {tmp_path}/sparse.tar holes.png')
     assert index_shard(tmp_path / 'sparse.tar') == []
     (tmp_path / 'sparse.tar').unlink()
-    write(tmp_path / 'a.tar', ('empty.png', b''), ('1.png', picture(1)))
+    write_tar(tmp_path / 'a.tar', ('empty.png', b''), ('1.png', picture(1)))
     dataset = ImageShards(str(tmp_path), pipeline=[LoadImage()], test_mode=True)
     with pytest.raises(ValueError, match='a.tar/empty.png: cannot identify'):
         dataset[0]
@@ -186,6 +158,6 @@ def test_no_files(shard, tmp_path):
     os.mkfifo(tmp_path / 'fifo.tar')
     os.symlink('/dev/zero', tmp_path / 'zero.tar')
     os.mkfifo(tmp_path / 'a.tar.index.json')
-    assert read(tmp_path) == [1, 2, 3, 4]
+    assert shades(tmp_path) == [1, 2, 3, 4]
     with pytest.raises(ValueError, match='fifo.tar is no regular file'):
         index_shard(tmp_path / 'fifo.tar')

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.timing import find_commit
 from PIL import Image
 from processes import call, refuse
+from tiny_run import write_scalars
 
 
 def log_demo(folder):
@@ -17,9 +18,7 @@ def log_demo(folder):
         digits=[{'knn/top1_k20': 92.0}, dict(loss=1.0), {'knn/top1_k20': 96.0}],
         digits_seed1=[{'knn/top1_k20': 97.0}, {'knn/top1_k20': 95.0}],
     ).items():
-        path = folder / f'work_dirs/coma_dyvit-p_{name}/20261121_100000/vis_data/scalars.json'
-        path.parent.mkdir(parents=True)
-        path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+        write_scalars(folder / f'work_dirs/coma_dyvit-p_{name}', 'a', lines)
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 """Ten optimiser steps on four ranks, and on two, equal those on the joined batch."""
 
-import os
-
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
+from ranks import on_ranks
 
 from coma_mm.models import CoMA
 
@@ -24,7 +23,6 @@ def build(evaluation):
 
 
 def batches():
-    """Yield the images and masks of each step."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
         order = torch.rand(4, 9, generator=generator).argsort(1)
@@ -40,13 +38,10 @@ def train(model, rank=0, world_size=1):
 
 
 def rank(number, path, world_size):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{path}/meet', rank=number, world_size=world_size)
     for evaluation in EVALUATION if world_size == 4 else EVALUATION[:1]:
         model = MMDistributedDataParallel(build(evaluation), broadcast_buffers=False)
         train(model, number, world_size)
         torch.save(model.module.state_dict(), f'{path}/{evaluation["mode"]}{number}.pth')
-    torch.distributed.barrier()
-    os._exit(0)  # what pytest would do at its end is its own affair
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +49,7 @@ def trained_on_ranks(tmp_path_factory):
     folders = {}
     for ranks in (2, 4):  # two ranks copy only: what differs between modes, four of them show
         folders[ranks] = tmp_path_factory.mktemp('ranks')
-        torch.multiprocessing.start_processes(rank, (str(folders[ranks]), ranks), nprocs=ranks, start_method='fork')
+        on_ranks(ranks, rank, folders[ranks], ranks)
     return folders
 
 

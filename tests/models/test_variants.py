@@ -1,9 +1,9 @@
 """Backbones by name and from files that say what they hold: a few lines, no config."""
 
 import json
-import os
-import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
@@ -78,25 +78,19 @@ def test_what_cannot_be_built(tmp_path, meta, options, error):
         coma_mm.load_backbone(tmp_path / 'none.pth')
 
 
-HUB = """
-import os, sys
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
-
-content, asked = Path('hub/model.safetensors').read_bytes(), []
-
-
 class Hub(BaseHTTPRequestHandler):
+    """The hub's part on this machine, for huggingface_hub as it is: one file of one repository."""
+
+    content, asked = b'', []
+
     def do_HEAD(self):
-        asked.append(self.path)
+        self.asked.append(self.path)
         found = self.path == '/user/name/resolve/main/model.safetensors'
         self.send_response(200 if found else 404)
         if found:
-            self.send_header('ETag', '"' + 64 * 'a' + '"')
+            self.send_header('ETag', f'"{64 * "a"}"')
             self.send_header('X-Repo-Commit', 40 * 'b')
-            self.send_header('Content-Length', str(len(content)))
+            self.send_header('Content-Length', str(len(self.content)))
         else:
             self.send_header('X-Error-Code', 'RepoNotFound')
         self.end_headers()
@@ -104,62 +98,43 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self):
         self.do_HEAD()
         if self.path.startswith('/user/name/'):
-            self.wfile.write(content)
+            self.wfile.write(self.content)
 
     def log_message(self, *args):
         pass
 
 
-import coma_mm.models  # before the address is known, as if something else had imported huggingface_hub
-import huggingface_hub
-
-server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
-Thread(target=server.serve_forever, daemon=True).start()
-os.environ['HF_ENDPOINT'] = f'http://127.0.0.1:{server.server_port}'
-import coma_mm
-
-model = coma_mm.load_backbone('hf://user/name')
-print('sum', float(model.patch_embed.weight.double().sum()))
-
-
-def say(path):
-    try:
-        coma_mm.load_backbone(path)
-    except (FileNotFoundError, ValueError) as error:
-        print(type(error).__name__, str(error).count(chr(10)), error)
-
-
-say('hf://user/other')
-say('hf://user/name@v2')
-server.shutdown()
-server.server_close()
-before = len(asked)
-print('kept', coma_mm.load_backbone('hf://user/name').patch_size)
-huggingface_hub.constants.HF_HUB_OFFLINE = True  # or it tries again for half a minute
-say('hf://user/new')
-assert len(asked) == before > 0
-sys.modules['huggingface_hub'] = None
-say('hf://user/name')
-print('local', coma_mm.load_backbone('hf://hub').patch_size, coma_mm.load_backbone('hub').patch_size)
-"""
-
-
-def test_hub(tmp_path):
-    """A real server on this machine plays the hub's part, for huggingface_hub as it is."""
-    from safetensors.torch import save_file
-
+def test_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     model = save(tmp_path / 'some.pth', arch='pico', patch_size=2)
     (tmp_path / 'hub').mkdir()
     meta = dict(backbone=json.dumps(dict(type='DyViT', arch='pico', patch_size=2)))
-    save_file(model.state_dict(), tmp_path / 'hub' / 'model.safetensors', meta)
-    env = {name: value for name, value in os.environ.items() if not name.lower().endswith('_proxy')}
-    env |= dict(HF_HOME=str(tmp_path / 'home'), HF_HUB_DISABLE_XET='1', HF_HUB_DISABLE_PROGRESS_BARS='1')
-    done = subprocess.run([sys.executable, '-c', HUB], cwd=tmp_path, env=env, capture_output=True, text=True)
-    lines = done.stdout.splitlines()
-    assert done.returncode == 0, done.stderr[-2000:]
-    total = float(model.patch_embed.weight.detach().double().sum())
-    said = [line for line in lines if line.startswith(('sum', 'kept', 'local', 'FileNotFound', 'ValueError'))]
-    assert said[0] == f'sum {total}' and said[3] == 'kept 2' and said[6] == 'local 2 2'
-    for line, name in ((said[1], 'user/other'), (said[2], 'user/name@v2'), (said[4], 'user/new')):
-        assert line.startswith(f'FileNotFoundError 0 there is no checkpoint hf://{name} with a file model.safetensors')
-    assert said[5] == 'ValueError 0 reading hf://user/name takes huggingface_hub: pip install huggingface_hub'
+    save_file(model.state_dict(), 'hub/model.safetensors', meta)
+    monkeypatch.setattr(Hub, 'content', (tmp_path / 'hub/model.safetensors').read_bytes())
+    for name, value in dict(HF_HUB_CACHE=str(tmp_path / 'home'), HF_HUB_DISABLE_XET=True).items():
+        monkeypatch.setattr(f'huggingface_hub.constants.{name}', value)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('no_proxy', '*')
+    monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_port}')  # huggingface_hub is imported already
+
+    def refuse(name):
+        with pytest.raises(FileNotFoundError) as error:
+            coma_mm.load_backbone(f'hf://{name}')
+        said = str(error.value)
+        assert said.startswith(f'there is no checkpoint hf://{name} with a file model.safetensors') and '\n' not in said
+
+    assert torch.equal(coma_mm.load_backbone('hf://user/name').patch_embed.weight, model.patch_embed.weight)
+    refuse('user/other')
+    refuse('user/name@v2')
+    server.shutdown()
+    server.server_close()
+    before = len(Hub.asked)
+    assert coma_mm.load_backbone('hf://user/name').patch_size == 2  # which is kept
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)  # or it tries again for half a minute
+    refuse('user/new')
+    assert len(Hub.asked) == before > 0
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(ValueError, match='reading hf://user/name takes huggingface_hub: pip install huggingface_hub'):
+        coma_mm.load_backbone('hf://user/name')
+    assert coma_mm.load_backbone('hf://hub').patch_size == coma_mm.load_backbone('hub').patch_size == 2

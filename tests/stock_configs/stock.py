@@ -1,10 +1,9 @@
 """The toolboxes' own configs with DyViT in place of their backbone, and a step with them."""
 
-import importlib.util
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
+import tiny_run
 import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.logging import MessageHub
@@ -124,12 +123,10 @@ def use_dyvit(model):
 
 def stock(name):
     """Return a config that comes with a toolbox."""
-    package, path = name.split(':')
-    return Path(importlib.util.find_spec(package).origin).parent / '.mim/configs' / path
+    return tiny_run.stock(*name.split(':'))
 
 
 def build(package, cfg):
-    """Build a toolbox's model."""
     init_default_scope(package)
     if 'backbone' in cfg.model:
         cfg.model.backbone.init_cfg = None

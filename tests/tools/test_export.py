@@ -156,42 +156,37 @@ def load_onnx(path):
 
 def load_program(path):
     files = {'meta.json': ''}
-    return torch.export.load(path, extra_files=files).module(), json.loads(files['meta.json'])
+    program = torch.export.load(path, extra_files=files).module()
+    return json.loads(files['meta.json']), program
 
 
-INDICES = pytest.mark.parametrize('indices', [(0, 1), pytest.param((0, 1, 2, 3), marks=pytest.mark.slow)])
+SIZES = dict(
+    onnx=[(2, 3, 64, 160), (1, 3, 100, 131), (3, 3, 32, 32), (1, 3, 224, 31)],
+    pt2=[(2, 3, 64, 160), (1, 3, 96, 96), (3, 3, 224, 64)],  # a program wants whole units
+)
+SLOW = ('onnx', (0, 1, 2, 3)), ('pt2', (0, 1)), ('pt2', (0, 1, 2, 3))  # a program's export is that of the ONNX file
 
 
-@INDICES
-def test_onnx_of_any_size(indices, tmp_path, monkeypatch, capfd):
-    model = of_a_detector(tmp_path / 'detector.pth')
-    args = 'export.py', 'detector.pth', 'out.onnx', '--dynamic', '--out-indices', *indices
+@pytest.mark.parametrize(
+    ('ending', 'indices'), [('onnx', (0, 1)), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+)
+def test_graph_of_any_size(ending, indices, tmp_path, monkeypatch, capfd):
+    """A program is written from an exported file."""
+    model, source = of_a_detector(tmp_path / 'detector.pth'), 'detector.pth'
+    if ending == 'pt2':
+        run(monkeypatch, tmp_path, 'export.py', source, 'out.pth')
+        source = 'out.pth'
+    args = 'export.py', source, f'out.{ending}', '--dynamic', '--out-indices', *indices
     if not GRAPHS:
         error = refuse(monkeypatch, capfd, tmp_path, *args)
-        assert f'writing .onnx takes torch 2.6 or newer, and this is {torch.__version__}' in error
+        assert f'writing .{ending} takes torch 2.6 or newer, and this is {torch.__version__}' in error
         return
     run(monkeypatch, tmp_path, *args)
     assert 'as computed by the model, to ' in capfd.readouterr().out
-    meta, run_file = load_onnx(tmp_path / 'out.onnx')
+    meta, run_file = dict(onnx=load_onnx, pt2=load_program)[ending](tmp_path / f'out.{ending}')
     check_meta(meta, 'dynamic', len(indices))
-    sizes = [(2, 3, 64, 160), (1, 3, 100, 131), (3, 3, 32, 32), (1, 3, 224, 31)]
-    check_maps(lambda images: model(images)[: len(indices)], run_file, sizes)
+    check_maps(lambda images: model(images)[: len(indices)], run_file, SIZES[ending])
     assert not list(tmp_path.glob('.*'))
-
-
-@pytest.mark.slow  # its export is that of the ONNX file above
-@INDICES
-def test_program_of_any_size(indices, tmp_path, monkeypatch):
-    """From an exported file; it wants whole units."""
-    if not GRAPHS:
-        return  # see above
-    model = of_a_detector(tmp_path / 'detector.pth')
-    run(monkeypatch, tmp_path, 'export.py', 'detector.pth', 'out.pth')
-    run(monkeypatch, tmp_path, 'export.py', 'out.pth', 'out.pt2', '--dynamic', '--out-indices', *indices)
-    program, meta = load_program(tmp_path / 'out.pt2')
-    check_meta(meta, 'dynamic', len(indices))
-    sizes = [(2, 3, 64, 160), (1, 3, 96, 96), (3, 3, 224, 64)]
-    check_maps(lambda images: model(images)[: len(indices)], program, sizes)
 
 
 @pytest.mark.slow
@@ -200,7 +195,7 @@ def test_graph_of_one_size_in_windows(tmp_path, monkeypatch):
         return  # see above
     model = of_a_detector(tmp_path / 'detector.pth', attn_window=2)
     run(monkeypatch, tmp_path, 'export.py', 'detector.pth', 'out.pt2', '--size', 96, 160, '--out-indices', 0, 2)
-    program, meta = load_program(tmp_path / 'out.pt2')
+    meta, program = load_program(tmp_path / 'out.pt2')
     assert meta['strides'] == '[4, 16]' and meta['size'] == '[96, 160]'
     check_maps(lambda images: model(images)[:3:2], program, [(1, 3, 96, 160), (4, 3, 96, 160)])
 

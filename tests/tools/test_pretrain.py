@@ -148,14 +148,12 @@ def test_any_number_of_channels_of_any_depth_and_a_report_to_look_at(tmp_path, m
     ('args', 'error'),
     [
         ('', 'name a folder of images'),
-        ('nothing', 'there is no folder'),
         ('FOLDER --size 100', 'give size 96 or 112'),
         ('FOLDER --crop-scale 1 0.5', 'argument --crop-scale: give the smaller share first'),
         ('FOLDER --exclude *_m.png 1*', "no image matches '*_m.png' of --exclude"),
         ('FOLDER --exclude *.png', 'no image is left: 12 images left out by exclude'),
         ('--resume --no-flip --log wandb', 'leave --no-flip, --log out'),
         ('FOLDER --resume', 'leave the images out'),
-        ('--resume', 'there is no run in x to go on with'),
     ],
 )
 def test_what_cannot_start(call, photos, tmp_path, args, error):

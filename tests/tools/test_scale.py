@@ -1,6 +1,5 @@
 """Sharded training and accumulated batches: the same steps, losses and checkpoints as without them."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 from noise import write_noise
 from processes import TINY, call, refuse
+from ranks import on_ranks
 from tiny_run import read
 
 from coma_mm.checkpoints.older_names import restore_older
@@ -61,16 +61,12 @@ def build(config, path, name, options, launcher='none', resume=None):
 
 
 def example():
-    """A batch with its masks."""
     generator = torch.Generator().manual_seed(1)
     return torch.randn(2, 3, 64, 64, generator=generator), dict(mask=torch.eye(2).bool().expand(2, 2, 2))
 
 
 def rank(number, path):
     """In one of two processes: the run of the shipped config without sharding, and with it from its first epoch."""
-    os.environ['LOCAL_RANK'] = str(number)
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{path}/rendezvous', rank=number, world_size=2)
     options = ALIGNED | {'train_dataloader.dataset.data_root': f'{path}/images'}
     build(WHOLE, path, 'whole', options, 'pytorch').train()
     runner = build(SHARDED, path, 'resumed', options, 'pytorch', resume=f'{path}/older_names.pth')
@@ -85,7 +81,6 @@ def rank(number, path):
         runner.strategy.load_model_state_dict({})
     with pytest.raises(ValueError, match="evaluation mode 'ema' keeps a second set of weights"):
         build(SHARDED, path, 'ema', options | {'model.evaluation.mode': 'ema'}, 'pytorch').train()
-    torch.distributed.destroy_process_group()
 
 
 def load(path):
@@ -105,7 +100,7 @@ def runs(tmp_path_factory):
     if FSDP_ON_CPU:
         first = load(path / 'sharded/epoch_1.pth')
         torch.save(first | dict(state_dict=restore_older(first['state_dict'])), path / 'older_names.pth')
-        torch.multiprocessing.start_processes(rank, (str(path),), nprocs=2, start_method='fork')
+        on_ranks(2, rank, path)
     return path, printed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from noise import write_noise
 from PIL import Image
-from processes import call, refuse
+from processes import call
 
 CONFIG = Path(__file__).parents[2] / 'configs/seg/upernet_dyvit-t_160k_ade20k-512.py'
 SIZES = dict(training=dict(wide=(83, 131), tall=(117, 75)), validation=dict(wide=(75, 101), tall=(97, 61)))
@@ -67,10 +67,3 @@ def test_train_validate_resume_and_test(perform, tmp_path):
     pictures = {path.name.split('.')[0]: Image.open(path).size for path in (tmp_path / 'pictures').rglob('*.png')}
     # Each shows the annotation and the prediction side by side, as large as the image was.
     assert pictures == {f'test_{name}': (2 * width, height) for name, (height, width) in SIZES['validation'].items()}
-
-
-def test_folder_without_images_is_named(monkeypatch, capfd, tmp_path):
-    save_scenes(tmp_path / 'scenes')
-    options = [*changes(), 'train_dataloader.dataset.img_suffix=.jpeg']
-    error = refuse(monkeypatch, capfd, tmp_path, 'train.py', CONFIG, '--work-dir', 'out', '--cfg-options', *options)
-    assert 'error: ADE20KDataset(scenes/images/training) has no image to use' in error and 'img_suffix' in error

@@ -4,9 +4,11 @@ import pickle
 
 import pytest
 from noise import write_noise
-from processes import call, last_line, refuse
+from processes import TINY, call, last_line, refuse
 from tiny_coco import write_coco
 from tiny_run import stock
+
+CLASSIFIER = TINY.with_name('tiny_classifier.py')
 
 
 def loader_options(*names):
@@ -56,48 +58,19 @@ def test_mmseg(perform, tmp_path):
     assert len(list((tmp_path / 'pictures').rglob('*.png'))) == 1
 
 
-CLASSIFIER = """
-default_scope = 'mmpretrain'
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='coma_mm.DyViT', arch='pico', img_size=64, patch_size=2),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=2, in_channels=256, topk=(1,)),
-)
-data = dict(
-    batch_size=2,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CustomDataset',
-        data_root='photos',
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 64)), dict(type='PackInputs')],
-    ),
-)
-train_dataloader = val_dataloader = test_dataloader = data
-train_cfg = dict(by_epoch=True, max_epochs=1)
-val_cfg = test_cfg = dict()
-val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
-default_hooks = dict(visualization=dict(type='VisualizationHook'))
-visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-"""
-
-
 def test_mmpretrain(perform, monkeypatch, capfd, tmp_path):
     for name in ('cat/1', 'cat/2', 'dog/3', 'dog/4'):
         write_noise(tmp_path / 'photos' / f'{name}.png')
-    (tmp_path / 'classifier.py').write_text(CLASSIFIER)
-    perform(tmp_path, 'train.py', 'classifier.py', '--work-dir', 'out')  # which leaves collate_fn to the tool
+    perform(tmp_path, 'train.py', CLASSIFIER, '--work-dir', 'out')  # which leaves collate_fn to the tool
 
     extras = ['--work-dir', 'out', '--out', 'predictions.pkl', '--show-dir', 'pictures']
-    printed = call(tmp_path, 'dist_test.sh', 'classifier.py', 'out/epoch_1.pth', 2, *extras)
+    printed = call(tmp_path, 'dist_test.sh', CLASSIFIER, 'out/epoch_1.pth', 2, *extras)
     assert 'accuracy/top1: ' in printed
     assert len(pickle.loads((tmp_path / 'predictions.pkl').read_bytes())) == 4
     assert len(list((tmp_path / 'pictures').iterdir())) == 2  # the toolbox draws on the first rank only
 
     options = ['--cfg-options', 'model.head.num_classes=3']
-    error = last_line(refuse(monkeypatch, capfd, tmp_path, 'test.py', 'classifier.py', 'out/epoch_1.pth', *options))
+    error = last_line(refuse(monkeypatch, capfd, tmp_path, 'test.py', CLASSIFIER, 'out/epoch_1.pth', *options))
     assert error.startswith('error: the checkpoint does not fit the model ImageClassifier of this config')
     assert 'head.fc.weight (2, 256) instead of (3, 256)' in error
 
@@ -111,6 +84,5 @@ def test_mmpretrain(perform, monkeypatch, capfd, tmp_path):
     ],
 )
 def test_what_cannot_start(monkeypatch, capfd, tmp_path, args, error):
-    (tmp_path / 'classifier.py').write_text(CLASSIFIER)
     (tmp_path / 'some.pth').touch()
-    assert error in refuse(monkeypatch, capfd, tmp_path, 'test.py', 'classifier.py', *args)
+    assert error in refuse(monkeypatch, capfd, tmp_path, 'test.py', CLASSIFIER, *args)

@@ -1,14 +1,13 @@
 import json
 import os
-from argparse import Namespace
 from subprocess import check_output
 
 import pytest
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from processes import TINY, TOOLS, call, last_line, refuse
 
-from coma_mm.cli.train import KEPT, take_up_options
-from coma_mm.engine.runner import config_files
+from coma_mm.engine.common import type_name
 
 
 def load(path):
@@ -44,6 +43,19 @@ def test_train(trained):
     )
 
 
+def test_a_written_config_trains_elsewhere(trained):
+    """It is an ordinary one: another run of it has its own options and its own files."""
+    folder, _ = trained
+    first = folder / 'work_dirs/tiny_coma'
+    before = {path: path.read_bytes() for path in first.rglob('*') if path.is_file()}
+    printed = call(folder, 'train.py', first / TINY.name, '--work-dir', 'second', '--save-minutes', '10')
+    assert printed.count('step 1 ') == printed.count('12 images; ') == 1
+    assert {path: path.read_bytes() for path in first.rglob('*') if path.is_file()} == before
+    hooks = Config.fromfile(folder / 'second' / TINY.name).custom_hooks
+    kinds = [type_name(hook.type) for hook in hooks]
+    assert len(kinds) == len({*kinds}) and hooks[kinds.index('StepCheckpointHook')].minutes == 10
+
+
 def test_dist_train_on_two_cpu_processes(trained, tmp_path):
     """Resumes the run of one process, in bf16, with the learning rate scaled to the batch, from a third directory."""
     folder, _ = trained
@@ -57,16 +69,6 @@ def test_dist_train_on_two_cpu_processes(trained, tmp_path):
     steps = logged(tmp_path / 'out')
     assert [(line['epoch'], line['step']) for line in steps] == [(2, 3), (2, 4)]
     assert not (tmp_path / 'out' / 'epoch_1.pth').exists()
-
-
-def test_resuming_says_once_what_becomes_of_the_schedule(tmp_path, monkeypatch):
-    """The config is read twice: first without what the run was started with."""
-    said = []
-    monkeypatch.setattr(config_files, 'fit_schedule', lambda cfg, before: said.append(cfg.train_cfg.max_epochs))
-    options = dict(config=str(TINY), cfg_options={'train_cfg.max_epochs': 3}, work_dir=str(tmp_path), resume='auto')
-    take_up_options(Namespace(**options, **KEPT))
-    config_files.read_config(str(TINY), options['cfg_options'])
-    assert said == [3]
 
 
 def test_broken_runs_say_so_last(tmp_path):

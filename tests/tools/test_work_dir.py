@@ -69,13 +69,18 @@ def test_nothing_to_resume_is_an_error_and_costs_nothing(tmp_path, monkeypatch, 
     assert content(tmp_path) == before
 
 
-def test_a_live_run_keeps_others_out(tmp_path, monkeypatch, capfd):
-    hold = 'from coma_mm.utils.folder_lock import *; file = lock_work_dir("work"); print(flush=True); input()'
-    (tmp_path / 'work').mkdir()
-    owner = subprocess.Popen(
-        [sys.executable, '-c', hold], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def hold(folder):
+    """Start a process that makes a work dir its own, and wait until it has."""
+    code = f'from coma_mm.utils.folder_lock import *; file = lock_work_dir({str(folder)!r}); print(flush=True); input()'
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    owner = subprocess.Popen([sys.executable, '-c', code], **pipes)
     owner.stdout.readline()
+    return owner
+
+
+def test_a_live_run_keeps_others_out(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    owner = hold(tmp_path / 'work')
     for options in ['--resume'], []:
         error = refuse(monkeypatch, capfd, tmp_path, 'train.py', TINY, '--work-dir', 'work', *options, *FAST)
         assert 'error: another run is at work in work: wait for its end, stop it' in error
@@ -87,11 +92,6 @@ def test_a_live_run_keeps_others_out(tmp_path, monkeypatch, capfd):
     lock_work_dir('work').close()
 
 
-HOLD = (
-    'from coma_mm.utils.folder_lock import lock_work_dir; file = lock_work_dir("new/work"); print(flush=True); input()'
-)
-
-
 @pytest.mark.parametrize('step', ['_open_lock', '_take'])
 def test_who_loses_the_start_leaves_the_lock_of_the_winner(tmp_path, monkeypatch, step):
     """The loser made the folder, or even the lock, and is paused before the next step until another run has both."""
@@ -99,10 +99,7 @@ def test_who_loses_the_start_leaves_the_lock_of_the_winner(tmp_path, monkeypatch
     true, winners = getattr(folder_lock, step), []
 
     def late(*args):
-        winners.append(
-            subprocess.Popen([sys.executable, '-c', HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        )
-        winners[0].stdout.readline()
+        winners.append(hold('new/work'))
         return true(*args)
 
     with monkeypatch.context() as patch:

@@ -13,7 +13,6 @@ MEAN = [120.0, 110.0, 100.0]
 
 
 def write_weights(path, **settings):
-    """Write weights; return the path."""
     settings = dict(arch=ARCH, img_size=32, patch_size=2) | settings
     channels = 3 if settings.get('in_channels', 3) == 3 else 1
     meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT', **settings)), scope='mmpretrain')

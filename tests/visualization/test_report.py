@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from tiny_run import write_scalars
 
 from coma_mm.utils.manifest import fingerprint, note
 from coma_mm.visualization.report import FRAMES, write_report
@@ -40,12 +41,6 @@ class Page(HTMLParser):
         return [found for name, found in self.tags if name == tag and attributes.items() <= found.items()]
 
 
-def log(work_dir, start, lines):
-    path = work_dir / start / 'vis_data' / 'scalars.json'
-    path.parent.mkdir(parents=True)
-    path.write_text(''.join(f'{line if isinstance(line, str) else json.dumps(line)}\n' for line in lines))
-
-
 def line(step, **values):
     return dict(lr=1e-3, time=0.5, data_time=0.1, loss=1 / step, epoch=(step + 9) // 10, iter=step, step=step, **values)
 
@@ -54,8 +49,8 @@ def line(step, **values):
 def work_dir(tmp_path):
     """A folder such as a run of two starts leaves, with a name, settings and warnings that would like to be code."""
     folder = tmp_path / f'run {HOSTILE.replace("/", "")}'
-    log(folder, '20260101_000000', [line(10), line(20), dict(psnr=20.0, psnr_baseline=14.0, step=20), line(30)])
-    log(folder, '20260102_000000', [line(25, memory=7), {'quality/rankme': 12.5, 'step': 25}, '{"loss": 1, "st'])
+    write_scalars(folder, 'a', [line(10), line(20), dict(psnr=20.0, psnr_baseline=14.0, step=20), line(30)])
+    write_scalars(folder, 'b', [line(25, memory=7), {'quality/rankme': 12.5, 'step': 25}, '{"loss": 1, "st'])
     (folder / 'config.py').write_text(f'name = "{HOSTILE}"\n')
     write_facts(folder, dict(config='config.py', images_per_iteration=64, state='Still training.', warnings=[HOSTILE]))
     rng = np.random.default_rng(0)
@@ -108,7 +103,7 @@ def test_a_start_that_goes_on_from_before_replaces_what_it_repeats(work_dir):
     scalars = read_scalars(work_dir)
     assert [step for step, _ in scalars['loss']] == [10, 20, 25]
     assert scalars['psnr'] == [(20, 20.0)] and scalars['quality/rankme'] == [(25, 12.5)]
-    log(work_dir, '20260103_000000', [dict(line(5), loss=float('nan')), {'coco/bbox_mAP': 0.3, 'step': 1}])
+    write_scalars(work_dir, 'c', [dict(line(5), loss=float('nan')), {'coco/bbox_mAP': 0.3, 'step': 1}])
     scalars = read_scalars(work_dir)
     assert 'loss' not in scalars and scalars['coco/bbox_mAP'] == [(1, 0.3)]
     forget_pictures(work_dir, 20)
@@ -117,7 +112,7 @@ def test_a_start_that_goes_on_from_before_replaces_what_it_repeats(work_dir):
 
 def test_a_long_run_stays_small(tmp_path):
     """A thousand epochs: curves are averaged, pictures left out but for the first, the last and some between."""
-    log(tmp_path, '20260101_000000', [line(step, **{f'm{i}': step for i in range(4)}) for step in range(1, 5001)])
+    write_scalars(tmp_path, 'a', [line(step, **{f'm{i}': step for i in range(4)}) for step in range(1, 5001)])
     noise = np.random.default_rng(0).integers(256, size=(1100, 800, 3), dtype=np.uint8)
     path = keep_picture(tmp_path, 'reconstruction', noise // 4, 1)
     for step in range(2, 40):
@@ -146,14 +141,14 @@ def test_a_long_run_stays_small(tmp_path):
     ],
 )
 def test_what_is_no_number_is_left_out(lines, tmp_path):
-    log(tmp_path, 'a', [line(1), *lines, line(9)])
+    write_scalars(tmp_path, 'a', [line(1), *lines, line(9)])
     assert set(read_scalars(tmp_path)) == {'lr', 'time', 'data_time', 'loss', 'epoch'}
     write_report(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['\ud800x', 'loss_\udfff', '$\\frac{', 'loss_$x', HOSTILE, '', '\x1b[31m\0', '_x'])
 def test_names_of_curves_are_text(name, tmp_path):
-    log(tmp_path, 'a', [line(1), {'step': 2, name: 5.0}])
+    write_scalars(tmp_path, 'a', [line(1), {'step': 2, name: 5.0}])
     page = write_report(tmp_path).read_text()
     assert len(Page(page).all('script')) == 1 and '\x1b' not in page and '\0' not in page
 
@@ -165,7 +160,7 @@ FILES = 'pictures/run.json', 'x.py', 'b/vis_data/scalars.json', 'pictures/featur
 def test_links_and_pipes_are_left_out(file, tmp_path):
     """Nothing of what a link in the folder leads to is shown, and no pipe or device is waited for."""
     run, secret = tmp_path / 'run', tmp_path / 'secret'
-    log(run, 'a', [line(1), line(2)])
+    write_scalars(run, 'a', [line(1), line(2)])
     expected = write_report(run).read_text()
     secret.write_bytes(b'\xff\xd8 {"step": 1, "secret": 1}')
     path = run / file
@@ -191,8 +186,8 @@ def test_facts_of_any_kind(facts, work_dir):
 
 def test_long_logs_are_read_in_part(tmp_path):
     """Some values, evenly, the first and the last, of as many names and charts as a page has room for."""
-    log(tmp_path, 'a', [line(step) for step in range(1, 30_001)])
-    log(tmp_path, 'b', [dict(step=30_001, **{f'm{i}': 1 for i in range(500)})])
+    write_scalars(tmp_path, 'a', [line(step) for step in range(1, 30_001)])
+    write_scalars(tmp_path, 'b', [dict(step=30_001, **{f'm{i}': 1 for i in range(500)})])
     scalars = read_scalars(tmp_path)
     assert len(scalars) == 200 and scalars['loss'][0] == (1, 1.0) and scalars['loss'][-1][0] == 30_000
     gaps = np.diff([step for step, _ in scalars['loss']])
