@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .datasets.exclusion import Exclusion
 from .datasets.labelled import Labelled, find_labelled
 from .engine.runner.run_folder import resolve_run
-from .evaluation.compare import FEW, FINE_TUNED, Accuracy, judge, measure
+from .evaluation.accuracy import FEW, FINE_TUNED, Accuracy, judge, measure
 from .evaluation.features import ImageFiles, extract_features
 from .evaluation.ridge import draw_labelled
 from .evaluation.short_finetuning import ShortFineTuning

@@ -21,10 +21,10 @@ from .datasets.loading import read_channels, require_range
 from .engine import RunInterrupted
 from .engine.common import type_name
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
+from .engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace, require_no_images
 from .engine.runner.loggers import check_loggers
 from .engine.runner.run_folder import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
-from .engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace, require_no_images
 from .export.weights import export
 from .planning import plan_run
 from .settings import PretrainSettings, given_settings

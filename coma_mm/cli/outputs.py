@@ -78,7 +78,7 @@ def check_folder(path: str | os.PathLike, roots: Iterable[str | os.PathLike], fo
 
 def check_work_dir(cfg: Any) -> None:
     """Refuse a work dir that is a folder which the config has images from, for training or tests."""
-    from ..engine.runner.work_dir import require_no_images  # takes time
+    from ..engine.runner.earlier_results import require_no_images  # takes time
 
     require_no_images(cfg.work_dir, find_roots([cfg.get(name) for name in READING]))
 

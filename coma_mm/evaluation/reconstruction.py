@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.reconstruction import unit_errors
+from ..models.pixel_target import unit_errors
 from .features import preprocess
 
 

@@ -20,7 +20,7 @@ from .attention import identity
 from .compiled import compile_blocks
 from .evaluation_branch import ALONE, build_evaluation
 from .mask_units import MaskedUnits, hidden_units, read_masked_units, take_units
-from .reconstruction import PixelTarget, unit_errors
+from .pixel_target import PixelTarget, unit_errors
 
 # The tokens of one branch per stage, and the units that they are of.
 Seen = tuple[tuple[Tensor, ...], Tensor]

@@ -26,8 +26,8 @@ from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
 from coma_mm.datasets import ClassFolder
 from coma_mm.datasets.finding import find_images, find_named_images
+from coma_mm.engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace
 from coma_mm.engine.runner.run_folder import free_name, resolve_run
-from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
 from coma_mm.pretraining import HANDED_OVER, check_places
 from coma_mm.utils import manifest
 from coma_mm.utils.files import atomic_write, whole_folder, write_whole

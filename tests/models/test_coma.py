@@ -11,7 +11,7 @@ from coma_mm.masking import num_hidden
 from coma_mm.models import CoMA
 from coma_mm.models.alignment import cosine_loss, jitter_colours, spread_loss
 from coma_mm.models.mask_units import hidden_units, read_masked_units
-from coma_mm.models.reconstruction import unit_errors
+from coma_mm.models.pixel_target import unit_errors
 
 DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=2, num_heads=4)
 BACKBONE = dict(type='coma_mm.DyViT', arch='pico', img_size=64, patch_size=2)

@@ -17,7 +17,7 @@ import coma_mm
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.comparing import measure_all
 from coma_mm.datasets.labelled import find_labelled
-from coma_mm.evaluation.compare import make_table
+from coma_mm.evaluation.accuracy import make_table
 from coma_mm.evaluation.short_finetuning import hold_out, shift
 from coma_mm.export.extractor import open_weights
 from coma_mm.export.following import take_backbone_of

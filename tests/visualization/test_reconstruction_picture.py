@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from coma_mm.evaluation import Reconstructions, mean_colour_baseline, reconstruct_images
-from coma_mm.models.reconstruction import PixelTarget
+from coma_mm.models.pixel_target import PixelTarget
 from coma_mm.visualization import draw_reconstructions
 from coma_mm.visualization.reconstruction import GREY
 

@@ -17,7 +17,7 @@ from coma_mm.models import CoMA
 from coma_mm.models.alignment import cosine_loss, gather_images, run_fraction
 from coma_mm.models.coma import Seen
 from coma_mm.models.mask_units import MaskedUnits, hidden_units, sincos_positions, take_units
-from coma_mm.models.reconstruction import unit_errors
+from coma_mm.models.pixel_target import unit_errors
 from coma_mm.registry import MODELS
 
 TEMPERATURE = 0.2

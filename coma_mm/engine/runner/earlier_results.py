@@ -1,4 +1,4 @@
-"""Nothing in a work dir is overwritten unasked."""
+"""Results of an earlier run in the folder of a new one: found, and replaced only where the user says so."""
 
 import os
 import re
