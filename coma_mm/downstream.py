@@ -13,11 +13,12 @@ from mmengine.registry import MODELS, init_default_scope
 from .datasets.coco_file import CocoFile
 from .datasets.labelled import HELD_OUT
 from .datasets.mask_folder import MaskFolder
-from .engine.common import find_steps, type_name
+from .engine.common import find_steps
 from .engine.runner.config_files import read_recipe
 from .export.extractor import Weights, open_for_training
 from .export.source import without_weights
 from .recipe import WARM_UP, Passes, count_workers
+from .utils.configs import type_name
 from .utils.files import write_whole
 
 DETECTOR = 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py'

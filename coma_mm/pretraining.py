@@ -19,7 +19,6 @@ from .checkpoints.finding import find_config, newest_whole_checkpoint
 from .datasets.exclusion import Exclusion
 from .datasets.loading import read_channels, require_range
 from .engine import RunInterrupted
-from .engine.common import type_name
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
 from .engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace, require_no_images
 from .engine.runner.loggers import check_loggers
@@ -31,6 +30,7 @@ from .settings import PretrainSettings, given_settings
 from .utils import ranges
 from .utils.arguments import require_flag
 from .utils.clock import command
+from .utils.configs import type_name
 from .utils.files import require_writable
 from .utils.folder_lock import lock_work_dir
 from .utils.manifest import fingerprint, own_file

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from .engine.common import EVALUATING, type_name
+from .engine.common import EVALUATING
 from .engine.runner.config_files import read_recipe
 from .settings import METHOD, VITS, PretrainSettings, RunSettings, find_arch
+from .utils.configs import type_name
 from .utils.environment import count_cores
 
 

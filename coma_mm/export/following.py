@@ -8,10 +8,10 @@ from mmengine.config import Config, ConfigDict
 from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.settings import FROM
 from ..engine.checks.data import BUILDERS
-from ..engine.common import LOADERS, find_steps, type_name
+from ..engine.common import LOADERS, find_steps
 from ..models.architectures import read_arch, read_shape
 from ..recipe import take_middle
-from ..utils.configs import walk_dicts
+from ..utils.configs import type_name, walk_dicts
 from .source import check_types, find_backbone, find_normalisation
 
 SIZES = dict(ResizeEdge='scale', CenterCrop='crop_size', RandomResizedCrop='scale', LoadRandomResizedCrop='scale')

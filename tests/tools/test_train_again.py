@@ -3,7 +3,7 @@
 from mmengine.config import Config
 from processes import TINY, call
 
-from coma_mm.engine.common import type_name
+from coma_mm.utils.configs import type_name
 
 
 def test_a_written_config_trains_elsewhere(tmp_path):

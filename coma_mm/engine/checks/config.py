@@ -15,8 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainL
 from torch.utils.data import DataLoader
 
 from ...utils.arguments import misspelt, read_size
-from ...utils.configs import walk, walk_dicts
-from ..common import type_name
+from ...utils.configs import type_name, walk, walk_dicts
 
 # ---- names ----
 

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...registry import HOOKS
+from ...utils.configs import type_name
 from ...utils.paths import short_path
-from ..common import type_name, unwrap
+from ..common import unwrap
 from ..runner.schedule import BatchSchedule
 
 EVERY = 0.5  # seconds between two readings of the loss, which wait for the device

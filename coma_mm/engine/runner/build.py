@@ -23,7 +23,7 @@ from ...checkpoints.reading import read_checkpoints_safely
 from ...checkpoints.run_state import START
 from ...checkpoints.writing import write_files_whole
 from ...datasets.listings import load_listings
-from ...utils.configs import walk, walk_dicts
+from ...utils.configs import type_name, walk, walk_dicts
 from ...utils.environment import count_cores
 from ...utils.files import require_writable
 from ...utils.manifest import MANIFEST, read_manifest, require_no_other
@@ -31,7 +31,7 @@ from ...utils.paths import short_path
 from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_training
 from ..checks.data import BUILDERS
-from ..common import find_steps, import_toolbox, type_name, unwrap
+from ..common import find_steps, import_toolbox, unwrap
 from .config_files import default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers

@@ -7,8 +7,8 @@ import sys
 import torch
 from mmengine.config import Config
 
-from ...utils.configs import walk_dicts
-from ..common import EVALUATING, type_name
+from ...utils.configs import type_name, walk_dicts
+from ..common import EVALUATING
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(

@@ -23,9 +23,9 @@ from ...checkpoints.finding import (
 )
 from ...registry import HOOKS
 from ...utils import manifest
+from ...utils.configs import type_name
 from ...utils.paths import short_path
 from ...visualization.run_files import PICTURES, claimed_pictures
-from ..common import type_name
 
 CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
 

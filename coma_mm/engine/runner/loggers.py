@@ -23,9 +23,9 @@ from torch import Tensor
 
 from ...registry import VISBACKENDS
 from ...utils import manifest
+from ...utils.configs import type_name
 from ...utils.reading import read_text
 from ...visualization.run_files import keep_picture
-from ..common import type_name
 
 # Types of backends by the name of the option, which is that of the package that they need.
 LOGGERS = dict(tensorboard='TensorboardVisBackend', wandb='coma_mm.WandbBackend', mlflow='coma_mm.MLflowBackend')

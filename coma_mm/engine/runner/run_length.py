@@ -5,8 +5,8 @@ import logging
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ...utils.configs import walk_dicts
-from ..common import EVALUATING, type_name
+from ...utils.configs import type_name, walk_dicts
+from ..common import EVALUATING
 
 # Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
 PLACES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'

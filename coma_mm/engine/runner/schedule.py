@@ -17,8 +17,8 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from ...checkpoints.run_state import START, check_end, check_moments, check_progress
 from ...checkpoints.settings import read_config_text
 from ...registry import HOOKS
+from ...utils.configs import type_name
 from ...utils.paths import short_path
-from ..common import type_name
 from .run_length import settle_warm_ups
 
 SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
