@@ -25,7 +25,7 @@ from .engine.runner.loggers import check_loggers
 from .engine.runner.run_folder import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
 from .export.weights import export
-from .planning import plan_run
+from .planning import plan_pretraining
 from .settings import PretrainSettings, given_settings
 from .utils import ranges
 from .utils.arguments import require_flag
@@ -74,7 +74,7 @@ def pretrain(
             from which ``resume=True`` goes on. A second Ctrl-C is obeyed at once.
         RunInterrupted: After SIGTERM, SIGHUP or SIGUSR1, once a checkpoint is saved; a ``SystemExit``.
     """
-    out = run(PretrainSettings, data, out, settings, resume, overwrite, serve, HANDED_OVER, plan_run).work_dir
+    out = run(PretrainSettings, data, out, settings, resume, overwrite, serve, HANDED_OVER, plan_pretraining).work_dir
     return hand_over(Path(out))
 
 

@@ -28,7 +28,7 @@ FLOORS = [
     ['engine.hooks'],
     ['engine'],
     ['recipe', 'export'],
-    ['starting'],
+    ['starting', 'trial'],
     ['planning'],
     ['pretraining'],
     ['comparing', 'downstream', 'finetuning'],

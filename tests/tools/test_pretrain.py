@@ -16,13 +16,12 @@ from PIL import Image
 from processes import TOOLS
 
 import coma_mm
-from coma_mm import planning, settings
+from coma_mm import settings, trial
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import (
     METHOD_NAMES,
-    Trial,
     advise_length,
     choose_batch,
     choose_length,
@@ -32,6 +31,7 @@ from coma_mm.planning import (
 from coma_mm.pretraining import hand_over
 from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
 from coma_mm.settings import METHOD, PretrainSettings
+from coma_mm.trial import Trial
 
 
 def plan(accumulate=1, **given):
@@ -224,16 +224,16 @@ def test_a_step_has_64_images_in_parts_of_16_or_more(images, fitting, on_gpu, ba
 @pytest.mark.parametrize('brief, tried', [(0, [4, 8]), (600, [4, 8, 16, 32, 64])])
 def test_quick_steps_are_timed_with_as_many_images_as_a_run_has(brief, tried, photos, monkeypatch):
     cfg = make_config(PretrainSettings([str(photos)], 'out', arch='pico', size=32, batch_size=4, workers=0))
-    counts, whole = [], planning.time_step
+    counts, whole = [], trial.time_step
 
     def time_step(cfg, images, dataset):
         counts.append(images)
         return whole(cfg, images, dataset)
 
-    monkeypatch.setattr(planning, 'time_step', time_step)
-    monkeypatch.setattr(planning, 'BRIEF', brief)
-    trial = planning.try_out(cfg)
-    assert counts == tried and trial.seconds > 0 and trial.parameters > 10**6
+    monkeypatch.setattr(trial, 'time_step', time_step)
+    monkeypatch.setattr(trial, 'BRIEF', brief)
+    found = trial.try_out(cfg)
+    assert counts == tried and found.seconds > 0 and found.parameters > 10**6
 
 
 def test_steps_in_parts_keep_rate_and_length():
