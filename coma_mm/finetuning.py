@@ -21,8 +21,8 @@ from .datasets.loading import MAX_PIXELS, UnreadableImageError, read_image
 from .datasets.value_range import find_value_range
 from .export.extractor import Weights, open_for_training
 from .planning import choose_length, describe_end
-from .pretraining import link_checkpoint, run
 from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, set_loader, set_schedule, take_middle
+from .running import link_checkpoint, run
 from .settings import FinetuneSettings
 from .trial import TRIED, try_out
 from .utils.clock import command, command_begin

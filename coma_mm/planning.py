@@ -23,10 +23,10 @@ from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
+from .given_weights import add_teacher, start_from
 from .models.mask_units import UNIT_SIDE
 from .recipe import METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, choose_patch, make_config
 from .settings import PretrainSettings
-from .starting import add_teacher, start_from
 from .trial import STEP_IMAGES, TRIED, Trial, try_out
 from .utils.clock import command_begin
 from .utils.environment import fast_dtype, has_fast_bf16

@@ -1,4 +1,4 @@
-"""Settings of pre-training, stated once: the command, the function and the plan of a run read them.
+"""Settings of ``coma-mm pretrain``, ``finetune`` and ``compare``, stated once for commands and functions.
 
 Imports nothing that takes time.
 """

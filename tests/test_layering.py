@@ -28,10 +28,10 @@ FLOORS = [
     ['engine.hooks'],
     ['engine'],
     ['recipe', 'export'],
-    ['starting', 'trial'],
+    ['given_weights', 'trial'],
     ['planning'],
-    ['pretraining'],
-    ['comparing', 'downstream', 'finetuning'],
+    ['running'],
+    ['comparing', 'configuring', 'finetuning', 'pretraining'],
     ['cli', '__main__'],
 ]
 

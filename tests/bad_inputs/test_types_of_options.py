@@ -21,8 +21,8 @@ from coma_mm.cli.parser import ArgumentParser, UsageError
 from coma_mm.datasets import ImageFolder, LoadImage
 from coma_mm.engine.common import note_builds
 from coma_mm.engine.runner.loggers import LOGGERS
+from coma_mm.given_weights import read_encoder
 from coma_mm.recipe import VARIANTS
-from coma_mm.starting import read_encoder
 from coma_mm.utils import ranges
 from coma_mm.utils.manifest import write_own
 

@@ -15,11 +15,11 @@ from torch import nn
 
 import coma_mm.timm  # noqa: F401 - which has timm know DyViT
 from coma_mm.checkpoints.settings import read_settings
+from coma_mm.given_weights import add_teacher, start_from
 from coma_mm.models import DyViT
 from coma_mm.planning import plan_pretraining
 from coma_mm.recipe import choose_encoder, make_config
 from coma_mm.settings import PretrainSettings
-from coma_mm.starting import add_teacher, start_from
 from coma_mm.utils.paths import short_path
 
 BGR = dict(mean='[1, 1, 1]', std='[1, 1, 1]', channel_order='"BGR"')

@@ -1,7 +1,6 @@
-"""Weights that pre-training starts from or learns from: whose they are, and whether their decoder goes on as well."""
+"""Weights that ``--init`` and ``--teacher`` name: whose they are, and whether their decoder goes on as well."""
 
 import math
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .checkpoints.bounded_building import bounded_building
-from .checkpoints.finding import newest_whole_checkpoint
-from .checkpoints.reading import BACKBONES, get_state_dict, read_checkpoint
+from .checkpoints.finding import find_weights
+from .checkpoints.reading import get_state_dict, read_checkpoint
 from .checkpoints.settings import read_config_text, read_dyvit, read_meta, read_settings
 from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
@@ -95,17 +94,6 @@ def read_source(name: str, channels: int | None, option: str) -> tuple[str, str,
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # what stands in a file can be wrong in any way
         raise ValueError(f'{called} has invalid settings of its encoder: {one_line(str(error))[:200]}') from None
     return source, called, checkpoint, weights, prefix, encoder
-
-
-def find_weights(name: str) -> str:
-    """Return the file that a folder stands for, with its path; an address as it is."""
-    path = Path(os.path.abspath(os.path.expanduser(name)))
-    if '://' in name or not path.is_dir():
-        return name if '://' in name else str(path)
-    found = newest_whole_checkpoint(path) or next((path / one for one in BACKBONES if (path / one).is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f'{short_path(path)} has no whole checkpoint and no {BACKBONES[0]}: name a file')
-    return str(found)
 
 
 def read_encoder(
