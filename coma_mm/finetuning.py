@@ -34,7 +34,7 @@ RECIPE = 'cls/finetune_dyvit-b_folder.py'
 CLASSIFIER = 'classifier.pth'  # name in the run's folder
 LR = 1e-3  # peak of the learning rate at 256 images a step
 EVALUATIONS = 20  # validations of a run, about
-MIXED = 10_000  # images from which on they are mixed: a short run on few images has no time to learn from mixtures
+MIN_TO_MIX = 10_000  # images from which on they are mixed: a short run on few images has no time to learn from mixtures
 PASSES = Passes(50, 10_000, 0.3, 20, 200)  # what is usual; not measured
 
 
@@ -200,7 +200,7 @@ def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, image
     cfg.model.head.update(num_classes=classes, in_channels=last.shape[1])
     turns = weights.extractor.data_preprocessor._channel_conversion
     cfg.model.data_preprocessor.update(**weights.normalisation, to_rgb=turns, num_classes=classes)
-    if images < MIXED:
+    if images < MIN_TO_MIX:
         cfg.model.train_cfg = None
 
 

@@ -25,19 +25,28 @@ from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration
 from .given_weights import add_teacher, start_from
 from .models.mask_units import UNIT_SIDE
-from .recipe import METHOD, PASSES, SIZE, USEFUL, Encoder, choose_encoder, choose_patch, make_config
+from .recipe import (
+    DEFAULT_METHOD,
+    DEFAULT_SIZE,
+    PASSES,
+    USEFUL_IMAGES,
+    Encoder,
+    choose_encoder,
+    choose_patch,
+    make_config,
+)
 from .settings import PretrainSettings
-from .trial import STEP_IMAGES, TRIED, Trial, try_out
+from .trial import MIN_STEP, TRIED, Trial, try_out
 from .utils.clock import command_begin
 from .utils.environment import fast_dtype, has_fast_bf16
 from .utils.paths import short_path
 from .utils.text import printable
 
 # In the opening line.
-METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
+METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
-LARGEST = dict(cuda=1024, cpu=64)  # images of a step
-PART = 16  # images that are computed at once at least
+MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
+MIN_BATCH = 16  # images that are computed at once at least
 
 
 @dataclass
@@ -104,7 +113,7 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
     spent = time.monotonic() - command_begin()
     settings, accumulate = choose_length(settings, images, trial, spent, PASSES.over(images))
     # one image has nothing to be compared with
-    settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else METHOD))
+    settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else DEFAULT_METHOD))
     text = describe(settings, encoder, found, trial, accumulate, spent)
     print(' '.join(filter(None, [text, encoder.origin, *found.describe()])), flush=True)
     found.warn(settings.size)
@@ -142,12 +151,12 @@ def find_short_side(paths: Sequence[str]) -> int:
 
 def warn_of_enlarging(short_side: int) -> str | None:
     """Return what is better than crops of the default size, of images so small; ``None`` of others."""
-    if not 0 < 1.5 * short_side < SIZE:
+    if not 0 < 1.5 * short_side < DEFAULT_SIZE:
         return None
     unit = UNIT_SIDE * choose_patch(short_side)
     size = max(32, short_side // unit * unit)
     return (
-        f'the images are about {short_side} px high or wide, and crops of them are enlarged to {SIZE} px: '
+        f'the images are about {short_side} px high or wide, and crops of them are enlarged to {DEFAULT_SIZE} px: '
         f'--size {size} is made for such, and is faster'
     )
 
@@ -188,8 +197,8 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
     def power(number: float) -> int:
         return 2 ** int(math.log2(max(1, number)))
 
-    step = power(min(images, max(STEP_IMAGES, min(images / 8, LARGEST['cuda' if on_gpu else 'cpu']))))
-    batch = power(min(step, max(PART, fitting)))
+    step = power(min(images, max(MIN_STEP, min(images / 8, MAX_STEP['cuda' if on_gpu else 'cpu']))))
+    batch = power(min(step, max(MIN_BATCH, fitting)))
     return batch, step // batch
 
 
@@ -201,11 +210,11 @@ def describe(
     apart = f', {found.held_out} of them held out' if found.held_out else ''
     text = (
         f'{images + found.held_out} images found{apart}. {encoder.name} and its decoder, '
-        f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[settings.method or METHOD]}, on crops of '
-        f'{settings.size or SIZE} px in patches of {encoder.backbone["patch_size"]} px, '
+        f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_TITLES[settings.method or DEFAULT_METHOD]}, on crops '
+        f'of {settings.size or DEFAULT_SIZE} px in patches of {encoder.backbone["patch_size"]} px, '
         f'{describe_end(settings, images, trial, accumulate)}'
     )
-    return text + (advise_length(shown, images, spent + trial.seconds * USEFUL) if shown < USEFUL else '')
+    return text + (advise_length(shown, images, spent + trial.seconds * USEFUL_IMAGES) if shown < USEFUL_IMAGES else '')
 
 
 def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> str:
@@ -237,8 +246,8 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
 
 def advise_length(shown: int, images: int, seconds: float) -> str:
     """Say that a run shows too few images, and what to type for one that shows enough in so many seconds."""
-    epochs = max(1, math.ceil(USEFUL / images))
+    epochs = max(1, math.ceil(USEFUL_IMAGES / images))
     return (
-        f' That shows {shown:,} images in all, too few for useful features, which take about {USEFUL:,}: '
+        f' That shows {shown:,} images in all, too few for useful features, which take about {USEFUL_IMAGES:,}: '
         f'--minutes {math.ceil(seconds / 60)}, or --epochs {epochs}.'
     )

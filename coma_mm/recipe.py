@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from .engine.common import EVALUATING
 from .engine.runner.config_files import read_recipe
-from .settings import METHOD, VITS, PretrainSettings, RunSettings, find_arch
+from .settings import DEFAULT_METHOD, VITS, PretrainSettings, RunSettings, find_arch
 from .utils.configs import type_name
 from .utils.environment import count_cores
 
@@ -52,7 +52,7 @@ class Encoder:
     backbone: dict
     decoder: dict
     lr: float  # peak at 256 images a step
-    values: dict = field(default_factory=dict)  # mean and std of pixels where weights say them
+    normalisation: dict = field(default_factory=dict)  # mean and std of pixels where weights say them
     origin: str = ''  # sentences on the weights that it starts from, and on its teacher
     teacher: dict | None = None  # settings of the evaluation branch where that is a frozen teacher
 
@@ -84,17 +84,17 @@ METHODS = dict(
     coma=Method(dict(evaluation=dict(mode='copy')), 0.6),
     align=Method(dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0), 0.6),
 )
-SIZE = 224  # pixels
+DEFAULT_SIZE = 224  # pixels
 EVALUATIONS = 20  # pictures and checkpoints in a run, about
 EVALUATION_COST = 150  # of one evaluation with its pictures, in training images
 PROBE_COST = 450  # of one probe with few labels, in training images
 EVALUATION_FRACTION = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
-FINEST = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
+MIN_SCHEDULE = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
 
 # Images that a run has to show before its features are worth having, about: with 15 labels a class 27,000 gain 3 points
 # over random weights, and 46,000 gain 4 with 20 (docs/evidence.md, question 10).
-USEFUL = 30_000
+USEFUL_IMAGES = 30_000
 
 
 class Passes(NamedTuple):
@@ -123,7 +123,7 @@ def choose_patch(size: int) -> int:
 
 def choose_encoder(settings: PretrainSettings) -> Encoder:
     """Return the encoder that settings name; patches are so small that there are 16 units or more."""
-    arch, size = find_arch(settings.arch or 'tiny'), settings.size or SIZE
+    arch, size = find_arch(settings.arch or 'tiny'), settings.size or DEFAULT_SIZE
     scale = choose_patch(size)
     if arch in VITS:
         name, backbone = f'ViT-{arch[4:]}', dict(type='coma_mm.MaskedViT', arch=VITS[arch], patch_size=4 * scale)
@@ -153,7 +153,7 @@ def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accu
     set_model(cfg, settings, encoder)
     set_images(cfg, settings, encoder.unit_size, batch)
     iterations = (settings.steps or 1000) * accumulate
-    set_schedule(cfg, iterations if settings.minutes is None else max(iterations, FINEST * accumulate))
+    set_schedule(cfg, iterations if settings.minutes is None else max(iterations, MIN_SCHEDULE * accumulate))
     set_intervals(cfg, iterations, batch, settings.labels)
     add_budget(cfg, settings, iterations)
     return cfg
@@ -190,12 +190,12 @@ def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None
     """Set the model of a config: an encoder, its decoder, the method."""
     cfg.model.backbone = encoder.backbone
     cfg.model.decoder.update(encoder.decoder)
-    cfg.model.update(METHODS[settings.method or METHOD].model)
+    cfg.model.update(METHODS[settings.method or DEFAULT_METHOD].model)
     if encoder.teacher:
         cfg.model.evaluation = encoder.teacher
     if settings.channels not in (None, 3):
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
-    cfg.model.data_preprocessor.update(encoder.values)
+    cfg.model.data_preprocessor.update(encoder.normalisation)
 
 
 def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: int) -> None:
@@ -205,9 +205,9 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
     dataset = cfg.train_dataloader.dataset
     dataset.data_root = list(settings.data)
     crop, flip, mask, _ = dataset.pipeline
-    crop.scale = settings.size or SIZE
+    crop.scale = settings.size or DEFAULT_SIZE
     mask.update(input_size=crop.scale, unit_size=unit_size)
-    mask.ratio = settings.mask_ratio or METHODS[settings.method or METHOD].mask_ratio
+    mask.ratio = settings.mask_ratio or METHODS[settings.method or DEFAULT_METHOD].mask_ratio
     if settings.exclude:
         dataset.exclude = list(settings.exclude)
     if settings.crop_scale is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from .utils import ranges
 from .utils.arguments import did_you_mean
 
-ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of DyViT
+DYVITS = 'pico', 'tiny', 'small', 'base', 'large'
 VITS = {
     'vit-tiny': 'deit-tiny',
     'vit-small': 'deit-small',
@@ -20,7 +20,7 @@ VITS = {
 }  # as in mmpretrain
 METHODS = 'mae', 'coma', 'align'
 LOGGERS = 'tensorboard', 'wandb', 'mlflow'
-METHOD = 'align'  # unless told otherwise
+DEFAULT_METHOD = 'align'
 
 
 def setting(help: str, default: Any = None, **option: Any) -> Any:
@@ -85,7 +85,7 @@ class PretrainSettings(RunSettings):
     )
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
-        f'halves of a photo; see docs/pretraining.md (default: {METHOD})',
+        f'halves of a photo; see docs/pretraining.md (default: {DEFAULT_METHOD})',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
@@ -168,7 +168,7 @@ class CompareSettings:
 
 def find_arch(name: str) -> str:
     """Return the architecture that a name, or the first letter of a DyViT's, stands for."""
-    every = (*ARCHITECTURES, *VITS)
+    every = (*DYVITS, *VITS)
     found = next((known for known in every if name == known or (known not in VITS and name == known[0])), None)
     if found is None:
         raise ValueError(f'there is no arch {name!r}; choose one of {", ".join(every)}{did_you_mean(name, every)}')

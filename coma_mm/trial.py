@@ -23,7 +23,7 @@ from .utils.environment import available_memory
 
 TRIED = 4  # images of the first step
 BRIEF = 3.0  # seconds of a trial, after which one of twice as many images follows: large batches are faster
-STEP_IMAGES = 64  # images of a step at least, computed in parts where the memory is small
+MIN_STEP = 64  # images of a step at least, computed in parts where the memory is small
 
 
 @dataclass
@@ -47,7 +47,7 @@ def try_out(cfg: Config) -> Trial:
         torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
     fitting = math.inf if free is None else 0.7 * (free - first.peak) / each
-    while last.whole < BRIEF and 2 * last.images <= min(STEP_IMAGES, fitting):
+    while last.whole < BRIEF and 2 * last.images <= min(MIN_STEP, fitting):
         last = time_step(cfg, 2 * last.images, dataset)
     return Trial(last.seconds / last.images / (1 - EVALUATION_FRACTION), fitting, last.parameters)
 

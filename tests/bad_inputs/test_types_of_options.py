@@ -217,7 +217,7 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
 
 
 def test_the_parser_knows_the_architectures_and_loggers():
-    assert (*settings.ARCHITECTURES, *settings.VITS) == tuple(VARIANTS)
+    assert (*settings.DYVITS, *settings.VITS) == tuple(VARIANTS)
     assert types.arch('b') == 'base'
     assert settings.LOGGERS == tuple(LOGGERS)
 
