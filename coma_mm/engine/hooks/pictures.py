@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, default_collate
 from ...datasets.seeding import fixed_seed
 from ...evaluation import reconstruct_images
 from ...models.compiled import uncompiled
-from ...models.mask_units import hidden_units, read_masked_units
+from ...models.mask_units import hidden_mask, read_masked_units
 from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.arguments import require_whole
@@ -82,7 +82,7 @@ class ReconstructionHook(PeriodicHook):
         samples = [item['data_samples'] for item in items]
         batch = default_collate(samples) if isinstance(samples[0], dict) else samples
         masked = read_masked_units(self.images, batch, unwrap(runner.model).unit_size)
-        self.mask = hidden_units(masked).view(-1, *masked.grid)
+        self.mask = hidden_mask(masked).view(-1, *masked.grid)
         self.names = [name_of(item, i) for i, item in enumerate(items, 1)]
 
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:

@@ -24,7 +24,7 @@ PLACES = 'work_dir', 'checkpoint', 'config'  # in the text of FinishedHook
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows a bar with loss, rate, images per second, time spent waiting for data and time left (ours).
+    """Shows a bar with loss, rate, images per second, time spent waiting for data and time left.
 
     The loss is read twice a second at the most, so the device is not held up by it. The first step shows at once. Where
     steps take long, the log gets a line every 30 seconds beside mmengine's.
@@ -74,7 +74,7 @@ class ProgressHook(Hook):
         self.waited, self.done = 0.0, 0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Measure the speed from the second step on: to the first one belongs what starting takes."""
+        """Measure the speed from the second step on, as the first one includes the start."""
         if self.shown and runner.iter == self.first + 1:
             self.started = self.updated = time.perf_counter()
 

@@ -72,8 +72,9 @@ class FSDPStrategy(BaseFSDPStrategy):
         check_channels(model)
         if getattr(model, 'evaluation', None) is not None:
             raise ValueError(
-                f'evaluation mode {model.mode!r} keeps a second set of weights, which FSDP cannot update; leave '
-                "interval and momentum out of evaluation, with mode='copy' in place of 'ema', or train without FSDP"
+                f'evaluation mode {model.evaluation_mode!r} keeps a second set of weights, which FSDP cannot update; '
+                "leave interval and momentum out of evaluation, with mode='copy' in place of 'ema', or train without "
+                'FSDP'
             )
         self.unsharded = deepcopy(model).to('meta')
         model.to(get_device())

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from ...datasets.seeding import seed_samples
 from ...registry import LOOPS
 from .run_length import settle_warm_ups
-from .signals import outlive_warnings
+from .signals import shield_workers
 
 
 class _Resumable(BaseLoop):
@@ -23,7 +23,7 @@ class _Resumable(BaseLoop):
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         BaseLoop.__init__(self, runner, dataloader)
         self.batches = seed_samples(self.dataloader)
-        outlive_warnings(self.dataloader)
+        shield_workers(self.dataloader)
         if self.batches is not None:
             self.batches.closed = True  # mmengine before 0.10.8 starts workers here, which must not take any
         super().__init__(runner, self.dataloader, *args, **kwargs)
