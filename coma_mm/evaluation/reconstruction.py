@@ -108,7 +108,7 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
     predicted, target = model.predict_units(inputs, mask.to(inputs.device)), model.target(inputs)
     originals, assembled = to_pixels(model, inputs), to_pixels(model, model.target.to_image(predicted, inputs))
     means = None
-    if model.norm_pix:
+    if model.target.norm_pix:
         means = to_pixels(model, model.target.to_image(torch.zeros_like(target), inputs))
     errors = unit_errors(predicted, target).cpu()
     return Reconstructions(originals, assembled, mask.cpu(), model.unit_size, errors, means)

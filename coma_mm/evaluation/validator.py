@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from ..datasets import ComplementaryMask
 from ..datasets.seeding import fixed_seed
 from ..models.coma import eval_mode
-from ..models.evaluation_branch import ALONE
+from ..models.evaluation_branch import ONE_BRANCH
 from ..registry import DATASETS
 from .features import preprocess
 from .reconstruction import Reconstructions, psnr, reconstruct_images
@@ -74,7 +74,7 @@ class Validator:
         result = self.reconstruct(model)
         mask = result.mask.flatten(1)
         losses = dict(loss=result.errors[mask])
-        if model.mode not in ALONE:
+        if model.evaluation_mode not in ONE_BRANCH:
             losses['loss_evaluation'] = result.errors[~mask]
         hidden = result.mask[:, None].repeat_interleave(result.unit_size, 2).repeat_interleave(result.unit_size, 3)
         # what is not hidden counts as right, then the average is taken over what is hidden alone
@@ -100,7 +100,7 @@ class Validator:
             masks,
             model.unit_size,
             torch.cat([part.errors for part in parts]),
-            torch.cat([part.means for part in parts]) if model.norm_pix else None,
+            torch.cat([part.means for part in parts]) if model.target.norm_pix else None,
         )
 
     def measure_features(self, model: nn.Module) -> dict[str, float]:

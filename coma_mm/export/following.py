@@ -9,7 +9,7 @@ from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.settings import FROM
 from ..engine.checks.data import BUILDERS
 from ..engine.common import LOADERS, find_steps
-from ..models.architectures import read_arch, read_shape
+from ..models.architectures import read_arch, read_shaping
 from ..recipe import take_middle
 from ..utils.configs import type_name, walk_dicts
 from .source import check_types, find_backbone, find_normalisation
@@ -30,7 +30,7 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
         return
     file, before = arch.removeprefix(FROM), backbone.get('img_size', 224)
     checkpoint = read_checkpoint(file)
-    backbone.update(read_shape(file, checkpoint))
+    backbone.update(read_shaping(file, checkpoint))
     if type_name(cfg.model.type) != 'ImageClassifier':
         return
     width = read_arch(backbone['arch'])[0][backbone.get('out_indices', (3,))[-1]]

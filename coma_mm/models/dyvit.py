@@ -22,7 +22,7 @@ from ..checkpoints.settings import FROM
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import require_flag, require_number, require_whole
-from .architectures import ATTENTION, check_shape, read_indices, read_shape
+from .architectures import ATTENTION, check_shaping, read_indices, read_shaping
 from .attention import DMMSA, MSA, AttnBlocks
 from .compiled import compile_blocks
 from .layers import Block, initialize_linear
@@ -138,7 +138,7 @@ class DyViT(BaseModule):
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
-        shape: dict[str, Any] = dict(
+        shaping: dict[str, Any] = dict(
             arch=arch,
             img_size=img_size,
             patch_size=patch_size,
@@ -151,8 +151,8 @@ class DyViT(BaseModule):
             layer_scale=layer_scale,
         )
         if isinstance(arch, str) and arch.startswith(FROM):
-            shape |= read_shape(arch.removeprefix(FROM))
-        self.settings = check_shape(shape)  # arguments that a checkpoint must match
+            shaping |= read_shaping(arch.removeprefix(FROM))
+        self.settings = check_shaping(shaping)  # arguments that a checkpoint must match
         depths = self.settings['arch']['depths']
         require_number('[0, 1)', drop_path_rate=drop_path_rate)
         require_flag(norm_eval=norm_eval, with_cp=with_cp)
@@ -261,16 +261,16 @@ class DyViT(BaseModule):
         """Down-sample, then run the blocks of stage ``i``: each in its attention blocks, but for the global ones."""
         side = UNIT_SIDE >> i
         x = self.stages[i].downsample(x)
-        of_tokens = attn_blocks and tuple((count, units * side**2) for count, units in attn_blocks)
+        token_blocks = attn_blocks and tuple((count, units * side**2) for count, units in attn_blocks)
         recompute = self.with_cp and self.training and torch.is_grad_enabled()
-        places = None
+        positions = None
         for number, block in enumerate(self.stages[i].blocks, sum(self.settings['arch']['depths'][:i])):
             is_global = self._is_global(number)
             if is_global:
-                places = self._places(grid, side, idx) if places is None else places
-                x = x + self.global_positions[str(number)](places).to(places.dtype)
-            local = None if is_global else of_tokens
-            x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
+                positions = self._image_positions(grid, side, idx) if positions is None else positions
+                x = x + self.global_positions[str(number)](positions).to(positions.dtype)
+            blocks = None if is_global else token_blocks
+            x = checkpoint(block, x, blocks, use_reentrant=False) if recompute else block(x, blocks)
         return x
 
     def _to_map(
@@ -296,14 +296,14 @@ class DyViT(BaseModule):
         weight = self.patch_embed.weight
         return sincos_positions(grid, UNIT_SIDE, self.embed_dims, scale, window, idx, weight.device, weight.dtype)
 
-    def _places(self, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
-        """Return where in the image a stage's tokens lie, for global blocks: ``([B,] K * side * side, dims[0])``."""
-        distance = UNIT_SIDE / side  # in tokens of stage 1, which the places of all stages are counted in
+    def _image_positions(self, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
+        """Return a stage's positions in the whole image, for global blocks: ``([B,] K * side * side, dims[0])``."""
+        distance = UNIT_SIDE / side  # in tokens of stage 1, as the positions of all stages
         weight = self.patch_embed.weight
-        places = sincos_positions(
+        positions = sincos_positions(
             grid, side, self.embed_dims, (distance, distance), idx=idx, device=weight.device, dtype=weight.dtype
         )
-        return places.flatten(-3, -2)
+        return positions.flatten(-3, -2)
 
     def _is_global(self, number: int) -> bool:
         """Say whether block ``number`` attends to the whole image where others attend inside blocks."""

@@ -34,7 +34,7 @@ class MaskedUnits(NamedTuple):
     ids_mask: Tensor
 
 
-def hidden_units(masked: MaskedUnits) -> Tensor:
+def hidden_mask(masked: MaskedUnits) -> Tensor:
     """Return the mask as bool ``(B, U)``, True = hidden from the adaptive branch."""
     units = masked.grid[0] * masked.grid[1]
     blank = torch.zeros(len(masked.ids_mask), units, dtype=torch.bool, device=masked.ids_mask.device)

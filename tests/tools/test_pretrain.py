@@ -21,7 +21,7 @@ from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import (
-    METHOD_NAMES,
+    METHOD_TITLES,
     advise_length,
     choose_batch,
     choose_length,
@@ -30,7 +30,7 @@ from coma_mm.planning import (
 )
 from coma_mm.pretraining import hand_over
 from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
-from coma_mm.settings import METHOD, PretrainSettings
+from coma_mm.settings import DEFAULT_METHOD, PretrainSettings
 from coma_mm.trial import Trial
 
 
@@ -183,12 +183,12 @@ def test_all_follows_from_the_length(steps):
 
 
 def test_every_method_has_a_name_and_a_model():
-    assert settings.METHODS == tuple(METHODS) == tuple(METHOD_NAMES) and METHOD in METHODS
+    assert settings.METHODS == tuple(METHODS) == tuple(METHOD_TITLES) and DEFAULT_METHOD in METHODS
     found = {}
     for name, chosen in METHODS.items():
         cfg = plan(size=32, method=name)
         model = CoMA(cfg.model.backbone, cfg.model.decoder, **{key: cfg.model[key] for key in chosen.model})
-        found[name] = model.mode, model.predict_visible, cfg.train_dataloader.dataset.pipeline[2].ratio
+        found[name] = model.evaluation_mode, model.predict_visible, cfg.train_dataloader.dataset.pipeline[2].ratio
     assert found == dict(mae=('off', 0, 0.75), coma=('copy', 0, 0.6), align=('align', 1, 0.6))
     assert plan(mask_ratio=0.5).train_dataloader.dataset.pipeline[2].ratio == 0.5
 
