@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils.arguments import require_flag, require_whole
-from .mask_units import plain
+from .mask_units import as_int
 
 # An entry for each run of equally large attention blocks: (blocks, tokens per block).
 AttnBlocks = tuple[tuple[int, int], ...]
@@ -48,7 +48,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attn_blocks: AttnBlocks | None = Non
     if attn_blocks is None:
         # 4-D on purpose: with 5-D inputs SDPA silently takes its slow path.
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
-    N, M, outs, start = plain(q.shape[1]), plain(k.shape[1]), [], 0
+    N, M, outs, start = as_int(q.shape[1]), as_int(k.shape[1]), [], 0
     for count, length in attn_blocks:
         stop = start + count * length
         part_q, part_k, part_v = (
@@ -157,7 +157,7 @@ class DMMSA(nn.Module):
         Keys and values of a window are ``(B, U, M / U, 2, h, d)``.
         """
         queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
-        units = plain(x.shape[1]) // self.unit_side**2
+        units = as_int(x.shape[1]) // self.unit_side**2
         return [
             (q, [conv(x).unflatten(1, (units, -1)).unflatten(-1, (2, heads, -1)) for conv in convs])
             for q, (_, heads), convs in zip(queries, self.groups, self.kv)

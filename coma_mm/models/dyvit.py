@@ -28,8 +28,8 @@ from .compiled import compile_blocks
 from .layers import Block, initialize_linear
 from .mask_units import (
     UNIT_SIDE,
-    attention_blocks,
     map_size,
+    order_by_blocks,
     sincos_positions,
     split_units,
     tokens_to_map,
@@ -170,7 +170,7 @@ class DyViT(BaseModule):
         compile_blocks(self, compile)
 
     def _describe_outputs(self, out_indices: tuple[int, ...]) -> None:
-        """Set what toolboxes and decoders read of a backbone: its sizes, and those of its outputs."""
+        """Set the sizes of the backbone and of its outputs, which toolboxes and decoders read."""
         dims, depths, _ = self.settings['arch'].values()
         self.img_size, self.patch_size, self.in_channels = (
             self.settings[name] for name in ('img_size', 'patch_size', 'in_channels')
@@ -243,7 +243,7 @@ class DyViT(BaseModule):
         grid = unit_grid(map_size(x), self.unit_size)
         idx, attn_blocks, inverse = ids_keep, None, None
         if idx is None and self.attn_window and max(grid) > self.attn_window:
-            idx, inverse, attn_blocks = attention_blocks(grid, self.attn_window, x.device)
+            idx, inverse, attn_blocks = order_by_blocks(grid, self.attn_window, x.device)
 
         x = self.patch_embed(unit_patches(split_units(x, self.unit_size, idx)))
         x = x + self._positions((H, W), grid, idx).flatten(-3, -2)
@@ -378,7 +378,7 @@ def check_channels(images: Tensor, expected: int) -> None:
 
 
 def _check_options(attn_window: int | None, frozen_stages: int, global_window: int) -> None:
-    """Raise if an option of :class:`DyViT` is no number that it can be."""
+    """Refuse options of :class:`DyViT` that are out of range."""
     if attn_window is not None:
         require_whole(1, attn_window=attn_window)
     if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):
