@@ -31,7 +31,7 @@ PASSES = Passes(12, 100_000, 0.3, 12, 100)  # a guess
 
 @dataclass
 class Backbone:
-    """Weights as a part of a detector or segmentor."""
+    """A pre-trained backbone as a part of a detector or segmentor."""
 
     weights: Weights
     settings: dict[str, Any]  # of the backbone in the new config
@@ -49,7 +49,7 @@ class Backbone:
 
 
 def open_backbone(name: str) -> Backbone:
-    """Read weights, and find out what maps their backbone returns; it has to be four."""
+    """Read weights, and refuse those whose backbone does not return four maps."""
     weights, settings = open_for_training(name)
     settings['out_indices'] = STAGES
     height, width = weights.size
@@ -92,9 +92,9 @@ class Options:
 
 
 def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None, options: Options) -> str:
-    """Write the config of a Mask R-CNN, or of a Faster R-CNN where masks are missing; return what it is.
+    """Write the config of a Mask R-CNN, or of a Faster R-CNN where masks are missing; return a line on it.
 
-    Without images to validate with a fifth of those to train on is held out, in files beside the config.
+    Without ``val`` a fifth of the images is held out, by files beside the config.
     """
     cfg = read_recipe(DETECTOR)
     batch, has_masks = options.batch_size or 2, not train.unmasked and not (val and val.unmasked)
@@ -123,7 +123,7 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
     cfg.param_scheduler[1].milestones = [max(1, epochs * 2 // 3), max(2, epochs * 11 // 12)]
     best = 'coco/segm_mAP' if has_masks else 'coco/bbox_mAP'
     cfg.default_hooks.checkpoint.update(interval=interval, save_best=best, rule='greater')
-    finish(cfg, batch, options.out)
+    write_config(cfg, batch, options.out)
     kind, length = 'Mask R-CNN' if has_masks else 'Faster R-CNN', f'{epochs} epoch{"s" * (epochs > 1)}'
     return f'{kind}, {len(train.classes)} classes, short side {short} px, {length} of {images} images'
 
@@ -148,9 +148,9 @@ def set_detector(model: ConfigDict, backbone: Backbone, classes: int, has_masks:
 
 
 def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) -> str:
-    """Write the config of a UperNet; return what it is.
+    """Write the config of a UperNet; return a line on it.
 
-    Of images and masks without parts a fifth is held out, by lists beside the config.
+    A folder without ``train`` and ``val`` has a fifth of its images held out, by lists beside the config.
     """
     cfg = read_recipe(SEGMENTOR)
     batch, crop = options.batch_size or 8, options.size or backbone.round(CROP * backbone.scale)
@@ -183,7 +183,7 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
     cfg.param_scheduler[1].end = max(warm_up + 1, steps)
     for name in ('tta_pipeline', 'tta_model'):
         cfg.pop(name, None)
-    finish(cfg, batch, options.out)
+    write_config(cfg, batch, options.out)
     return f'UperNet, {len(data.classes)} classes, crops of {crop} px, {steps} steps of {batch} of {images} images'
 
 
@@ -203,8 +203,8 @@ def set_pixels(cfg: Config, backbone: Backbone) -> None:
         loader.dataset.pipeline = [ours if type_name(step.type) == 'LoadImageFromFile' else step for step in steps]
 
 
-def finish(cfg: Config, batch: int, out: Path) -> None:
-    """Set batch, rate and workers, and write a config."""
+def write_config(cfg: Config, batch: int, out: Path) -> None:
+    """Set batch, learning rate and workers of a config, and write it."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(num_workers=count_workers(), persistent_workers=count_workers() > 0)
     cfg.train_dataloader.batch_size = batch

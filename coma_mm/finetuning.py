@@ -89,7 +89,7 @@ def hand_over(out: Path, accuracy: float | None) -> Path:
 
 
 def plan_finetuning(settings: FinetuneSettings) -> Config:
-    """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
+    """Find the images, time some steps, choose batch and length; print the plan, and return the config of the run.
 
     ``data`` of the settings is a list of one absolute path.
     """
@@ -125,7 +125,7 @@ def plan_finetuning(settings: FinetuneSettings) -> Config:
 
 
 def require_readable(paths: Sequence[str], settings: dict) -> None:
-    """Raise if none of the first images can be read as weights take them."""
+    """Refuse images of which none of the first can be read with the channels that the weights take."""
     for path in paths[:5]:
         try:
             read_image(path, **settings)
@@ -158,9 +158,9 @@ def make_config(
     """Return the config of a run, which starts from ``configs/cls/finetune_dyvit-b_folder.py``.
 
     Args:
-        settings: Its length in ``steps``, a guess with ``minutes``; ``batch_size``: the images computed at once.
-        backbone: Settings to train it with.
-        accumulate: How many batches make a step.
+        settings: ``steps`` are a guess with ``minutes``; ``batch_size`` are the images computed at once.
+        backbone: Its settings for training.
+        accumulate: Number of batches in a step.
     """
     images, batch = len(labelled.learn), settings.batch_size or 64
     cfg = begin_config(RECIPE, settings, LR, batch, accumulate)
@@ -170,10 +170,8 @@ def make_config(
         cfg.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=1.0)
     iterations = (settings.steps or 1000) * accumulate
     set_schedule(cfg, iterations)
-    # an image is classified in a third of the time that it takes to learn from it
-    interval = max(
-        1, math.ceil(iterations / EVALUATIONS), math.ceil(len(labelled.test) / 3 / EVALUATION_FRACTION / batch)
-    )
+    cost = len(labelled.test) / 3  # an image is classified in a third of the time that it takes to learn from it
+    interval = max(1, math.ceil(iterations / EVALUATIONS), math.ceil(cost / EVALUATION_FRACTION / batch))
     interval = min(interval, iterations)
     cfg.train_cfg.val_interval = interval
     cfg.default_hooks.logger.update(interval=max(1, min(50, iterations // 100)), log_metric_by_epoch=False)
@@ -185,7 +183,7 @@ def make_config(
 
 
 def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, images: int) -> None:
-    """Set the model of a config: a backbone and a linear layer behind it, both of them trained."""
+    """Set the model of a config: a backbone and a linear layer, both trained."""
     with torch.no_grad():
         found = weights.extractor.backbone(torch.zeros(1, weights.settings['channels'], *weights.size))
     last = found if isinstance(found, torch.Tensor) else found[-1]

@@ -42,7 +42,6 @@ from .utils.environment import fast_dtype, has_fast_bf16
 from .utils.paths import short_path
 from .utils.text import printable
 
-# In the opening line.
 METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
@@ -53,10 +52,10 @@ MIN_BATCH = 16  # images that are computed at once at least
 class Images:
     """Images in the folders of a run."""
 
-    dataset: ImageFolder  # which found them; says what it left out
+    dataset: ImageFolder  # that found them, and knows what it left out
     names: list[str]  # of the images to train on, below their folders
     held_out: int  # number of images that are not trained on
-    values: ValueRange | None  # that become black and white; none if the images have 8 bits or the user says so
+    values: ValueRange | None  # that become black and white; None for 8 bits, or where the user names them
     labelled: Labelled | None
     short_side: int  # the median of some of the images, in pixels
 
@@ -84,7 +83,7 @@ class Images:
 
 
 def plan_pretraining(settings: PretrainSettings) -> Config:
-    """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
+    """Find the images, time some steps, choose batch and length; print the plan, and return the config of the run.
 
     ``data`` of the settings is a list of absolute paths.
     """
@@ -150,7 +149,7 @@ def find_short_side(paths: Sequence[str]) -> int:
 
 
 def warn_of_enlarging(short_side: int) -> str | None:
-    """Return what is better than crops of the default size, of images so small; ``None`` of others."""
+    """Return advice on the size of crops where images are small; ``None`` for others."""
     if not 0 < 1.5 * short_side < DEFAULT_SIZE:
         return None
     unit = UNIT_SIDE * choose_patch(short_side)
@@ -164,7 +163,9 @@ def warn_of_enlarging(short_side: int) -> str | None:
 def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:
     """Return settings with batch and steps, and how many batches make a step.
 
-    ``spent`` are the seconds since the command began, ``passes`` those over the images if no length is given.
+    Args:
+        spent: Seconds since the command began.
+        passes: Passes over the images if no length is given.
     """
     batch, accumulate = settings.batch_size, 1
     if batch is None:
@@ -190,8 +191,8 @@ def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
     """Return how many images are computed at once, and how many such batches make a step; powers of two.
 
-    A step has as many images as leave eight steps in a pass over them, but at least 64 where there are so many. At once
-    as many are computed as fit the memory, and 16 in any case.
+    A pass over the images has eight steps or more, but a step has 64 images where there are so many. A batch has as
+    many as fit the memory, and 16 in any case.
     """
 
     def power(number: float) -> int:

@@ -1,7 +1,6 @@
-"""From a folder and a length to a config: what else pre-training needs follows from these.
+"""The config of ``coma-mm pretrain``, made of its settings; fine-tuning shares some of the steps.
 
-Nothing here trains. :func:`make_config` starts from ``configs/pretrain/coma_dyvit-b_folder.py``, so a recipe is an
-ordinary config, which ``tools/train.py`` takes as well.
+:func:`make_config` fills in ``configs/pretrain/coma_dyvit-b_folder.py``. ``coma-mm train`` takes the result as well.
 """
 
 import math
@@ -142,11 +141,10 @@ def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accu
     """Return the config of a run.
 
     Args:
-        settings: Its length in ``steps`` of the optimiser, of which warm-up, cosine, checkpoints and pictures follow;
-            1,000 if there are none. With ``minutes`` they are a guess. ``batch_size``: the images that are computed at
-            once, 64 if ``None``.
-        encoder: By ``arch``, ``size`` and ``channels`` if ``None``.
-        accumulate: How many batches make a step.
+        settings: ``steps`` of the optimiser are 1,000 if ``None``, and a guess with ``minutes``; warm-up, cosine,
+            checkpoints and pictures follow from them. ``batch_size``, the images computed at once, is 64 if ``None``.
+        encoder: That of ``arch``, ``size`` and ``channels`` if ``None``.
+        accumulate: Number of batches in a step.
     """
     batch, encoder = settings.batch_size or 64, encoder or choose_encoder(settings)
     cfg = begin_config('pretrain/coma_dyvit-b_folder.py', settings, encoder.lr, batch, accumulate)
@@ -164,9 +162,9 @@ def begin_config(recipe: str, settings: RunSettings, lr: float, batch: int, accu
 
     Args:
         recipe: Its file in ``configs``.
-        lr: Peak of the learning rate at 256 images a step; it goes by the square root of their number.
+        lr: Peak of the learning rate at 256 images a step; it follows the square root of their number.
         batch: Images that are computed at once.
-        accumulate: How many batches make a step.
+        accumulate: Number of batches in a step.
     """
     cfg = read_recipe(recipe)
     cfg.work_dir = str(settings.out)
@@ -222,7 +220,7 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
         crop.channels = settings.channels
     if settings.val:
         dataset.update(part='train', val=settings.val)
-        held_out = hold_out(dataset)
+        held_out = held_out_dataset(dataset)
         for hook in cfg.custom_hooks:
             if type_name(hook.type) in EVALUATING:
                 hook.dataset = held_out
@@ -262,15 +260,15 @@ def set_schedule(cfg: Config, iterations: int) -> None:
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1)
 
 
-def hold_out(training: dict) -> dict:
-    """Return the data set of what is held out from another one: whole images, scaled and cut to squares."""
+def held_out_dataset(training: dict) -> dict:
+    """Return the config of the images that a data set holds out: whole images, scaled and cut to squares."""
     crop, *_, mask, pack = training['pipeline']
     return {**training, 'part': 'val', 'pipeline': [take_middle(crop), mask, pack]}
 
 
 def take_middle(crop: dict) -> dict:
-    """Return the step that takes the largest square in the middle of an image, in the place of a random crop."""
-    # A square of the image's area does not fit into it, so the transform takes the central square.
+    """Return a step that takes the largest square in the middle of an image, made of one for random crops."""
+    # a square of the image's area does not fit into it: then the transform takes the central square
     return {**crop, 'crop_ratio_range': (1.0, 1.0), 'aspect_ratio_range': (1.0, 1.0), 'max_attempts': 1}
 
 

@@ -12,12 +12,8 @@ from .utils import ranges
 from .utils.arguments import did_you_mean
 
 DYVITS = 'pico', 'tiny', 'small', 'base', 'large'
-VITS = {
-    'vit-tiny': 'deit-tiny',
-    'vit-small': 'deit-small',
-    'vit-base': 'base',
-    'vit-large': 'large',
-}  # as in mmpretrain
+# names in mmpretrain
+VITS = {'vit-tiny': 'deit-tiny', 'vit-small': 'deit-small', 'vit-base': 'base', 'vit-large': 'large'}
 METHODS = 'mae', 'coma', 'align'
 LOGGERS = 'tensorboard', 'wandb', 'mlflow'
 DEFAULT_METHOD = 'align'
@@ -176,7 +172,7 @@ def find_arch(name: str) -> str:
 
 
 def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of some values that are set; refuse unknown names, numbers out of range, and words not to choose."""
+    """Return the values that are not ``None``; refuse unknown names, and values that a setting cannot have."""
     known = [one.name for one in fields(kind)]
     for name in values.keys() - set(known):
         raise ValueError(f'there is no setting {name!r}{did_you_mean(name, known)}')

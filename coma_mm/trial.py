@@ -28,7 +28,7 @@ MIN_STEP = 64  # images of a step at least, computed in parts where the memory i
 
 @dataclass
 class Trial:
-    """Result of some steps of training: seconds an image, images that fit the memory, parameters."""
+    """Seconds an image, images that fit the memory, and parameters, as some steps of training have shown."""
 
     seconds: float
     fitting: float
@@ -36,7 +36,7 @@ class Trial:
 
 
 def try_out(cfg: Config) -> Trial:
-    """Take steps with few images; the seconds are those of a run that also looks at what it learns."""
+    """Time steps with few images. The seconds of an image include its part of a run's evaluations."""
     on_gpu = torch.cuda.is_available()
     init_default_scope(cfg.default_scope)
     with fixed_seed(0):
