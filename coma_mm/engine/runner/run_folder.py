@@ -1,4 +1,4 @@
-"""A run's folder: its config and the options of its start are written there, and read when it goes on."""
+"""A run's folder: config and options are written there at its start, and read when it goes on."""
 
 import json
 import os
