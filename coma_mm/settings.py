@@ -105,8 +105,7 @@ class PretrainSettings(RunSettings):
     )
     val: float = setting('share of the images to hold out, e.g. 0.02 (default: 0)', 0.0, range=ranges.FRACTION)
     channels: int | None = setting(
-        'channels of the images, e.g. 1, or 4 for some TIFFs (default: 3, or those of --init)',
-        range=ranges.CHANNELS,
+        'channels of the images, e.g. 1, or 4 for some TIFFs (default: 3, or those of --init)', range=ranges.CHANNELS
     )
     value_range: Sequence[float] | None = setting(
         'values of 16-bit or float images that become black and white (default: found in the files)',

@@ -16,17 +16,10 @@ from ..utils.reading import open_regular
 
 HEAD = 1_000_000  # bytes at the beginning and at the end of a file, in which a mark is looked for
 IMAGES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-READING = (
-    *(f'{part}_{kind}' for part in ('train', 'val', 'test') for kind in ('dataloader', 'cfg')),
-    'custom_hooks',
-)  # parts of a config that images are read for
-KINDS = {
-    '.html': 'report',
-    '.png': 'picture',
-    '.json': 'comparison',
-    '.pth': 'weights',
-    '.safetensors': 'weights',
-}  # in manifests
+# parts of a config that images are read for
+READING = *(f'{part}_{kind}' for part in ('train', 'val', 'test') for kind in ('dataloader', 'cfg')), 'custom_hooks'
+# in manifests
+KINDS = {'.html': 'report', '.png': 'picture', '.json': 'comparison', '.pth': 'weights', '.safetensors': 'weights'}
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -39,11 +39,7 @@ class ComplementaryMask(BaseTransform):
     """
 
     def __init__(
-        self,
-        input_size: int | tuple[int, int],
-        unit_size: int = 32,
-        ratio: float = 0.6,
-        strategy: str = 'random',
+        self, input_size: int | tuple[int, int], unit_size: int = 32, ratio: float = 0.6, strategy: str = 'random'
     ) -> None:
         strategies = dict(random=self._draw_random, stratified=self._draw_stratified)
         if strategy not in strategies:

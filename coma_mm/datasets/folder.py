@@ -18,16 +18,7 @@ from ..utils.arguments import require_number, require_whole
 from ..utils.paths import require_no_other_file
 from ..utils.text import one_line
 from .exclusion import Exclusion
-from .finding import (
-    drop_repeated,
-    find_images,
-    hold_out,
-    image_endings,
-    log_error,
-    name_endings,
-    read_list,
-    say_once,
-)
+from .finding import drop_repeated, find_images, hold_out, image_endings, log_error, name_endings, read_list, say_once
 from .loading import UnreadableImageError
 
 UNREAD, READABLE, UNREADABLE = range(3)

@@ -151,10 +151,7 @@ class Digits(BaseDataset):
     """
 
     def __init__(
-        self,
-        size: int = 32,
-        pipeline: Sequence[dict | Callable] = (),
-        indices: int | Sequence[int] | None = None,
+        self, size: int = 32, pipeline: Sequence[dict | Callable] = (), indices: int | Sequence[int] | None = None
     ) -> None:
         require_whole(1, size=size)
         self.size = size

@@ -45,10 +45,7 @@ class ValueRange:
 
 
 def find_value_range(
-    paths: Sequence[str],
-    channels: int = 3,
-    given: Sequence[float] | None = None,
-    max_pixels: int = MAX_PIXELS,
+    paths: Sequence[str], channels: int = 3, given: Sequence[float] | None = None, max_pixels: int = MAX_PIXELS
 ) -> ValueRange | None:
     """Find the range of values of images by a sample of them.
 

@@ -96,8 +96,7 @@ class DMMSA(nn.Module):
 
     A head sees the image through one window or several. The keys and values of a window come from a convolution with
     kernel = stride = window. The keys of all windows of a head stand in one softmax, so each query weighs the scales
-    itself: our reading of the paper's "aggregates information from different window scales dynamically". Queries stay
-    one per token. Heads with the same windows share the convolutions and one call of attention.
+    itself. Queries stay one per token. Heads with the same windows share the convolutions and one call of attention.
 
     Cost: N queries are compared with N / w**2 keys for each window w. A dense convolution takes as long as plain
     attention's projection to keys and values. A depth-wise one takes 1 / w**2 of that, and one pass over the tokens.
@@ -200,7 +199,6 @@ class WindowConv(nn.Linear):
         super().__init__(window**2 * dim, out, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
         return super().forward(x.unflatten(1, (-1, self.in_features // x.shape[2])).flatten(2))
 
 
@@ -220,7 +218,6 @@ class DepthwiseWindowConv(nn.Module):
         self.pointwise = nn.Linear(dim, out, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
         return self.pointwise((x.unflatten(1, (-1, self.window**2)) * self.weight).sum(2) / self.window)
 
 
@@ -236,7 +233,6 @@ class AveragedWindowConv(WindowConv):
                 self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
         out = F.linear(x.unflatten(1, (-1, self.positions)).flatten(2), self.weight)
         if self.bias is None:
             return out / self.positions

@@ -26,15 +26,7 @@ from .architectures import ATTENTION, check_shaping, read_indices, read_shaping
 from .attention import DMMSA, MSA, AttnBlocks
 from .compiled import compile_blocks
 from .layers import Block, initialize_linear
-from .mask_units import (
-    UNIT_SIDE,
-    map_size,
-    order_by_blocks,
-    sincos_positions,
-    split_units,
-    tokens_to_map,
-    unit_patches,
-)
+from .mask_units import UNIT_SIDE, map_size, order_by_blocks, sincos_positions, split_units, tokens_to_map, unit_patches
 
 
 class Downsample(nn.Module):

@@ -19,7 +19,6 @@ class PeriodicCopy(BaseAveragedModel):
     """A second model that takes over the first one's weights every ``interval`` updates."""
 
     def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
-        """Copy."""
         averaged_param.copy_(source_param)
 
 

@@ -175,12 +175,7 @@ def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor,
     return (one @ others.T).topk(min(count, len(gallery)), dim=1)
 
 
-def draw_neighbours(
-    queries: Tensor,
-    features: Tensor,
-    gallery: Tensor,
-    gallery_features: Tensor,
-) -> np.ndarray:
+def draw_neighbours(queries: Tensor, features: Tensor, gallery: Tensor, gallery_features: Tensor) -> np.ndarray:
     """Draw a few images and beside each those whose pooled features are most like its own (:func:`find_nearest`).
 
     Args:

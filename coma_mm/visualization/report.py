@@ -113,9 +113,7 @@ def _page(
         if kind in pictures:
             sections += [f'<h2>{title}</h2>', _picture(title, *pictures[kind][-1], epochs)]
     if 'neighbours' in pictures:
-        sections.append(
-            '<p class="note">By the average of the last map, standardised; the number is the cosine.</p>',
-        )
+        sections.append('<p class="note">By the average of the last map, standardised; the number is the cosine.</p>')
     if charts:
         sections += ['<h2>Numbers</h2>', _numbers(charts)]
     if settings:

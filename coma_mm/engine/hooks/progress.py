@@ -140,9 +140,7 @@ class FinishedHook(Hook):
     @master_only
     def after_train(self, runner: Runner) -> None:
         paths = dict(
-            work_dir=runner.work_dir,
-            checkpoint=runner.message_hub.get_info('last_ckpt'),
-            config=runner.cfg.filename,
+            work_dir=runner.work_dir, checkpoint=runner.message_hub.get_info('last_ckpt'), config=runner.cfg.filename
         )
         paths = {key: short_path(path) if path else f'(no {key})' for key, path in paths.items()}
         runner.logger.info(self.text.format(**paths))

@@ -12,10 +12,7 @@ from ..common import EVALUATING
 
 # What a launcher's processes have in their environment, and what starts them.
 LAUNCHERS = dict(
-    pytorch=(
-        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
-        'tools/dist_train.sh, dist_test.sh or torchrun',
-    ),
+    pytorch=(('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'tools/dist_train.sh, dist_test.sh or torchrun'),
     slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh or srun'),
     mpi=(('OMPI_COMM_WORLD_LOCAL_RANK',), 'mpirun'),
 )
