@@ -113,7 +113,7 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
     settings, accumulate = choose_length(settings, images, trial, spent, PASSES.over(images))
     # one image has nothing to be compared with
     settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else DEFAULT_METHOD))
-    text = describe(settings, encoder, found, trial, accumulate, spent)
+    text = describe_plan(settings, encoder, found, trial, accumulate, spent)
     print(' '.join(filter(None, [text, encoder.origin, *found.describe()])), flush=True)
     found.warn(settings.size)
     return make_config(settings, encoder, accumulate)
@@ -203,7 +203,7 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
     return batch, step // batch
 
 
-def describe(
+def describe_plan(
     settings: PretrainSettings, encoder: Encoder, found: Images, trial: Trial, accumulate: int, spent: float
 ) -> str:
     """Return the paragraph that opens a run whose length is chosen."""

@@ -17,7 +17,7 @@ TEST = 250  # images to classify
 
 
 class FewLabels:
-    """Few labelled images, in memory, and the accuracy by which a model's features tell their classes.
+    """Few labelled images in memory, on which a linear probe of a model's features is measured.
 
     Five images of each class are learnt from, of 100 classes at most. Up to 250 others are classified, the same ones
     each time.

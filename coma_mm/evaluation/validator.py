@@ -77,7 +77,7 @@ class Validator:
         if model.evaluation_mode not in ONE_BRANCH:
             losses['loss_evaluation'] = result.errors[~mask]
         hidden = result.mask[:, None].repeat_interleave(result.unit_size, 2).repeat_interleave(result.unit_size, 3)
-        # what is not hidden counts as right, then the average is taken over what is hidden alone
+        # Visible units count as right, so their share is taken out of the average.
         fraction = hidden.float().mean((1, 2, 3))
         adaptive = (
             psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * fraction.log10()
@@ -104,10 +104,11 @@ class Validator:
         )
 
     def measure_features(self, model: nn.Module) -> dict[str, float]:
-        """Return what whole images, encoded without masks, say of the features of the last map.
+        """Measure the features in the last map of whole images, encoded without masks.
 
-        ``rankme`` of their averages over the positions (:func:`rankme`), and ``dead_channels``, the share of
-        channels with about one value at all positions of all images (:func:`dead_channels`).
+        Returns:
+            ``rankme`` of their averages over the positions (:func:`rankme`), and ``dead_channels``, the fraction of
+            channels with about one value at all positions of all images (:func:`dead_channels`).
         """
         with torch.no_grad(), eval_mode(model):
             batches = (preprocess(model, images) for images in self.images.split(self.batch))

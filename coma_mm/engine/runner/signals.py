@@ -10,10 +10,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ...utils import stopping
+from ...utils.stopping import SHUTDOWN_SIGNALS, stop
 from ...utils.workers import end_with_unsent
 
-SHUTDOWN_SIGNALS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP
 ECHO = 1.0  # seconds in which torchrun may pass on a Ctrl-C that the terminal has sent to its ranks as well
 SAVING = b'\nCtrl-C: saving a checkpoint at the end of this step; press it again to stop at once\n'
 _replaced: dict[int, Any] = {}  # by number, what handled the signals before a run listened
@@ -39,7 +38,7 @@ class ShutdownSignals:
         self.process = os.getpid()
         for number in SHUTDOWN_SIGNALS:
             before = signal.getsignal(number)
-            if before in (signal.SIG_DFL, signal.default_int_handler, stopping.stop):
+            if before in (signal.SIG_DFL, signal.default_int_handler, stop):
                 _replaced[number] = before
                 signal.signal(number, self._note)
 
