@@ -101,7 +101,7 @@ class ReconstructionHook(PeriodicHook):
 
 @HOOKS.register_module()
 class FeaturesHook(PeriodicHook):
-    """Draws what each stage tells apart and where it looks, and which images the features find alike.
+    """Draws main components and attention of each stage's features, and nearest neighbours of images.
 
     The pictures, ``features`` and ``neighbours``, go to the loggers and into the run's ``report.html``
     (``coma_mm.ReportHook``). Images are drawn at random once, with a fixed seed.
@@ -134,7 +134,7 @@ class FeaturesHook(PeriodicHook):
     def before_train(self, runner: Runner) -> None:
         items = draw_items(watched_dataset(runner, self.dataset), self.num_images + self.num_gallery, seed=0)
         count = min(self.num_images, len(items))
-        # the images at equal distances, where a folder has its classes one after the other; the others to be found
+        # at equal distances, as folders have their classes one after the other; the other images are the gallery
         shown = torch.linspace(0, len(items) - 1, count).round().int().tolist()
         self.images = torch.stack([items[i]['inputs'] for i in shown])
         self.names = [name_of(items[i], i + 1) for i in shown]
