@@ -23,7 +23,7 @@ def setting(help: str, default: Any = None, **option: Any) -> Any:
     """Return a field of a class of settings that is an option of a command as well.
 
     Args:
-        help: Of the option.
+        help: Help of the option.
         default: The field's default. The command passes only options that the user typed.
         **option: ``range`` of numbers, or the ``type`` by its name in :mod:`.cli.types`; ``group`` of options of which
             one may be given; what ``argparse`` takes beside.

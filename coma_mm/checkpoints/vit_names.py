@@ -56,7 +56,7 @@ def read_vit(weights: dict[str, Tensor], heads: int | None = None) -> tuple[str,
 
     Args:
         weights: As :func:`rename_vit` returns them.
-        heads: Where the file says so; by the width if ``None``.
+        heads: Number of heads, if the file says it; by the width if ``None``.
 
     Returns:
         ``None`` if there is no such ViT.

@@ -82,7 +82,7 @@ def check_evaluators(node: object, place: str, roots: Iterable[str], force: bool
     They write past mmengine, so that nothing would be set aside.
 
     Args:
-        place: Of ``node`` in the config, for the message.
+        place: Place of ``node`` in the config, for the message.
         option: By which files that no evaluator reads are replaced.
     """
     for path, settings in walk_dicts(node, place):

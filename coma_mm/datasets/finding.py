@@ -47,7 +47,7 @@ def find_images(
     Pipes, sockets, devices and folders of runs are left out and named in the log.
 
     Args:
-        extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`.image_endings`.
+        extensions (Sequence[str] | None): Endings of names. Defaults to None, :func:`.image_endings`.
         left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
 
     Raises:

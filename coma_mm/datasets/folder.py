@@ -56,7 +56,7 @@ class ImageFolder(BaseDataset):
         data_root (str | Sequence[str]): The folder, or several; or a ``.txt`` file with the path of an image in each
             line, relative to the file's folder.
         data_prefix (str): Sub-folder of each folder to read, e.g. ``train``. Defaults to '', all of it.
-        extensions (Sequence[str] | None): What file names end in, in upper or lower case. Defaults to None, all that
+        extensions (Sequence[str] | None): Endings of file names, in upper or lower case. Defaults to None, all that
             :func:`.image_endings` knows.
         exclude (Sequence[str] | None): Patterns of paths below each folder (below a list's own folder) that are left
             out, such as ``['*_mask.png', 'masks/*']``, see :class:`.exclusion.Exclusion`. Defaults to None.

@@ -33,7 +33,7 @@ class ClassFolder(ImageFolder):
     Args:
         data_root: The folder.
         part: ``'train'`` or ``'val'``, or None for all images of a folder that has no such parts.
-        **kwargs: Of :class:`.ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
+        **kwargs: Arguments of :class:`.ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
 
     Raises:
         FileNotFoundError: If the folder is not there, or one part is.
@@ -135,7 +135,7 @@ class LabelledFolder(ClassFolder):
     Args:
         data_root: The folder.
         part: ``'train'``, ``'val'``, or ``None`` for all images.
-        **kwargs: Of :class:`.ClassFolder`.
+        **kwargs: Arguments of :class:`.ClassFolder`.
     """
 
     remedy = 'name another folder'

@@ -19,7 +19,7 @@ class PartSampler(Sampler):
     Args:
         dataset: The images to draw from.
         parts: Epochs per pass. What remains of a division is left out of that pass.
-        seed: Of the orders, the same on all ranks. Drawn if ``None``.
+        seed: Seed of the orders, the same on all ranks. Drawn if ``None``.
     """
 
     def __init__(self, dataset: Sized, parts: int = 1, seed: int | None = None):

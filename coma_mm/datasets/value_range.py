@@ -22,7 +22,7 @@ class ValueRange:
     Args:
         low: The value that becomes 0.
         high: The value that becomes 255.
-        source: Where that comes from, in words.
+        source: Origin of the range, in words.
         levels: Levels of 256 that each channel then uses; channels with no more values in their files are left out.
     """
 

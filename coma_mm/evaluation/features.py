@@ -22,7 +22,7 @@ class ImageFiles(Dataset):
     Items are ``(number, tensor)``, with ``None`` for a file that cannot be read, which standard error names.
 
     Args:
-        settings: Of :func:`.datasets.read_image`.
+        settings: Arguments of :func:`.datasets.read_image`.
     """
 
     def __init__(self, paths: Sequence[str], height: int, width: int, settings: dict):

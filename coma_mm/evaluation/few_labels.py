@@ -25,7 +25,7 @@ class FewLabels:
     Args:
         folder: See :func:`.datasets.labelled.find_labelled`.
         size: Height and width that images are scaled to, in pixels.
-        settings: Of :func:`.datasets.read_image`.
+        settings: Arguments of :func:`.datasets.read_image`.
         batch: Images that go through the model at once.
 
     Raises:

@@ -21,9 +21,9 @@ def load_images(dataset: dict | Dataset, count: int | None = None) -> tuple[Tens
     """Load images of a data set, all of them or ``count`` at equal distances, always the same.
 
     Args:
-        dataset: Or its config. Items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps ``gt_label``; or
-            they are packed, with ``inputs`` (uint8, ``(3, H, W)``).
-        count: At most so many.
+        dataset: The data set or its config. Items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps
+            ``gt_label``; or they are packed, with ``inputs`` (uint8, ``(3, H, W)``).
+        count: Number of images, at most.
 
     Returns:
         ``(N, 3, H, W)``, uint8, and labels ``(N,)``, int64, or ``None``.
@@ -43,10 +43,10 @@ class Validator:
 
     Args:
         dataset: See :func:`load_images`.
-        images: How many of it.
+        images: Number of its images to use.
         ratio: Share of the units that is hidden, the same for all models whatever they were trained with, so that
             losses can be compared.
-        seed: Of the masks.
+        seed: Seed of the masks.
         batch: Images that go through the model at once.
     """
 

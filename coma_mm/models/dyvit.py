@@ -261,8 +261,8 @@ class DyViT(BaseModule):
             if is_global:
                 positions = self._image_positions(grid, side, idx) if positions is None else positions
                 x = x + self.global_positions[str(number)](positions).to(positions.dtype)
-            blocks = None if is_global else token_blocks
-            x = checkpoint(block, x, blocks, use_reentrant=False) if recompute else block(x, blocks)
+            within = None if is_global else token_blocks
+            x = checkpoint(block, x, within, use_reentrant=False) if recompute else block(x, within)
         return x
 
     def _to_map(

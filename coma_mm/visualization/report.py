@@ -50,7 +50,7 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
 
     Args:
         work_dir: The run's folder: ``*/vis_data/scalars.json``, ``pictures/`` and the config are read.
-        path: Where to; ``report.html`` in that folder if ``None``.
+        path: File to write; ``report.html`` in that folder if ``None``.
 
     Raises:
         FileNotFoundError: If the folder is not there or has nothing of a run in it.

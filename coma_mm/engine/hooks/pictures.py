@@ -51,7 +51,7 @@ class ReconstructionHook(PeriodicHook):
         num_images: Images in the picture, at most.
         interval: Epochs (or iterations) between pictures; the first and the one at the end of training come anyway.
         by_epoch: Whether ``interval`` counts epochs.
-        seed: Of the choice of images, the masks, and random transforms in the pipeline.
+        seed: Seed of the choice of images, of masks, and of random transforms in the pipeline.
         out: File name in the work dir.
     """
 

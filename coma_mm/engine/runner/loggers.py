@@ -1,6 +1,6 @@
 """Loggers beside the log file, in any config (``--log``): TensorBoard, Weights & Biases and MLflow.
 
-They derive from mmengine's. Theirs lose steps and pictures, and begin a new run on a resume.
+Those of W&B and MLflow derive from mmengine's: steps and pictures arrive as they should, and runs are continued.
 """
 
 import importlib.util
@@ -96,7 +96,7 @@ class WandbBackend(WandbVisBackend):
     mmengine's drops the step, so that W&B counts calls, and uploads all Python files of the current folder.
 
     Args:
-        save_dir: Where W&B keeps its files.
+        save_dir: Folder of W&B's files.
         id_file: Keeps the run's id.
         resume: Whether to go on with the run of that id.
         **kwargs: mmengine's.
@@ -146,7 +146,7 @@ class MLflowBackend(MLflowVisBackend):
     the run where they are.
 
     Args:
-        save_dir: Where the files go.
+        save_dir: Folder of the files.
         **kwargs: mmengine's.
     """
 
