@@ -35,7 +35,7 @@ def setting(help: str, default: Any = None, **option: Any) -> Any:
 class RunSettings:
     """Settings of a new run of any kind; what each means is the help of its option."""
 
-    data: Sequence[str]  # folders of images, sub-folders and all, or .txt files of their paths
+    data: Sequence[str]  # folders of images with all sub-folders, or .txt files of their paths
     out: str | PathLike  # the run's folder
     epochs: float | None = setting(
         'passes over the images (default: from the number of images)', range=ranges.EPOCHS, group='length'

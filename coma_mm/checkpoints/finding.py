@@ -20,7 +20,7 @@ from ..utils.reading import open_regular, read_text
 from .archive import list_members
 from .reading import BACKBONES, read_checkpoint
 
-# Those between the checkpoints of the schedule: epochs that are complete, and all iterations.
+# Names of checkpoints between those of the schedule: complete epochs, and all iterations.
 STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')
 TEXT = 10_000_000  # bytes of a config
 POINTER = 4096  # bytes of last_checkpoint that are read

@@ -9,7 +9,7 @@ import re
 import torch
 from torch import Tensor
 
-# What follows a prefix, and its name after "backbone." or "decoder.".
+# Name after a prefix, and its name after "backbone." or "decoder.".
 ENCODER = {
     r'(cls_token|pos_embed)': r'\1',
     r'patch_embed\.proj\.(\w+)': r'patch_embed.projection.\1',

@@ -143,8 +143,8 @@ def is_marked(place: Path) -> bool:
 
 # The end of a zip file whose comment is the mark.
 ARCHIVE = rb'PK\x05\x06.{16}' + len(MARK).to_bytes(2, 'little') + MARK.encode() + rb'\Z'
-# What tells a file of ours, by its ending: from its beginning and its end. Weights and graphs have no such mark: their
-# users change them, average or quantise them, and keep what they say of themselves.
+# Tests for a file of ours, by its ending: on its beginning and its end. Weights and graphs have no such mark: users
+# change, average or quantise them, and keep the metadata.
 MARKS: dict[str, Callable[[bytes, bytes], bool]] = {
     '.png': lambda head, tail: f'Software\0{MARK}'.encode() in head[:1000],
     '.svg': lambda head, tail: f'<title>{MARK}</title>'.encode() in head,

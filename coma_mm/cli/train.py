@@ -48,7 +48,7 @@ def parse_args() -> Namespace:
     return parser.parse_args()
 
 
-# What holds for a run from its start on, and need not be said again when one goes on with it.
+# Options, with defaults, that a resumed run takes over from its start.
 KEPT = dict(amp=False, no_validate=False, auto_scale_lr=False, save_minutes=0, log=None)
 
 

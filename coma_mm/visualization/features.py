@@ -121,7 +121,7 @@ def principal_colours(maps: Tensor) -> Tensor:
     tokens = maps.double().permute(0, 2, 3, 1).reshape(-1, C)
     tokens = tokens - tokens.mean(0)
     directions = torch.linalg.eigh(tokens.T @ tokens).eigenvectors[:, -3:].flip(1)
-    # Of the two signs the one that makes the largest entry positive, so that pictures can be repeated.
+    # The sign makes the largest entry positive, so that pictures can be repeated.
     directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
     values = (tokens @ directions).numpy()
     low, high = np.percentile(values, [CLIPPED, 100 - CLIPPED], axis=0)
