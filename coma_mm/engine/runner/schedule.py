@@ -196,11 +196,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
         check_end(meta['iter'], loop.max_iters, 'iterations', source)
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
-    has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
-    built = getattr(runner, 'strategy', runner).param_schedulers
-    same_number = not isinstance(built, list) or len(built) == len(runner.cfg.get('param_scheduler') or ())
-    same_course = course is not None or 'course' not in meta
-    if not changes and before == ours == reference and has_state and same_number and same_course:
+    if not changes and before == ours == reference and _has_schedulers(runner, checkpoint, course):
         return reference, course
     done = course.at(meta['iter']) if course else int(meta['iter'] * iters_ratio(runner, reference, ours))
     _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
@@ -210,6 +206,15 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
     return reference, course
+
+
+def _has_schedulers(runner: Runner, checkpoint: dict, course: Course | None) -> bool:
+    """Say whether a checkpoint has the schedulers that the config builds, by their number and their course."""
+    configs = runner.cfg.get('param_scheduler') or ()
+    built = getattr(runner, 'strategy', runner).param_schedulers
+    same_number = not isinstance(built, list) or len(built) == len(configs)
+    same_course = course is not None or 'course' not in checkpoint['meta']
+    return ('param_schedulers' in checkpoint or not configs) and same_number and same_course
 
 
 def set_end(runner: Runner, end: int) -> None:
