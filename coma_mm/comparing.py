@@ -1,4 +1,4 @@
-"""``coma_mm.compare``: what weights are worth on labelled images, beside random weights and raw pixels."""
+"""``coma_mm.compare``: accuracies of weights on labelled images, beside random weights and raw pixels."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .datasets.exclusion import Exclusion
 from .datasets.labelled import Labelled, find_labelled
 from .engine.runner.run_folder import resolve_run
-from .evaluation.compare import FEW, FINE_TUNED, Accuracy, judge, measure
+from .evaluation.accuracy import FEW, FINE_TUNED, Accuracy, judge, measure
 from .evaluation.features import ImageFiles, extract_features
 from .evaluation.ridge import draw_labelled
 from .evaluation.short_finetuning import ShortFineTuning
@@ -68,7 +68,7 @@ def compare(
 
 
 def measure_all(names: Sequence[str | PathLike], data: str | PathLike, **settings: Any) -> 'Comparison':
-    """Measure each of the weights that are named, and print how far it is; see :func:`compare`."""
+    """Measure all weights and print the progress; arguments as of :func:`compare`."""
     chosen = check_settings(CompareSettings(**given_settings(CompareSettings, settings)))
     labelled = find_labelled(data, chosen.val, chosen.exclude)
     print(
@@ -88,7 +88,7 @@ def measure_all(names: Sequence[str | PathLike], data: str | PathLike, **setting
 
 
 def find_largest_class(labelled: Labelled) -> float:
-    """Return the share of the largest class in the images to classify, in percent: what a blind guess gets right."""
+    """Return the part of the largest class in the images to classify, in percent: the accuracy of a blind guess."""
     counts = torch.tensor([label for _, label in labelled.test]).bincount()
     return 100 * counts.max().item() / len(labelled.test)
 
@@ -107,7 +107,7 @@ def check_settings(settings: CompareSettings) -> CompareSettings:
 
 
 def read_names(names: Sequence[str | PathLike]) -> list[tuple[str | None, str, str]]:
-    """Return config, weights and what they are called, for each that is named; each is named once."""
+    """Return config, file and name of each of the weights; refuse any that are named twice."""
     left = [os.path.expanduser(name) for name in names]
     found: list[tuple[str | None, str, str]] = []
     while left:
@@ -138,7 +138,7 @@ class Comparison:
 
     @property
     def learn(self) -> int:
-        """Number of these that are learnt from."""
+        """Number of images to learn from that can be read."""
         return sum(i < len(self.labelled.learn) for i in self.kept)
 
     def add(self, weights: Weights, name: str) -> None:
@@ -165,7 +165,7 @@ class Comparison:
         images = images.take(read)
         for row, group in groups.items():
             own, features = features[: len(whole[row])], features[len(whole[row]) :]
-            own += [self._features_of_draws(group, number, images) for number in range(len(own), len(group))]
+            own += [self._extract_draws(group, number, images) for number in range(len(own), len(group))]
             self._measure(row, group, own, len(whole[row]), images)
         self.sizes |= dict.fromkeys(groups, weights.size)
 
@@ -182,8 +182,8 @@ class Comparison:
                 'too few images can be read: none are left to classify, or of one class only to learn from'
             )
 
-    def _features_of_draws(self, group: Sequence[FeatureExtractor], number: int, images: ImageFiles) -> Tensor:
-        """Return features, by a network of a group, of what it draws and of what is classified; zeros for all else."""
+    def _extract_draws(self, group: Sequence[FeatureExtractor], number: int, images: ImageFiles) -> Tensor:
+        """Return one network's features of the images that it draws and of those to classify; zeros for others."""
         settings, labels = self.settings, self.labels[: self.learn]
         seeds = range(number, settings.seeds, len(group))
         drawn = torch.cat([draw_labelled(labels, max(FEW), seed) for seed in seeds]).unique()

@@ -19,13 +19,14 @@ from .checkpoints.finding import find_best
 from .datasets.labelled import HELD_OUT, Labelled, choose_part, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, read_image
 from .datasets.value_range import find_value_range
-from .engine.common import type_name
 from .export.extractor import Weights, open_for_training
-from .planning import TRIED, choose_length, describe_end, try_out
-from .pretraining import link_checkpoint, run
+from .planning import choose_length, describe_end
 from .recipe import EVALUATION_FRACTION, Passes, add_budget, begin_config, set_loader, set_schedule, take_middle
+from .running import link_checkpoint, run
 from .settings import FinetuneSettings
+from .trial import TRIED, try_out
 from .utils.clock import command, command_begin
+from .utils.configs import type_name
 from .utils.paths import is_named, quoted_path, short_path
 from .utils.text import one_line, printable
 
@@ -33,7 +34,7 @@ RECIPE = 'cls/finetune_dyvit-b_folder.py'
 CLASSIFIER = 'classifier.pth'  # name in the run's folder
 LR = 1e-3  # peak of the learning rate at 256 images a step
 EVALUATIONS = 20  # validations of a run, about
-MIXED = 10_000  # images from which on they are mixed: a short run on few images has no time to learn from mixtures
+MIN_TO_MIX = 10_000  # images from which on they are mixed: a short run on few images has no time to learn from mixtures
 PASSES = Passes(50, 10_000, 0.3, 20, 200)  # what is usual; not measured
 
 
@@ -88,7 +89,7 @@ def hand_over(out: Path, accuracy: float | None) -> Path:
 
 
 def plan_finetuning(settings: FinetuneSettings) -> Config:
-    """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
+    """Find the images, time some steps, choose batch and length; print the plan, and return the config of the run.
 
     ``data`` of the settings is a list of one absolute path.
     """
@@ -124,7 +125,7 @@ def plan_finetuning(settings: FinetuneSettings) -> Config:
 
 
 def require_readable(paths: Sequence[str], settings: dict) -> None:
-    """Raise if none of the first images can be read as weights take them."""
+    """Refuse images of which none of the first can be read with the channels that the weights take."""
     for path in paths[:5]:
         try:
             read_image(path, **settings)
@@ -157,9 +158,9 @@ def make_config(
     """Return the config of a run, which starts from ``configs/cls/finetune_dyvit-b_folder.py``.
 
     Args:
-        settings: Its length in ``steps``, a guess with ``minutes``; ``batch_size``: the images computed at once.
-        backbone: Settings to train it with.
-        accumulate: How many batches make a step.
+        settings: ``steps`` are a guess with ``minutes``; ``batch_size`` are the images computed at once.
+        backbone: Its settings for training.
+        accumulate: Number of batches in a step.
     """
     images, batch = len(labelled.learn), settings.batch_size or 64
     cfg = begin_config(RECIPE, settings, LR, batch, accumulate)
@@ -169,10 +170,8 @@ def make_config(
         cfg.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=1.0)
     iterations = (settings.steps or 1000) * accumulate
     set_schedule(cfg, iterations)
-    # an image is classified in a third of the time that it takes to learn from it
-    interval = max(
-        1, math.ceil(iterations / EVALUATIONS), math.ceil(len(labelled.test) / 3 / EVALUATION_FRACTION / batch)
-    )
+    cost = len(labelled.test) / 3  # an image is classified in a third of the time that it takes to learn from it
+    interval = max(1, math.ceil(iterations / EVALUATIONS), math.ceil(cost / EVALUATION_FRACTION / batch))
     interval = min(interval, iterations)
     cfg.train_cfg.val_interval = interval
     cfg.default_hooks.logger.update(interval=max(1, min(50, iterations // 100)), log_metric_by_epoch=False)
@@ -184,7 +183,7 @@ def make_config(
 
 
 def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, images: int) -> None:
-    """Set the model of a config: a backbone and a linear layer behind it, both of them trained."""
+    """Set the model of a config: a backbone and a linear layer, both trained."""
     with torch.no_grad():
         found = weights.extractor.backbone(torch.zeros(1, weights.settings['channels'], *weights.size))
     last = found if isinstance(found, torch.Tensor) else found[-1]
@@ -199,7 +198,7 @@ def set_model(cfg: Config, weights: Weights, backbone: dict, classes: int, image
     cfg.model.head.update(num_classes=classes, in_channels=last.shape[1])
     turns = weights.extractor.data_preprocessor._channel_conversion
     cfg.model.data_preprocessor.update(**weights.normalisation, to_rgb=turns, num_classes=classes)
-    if images < MIXED:
+    if images < MIN_TO_MIX:
         cfg.model.train_cfg = None
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of masking that the mask transform and the model have to agree on. Pure Python: imports nothing."""
+"""Arithmetic of mask units that data transforms and models share. Pure Python: imports nothing."""
 
 
 def num_hidden(num_units: int, ratio: float) -> int:

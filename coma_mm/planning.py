@@ -3,68 +3,59 @@
 import io
 import math
 import os
-import resource
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout, suppress
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, FUNCTIONS, MODELS, init_default_scope
-from torch import nn
-from torch.utils.data import Dataset
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from .datasets import ImageFolder
 from .datasets.exclusion import Exclusion, find_masks
 from .datasets.finding import name_endings
 from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
-from .datasets.seeding import fixed_seed
 from .datasets.value_range import ValueRange, find_value_range
 from .engine.hooks.progress import duration, end_after
+from .given_weights import add_teacher, start_from
 from .models.mask_units import UNIT_SIDE
 from .recipe import (
-    EVALUATION_FRACTION,
-    METHOD,
+    DEFAULT_METHOD,
+    DEFAULT_SIZE,
     PASSES,
-    SIZE,
-    USEFUL,
+    USEFUL_IMAGES,
     Encoder,
     choose_encoder,
     choose_patch,
     make_config,
 )
 from .settings import PretrainSettings
-from .starting import add_teacher, start_from
+from .trial import MIN_STEP, TRIED, Trial, try_out
 from .utils.clock import command_begin
-from .utils.environment import available_memory, fast_dtype, has_fast_bf16
+from .utils.environment import fast_dtype, has_fast_bf16
 from .utils.paths import short_path
 from .utils.text import printable, three_digits
 
-# In the opening line.
-METHOD_NAMES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
+METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
-TRIED = 4  # images of the first step that is tried before a run
-BRIEF = 3.0  # seconds of a trial, after which one of twice as many images follows: large batches are faster
-LARGEST = dict(cuda=1024, cpu=64)  # images of a step
-STEP = 64  # images of a step at least, computed in parts where the memory is small
-PART = 16  # images that are computed at once at least
+MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
+MIN_BATCH = 16  # images that are computed at once at least
 
 
 @dataclass
 class Images:
     """Images in the folders of a run."""
 
-    dataset: ImageFolder  # which found them; says what it left out
+    dataset: ImageFolder  # that found them, and knows what it left out
     names: list[str]  # of the images to train on, below their folders
     held_out: int  # number of images that are not trained on
-    values: ValueRange | None  # that become black and white; none if the images have 8 bits or the user says so
+    values: ValueRange | None  # that become black and white; None for 8 bits, or where the user names them
     labelled: Labelled | None
     short_side: int  # the median of some of the images, in pixels
 
@@ -91,17 +82,8 @@ class Images:
                 print(f'warning: {warning}', file=sys.stderr, flush=True)
 
 
-@dataclass
-class Trial:
-    """Result of some steps of training: seconds an image, images that fit the memory, parameters."""
-
-    seconds: float
-    fitting: float
-    parameters: int
-
-
-def plan_run(settings: PretrainSettings) -> Config:
-    """Return the config of a new run, after a look at the images and some steps of training; print what to expect.
+def plan_pretraining(settings: PretrainSettings) -> Config:
+    """Find the images, time some steps, choose batch and length; print the plan, and return the config of the run.
 
     ``data`` of the settings is a list of absolute paths.
     """
@@ -130,8 +112,8 @@ def plan_run(settings: PretrainSettings) -> Config:
     spent = time.monotonic() - command_begin()
     settings, accumulate = choose_length(settings, images, trial, spent, PASSES.over(images))
     # one image has nothing to be compared with
-    settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else METHOD))
-    text = describe(settings, encoder, found, trial, accumulate, spent)
+    settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else DEFAULT_METHOD))
+    text = describe_plan(settings, encoder, found, trial, accumulate, spent)
     print(' '.join(filter(None, [text, encoder.origin, *found.describe()])), flush=True)
     found.warn(settings.size)
     return make_config(settings, encoder, accumulate)
@@ -167,13 +149,13 @@ def find_short_side(paths: Sequence[str]) -> int:
 
 
 def warn_of_enlarging(short_side: int) -> str | None:
-    """Return what is better than crops of the default size, of images so small; ``None`` of others."""
-    if not 0 < 1.5 * short_side < SIZE:
+    """Return advice on the size of crops where images are small; ``None`` for others."""
+    if not 0 < 1.5 * short_side < DEFAULT_SIZE:
         return None
     unit = UNIT_SIDE * choose_patch(short_side)
     size = max(32, short_side // unit * unit)
     return (
-        f'the images are about {short_side} px high or wide, and crops of them are enlarged to {SIZE} px: '
+        f'the images are about {short_side} px high or wide, and crops of them are enlarged to {DEFAULT_SIZE} px: '
         f'--size {size} is made for such, and is faster'
     )
 
@@ -181,7 +163,9 @@ def warn_of_enlarging(short_side: int) -> str | None:
 def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:
     """Return settings with batch and steps, and how many batches make a step.
 
-    ``spent`` are the seconds since the command began, ``passes`` those over the images if no length is given.
+    Args:
+        spent: Seconds since the command began.
+        passes: Passes over the images if no length is given.
     """
     batch, accumulate = settings.batch_size, 1
     if batch is None:
@@ -204,118 +188,22 @@ def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
     return f'{count} images have names as masks of others have; to train without them: --exclude {printable(options)}'
 
 
-def try_out(cfg: Config) -> Trial:
-    """Take steps with few images; the seconds are those of a run that also looks at what it learns."""
-    on_gpu = torch.cuda.is_available()
-    init_default_scope(cfg.default_scope)
-    with fixed_seed(0):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    first, last = (time_step(cfg, count, dataset) for count in (TRIED, 2 * TRIED))
-    each = max(1, (last.peak - first.peak) / TRIED)
-    if on_gpu:
-        torch.cuda.empty_cache()
-    free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
-    fitting = math.inf if free is None else 0.7 * (free - first.peak) / each
-    while last.whole < BRIEF and 2 * last.images <= min(STEP, fitting):
-        last = time_step(cfg, 2 * last.images, dataset)
-    return Trial(last.seconds / last.images / (1 - EVALUATION_FRACTION), fitting, last.parameters)
-
-
-class TimedStep(NamedTuple):
-    """A step of training, and the time and memory that it took."""
-
-    images: int
-    seconds: float
-    whole: float  # seconds with the model, the images and a step before
-    peak: int  # bytes
-    parameters: int
-
-
-def time_step(cfg: Config, images: int, dataset: Dataset) -> TimedStep:
-    """Time the second step of a model with so many images."""
-    on_gpu = torch.cuda.is_available()
-    forget_peak(on_gpu)
-    begin = time.perf_counter()
-    model, step = make_step(cfg, images, dataset=dataset)
-    step()
-    start = time.perf_counter()
-    step()
-    if on_gpu:
-        torch.cuda.synchronize()
-    end = time.perf_counter()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return TimedStep(images, end - start, end - begin, peak_so_far(on_gpu), parameters)
-
-
-def make_step(
-    cfg: Config, batch: int, update: bool = True, dataset: Dataset | None = None
-) -> tuple[nn.Module, Callable[[], None]]:
-    """Return the model of a config, and a step of its training on the first ``batch`` images, always the same.
-
-    Args:
-        update: Whether the step changes weights, as well as computing their gradients.
-        dataset: The images; by default the config's, which are found anew.
-    """
-    init_default_scope(cfg.default_scope)
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = MODELS.build({**cfg.model, 'compile': False} if 'compile' in cfg.model else cfg.model).to(device)
-    model.train()  # on a line of its own: mmpretrain's models return nothing
-    loader = cfg.train_dataloader
-    collate = FUNCTIONS.get(loader.get('collate_fn', dict(type='pseudo_collate'))['type'])
-    with fixed_seed(0):
-        dataset = dataset or DATASETS.build(loader.dataset)
-        data = collate([dataset[i % len(dataset)] for i in range(batch)])
-    data = model.data_preprocessor(data, True)
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper) if update else None
-
-    def step() -> None:
-        with nullcontext() if wrapper is None else wrapper.optim_context(model):
-            loss, _ = model.parse_losses(model(**data, mode='loss'))
-        if wrapper is None:
-            loss.backward()
-        else:
-            wrapper.update_params(loss)
-
-    return model, step
-
-
-def forget_peak(on_gpu: bool) -> int:
-    """Start to watch the memory of the GPU, or of this process, anew; return the bytes that are in use."""
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        with suppress(OSError):  # there is no /proc on macOS and in some containers
-            Path('/proc/self/clear_refs').write_text('5')  # Linux forgets the peak so far
-    return peak_so_far(on_gpu)
-
-
-def peak_so_far(on_gpu: bool) -> int:
-    """Return the most bytes in use since :func:`forget_peak`."""
-    if on_gpu:
-        return torch.cuda.max_memory_allocated()
-    try:
-        lines = Path('/proc/self/status').read_text().splitlines()
-    except OSError:  # the most since the process began
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
-
-
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
     """Return how many images are computed at once, and how many such batches make a step; powers of two.
 
-    A step has as many images as leave eight steps in a pass over them, but at least 64 where there are so many. At once
-    as many are computed as fit the memory, and 16 in any case.
+    A pass over the images has eight steps or more, but a step has 64 images where there are so many. A batch has as
+    many as fit the memory, and 16 in any case.
     """
 
     def power(number: float) -> int:
         return 2 ** int(math.log2(max(1, number)))
 
-    step = power(min(images, max(STEP, min(images / 8, LARGEST['cuda' if on_gpu else 'cpu']))))
-    batch = power(min(step, max(PART, fitting)))
+    step = power(min(images, max(MIN_STEP, min(images / 8, MAX_STEP['cuda' if on_gpu else 'cpu']))))
+    batch = power(min(step, max(MIN_BATCH, fitting)))
     return batch, step // batch
 
 
-def describe(
+def describe_plan(
     settings: PretrainSettings, encoder: Encoder, found: Images, trial: Trial, accumulate: int, spent: float
 ) -> str:
     """Return the paragraph that opens a run whose length is chosen."""
@@ -323,11 +211,11 @@ def describe(
     apart = f', {found.held_out} of them held out' if found.held_out else ''
     text = (
         f'{images + found.held_out} images found{apart}. {encoder.name} and its decoder, '
-        f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_NAMES[settings.method or METHOD]}, on crops of '
-        f'{settings.size or SIZE} px in patches of {encoder.backbone["patch_size"]} px, '
+        f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_TITLES[settings.method or DEFAULT_METHOD]}, on crops '
+        f'of {settings.size or DEFAULT_SIZE} px in patches of {encoder.backbone["patch_size"]} px, '
         f'{describe_end(settings, images, trial, accumulate)}'
     )
-    return text + (advise_length(shown, images, spent + trial.seconds * USEFUL) if shown < USEFUL else '')
+    return text + (advise_length(shown, images, spent + trial.seconds * USEFUL_IMAGES) if shown < USEFUL_IMAGES else '')
 
 
 def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> str:
@@ -359,8 +247,8 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
 
 def advise_length(shown: int, images: int, seconds: float) -> str:
     """Say that a run shows too few images, and what to type for one that shows enough in so many seconds."""
-    epochs = max(1, math.ceil(USEFUL / images))
+    epochs = max(1, math.ceil(USEFUL_IMAGES / images))
     return (
-        f' That shows {shown:,} images in all, too few for useful features, which take about {USEFUL:,}: '
+        f' That shows {shown:,} images in all, too few for useful features, which take about {USEFUL_IMAGES:,}: '
         f'--minutes {math.ceil(seconds / 60)}, or --epochs {epochs}.'
     )

@@ -1,7 +1,6 @@
-"""From a folder and a length to a config: what else pre-training needs follows from these.
+"""The config of ``coma-mm pretrain``, made of its settings; fine-tuning shares some of the steps.
 
-Nothing here trains. :func:`make_config` starts from ``configs/pretrain/coma_dyvit-b_folder.py``, so a recipe is an
-ordinary config, which ``tools/train.py`` takes as well.
+:func:`make_config` fills in ``configs/pretrain/coma_dyvit-b_folder.py``. ``coma-mm train`` takes the result as well.
 """
 
 import math
@@ -11,9 +10,10 @@ from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from .engine.common import EVALUATING, type_name
+from .engine.common import EVALUATING
 from .engine.runner.config_files import read_recipe
-from .settings import METHOD, VITS, PretrainSettings, RunSettings, find_arch
+from .settings import DEFAULT_METHOD, VITS, PretrainSettings, RunSettings, find_arch
+from .utils.configs import type_name
 from .utils.environment import count_cores
 
 
@@ -51,7 +51,7 @@ class Encoder:
     backbone: dict
     decoder: dict
     lr: float  # peak at 256 images a step
-    values: dict = field(default_factory=dict)  # mean and std of pixels where weights say them
+    normalisation: dict = field(default_factory=dict)  # mean and std of pixels where weights say them
     origin: str = ''  # sentences on the weights that it starts from, and on its teacher
     teacher: dict | None = None  # settings of the evaluation branch where that is a frozen teacher
 
@@ -83,17 +83,17 @@ METHODS = dict(
     coma=Method(dict(evaluation=dict(mode='copy')), 0.6),
     align=Method(dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0), 0.6),
 )
-SIZE = 224  # pixels
+DEFAULT_SIZE = 224  # pixels
 EVALUATIONS = 20  # pictures and checkpoints in a run, about
 EVALUATION_COST = 150  # of one evaluation with its pictures, in training images
 PROBE_COST = 450  # of one probe with few labels, in training images
 EVALUATION_FRACTION = 0.2  # of the time of a run, at most
 WARM_UP = 0.1  # of the steps
-FINEST = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
+MIN_SCHEDULE = 1000  # steps of a schedule at least, where a budget of time decides on those of the run
 
 # Images that a run has to show before its features are worth having, about: with 15 labels a class 27,000 gain 3 points
 # over random weights, and 46,000 gain 4 with 20 (docs/evidence.md, question 10).
-USEFUL = 30_000
+USEFUL_IMAGES = 30_000
 
 
 class Passes(NamedTuple):
@@ -122,7 +122,7 @@ def choose_patch(size: int) -> int:
 
 def choose_encoder(settings: PretrainSettings) -> Encoder:
     """Return the encoder that settings name; patches are so small that there are 16 units or more."""
-    arch, size = find_arch(settings.arch or 'tiny'), settings.size or SIZE
+    arch, size = find_arch(settings.arch or 'tiny'), settings.size or DEFAULT_SIZE
     scale = choose_patch(size)
     if arch in VITS:
         name, backbone = f'ViT-{arch[4:]}', dict(type='coma_mm.MaskedViT', arch=VITS[arch], patch_size=4 * scale)
@@ -141,18 +141,17 @@ def make_config(settings: PretrainSettings, encoder: Encoder | None = None, accu
     """Return the config of a run.
 
     Args:
-        settings: Its length in ``steps`` of the optimiser, of which warm-up, cosine, checkpoints and pictures follow;
-            1,000 if there are none. With ``minutes`` they are a guess. ``batch_size``: the images that are computed at
-            once, 64 if ``None``.
-        encoder: By ``arch``, ``size`` and ``channels`` if ``None``.
-        accumulate: How many batches make a step.
+        settings: ``steps`` of the optimiser are 1,000 if ``None``, and a guess with ``minutes``; warm-up, cosine,
+            checkpoints and pictures follow from them. ``batch_size``, the images computed at once, is 64 if ``None``.
+        encoder: That of ``arch``, ``size`` and ``channels`` if ``None``.
+        accumulate: Number of batches in a step.
     """
     batch, encoder = settings.batch_size or 64, encoder or choose_encoder(settings)
     cfg = begin_config('pretrain/coma_dyvit-b_folder.py', settings, encoder.lr, batch, accumulate)
     set_model(cfg, settings, encoder)
     set_images(cfg, settings, encoder.unit_size, batch)
     iterations = (settings.steps or 1000) * accumulate
-    set_schedule(cfg, iterations if settings.minutes is None else max(iterations, FINEST * accumulate))
+    set_schedule(cfg, iterations if settings.minutes is None else max(iterations, MIN_SCHEDULE * accumulate))
     set_intervals(cfg, iterations, batch, settings.labels)
     add_budget(cfg, settings, iterations)
     return cfg
@@ -163,9 +162,9 @@ def begin_config(recipe: str, settings: RunSettings, lr: float, batch: int, accu
 
     Args:
         recipe: Its file in ``configs``.
-        lr: Peak of the learning rate at 256 images a step; it goes by the square root of their number.
+        lr: Peak of the learning rate at 256 images a step; it follows the square root of their number.
         batch: Images that are computed at once.
-        accumulate: How many batches make a step.
+        accumulate: Number of batches in a step.
     """
     cfg = read_recipe(recipe)
     cfg.work_dir = str(settings.out)
@@ -189,12 +188,12 @@ def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None
     """Set the model of a config: an encoder, its decoder, the method."""
     cfg.model.backbone = encoder.backbone
     cfg.model.decoder.update(encoder.decoder)
-    cfg.model.update(METHODS[settings.method or METHOD].model)
+    cfg.model.update(METHODS[settings.method or DEFAULT_METHOD].model)
     if encoder.teacher:
         cfg.model.evaluation = encoder.teacher
     if settings.channels not in (None, 3):
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
-    cfg.model.data_preprocessor.update(encoder.values)
+    cfg.model.data_preprocessor.update(encoder.normalisation)
 
 
 def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: int) -> None:
@@ -204,9 +203,9 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
     dataset = cfg.train_dataloader.dataset
     dataset.data_root = list(settings.data)
     crop, flip, mask, _ = dataset.pipeline
-    crop.scale = settings.size or SIZE
+    crop.scale = settings.size or DEFAULT_SIZE
     mask.update(input_size=crop.scale, unit_size=unit_size)
-    mask.ratio = settings.mask_ratio or METHODS[settings.method or METHOD].mask_ratio
+    mask.ratio = settings.mask_ratio or METHODS[settings.method or DEFAULT_METHOD].mask_ratio
     if settings.exclude:
         dataset.exclude = list(settings.exclude)
     if settings.crop_scale is not None:
@@ -221,7 +220,7 @@ def set_images(cfg: Config, settings: PretrainSettings, unit_size: int, batch: i
         crop.channels = settings.channels
     if settings.val:
         dataset.update(part='train', val=settings.val)
-        held_out = hold_out(dataset)
+        held_out = held_out_dataset(dataset)
         for hook in cfg.custom_hooks:
             if type_name(hook.type) in EVALUATING:
                 hook.dataset = held_out
@@ -261,15 +260,15 @@ def set_schedule(cfg: Config, iterations: int) -> None:
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1)
 
 
-def hold_out(training: dict) -> dict:
-    """Return the data set of what is held out from another one: whole images, scaled and cut to squares."""
+def held_out_dataset(training: dict) -> dict:
+    """Return the config of the images that a data set holds out: whole images, scaled and cut to squares."""
     crop, *_, mask, pack = training['pipeline']
     return {**training, 'part': 'val', 'pipeline': [take_middle(crop), mask, pack]}
 
 
 def take_middle(crop: dict) -> dict:
-    """Return the step that takes the largest square in the middle of an image, in the place of a random crop."""
-    # A square of the image's area does not fit into it, so the transform takes the central square.
+    """Return a step that takes the largest square in the middle of an image, made of one for random crops."""
+    # a square of the image's area does not fit into it: then the transform takes the central square
     return {**crop, 'crop_ratio_range': (1.0, 1.0), 'aspect_ratio_range': (1.0, 1.0), 'max_attempts': 1}
 
 

@@ -1,4 +1,4 @@
-"""Settings of pre-training, stated once: the command, the function and the plan of a run read them.
+"""Settings of ``coma-mm pretrain``, ``finetune`` and ``compare``, stated once for commands and functions.
 
 Imports nothing that takes time.
 """
@@ -11,23 +11,19 @@ from typing import Any
 from .utils import ranges
 from .utils.arguments import did_you_mean
 
-ARCHITECTURES = 'pico', 'tiny', 'small', 'base', 'large'  # of DyViT
-VITS = {
-    'vit-tiny': 'deit-tiny',
-    'vit-small': 'deit-small',
-    'vit-base': 'base',
-    'vit-large': 'large',
-}  # as in mmpretrain
+DYVITS = 'pico', 'tiny', 'small', 'base', 'large'
+# names in mmpretrain
+VITS = {'vit-tiny': 'deit-tiny', 'vit-small': 'deit-small', 'vit-base': 'base', 'vit-large': 'large'}
 METHODS = 'mae', 'coma', 'align'
 LOGGERS = 'tensorboard', 'wandb', 'mlflow'
-METHOD = 'align'  # unless told otherwise
+DEFAULT_METHOD = 'align'
 
 
 def setting(help: str, default: Any = None, **option: Any) -> Any:
     """Return a field of a class of settings that is an option of a command as well.
 
     Args:
-        help: Of the option.
+        help: Help of the option.
         default: The field's default. The command passes only options that the user typed.
         **option: ``range`` of numbers, or the ``type`` by its name in :mod:`.cli.types`; ``group`` of options of which
             one may be given; what ``argparse`` takes beside.
@@ -39,7 +35,7 @@ def setting(help: str, default: Any = None, **option: Any) -> Any:
 class RunSettings:
     """Settings of a new run of any kind; what each means is the help of its option."""
 
-    data: Sequence[str]  # folders of images, sub-folders and all, or .txt files of their paths
+    data: Sequence[str]  # folders of images with all sub-folders, or .txt files of their paths
     out: str | PathLike  # the run's folder
     epochs: float | None = setting(
         'passes over the images (default: from the number of images)', range=ranges.EPOCHS, group='length'
@@ -85,7 +81,7 @@ class PretrainSettings(RunSettings):
     )
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
-        f'halves of a photo; see docs/pretraining.md (default: {METHOD})',
+        f'halves of a photo; see docs/pretraining.md (default: {DEFAULT_METHOD})',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
@@ -109,8 +105,7 @@ class PretrainSettings(RunSettings):
     )
     val: float = setting('share of the images to hold out, e.g. 0.02 (default: 0)', 0.0, range=ranges.FRACTION)
     channels: int | None = setting(
-        'channels of the images, e.g. 1, or 4 for some TIFFs (default: 3, or those of --init)',
-        range=ranges.CHANNELS,
+        'channels of the images, e.g. 1, or 4 for some TIFFs (default: 3, or those of --init)', range=ranges.CHANNELS
     )
     value_range: Sequence[float] | None = setting(
         'values of 16-bit or float images that become black and white (default: found in the files)',
@@ -168,7 +163,7 @@ class CompareSettings:
 
 def find_arch(name: str) -> str:
     """Return the architecture that a name, or the first letter of a DyViT's, stands for."""
-    every = (*ARCHITECTURES, *VITS)
+    every = (*DYVITS, *VITS)
     found = next((known for known in every if name == known or (known not in VITS and name == known[0])), None)
     if found is None:
         raise ValueError(f'there is no arch {name!r}; choose one of {", ".join(every)}{did_you_mean(name, every)}')
@@ -176,7 +171,7 @@ def find_arch(name: str) -> str:
 
 
 def given_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of some values that are set; refuse unknown names, numbers out of range, and words not to choose."""
+    """Return the values that are not ``None``; refuse unknown names, and values that a setting cannot have."""
     known = [one.name for one in fields(kind)]
     for name in values.keys() - set(known):
         raise ValueError(f'there is no setting {name!r}{did_you_mean(name, known)}')

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 FLOW = """
     reading text ranges archive unpickler builders torch_file bounded_building older_names downloads run_state
     configs arguments environment masking files registry batch_norm_neck settings pretrained compiled mask_units
-    attention layers architectures dyvit variants masked_vit masked_hiera decoders reconstruction alignment
+    attention layers architectures dyvit variants masked_vit masked_hiera decoders pixel_target alignment
     distillation evaluation_branch coma feature_extractor
 """.split()
 # Imported when it is asked for: a whole file (masked_vit), or inside a function.
@@ -28,10 +28,10 @@ FLOORS = [
     ['engine.hooks'],
     ['engine'],
     ['recipe', 'export'],
-    ['starting'],
+    ['given_weights', 'trial'],
     ['planning'],
-    ['pretraining'],
-    ['comparing', 'downstream', 'finetuning'],
+    ['running'],
+    ['comparing', 'configuring', 'finetuning', 'pretraining'],
     ['cli', '__main__'],
 ]
 

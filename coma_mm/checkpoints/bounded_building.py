@@ -31,8 +31,8 @@ def bounded_building(weights: dict[str, Tensor], settings: object) -> Iterator[N
     before anything is allocated. Other threads are not affected, nor is what comes after.
 
     Args:
-        weights: Those of the file.
-        settings: What the modules are built with: numbers in dicts and lists.
+        weights: Weights of the file.
+        settings: Arguments of the modules: numbers in dicts and lists.
 
     Raises:
         ValueError: Before, if the settings have numbers that cannot be meant; inside, as soon as more is allocated, or

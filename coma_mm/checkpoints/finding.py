@@ -15,11 +15,12 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..utils import manifest
+from ..utils.paths import short_path
 from ..utils.reading import open_regular, read_text
 from .archive import list_members
-from .reading import read_checkpoint
+from .reading import BACKBONES, read_checkpoint
 
-# Those between the checkpoints of the schedule: epochs that are complete, and all iterations.
+# Names of checkpoints between those of the schedule: complete epochs, and all iterations.
 STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')
 TEXT = 10_000_000  # bytes of a config
 POINTER = 4096  # bytes of last_checkpoint that are read
@@ -99,6 +100,17 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
             return path
         print_log(f'{path} is damaged or was cut short; trying the one before', 'current', level=logging.WARNING)
     return None
+
+
+def find_weights(name: str) -> str:
+    """Return the file that a folder stands for, with its path; an address as it is."""
+    path = Path(os.path.abspath(os.path.expanduser(name)))
+    if '://' in name or not path.is_dir():
+        return name if '://' in name else str(path)
+    found = newest_whole_checkpoint(path) or next((path / one for one in BACKBONES if (path / one).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f'{short_path(path)} has no whole checkpoint and no {BACKBONES[0]}: name a file')
+    return str(found)
 
 
 def is_whole(path: Path) -> bool:

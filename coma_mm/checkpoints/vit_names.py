@@ -9,7 +9,7 @@ import re
 import torch
 from torch import Tensor
 
-# What follows a prefix, and its name after "backbone." or "decoder.".
+# Name after a prefix, and its name after "backbone." or "decoder.".
 ENCODER = {
     r'(cls_token|pos_embed)': r'\1',
     r'patch_embed\.proj\.(\w+)': r'patch_embed.projection.\1',
@@ -56,7 +56,7 @@ def read_vit(weights: dict[str, Tensor], heads: int | None = None) -> tuple[str,
 
     Args:
         weights: As :func:`rename_vit` returns them.
-        heads: Where the file says so; by the width if ``None``.
+        heads: Number of heads, if the file says it; by the width if ``None``.
 
     Returns:
         ``None`` if there is no such ViT.

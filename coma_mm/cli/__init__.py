@@ -13,7 +13,7 @@ from ..utils.environment import end_with_launcher, prepare_cpu
 from ..version import __version__
 from .streams import announce, output_error, protect_streams
 
-# Of libraries to each other: the beginnings of warnings that users can do nothing about.
+# Beginnings of warnings that libraries give each other, and users can do nothing about.
 NOTICES = (
     'Fail to import ``MultiScaleDeformableAttention``',  # which pre-training and classification do not need
     'Setting (OMP|MKL)_NUM_THREADS environment variable',  # mmengine's own

@@ -67,7 +67,7 @@ def main() -> None:
     from mmengine.logging import MMLogger
 
     from ..comparing import measure_all
-    from ..evaluation.compare import make_table
+    from ..evaluation.accuracy import make_table
     from ..visualization.classification import draw_comparison
     from ..visualization.run_files import claimed_pictures
 

@@ -89,9 +89,9 @@ def main() -> None:
     announce(f'reading {args.data}')
     from mmengine.logging import MMLogger
 
+    from ..configuring import Options, configure_detector, configure_segmentor, open_backbone
     from ..datasets.coco_file import read_coco
     from ..datasets.mask_folder import read_masks
-    from ..downstream import Options, configure_detector, configure_segmentor, open_backbone
 
     MMLogger.get_current_instance().setLevel('WARNING')
     options = Options(Path(args.out), args.size, args.batch_size, args.epochs)

@@ -35,7 +35,7 @@ OUTPUTS = dict(
     **dict.fromkeys(('browse', 'compare', 'config', 'embed', 'finetune', 'plot_benchmark'), '--out'),
     **dict.fromkeys(('pretrain', 'release', 'report', 'visualize'), '--out'),
 )
-# What takes less memory.
+# Advice on running out of memory, by command.
 LESS_MEMORY = {
     'train': 'lower the batch size (train_dataloader.batch_size, with optim_wrapper.accumulative_counts raised as '
     'much), or recompute activations (model.backbone.with_cp=True), or train in mixed precision (--amp)',
@@ -44,7 +44,7 @@ LESS_MEMORY = {
     **dict.fromkeys(('compare', 'embed'), 'lower --batch-size or --num-workers'),
     '': 'free some, or raise the limit (ulimit -v)',
 }
-# What the commands without --cfg-options say where an error has advice with them.
+# Remark of commands without --cfg-options on errors whose advice names these.
 OVERRIDING = dict(
     **dict.fromkeys(
         ('finetune', 'pretrain'),
@@ -53,7 +53,7 @@ OVERRIDING = dict(
     export='--cfg-options: of coma-mm train; here correct the config itself',
     **dict.fromkeys(('compare', 'config', 'report', 'shards'), '--cfg-options: of coma-mm train'),
 )
-# What they say where an error has a run begin from the weights of a checkpoint that it cannot go on from.
+# Their advice where an error says to start a new run from the weights of a checkpoint.
 ANEW = dict(pretrain=r'--init \1, in a new run', finetune=r'coma-mm finetune \1 LABELLED_FOLDER --out ANOTHER')
 FROM_WEIGHTS = re.compile(r'--cfg-options load_from=(.+?), without --resume')
 SECOND_WAY = re.compile(r', or with --cfg-options \S+')
@@ -71,7 +71,7 @@ UNALLOCATED = 'DefaultCPUAllocator: ', 'could not create a primitive'  # of torc
 TEMPORARY = os.environ.get('TMPDIR', '/tmp')
 HOMELESS = re.compile('determine home directory|getpwuid|No username set')
 UNMAPPED = re.compile('failed to map segment|cannot (allocate memory|map zero-fill pages)', re.I)
-# What the package raises about what it was given. All else that is raised, and not explained below, may be a bug.
+# Exceptions of the package about its input. All others that are not explained below may be bugs.
 EXPECTED = ValueError, FloatingPointError, FileNotFoundError
 
 

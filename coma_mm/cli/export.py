@@ -104,9 +104,9 @@ def _check(parser: ArgumentParser, args: Namespace) -> None:
 def main() -> None:
     """Export."""
     args = parse_args()
+    from ..checkpoints.finding import find_weights
     from ..export.weights import export
     from ..finetuning import CLASSIFIER
-    from ..starting import find_weights
 
     best = Path(args.checkpoint, CLASSIFIER)
     source = str(best) if best.is_file() else find_weights(args.checkpoint)

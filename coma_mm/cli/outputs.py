@@ -16,17 +16,10 @@ from ..utils.reading import open_regular
 
 HEAD = 1_000_000  # bytes at the beginning and at the end of a file, in which a mark is looked for
 IMAGES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-READING = (
-    *(f'{part}_{kind}' for part in ('train', 'val', 'test') for kind in ('dataloader', 'cfg')),
-    'custom_hooks',
-)  # parts of a config that images are read for
-KINDS = {
-    '.html': 'report',
-    '.png': 'picture',
-    '.json': 'comparison',
-    '.pth': 'weights',
-    '.safetensors': 'weights',
-}  # in manifests
+# parts of a config that images are read for
+READING = *(f'{part}_{kind}' for part in ('train', 'val', 'test') for kind in ('dataloader', 'cfg')), 'custom_hooks'
+# in manifests
+KINDS = {'.html': 'report', '.png': 'picture', '.json': 'comparison', '.pth': 'weights', '.safetensors': 'weights'}
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +71,7 @@ def check_folder(path: str | os.PathLike, roots: Iterable[str | os.PathLike], fo
 
 def check_work_dir(cfg: Any) -> None:
     """Refuse a work dir that is a folder which the config has images from, for training or tests."""
-    from ..engine.runner.work_dir import require_no_images  # takes time
+    from ..engine.runner.earlier_results import require_no_images  # takes time
 
     require_no_images(cfg.work_dir, find_roots([cfg.get(name) for name in READING]))
 
@@ -89,7 +82,7 @@ def check_evaluators(node: object, place: str, roots: Iterable[str], force: bool
     They write past mmengine, so that nothing would be set aside.
 
     Args:
-        place: Of ``node`` in the config, for the message.
+        place: Place of ``node`` in the config, for the message.
         option: By which files that no evaluator reads are replaced.
     """
     for path, settings in walk_dicts(node, place):
@@ -150,8 +143,8 @@ def is_marked(place: Path) -> bool:
 
 # The end of a zip file whose comment is the mark.
 ARCHIVE = rb'PK\x05\x06.{16}' + len(MARK).to_bytes(2, 'little') + MARK.encode() + rb'\Z'
-# What tells a file of ours, by its ending: from its beginning and its end. Weights and graphs have no such mark: their
-# users change them, average or quantise them, and keep what they say of themselves.
+# Tests for a file of ours, by its ending: on its beginning and its end. Weights and graphs have no such mark: users
+# change, average or quantise them, and keep the metadata.
 MARKS: dict[str, Callable[[bytes, bytes], bool]] = {
     '.png': lambda head, tail: f'Software\0{MARK}'.encode() in head[:1000],
     '.svg': lambda head, tail: f'<title>{MARK}</title>'.encode() in head,

@@ -64,10 +64,10 @@ def main() -> None:
 
     from ..checkpoints.writing import allow_replacing
     from ..engine.checks.data import explain_data
-    from ..engine.common import type_name
     from ..engine.runner.build import build_runner, prepare, require_matching_checkpoint
     from ..engine.runner.distributed import leave_distributed
     from ..export.following import follow_weights, take_backbone_of
+    from ..utils.configs import type_name
 
     cfg = prepare(args)
     follow_weights(cfg, args.cfg_options or ())

@@ -48,7 +48,7 @@ def parse_args() -> Namespace:
     return parser.parse_args()
 
 
-# What holds for a run from its start on, and need not be said again when one goes on with it.
+# Options, with defaults, that a resumed run takes over from its start.
 KEPT = dict(amp=False, no_validate=False, auto_scale_lr=False, save_minutes=0, log=None)
 
 
@@ -85,8 +85,8 @@ def main() -> None:
     from ..engine.common import find_steps
     from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming, put_hook
     from ..engine.runner.distributed import leave_distributed
+    from ..engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace
     from ..engine.runner.signals import stop_listening
-    from ..engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
     from ..export.following import follow_weights
 
     options = take_up_options(args)

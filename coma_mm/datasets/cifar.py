@@ -104,8 +104,8 @@ class CIFAR(BaseDataset):
         data_root: File or folder, see :func:`read_images`.
         split: ``train`` or ``test``.
         size: Side in pixels, for images in folders.
-        fraction: Share of the images of each class to use, at least one each.
-        seed: Of the choice of this share.
+        fraction: Fraction of the images of each class to use, at least one each.
+        seed: Seed of the choice of these images.
         pipeline: Transforms of each image.
         indices: The first so many, or these. All if ``None``.
 

@@ -1,7 +1,4 @@
-"""The mask of an image: which of its units the adaptive branch does not see (and the evaluation branch does).
-
-It is drawn, and packed with the image at the end of a pipeline.
-"""
+"""Transforms for the mask of an image: one draws it, another packs it with the image as a pipeline's last step."""
 
 import numpy as np
 import torch
@@ -15,11 +12,10 @@ from ..utils.arguments import did_you_mean, read_size, require_number, require_w
 
 @TRANSFORMS.register_module()
 class ComplementaryMask(BaseTransform):
-    """Draw which units of an image are hidden from the adaptive branch; the evaluation branch sees exactly those.
+    """Transform that draws the units hidden from the adaptive branch; the evaluation branch sees exactly those.
 
-    The mask has ``round(ratio * units)`` ones, whatever the strategy, and every unit is equally likely to be one of
-    them. It is drawn from NumPy's global generator, as all transforms of the OpenMMLab toolboxes do, so it follows
-    from the seed that mmengine gives each data-loading worker.
+    The mask has ``round(ratio * units)`` ones, whatever the strategy. Every unit is equally likely to be one of them.
+    Draws come from NumPy's global generator, as in all transforms of the toolboxes.
 
     Required keys: none. If there is an ``img`` (array ``(H, W, C)``, tensor ``(C, H, W)`` or PIL image), its size is
     checked.
@@ -43,16 +39,13 @@ class ComplementaryMask(BaseTransform):
     """
 
     def __init__(
-        self,
-        input_size: int | tuple[int, int],
-        unit_size: int = 32,
-        ratio: float = 0.6,
-        strategy: str = 'random',
+        self, input_size: int | tuple[int, int], unit_size: int = 32, ratio: float = 0.6, strategy: str = 'random'
     ) -> None:
-        orders = dict(random=self._random, stratified=self._stratified)
-        if strategy not in orders:
+        strategies = dict(random=self._draw_random, stratified=self._draw_stratified)
+        if strategy not in strategies:
             raise ValueError(
-                f'unknown mask strategy {strategy!r}: choose one of {list(orders)}{did_you_mean(strategy, orders)}'
+                f'unknown mask strategy {strategy!r}: choose one of {list(strategies)}'
+                + did_you_mean(strategy, strategies)
             )
         require_whole(1, unit_size=unit_size)
         require_number('(-inf, inf)', ratio=ratio)
@@ -61,8 +54,8 @@ class ComplementaryMask(BaseTransform):
         self.grid = rows, cols = unit_grid(self.input_size, unit_size)
         self.num_units = rows * cols
         self.num_hidden = num_hidden(self.num_units, ratio)
-        self.draw = orders[strategy]
-        # the 2x2 neighbourhood that each unit belongs to, numbered row by row
+        self.draw = strategies[strategy]
+        # number of the 2x2 neighbourhood that each unit belongs to, row by row
         row, col = np.divmod(np.arange(self.num_units), cols)
         self.neighbourhood = (row // 2) * ((cols + 1) // 2) + col // 2
 
@@ -72,15 +65,15 @@ class ComplementaryMask(BaseTransform):
         results['mask'] = self.draw().reshape(self.grid)
         return results
 
-    def _random(self) -> np.ndarray:
+    def _draw_random(self) -> np.ndarray:
         return np.random.permutation(self.num_units) < self.num_hidden
 
-    def _stratified(self) -> np.ndarray:
-        """Systematic sampling along the units listed neighbourhood by neighbourhood.
+    def _draw_stratified(self) -> np.ndarray:
+        """Draw by systematic sampling along the units, listed neighbourhood by neighbourhood.
 
-        Spreading h ones over n places as evenly as integers allow, from a random start (a Bresenham line), gives every
-        run of places the floor or the ceiling of its share. So does it every neighbourhood.
-        Shuffling the neighbourhoods and the units in each makes their places random.
+        The ones are spread over the list as evenly as integers allow, from a random start (a Bresenham line). So every
+        run of the list gets its share of them, rounded up or down, and a neighbourhood is such a run. The
+        neighbourhoods are shuffled, and so are the units in each.
         """
         shuffled = np.random.permutation(self.neighbourhood[-1] + 1)[self.neighbourhood]
         units = np.lexsort((np.random.permutation(self.num_units), shuffled))
@@ -111,12 +104,11 @@ class ComplementaryMask(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackMaskedImage(BaseTransform):
-    """Pack an image and the numbers of its masked units as plain tensors, so that a batch has one tensor of each.
+    """Transform that packs an image and the numbers of its units as plain tensors.
 
-    How long the two lists are is the mask ratio: models read it there.
-
-    mmpretrain's ``PackInputs`` makes a ``DataSample`` per image instead, which has to be sent from the worker and moved
-    to the GPU one by one. Goes with ``collate_fn=dict(type='default_collate')``.
+    Models read the mask ratio from the lengths of the two lists of numbers. Use ``default_collate`` with it: a batch
+    then has one tensor of each kind. mmpretrain's ``PackInputs`` makes a ``DataSample`` per image instead. These are
+    sent from the worker and moved to the GPU one by one.
 
     Required keys: ``img`` (uint8, ``(H, W, C)``, or ``(H, W)`` as OpenCV leaves grey images), ``mask`` (bool,
     ``(Hu, Wu)``), and optionally ``img_path``.

@@ -1,4 +1,4 @@
-"""Images to leave out of a folder, by patterns of their paths; a warning of masks beside photos."""
+"""Patterns of paths that leave images out of a folder; patterns that match masks beside photos."""
 
 import fnmatch
 import re

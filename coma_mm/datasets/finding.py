@@ -43,12 +43,11 @@ def find_images(
 ) -> list[str]:
     """Return the paths of all images in a folder and its sub-folders, in a fixed order.
 
-    Folders are listed, and no file is opened: ImageNet takes seconds, and the second time less
-    (:mod:`.listings`). Pipes, sockets and devices with an image's name
-    are left out and named in the log. So is the folder of a run: its pictures are no data.
+    Folders are listed, and no file is opened: ImageNet takes seconds, and the second time less (:mod:`.listings`).
+    Pipes, sockets, devices and folders of runs are left out and named in the log.
 
     Args:
-        extensions (Sequence[str] | None): What names end in. Defaults to None, :func:`.image_endings`.
+        extensions (Sequence[str] | None): Endings of names. Defaults to None, :func:`.image_endings`.
         left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
 
     Raises:

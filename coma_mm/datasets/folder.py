@@ -18,16 +18,7 @@ from ..utils.arguments import require_number, require_whole
 from ..utils.paths import require_no_other_file
 from ..utils.text import one_line
 from .exclusion import Exclusion
-from .finding import (
-    drop_repeated,
-    find_images,
-    hold_out,
-    image_endings,
-    log_error,
-    name_endings,
-    read_list,
-    say_once,
-)
+from .finding import drop_repeated, find_images, hold_out, image_endings, log_error, name_endings, read_list, say_once
 from .loading import UnreadableImageError
 
 UNREAD, READABLE, UNREADABLE = range(3)
@@ -35,7 +26,7 @@ AT_ONCE = 10_000  # paths
 
 
 class PathList(list):
-    """Paths of images; an item is ``dict(img_path=...)``, made when asked for: of millions these take gigabytes."""
+    """Paths of images; items ``dict(img_path=...)`` are made when asked for, as millions of dicts take gigabytes."""
 
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)
@@ -65,12 +56,12 @@ class ImageFolder(BaseDataset):
         data_root (str | Sequence[str]): The folder, or several; or a ``.txt`` file with the path of an image in each
             line, relative to the file's folder.
         data_prefix (str): Sub-folder of each folder to read, e.g. ``train``. Defaults to '', all of it.
-        extensions (Sequence[str] | None): What file names end in, in upper or lower case. Defaults to None, all that
+        extensions (Sequence[str] | None): Endings of file names, in upper or lower case. Defaults to None, all that
             :func:`.image_endings` knows.
         exclude (Sequence[str] | None): Patterns of paths below each folder (below a list's own folder) that are left
             out, such as ``['*_mask.png', 'masks/*']``, see :class:`.exclusion.Exclusion`. Defaults to None.
         part (str | None): ``'train'`` or ``'val'`` of the images, see ``val``. Defaults to None, all of them.
-        val (float): The share that is held out from ``'train'`` and is ``'val'``, one image at least. Names and
+        val (float): The fraction that is held out from ``'train'`` and is ``'val'``, one image at least. Names and
             ``seed`` decide which, so most of them stay when others are added. Defaults to 0.1.
         seed (int): Another seed holds out other images. Defaults to 0.
         max_unreadable (float): The share of unreadable images at which the run goes on. Defaults to 0.05.
@@ -132,7 +123,7 @@ class ImageFolder(BaseDataset):
         return PathList(paths)
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pickle what is known of each image, as mmengine does, and free the list meanwhile: no copy of either."""
+        """Pickle the list of images as mmengine does, but free it meanwhile, so that memory holds it once."""
         content, ends = bytearray(), array('q')
         self.data_list.reverse()
         while self.data_list:
@@ -144,7 +135,7 @@ class ImageFolder(BaseDataset):
         return np.frombuffer(content, np.uint8), np.frombuffer(ends, np.int64)
 
     def find_images(self) -> list[str]:
-        """Return the paths of all images; name what is left out, once in each log."""
+        """Return the paths of all images; log what is left out."""
         self.left_out.clear()
         paths = self.find_files('images', self.extensions)
         if text := name_endings(self.left_out):
@@ -164,7 +155,7 @@ class ImageFolder(BaseDataset):
         return paths
 
     def leave_out(self, images: list, names: list[str]) -> list:
-        """Return the images that no pattern excludes; name in the log what was left out, and patterns without any."""
+        """Return the images that no pattern excludes; log how many are left out, and patterns that match none."""
         kept = self.exclusion.keep(names)
         text = self.exclusion.describe()
         if idle := self.exclusion.idle:
@@ -174,7 +165,7 @@ class ImageFolder(BaseDataset):
         return [image for image, stays in zip(images, kept) if stays]
 
     def choose(self, paths: list[str]) -> list[str]:
-        """Return the images of the data set's part, in their order."""
+        """Return the images of the part, ``'train'`` or ``'val'``, in their order; all without a part."""
         if self.part is None:
             return paths
         if len(paths) < 2:

@@ -19,8 +19,7 @@ MAX_SEGMENTS = 1_000_000  # strips or tiles of a page
 MAX_TILE = 2_048  # side of a tile that is larger than its image
 SPARE = 2**24  # bytes that may be unpacked in vain
 
-# What Pillow decodes in a time that goes by pixels and bytes. Some of its other formats are decoded in Python, or are
-# programs.
+# Formats that Pillow decodes in a time that follows pixels and bytes. It decodes some others in Python, or runs them.
 FORMATS = tuple('AVIF BMP DIB GIF ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM SGI TGA TIFF WEBP'.split())
 
 TIFF_STARTS = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'  # the last two are those of files beyond 4 GB

@@ -1,4 +1,4 @@
-"""Folders of images with a sub-folder for each class: as data sets, and as files and labels in two parts."""
+"""Folders of images with a sub-folder for each class: data sets of them, and lists of files and labels."""
 
 import os
 import shlex
@@ -33,7 +33,7 @@ class ClassFolder(ImageFolder):
     Args:
         data_root: The folder.
         part: ``'train'`` or ``'val'``, or None for all images of a folder that has no such parts.
-        **kwargs: Of :class:`.ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
+        **kwargs: Arguments of :class:`.ImageFolder`; ``val`` and ``seed`` say how the images are divided if they are.
 
     Raises:
         FileNotFoundError: If the folder is not there, or one part is.
@@ -135,7 +135,7 @@ class LabelledFolder(ClassFolder):
     Args:
         data_root: The folder.
         part: ``'train'``, ``'val'``, or ``None`` for all images.
-        **kwargs: Of :class:`.ClassFolder`.
+        **kwargs: Arguments of :class:`.ClassFolder`.
     """
 
     remedy = 'name another folder'
@@ -207,7 +207,7 @@ def find_labelled(
     files = {_identify(path) for path, _ in learn}
     if both := sum(_identify(path) in files for path, _ in classify):
         raise ValueError(f'{both} images to classify are also learnt from, in {folder}: give --val others')
-    return Labelled(learn, classify, classes, describe(train, learn, classify))
+    return Labelled(learn, classify, classes, describe_left_out(train, learn, classify))
 
 
 def choose_part(root: str | os.PathLike, part: str, val: str | os.PathLike | None) -> str | None:
@@ -216,7 +216,7 @@ def choose_part(root: str | os.PathLike, part: str, val: str | os.PathLike | Non
     return part if is_divided or val is None else None
 
 
-def describe(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tuple[str, int]]) -> list[str]:
+def describe_left_out(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tuple[str, int]]) -> list[str]:
     """Return sentences on what is left out of a folder."""
     found = []
     names = train.name_images([path for path, _ in learn + test])

@@ -1,7 +1,7 @@
-"""Names in folders, kept while the folders do not change: walking through them again lists none.
+"""Names in folders, kept while the folders do not change, so that millions of images are found again at once.
 
-A folder's times change when a file in it comes, goes or gets another name. So a look at these times takes the place of
-listing the folder. That matters for millions of images, and on network file systems.
+A folder's times change when a file in it comes, goes or gets another name. Reading these times takes the place of
+listing the folder.
 """
 
 import json
@@ -34,7 +34,7 @@ _known: dict[str, dict[str, Listing]] = {}  # by endings of images, then by the 
 
 
 def folder_times(path: str) -> list[int]:
-    """Return what a change in a folder alters; see :class:`Listing`."""
+    """Return the numbers that a change in a folder alters; see :class:`Listing`."""
     status = os.stat(path)
     return [status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
@@ -63,7 +63,7 @@ def save_listings(folder: str | os.PathLike) -> None:
 
 
 def load_listings(folder: str | os.PathLike) -> None:
-    """Take up what :func:`save_listings` has written; a file that is not so is left alone."""
+    """Load the listings that :func:`save_listings` has written; ignore a file of other content."""
     if not manifest.is_own(folder, LISTINGS):
         return
     with suppress(OSError, ValueError, TypeError, AttributeError):  # content of another kind

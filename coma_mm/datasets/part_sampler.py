@@ -17,9 +17,9 @@ class PartSampler(Sampler):
     Checkpoints, seeds and schedules go by epochs, so a run can be resumed, to the bit, where a part ends.
 
     Args:
-        dataset: What to draw from.
+        dataset: The images to draw from.
         parts: Epochs per pass. What remains of a division is left out of that pass.
-        seed: Of the orders, the same on all ranks. Drawn if ``None``.
+        seed: Seed of the orders, the same on all ranks. Drawn if ``None``.
     """
 
     def __init__(self, dataset: Sized, parts: int = 1, seed: int | None = None):

@@ -22,8 +22,8 @@ class Photo(NamedTuple):
     credit: str
 
 
-# Of the photos in the two wheels, those of natural scenes whose licence lets anyone publish a picture made of them (the
-# CC BY ones with the credit). The terms are those stated in the docstrings of skimage.data and in sklearn's
+# Photos of natural scenes in the two wheels, whose licence lets anyone publish a picture made of them (CC BY: with the
+# credit). The terms are those stated in the docstrings of skimage.data and in sklearn's
 # datasets/images/README.txt.
 PHOTOS = {
     'astronaut': Photo('skimage/data/astronaut.png', 'public domain', 'NASA'),
@@ -151,10 +151,7 @@ class Digits(BaseDataset):
     """
 
     def __init__(
-        self,
-        size: int = 32,
-        pipeline: Sequence[dict | Callable] = (),
-        indices: int | Sequence[int] | None = None,
+        self, size: int = 32, pipeline: Sequence[dict | Callable] = (), indices: int | Sequence[int] | None = None
     ) -> None:
         require_whole(1, size=size)
         self.size = size

@@ -1,4 +1,4 @@
-"""Samples that draw the same crops and masks wherever a run was interrupted, and whoever loads them."""
+"""Seeds of samples: crops and masks are the same after a resume, and with any number of loading workers."""
 
 import hashlib
 import random
@@ -27,7 +27,7 @@ def seed_generators(seed: int) -> None:
 
 @contextmanager
 def fixed_seed(seed: int) -> Iterator[None]:
-    """Seed all generators that transforms draw from, and put them back: a run must not depend on its pictures."""
+    """Seed all generators that transforms draw from, and restore them afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -38,29 +38,29 @@ def fixed_seed(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
-class Place(NamedTuple):
-    """A sample's index in the data set, and the seed that belongs to its place in the order."""
+class SeededIndex(NamedTuple):
+    """Index of a sample in the data set, and the seed that belongs to its place in the order."""
 
-    index: Any  # whatever the sampler serves
+    index: Any  # of any kind that the sampler serves
     seed: int
 
 
 class SeededBatches(Sampler):
-    """A data loader's batch sampler, whose indices know their places, and which can start in the middle.
+    """Batch sampler whose indices carry seeds, and which can start in the middle of an epoch.
 
-    The seed of a sample belongs to the run's seed, the epoch and the sample's place in the order of all ranks. So it
-    depends neither on what was loaded before, nor on the number of loading workers. With samplers that deal the
-    samples out in turn, as mmengine's do, it does not depend on the number of ranks either.
+    The seed of a sample follows from the run's seed, the epoch and the sample's place in the order of all ranks. So it
+    depends neither on earlier samples nor on the number of loading workers. With samplers that deal samples out in
+    turn, as mmengine's do, it does not depend on the number of ranks either.
 
     Args:
         batches: The batch sampler to take the batches of indices from.
 
     Attributes:
-        seed: Of the run.
+        seed: Seed of the run.
         epoch: Number of the epoch, or of the pass over the data.
         start: Batches to leave out when this is iterated next; they are drawn but not served.
         length: Batches, served or not, that the last pass has had so far.
-        closed: Serve nothing, for loaders that are started before it is known where.
+        closed: Whether nothing is served; for loaders that are started before the place to start at is known.
     """
 
     def __init__(self, batches: Sampler) -> None:
@@ -77,7 +77,7 @@ class SeededBatches(Sampler):
             raise AttributeError(name)
         return getattr(self.batches, name)  # such as `sampler` and `batch_size`, which hooks ask for
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[SeededIndex]]:
         if self.closed:
             return
         seed, epoch = self.seed, self.epoch
@@ -88,7 +88,7 @@ class SeededBatches(Sampler):
             self.length += 1
             if self.length > start:
                 yield [
-                    Place(index, derive_seed(seed, epoch, (place + i) * self.world_size + self.rank))
+                    SeededIndex(index, derive_seed(seed, epoch, (place + i) * self.world_size + self.rank))
                     for i, index in enumerate(indices)
                 ]
             place += len(indices)
@@ -98,7 +98,7 @@ def seed_samples(loader: DataLoader) -> SeededBatches | None:
     """Make a data loader seed all generators before each sample, in whichever process loads it.
 
     Returns:
-        What orders the samples from now on, or None where they know no places: streams, loaders without batches, lists.
+        The loader's new batch sampler; None for streams, lists and loaders without batches, which cannot be seeded.
     """
     if isinstance(loader.batch_sampler, SeededBatches):
         return loader.batch_sampler
@@ -115,9 +115,9 @@ def seed_samples(loader: DataLoader) -> SeededBatches | None:
     return batches
 
 
-def _load(dataset: Dataset, places: list[Place]) -> list:
+def _load(dataset: Dataset, indices: list[SeededIndex]) -> list:
     samples = []
-    for index, seed in places:
+    for index, seed in indices:
         seed_generators(seed)
         samples.append(dataset[index])
     return samples

@@ -207,12 +207,12 @@ class Members:
     """The name and content of each image's member; for an image that cannot be read its path and the reason.
 
     Args:
-        folder: Where the images are.
+        folder: Folder of the images.
         paths: The images, in order.
         short_side: Scale larger ones down to this, in pixels.
-        channels: Of the images.
+        channels: Channels of the images.
         max_pixels: Height times width beyond which an image is refused.
-        quality: Of JPEGs that are written anew.
+        quality: Quality of JPEGs that are written anew.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""The values that are black and white in images of more than 8 bits: one range for a folder."""
+"""Black and white of images of more than 8 bits: one range of values for a folder."""
 
 import os
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class ValueRange:
     Args:
         low: The value that becomes 0.
         high: The value that becomes 255.
-        source: Where that comes from, in words.
-        levels: How many of 256 levels each channel uses then; what has fewer values than that in its files is left out.
+        source: Origin of the range, in words.
+        levels: Levels of 256 that each channel then uses; channels with no more values in their files are left out.
     """
 
     low: float
@@ -45,15 +45,12 @@ class ValueRange:
 
 
 def find_value_range(
-    paths: Sequence[str],
-    channels: int = 3,
-    given: Sequence[float] | None = None,
-    max_pixels: int = MAX_PIXELS,
+    paths: Sequence[str], channels: int = 3, given: Sequence[float] | None = None, max_pixels: int = MAX_PIXELS
 ) -> ValueRange | None:
     """Find the range of values of images by a sample of them.
 
-    Whole numbers get the smallest number of bits that holds them, if they use a quarter of it, and all others the range
-    from the smallest to the largest; without the last thousandth at each end if that has more than half of the range.
+    Whole numbers get the smallest number of bits that holds them, if they use a quarter of it. All others get the range
+    from the smallest to the largest. The last thousandth at each end is left out where it has over half of that range.
 
     Args:
         given: The range, if it is known. Other arguments are those of :func:`.read_image`.

@@ -12,6 +12,7 @@ from .optimizers.autocast import AutocastOptimWrapper
 from .optimizers.layer_decay import LayerDecayOptimWrapperConstructor
 from .runner.budget import BudgetHook
 from .runner.checkpoint_hooks import BackboneSettingsHook, ExactCheckpointHook, RunStateHook, WholeCheckpointHook
+from .runner.earlier_results import ReplaceResultsHook
 from .runner.epoch_seed import EpochSeedHook
 from .runner.failures import SpareRunHook
 from .runner.log_values import DataTimeHook, DeferredRuntimeInfoHook, LoadTimerHook
@@ -20,7 +21,6 @@ from .runner.run_folder import ConfigHook
 from .runner.schedule import ScheduleHook
 from .runner.step_checkpoint import RunInterrupted, StepCheckpointHook
 from .runner.stop_on_nan import StopOnNaNHook
-from .runner.work_dir import ReplaceResultsHook
 
 __all__ = [
     'AutocastOptimWrapper',

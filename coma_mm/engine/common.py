@@ -1,4 +1,4 @@
-"""Helpers of several rooms: models and data sets without their wrappers, steps of pipelines, names of types."""
+"""Helpers of several folders: models and data sets without wrappers, settings of pipelines, errors of registries."""
 
 import io
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ EVALUATING = 'FeaturesHook', 'KNNHook', 'QualityHook', 'ReconstructionHook'
 
 
 def import_toolbox(scope: str | None) -> None:
-    """Import a toolbox's data sets, without what it prints on packages that it can do without."""
+    """Import a toolbox's data sets; hide what it prints on optional packages."""
     with redirect_stdout(io.StringIO()), suppress(ImportError):
         import_module(f'{scope or "mmengine"}.datasets')
 
@@ -35,7 +35,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def watched_dataset(runner: Runner, dataset: dict | None) -> Dataset:
-    """Return the data set that hooks watch a run with: the training data, or one built for all that have its config."""
+    """Return the images on which hooks evaluate a run: the training data, or a data set built once for each config."""
     if dataset is None:
         return runner.train_dataloader.dataset
     built = runner.__dict__.setdefault('watched_datasets', {})

@@ -22,7 +22,7 @@ class ImageFiles(Dataset):
     Items are ``(number, tensor)``, with ``None`` for a file that cannot be read, which standard error names.
 
     Args:
-        settings: Of :func:`.datasets.read_image`.
+        settings: Arguments of :func:`.datasets.read_image`.
         were_read: Whether all of them could be read before: one that cannot be read now is an error.
     """
 

@@ -17,7 +17,7 @@ TEST = 250  # images to classify
 
 
 class FewLabels:
-    """Few labelled images, in memory, and the accuracy by which a model's features tell their classes.
+    """Few labelled images in memory, on which a linear probe of a model's features is measured.
 
     Five images of each class are learnt from, of 100 classes at most. Up to 250 others are classified, the same ones
     each time.
@@ -25,7 +25,7 @@ class FewLabels:
     Args:
         folder: See :func:`.datasets.labelled.find_labelled`.
         size: Height and width that images are scaled to, in pixels.
-        settings: Of :func:`.datasets.read_image`.
+        settings: Arguments of :func:`.datasets.read_image`.
         batch: Images that go through the model at once.
 
     Raises:

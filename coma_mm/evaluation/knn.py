@@ -52,7 +52,7 @@ class NearestNeighbours:
     Args:
         features: (N, C), those to compare with.
         labels: (N,), int64.
-        temperature: Of the votes.
+        temperature: Temperature of the votes.
         standardize: Whether channels are brought to the same scale, by the statistics of ``features``.
     """
 
@@ -104,7 +104,7 @@ class KNN(BaseMetric):
 
     Args:
         k: Numbers of neighbours, one or several.
-        temperature: Of the votes.
+        temperature: Temperature of the votes.
         standardize: See :class:`NearestNeighbours`.
         **kwargs: Those of ``BaseMetric``.
     """

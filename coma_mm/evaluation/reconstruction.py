@@ -1,4 +1,4 @@
-"""PSNR of a reconstruction, and of the trivial guess it has to beat.
+"""Reconstructions of images: their PSNR, and that of a trivial guess that they have to beat.
 
 Shapes: images (B, C, H, W) in [0, 1], of any number of channels C; mask (B, H / unit, W / unit), bool, True = hidden
 from the adaptive branch.
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.reconstruction import unit_errors
+from ..models.pixel_target import unit_errors
 from .features import preprocess
 
 
@@ -25,9 +25,8 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 def mean_colour_baseline(images: Tensor, mask: Tensor, unit_size: int) -> Tensor:
     """Fill each unit with the mean colour of its visible neighbours: what a branch can say without having learnt.
 
-    A unit belongs to the branch that did not see it, so its visible neighbours are those of the eight around it with
-    the other value in ``mask``. Where there are none, it gets the mean of all units
-    that branch saw.
+    The branch that predicts a unit sees the units with the other value in ``mask``. The neighbours are those among the
+    eight around it. A unit without such neighbours gets the mean of all units that the branch saw.
     """
     colour = F.avg_pool2d(images, unit_size)
     hidden = mask[:, None].to(images.dtype)
@@ -74,9 +73,9 @@ class Reconstructions:
 
     @cached_property
     def baseline(self) -> Tensor:
-        """PSNR of what needs no learning, in dB: (B,).
+        """PSNR of a guess that needs no learning, in dB: (B,).
 
-        The means that the model was given; without these each unit has the mean colour of its visible neighbours.
+        The guess is the means that the model was given, or else the mean colour of each unit's visible neighbours.
         """
         guess = mean_colour_baseline(self.originals, self.mask, self.unit_size) if self.means is None else self.means
         return psnr(self.originals, guess)
@@ -108,7 +107,7 @@ def reconstruct_images(model: nn.Module, images: Tensor, mask: Tensor) -> Recons
     predicted, target = model.predict_units(inputs, mask.to(inputs.device)), model.target(inputs)
     originals, assembled = to_pixels(model, inputs), to_pixels(model, model.target.to_image(predicted, inputs))
     means = None
-    if model.norm_pix:
+    if model.target.norm_pix:
         means = to_pixels(model, model.target.to_image(torch.zeros_like(target), inputs))
     errors = unit_errors(predicted, target).cpu()
     return Reconstructions(originals, assembled, mask.cpu(), model.unit_size, errors, means)

@@ -56,7 +56,7 @@ class ShortFineTuning:
             (3, Q), bool: the images that are classified correctly, by run.
         """
         images, labels = self._load()
-        held = hold_out(labels)
+        held = draw_held_out(labels)
         every, others = torch.arange(len(labels)), held.nonzero().flatten()
         found: dict[float, tuple[float, float]] = {}
         for lr in LRS if len(others) else ():
@@ -194,7 +194,7 @@ class _Classifier(nn.Module):
         return F.cross_entropy(scores, labels.to(scores.device), reduction='sum')
 
 
-def hold_out(labels: Tensor) -> Tensor:
+def draw_held_out(labels: Tensor) -> Tensor:
     """Return (N,), bool: a fifth of each class, one if it has two, and 1,000 of all at most."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
     chosen = []

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from ..datasets import ComplementaryMask
 from ..datasets.seeding import fixed_seed
 from ..models.coma import eval_mode
-from ..models.evaluation_branch import ALONE
+from ..models.evaluation_branch import ONE_BRANCH
 from ..registry import DATASETS
 from .features import preprocess
 from .reconstruction import Reconstructions, psnr, reconstruct_images
@@ -21,9 +21,9 @@ def load_images(dataset: dict | Dataset, count: int | None = None) -> tuple[Tens
     """Load images of a data set, all of them or ``count`` at equal distances, always the same.
 
     Args:
-        dataset: Or its config. Items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps ``gt_label``; or
-            they are packed, with ``inputs`` (uint8, ``(3, H, W)``).
-        count: At most so many.
+        dataset: The data set or its config. Items have ``img`` (uint8, ``(H, W, 3)``), all of one size, and perhaps
+            ``gt_label``; or they are packed, with ``inputs`` (uint8, ``(3, H, W)``).
+        count: Number of images, at most.
 
     Returns:
         ``(N, 3, H, W)``, uint8, and labels ``(N,)``, int64, or ``None``.
@@ -43,10 +43,10 @@ class Validator:
 
     Args:
         dataset: See :func:`load_images`.
-        images: How many of it.
+        images: Number of its images to use.
         ratio: Share of the units that is hidden, the same for all models whatever they were trained with, so that
             losses can be compared.
-        seed: Of the masks.
+        seed: Seed of the masks.
         batch: Images that go through the model at once.
     """
 
@@ -74,10 +74,10 @@ class Validator:
         result = self.reconstruct(model)
         mask = result.mask.flatten(1)
         losses = dict(loss=result.errors[mask])
-        if model.mode not in ALONE:
+        if model.evaluation_mode not in ONE_BRANCH:
             losses['loss_evaluation'] = result.errors[~mask]
         hidden = result.mask[:, None].repeat_interleave(result.unit_size, 2).repeat_interleave(result.unit_size, 3)
-        # what is not hidden counts as right, then the average is taken over what is hidden alone
+        # Visible units count as right, so their share is taken out of the average.
         fraction = hidden.float().mean((1, 2, 3))
         adaptive = (
             psnr(result.originals, torch.where(hidden, result.assembled, result.originals)) + 10 * fraction.log10()
@@ -100,14 +100,15 @@ class Validator:
             masks,
             model.unit_size,
             torch.cat([part.errors for part in parts]),
-            torch.cat([part.means for part in parts]) if model.norm_pix else None,
+            torch.cat([part.means for part in parts]) if model.target.norm_pix else None,
         )
 
     def measure_features(self, model: nn.Module) -> dict[str, float]:
-        """Return what whole images, encoded without masks, say of the features of the last map.
+        """Measure the features in the last map of whole images, encoded without masks.
 
-        ``rankme`` of their averages over the positions (:func:`rankme`), and ``dead_channels``, the share of
-        channels with about one value at all positions of all images (:func:`dead_channels`).
+        Returns:
+            ``rankme`` of their averages over the positions (:func:`rankme`), and ``dead_channels``, the fraction of
+            channels with about one value at all positions of all images (:func:`dead_channels`).
         """
         with torch.no_grad(), eval_mode(model):
             batches = (preprocess(model, images) for images in self.images.split(self.batch))

@@ -8,10 +8,10 @@ from mmengine.config import Config, ConfigDict
 from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.settings import FROM
 from ..engine.checks.data import BUILDERS
-from ..engine.common import LOADERS, find_steps, type_name
-from ..models.architectures import read_arch, read_shape
+from ..engine.common import LOADERS, find_steps
+from ..models.architectures import read_arch, read_shaping
 from ..recipe import take_middle
-from ..utils.configs import walk_dicts
+from ..utils.configs import type_name, walk_dicts
 from .source import check_types, find_backbone, find_normalisation
 
 SIZES = dict(ResizeEdge='scale', CenterCrop='crop_size', RandomResizedCrop='scale', LoadRandomResizedCrop='scale')
@@ -30,7 +30,7 @@ def follow_weights(cfg: Config, options: Iterable[str] = ()) -> None:
         return
     file, before = arch.removeprefix(FROM), backbone.get('img_size', 224)
     checkpoint = read_checkpoint(file)
-    backbone.update(read_shape(file, checkpoint))
+    backbone.update(read_shaping(file, checkpoint))
     if type_name(cfg.model.type) != 'ImageClassifier':
         return
     width = read_arch(backbone['arch'])[0][backbone.get('out_indices', (3,))[-1]]

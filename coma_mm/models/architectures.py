@@ -24,8 +24,8 @@ ATTENTION = 'dm_msa', 'dm_msa', 'msa', 'msa'
 WINDOWS = (((4, 8),), ((2, 4),), None, None)
 
 
-def read_shape(path: str, checkpoint: dict | None = None) -> dict:
-    """Return the arguments of the DyViT that a file holds, as ``SHAPING`` names them.
+def read_shaping(path: str, checkpoint: dict | None = None) -> dict:
+    """Return the :data:`.SHAPING` arguments of the DyViT that a file holds.
 
     Args:
         path: the file.
@@ -41,21 +41,21 @@ def read_shape(path: str, checkpoint: dict | None = None) -> dict:
     return said
 
 
-def check_shape(shape: dict[str, Any]) -> dict[str, Any]:
+def check_shaping(shaping: dict[str, Any]) -> dict[str, Any]:
     """Check the arguments of a :class:`.DyViT` that a checkpoint must match, and return them in one form."""
-    dims, depths, heads = read_arch(shape['arch'])
-    require_whole(1, **{name: shape[name] for name in ('patch_size', 'in_channels')})
-    require_number('(0, inf)', mlp_ratio=shape['mlp_ratio'])
-    require_flag(qkv_bias=shape['qkv_bias'])
-    if shape['layer_scale'] is not None:
-        require_number('(-inf, inf)', layer_scale=shape['layer_scale'])
-    windows = read_windows(shape['attention'], shape['windows'], heads)
-    return shape | dict(
+    dims, depths, heads = read_arch(shaping['arch'])
+    require_whole(1, **{name: shaping[name] for name in ('patch_size', 'in_channels')})
+    require_number('(0, inf)', mlp_ratio=shaping['mlp_ratio'])
+    require_flag(qkv_bias=shaping['qkv_bias'])
+    if shaping['layer_scale'] is not None:
+        require_number('(-inf, inf)', layer_scale=shaping['layer_scale'])
+    windows = read_windows(shaping['attention'], shaping['windows'], heads)
+    return shaping | dict(
         arch=dict(dims=dims, depths=depths, heads=heads),
-        img_size=read_size('img_size', shape['img_size']),
-        attention=tuple(shape['attention']),
+        img_size=read_size('img_size', shaping['img_size']),
+        attention=tuple(shaping['attention']),
         windows=windows,
-        kv_conv=shape['kv_conv'] if 'dm_msa' in shape['attention'] else None,
+        kv_conv=shaping['kv_conv'] if 'dm_msa' in shaping['attention'] else None,
     )
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils.arguments import require_flag, require_whole
-from .mask_units import plain
+from .mask_units import as_int
 
 # An entry for each run of equally large attention blocks: (blocks, tokens per block).
 AttnBlocks = tuple[tuple[int, int], ...]
@@ -48,7 +48,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attn_blocks: AttnBlocks | None = Non
     if attn_blocks is None:
         # 4-D on purpose: with 5-D inputs SDPA silently takes its slow path.
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
-    N, M, outs, start = plain(q.shape[1]), plain(k.shape[1]), [], 0
+    N, M, outs, start = as_int(q.shape[1]), as_int(k.shape[1]), [], 0
     for count, length in attn_blocks:
         stop = start + count * length
         part_q, part_k, part_v = (
@@ -96,8 +96,7 @@ class DMMSA(nn.Module):
 
     A head sees the image through one window or several. The keys and values of a window come from a convolution with
     kernel = stride = window. The keys of all windows of a head stand in one softmax, so each query weighs the scales
-    itself: our reading of the paper's "aggregates information from different window scales dynamically". Queries stay
-    one per token. Heads with the same windows share the convolutions and one call of attention.
+    itself. Queries stay one per token. Heads with the same windows share the convolutions and one call of attention.
 
     Cost: N queries are compared with N / w**2 keys for each window w. A dense convolution takes as long as plain
     attention's projection to keys and values. A depth-wise one takes 1 / w**2 of that, and one pass over the tokens.
@@ -157,7 +156,7 @@ class DMMSA(nn.Module):
         Keys and values of a window are ``(B, U, M / U, 2, h, d)``.
         """
         queries = self.q(x).unflatten(-1, (self.num_heads, -1)).split([heads for _, heads in self.groups], 2)
-        units = plain(x.shape[1]) // self.unit_side**2
+        units = as_int(x.shape[1]) // self.unit_side**2
         return [
             (q, [conv(x).unflatten(1, (units, -1)).unflatten(-1, (2, heads, -1)) for conv in convs])
             for q, (_, heads), convs in zip(queries, self.groups, self.kv)
@@ -200,7 +199,6 @@ class WindowConv(nn.Linear):
         super().__init__(window**2 * dim, out, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
         return super().forward(x.unflatten(1, (-1, self.in_features // x.shape[2])).flatten(2))
 
 
@@ -220,7 +218,6 @@ class DepthwiseWindowConv(nn.Module):
         self.pointwise = nn.Linear(dim, out, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
         return self.pointwise((x.unflatten(1, (-1, self.window**2)) * self.weight).sum(2) / self.window)
 
 
@@ -236,7 +233,6 @@ class AveragedWindowConv(WindowConv):
                 self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
         out = F.linear(x.unflatten(1, (-1, self.positions)).flatten(2), self.weight)
         if self.bias is None:
             return out / self.positions

@@ -18,9 +18,9 @@ from ..utils.environment import has_fast_bf16
 from .alignment import jitter_colours
 from .attention import identity
 from .compiled import compile_blocks
-from .evaluation_branch import ALONE, build_evaluation
-from .mask_units import MaskedUnits, hidden_units, read_masked_units, take_units
-from .reconstruction import PixelTarget, unit_errors
+from .evaluation_branch import ONE_BRANCH, build_evaluation
+from .mask_units import MaskedUnits, hidden_mask, read_masked_units, take_units
+from .pixel_target import PixelTarget, unit_errors
 
 # The tokens of one branch per stage, and the units that they are of.
 Seen = tuple[tuple[Tensor, ...], Tensor]
@@ -115,12 +115,12 @@ class CoMA(BaseModel):
         self.decoder = decoder
         self.fuse_stages = fuse_stages
         self.target = PixelTarget(self.unit_size, norm_pix)
-        self.norm_pix = norm_pix
-        self.mode, self.evaluation, self.alignment, self.distillation = build_evaluation(self, evaluation or {})
-        if predict_visible and self.mode not in ALONE:
+        built = build_evaluation(self, evaluation or {})
+        self.evaluation_mode, self.evaluation, self.alignment, self.distillation = built
+        if predict_visible and self.evaluation_mode not in ONE_BRANCH:
             raise ValueError(
-                f'predict_visible goes with evaluation mode {", ".join(ALONE)} only, where one branch is decoded, '
-                f'not with {self.mode!r}'
+                f'predict_visible goes with evaluation mode {", ".join(ONE_BRANCH)} only, where one branch is decoded, '
+                f'not with {self.evaluation_mode!r}'
             )
         self.predict_visible = predict_visible
         compile_blocks(self, compile)
@@ -158,11 +158,11 @@ class CoMA(BaseModel):
         masked = read_masked_units(inputs, data_samples, self.unit_size)
         if self.training and self.evaluation is not None:
             self.evaluation.update_parameters(self.backbone)
-        if self.mode in ALONE:
+        if self.evaluation_mode in ONE_BRANCH:
             return self._loss_of_adaptive_branch(inputs, masked)
         seen = [self._adaptive_branch(inputs, masked), self._evaluation_branch(inputs, masked)]
         errors = unit_errors(self._decode(seen, masked), self.target(inputs))
-        hidden = hidden_units(masked)
+        hidden = hidden_mask(masked)
         adaptive, evaluation = (errors * hidden).mean(), (errors * ~hidden).mean()
         units = errors.shape[1]
         return dict(
@@ -268,7 +268,7 @@ class CoMA(BaseModel):
 
         def assemble(x: Tensor) -> Tensor:
             adaptive, evaluation = x.chunk(2)
-            return torch.where(hidden_units(masked)[..., None], adaptive, evaluation)
+            return torch.where(hidden_mask(masked)[..., None], adaptive, evaluation)
 
         filled = [self.decoder.append_mask_tokens(tokens, idx, units) for tokens, idx in seen]
         decoder = decoder or self.decoder

@@ -36,7 +36,7 @@ class Distillation(nn.Module):
         weight: of the loss.
         dim: D.
         unit_size: side of the encoder's units in pixels.
-        values: factor and summand, ``(C, 1, 1)`` each, that turn the encoder's images into the teacher's.
+        rescaling: factor and summand, ``(C, 1, 1)`` each, that turn the encoder's images into the teacher's.
     """
 
     checksum: Tensor
@@ -48,12 +48,12 @@ class Distillation(nn.Module):
         weight: float,
         dim: int,
         unit_size: int,
-        values: tuple[Tensor, Tensor] | None,
+        rescaling: tuple[Tensor, Tensor] | None,
     ):
         super().__init__()
         self._teacher = [teacher.requires_grad_(False).eval()]  # in a list, which hides it from the model
         self._needs_weights, self._is_known = not is_loaded, False  # known: loaded, and compared with the checksum
-        self.weight, self.unit_size, self.values = weight, unit_size, values
+        self.weight, self.unit_size, self.rescaling = weight, unit_size, rescaling
         self.parts = max(1, unit_size // teacher.unit_size)
         self.head = nn.Linear(dim, teacher.unit_channels[-1])
         initialize_linear(self.head)
@@ -99,8 +99,8 @@ class Distillation(nn.Module):
 
     def _prepare(self, images: Tensor, teacher: nn.Module, rows: int, columns: int) -> Tensor:
         """Return images with the values, the channels and the size that the teacher takes."""
-        if self.values is not None:
-            factor, summand = (value.to(images) for value in self.values)
+        if self.rescaling is not None:
+            factor, summand = (value.to(images) for value in self.rescaling)
             images = images * factor + summand
         images = images.expand(-1, getattr(teacher, 'in_channels', 3), -1, -1)  # grey ones for a teacher of colours
         size = rows * teacher.unit_size, columns * teacher.unit_size
@@ -174,8 +174,8 @@ def build_distillation(
     own, theirs = (getattr(one, 'in_channels', 3) for one in (model.backbone, encoder))
     if own not in (1, theirs):
         raise ValueError(f'the teacher takes images of {theirs} channels, and those of the run have {own}')
-    values = _match_values(model.data_preprocessor, mean, std, theirs)
-    return Distillation(encoder, is_loaded, weight, model.decoder.dim, model.unit_size, values)
+    rescaling = _find_rescaling(model.data_preprocessor, mean, std, theirs)
+    return Distillation(encoder, is_loaded, weight, model.decoder.dim, model.unit_size, rescaling)
 
 
 def _build_teacher(encoder: Any) -> nn.Module:
@@ -192,7 +192,7 @@ def _build_teacher(encoder: Any) -> nn.Module:
         return MODELS.build(encoder)
 
 
-def _match_values(
+def _find_rescaling(
     preprocessor: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[Tensor, Tensor] | None:
     """Return factor and summand that turn the model's images into the teacher's; ``None`` if they are the same."""

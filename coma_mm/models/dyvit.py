@@ -22,19 +22,11 @@ from ..checkpoints.settings import FROM
 from ..masking import unit_grid
 from ..registry import MODELS
 from ..utils.arguments import require_flag, require_number, require_whole
-from .architectures import ATTENTION, check_shape, read_indices, read_shape
+from .architectures import ATTENTION, check_shaping, read_indices, read_shaping
 from .attention import DMMSA, MSA, AttnBlocks
 from .compiled import compile_blocks
 from .layers import Block, initialize_linear
-from .mask_units import (
-    UNIT_SIDE,
-    attention_blocks,
-    map_size,
-    sincos_positions,
-    split_units,
-    tokens_to_map,
-    unit_patches,
-)
+from .mask_units import UNIT_SIDE, map_size, order_by_blocks, sincos_positions, split_units, tokens_to_map, unit_patches
 
 
 class Downsample(nn.Module):
@@ -138,7 +130,7 @@ class DyViT(BaseModule):
                 raise ValueError('give either `pretrained` or `init_cfg`, not both')
             init_cfg = dict(type='coma_mm.Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
-        shape: dict[str, Any] = dict(
+        shaping: dict[str, Any] = dict(
             arch=arch,
             img_size=img_size,
             patch_size=patch_size,
@@ -151,8 +143,8 @@ class DyViT(BaseModule):
             layer_scale=layer_scale,
         )
         if isinstance(arch, str) and arch.startswith(FROM):
-            shape |= read_shape(arch.removeprefix(FROM))
-        self.settings = check_shape(shape)  # arguments that a checkpoint must match
+            shaping |= read_shaping(arch.removeprefix(FROM))
+        self.settings = check_shaping(shaping)  # arguments that a checkpoint must match
         depths = self.settings['arch']['depths']
         require_number('[0, 1)', drop_path_rate=drop_path_rate)
         require_flag(norm_eval=norm_eval, with_cp=with_cp)
@@ -170,7 +162,7 @@ class DyViT(BaseModule):
         compile_blocks(self, compile)
 
     def _describe_outputs(self, out_indices: tuple[int, ...]) -> None:
-        """Set what toolboxes and decoders read of a backbone: its sizes, and those of its outputs."""
+        """Set the sizes of the backbone and of its outputs, which toolboxes and decoders read."""
         dims, depths, _ = self.settings['arch'].values()
         self.img_size, self.patch_size, self.in_channels = (
             self.settings[name] for name in ('img_size', 'patch_size', 'in_channels')
@@ -243,7 +235,7 @@ class DyViT(BaseModule):
         grid = unit_grid(map_size(x), self.unit_size)
         idx, attn_blocks, inverse = ids_keep, None, None
         if idx is None and self.attn_window and max(grid) > self.attn_window:
-            idx, inverse, attn_blocks = attention_blocks(grid, self.attn_window, x.device)
+            idx, inverse, attn_blocks = order_by_blocks(grid, self.attn_window, x.device)
 
         x = self.patch_embed(unit_patches(split_units(x, self.unit_size, idx)))
         x = x + self._positions((H, W), grid, idx).flatten(-3, -2)
@@ -261,16 +253,16 @@ class DyViT(BaseModule):
         """Down-sample, then run the blocks of stage ``i``: each in its attention blocks, but for the global ones."""
         side = UNIT_SIDE >> i
         x = self.stages[i].downsample(x)
-        of_tokens = attn_blocks and tuple((count, units * side**2) for count, units in attn_blocks)
+        token_blocks = attn_blocks and tuple((count, units * side**2) for count, units in attn_blocks)
         recompute = self.with_cp and self.training and torch.is_grad_enabled()
-        places = None
+        positions = None
         for number, block in enumerate(self.stages[i].blocks, sum(self.settings['arch']['depths'][:i])):
             is_global = self._is_global(number)
             if is_global:
-                places = self._places(grid, side, idx) if places is None else places
-                x = x + self.global_positions[str(number)](places).to(places.dtype)
-            local = None if is_global else of_tokens
-            x = checkpoint(block, x, local, use_reentrant=False) if recompute else block(x, local)
+                positions = self._image_positions(grid, side, idx) if positions is None else positions
+                x = x + self.global_positions[str(number)](positions).to(positions.dtype)
+            within = None if is_global else token_blocks
+            x = checkpoint(block, x, within, use_reentrant=False) if recompute else block(x, within)
         return x
 
     def _to_map(
@@ -296,14 +288,14 @@ class DyViT(BaseModule):
         weight = self.patch_embed.weight
         return sincos_positions(grid, UNIT_SIDE, self.embed_dims, scale, window, idx, weight.device, weight.dtype)
 
-    def _places(self, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
-        """Return where in the image a stage's tokens lie, for global blocks: ``([B,] K * side * side, dims[0])``."""
-        distance = UNIT_SIDE / side  # in tokens of stage 1, which the places of all stages are counted in
+    def _image_positions(self, grid: tuple[int, int], side: int, idx: Tensor | None) -> Tensor:
+        """Return a stage's positions in the whole image, for global blocks: ``([B,] K * side * side, dims[0])``."""
+        distance = UNIT_SIDE / side  # in tokens of stage 1, as the positions of all stages
         weight = self.patch_embed.weight
-        places = sincos_positions(
+        positions = sincos_positions(
             grid, side, self.embed_dims, (distance, distance), idx=idx, device=weight.device, dtype=weight.dtype
         )
-        return places.flatten(-3, -2)
+        return positions.flatten(-3, -2)
 
     def _is_global(self, number: int) -> bool:
         """Say whether block ``number`` attends to the whole image where others attend inside blocks."""
@@ -378,7 +370,7 @@ def check_channels(images: Tensor, expected: int) -> None:
 
 
 def _check_options(attn_window: int | None, frozen_stages: int, global_window: int) -> None:
-    """Raise if an option of :class:`DyViT` is no number that it can be."""
+    """Refuse options of :class:`DyViT` that are out of range."""
     if attn_window is not None:
         require_whole(1, attn_window=attn_window)
     if frozen_stages not in range(-1, 5) or not isinstance(frozen_stages, int):

@@ -10,16 +10,15 @@ from .alignment import Alignment
 from .distillation import Distillation, build_distillation
 
 MODES = ('copy', 'ema', 'off', 'align', 'frozen')
-ALONE = ('off', 'align', 'frozen')  # modes in which the adaptive branch alone is decoded
-OWN = dict(align=('weight', 'jitter'), frozen=('encoder', 'weight', 'mean', 'std'))  # options of a mode
-OPTIONS = tuple(dict.fromkeys(('mode', 'interval', 'momentum', *OWN['align'], *OWN['frozen'])))
+ONE_BRANCH = ('off', 'align', 'frozen')  # modes in which the adaptive branch alone is decoded
+MODE_OPTIONS = dict(align=('weight', 'jitter'), frozen=('encoder', 'weight', 'mean', 'std'))  # options of a mode
+OPTIONS = tuple(dict.fromkeys(('mode', 'interval', 'momentum', *MODE_OPTIONS['align'], *MODE_OPTIONS['frozen'])))
 
 
 class PeriodicCopy(BaseAveragedModel):
     """A second model that takes over the first one's weights every ``interval`` updates."""
 
     def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
-        """Copy."""
         averaged_param.copy_(source_param)
 
 
@@ -44,8 +43,8 @@ def build_evaluation(
     if mode not in MODES:
         raise ValueError(f'evaluation mode must be one of {", ".join(MODES)}, got {mode!r}{did_you_mean(mode, MODES)}')
     own = {name: options[name] for name in options if name not in ('mode', 'interval', 'momentum')}
-    if wrong := [name for name in own if name not in OWN.get(mode, ())]:
-        takers = ' or '.join(repr(one) for one, names in OWN.items() if set(wrong) <= set(names))
+    if wrong := [name for name in own if name not in MODE_OPTIONS.get(mode, ())]:
+        takers = ' or '.join(repr(one) for one, names in MODE_OPTIONS.items() if set(wrong) <= set(names))
         raise ValueError(f'evaluation {", ".join(wrong)} goes with mode={takers} only, not with {mode!r}')
     alignment = Alignment(model.backbone.unit_channels[-1], **own) if mode == 'align' else None
     _check_updates(mode, interval, momentum)

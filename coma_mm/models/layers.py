@@ -34,7 +34,6 @@ class LayerScale(nn.Module):
         self.weight = nn.Parameter(torch.full((dim,), float(init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale."""
         return x * self.weight
 
 

@@ -34,7 +34,7 @@ class MaskedUnits(NamedTuple):
     ids_mask: Tensor
 
 
-def hidden_units(masked: MaskedUnits) -> Tensor:
+def hidden_mask(masked: MaskedUnits) -> Tensor:
     """Return the mask as bool ``(B, U)``, True = hidden from the adaptive branch."""
     units = masked.grid[0] * masked.grid[1]
     blank = torch.zeros(len(masked.ids_mask), units, dtype=torch.bool, device=masked.ids_mask.device)
@@ -87,14 +87,14 @@ def _misfit(what: str, images: Tensor, grid: tuple[int, int], unit_size: int) ->
     )
 
 
-def plain(size: int) -> int:
+def as_int(size: int) -> int:
     """Return a size as a number: while ``torch.jit`` traces a model, sizes are tensors."""
     return int(size) if isinstance(size, Tensor) else size
 
 
 def map_size(image: Tensor) -> tuple[int, int]:
     """Return height and width of images or maps ``(..., H, W)`` as numbers."""
-    return plain(image.shape[-2]), plain(image.shape[-1])
+    return as_int(image.shape[-2]), as_int(image.shape[-1])
 
 
 def split_units(image: Tensor, unit_size: int, idx: Tensor | None = None) -> Tensor:
@@ -166,7 +166,7 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
     """
     B, N, C = tokens.shape
     Hu, Wu = grid
-    levels = ((plain(N) // (Hu * Wu)).bit_length() - 1) // 2  # t = 2 ** levels
+    levels = ((as_int(N) // (Hu * Wu)).bit_length() - 1) // 2  # t = 2 ** levels
     bits = tokens.view(B, Hu, Wu, *(2, 2) * levels, C)
     y = range(3, 3 + 2 * levels, 2)
     x = range(4, 4 + 2 * levels, 2)
@@ -251,7 +251,7 @@ def sincos_positions(
     return table[idx // grid[1] % Hp * Wp + idx % grid[1] % Wp]
 
 
-def attention_blocks(
+def order_by_blocks(
     grid: tuple[int, int], window: int, device: torch.device | str = 'cpu'
 ) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
     """Order an image's units so that each block of ``window`` x ``window`` units is contiguous.

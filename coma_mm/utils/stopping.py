@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 # SIGHUP comes when a terminal is closed, SIGUSR1 from clusters.
-STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
+SHUTDOWN_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
 UNWINDING = 1.0  # seconds in which further signals do not disturb the removal of unfinished files
 AGAIN = 0.3  # seconds after which an exception is raised again that something has swallowed
 
@@ -46,7 +46,7 @@ def listen() -> None:
     call this.
     """
     _State.number = 0
-    for number in STOPPING:
+    for number in SHUTDOWN_SIGNALS:
         if (before := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler):
             _State.before[number] = before
             signal.signal(number, stop)
@@ -98,7 +98,7 @@ def end_listening(is_last: bool = True) -> None:
     Args:
         is_last: Whether the process has nothing else to do. Then Ctrl-C kills it, too, and leaves no traceback.
     """
-    for number in STOPPING:
+    for number in SHUTDOWN_SIGNALS:
         if signal.getsignal(number) is stop:
             signal.signal(number, signal.SIG_DFL if is_last else _State.before[number])
 
@@ -120,7 +120,7 @@ def _pass_over(then: Callable, event: Any) -> None:
 
 def _leave_to_parent() -> None:
     """Let loading workers die of SIGTERM, and leave what reaches them, too, to the process that they serve."""
-    if any(signal.getsignal(number) is stop for number in STOPPING):
+    if any(signal.getsignal(number) is stop for number in SHUTDOWN_SIGNALS):
         end_listening()
-        for number in set(STOPPING) - {signal.SIGTERM}:
+        for number in set(SHUTDOWN_SIGNALS) - {signal.SIGTERM}:
             signal.signal(number, signal.SIG_IGN)

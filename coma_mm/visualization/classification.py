@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..datasets.loading import to_picture
-from ..evaluation.compare import Accuracy
+from ..evaluation.accuracy import Accuracy
 from ..utils.text import one_line
 from .figures import DPI, save, shorten
 

@@ -1,4 +1,4 @@
-"""Pictures of features: main components, attention, and the images found alike.
+"""Pictures of features: main components, attention, and nearest neighbours.
 
 Shapes: B images, H x W pixels, N tokens of a stage (h x w as a map; unit after unit, and Z-order inside, as tokens), C
 channels. Q images to find others for, N images to find.
@@ -30,12 +30,12 @@ CLIPPED = 2  # percent of the values that are drawn as the darkest and as the br
 
 @dataclass
 class Features:
-    """A batch of images and what a backbone makes of them, on the CPU.
+    """A batch of images and their features, on the CPU.
 
     Args:
         originals: ``(B, C, H, W)`` in [0, 1].
-        maps: Of each stage what its last block returns, ``(B, C, h, w)``, without scale or offset (LayerNorm).
-        attention: Of each stage the attention of one token to each place, averaged over the last block's heads:
+        maps: Output of each stage's last block, ``(B, C, h, w)``, after a LayerNorm without scale or offset.
+        attention: Attention of one token to each place, averaged over the heads of each stage's last block:
             ``(B, h, w)``, sums to 1.
         query: Place of that token in the image, ``(y, x)`` as shares of its height and width.
         pooled: ``(B, C)``, the average of the last map.
@@ -65,7 +65,7 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
         raise ValueError('features of each stage are shown of backbones with attn_window=None')
     last_blocks = _last_blocks(backbone)
     inputs = preprocess(model, images).float()
-    with eval_mode(model), uncompiled(model), watched(last_blocks) as seen:
+    with eval_mode(model), uncompiled(model), record_last_call(last_blocks) as seen:
         last_map = backbone(inputs)[-1]
     grid, extra = unit_grid(inputs.shape[-2:], backbone.unit_size), getattr(backbone, 'num_extra_tokens', 0)
     maps, attention = [], []
@@ -80,8 +80,8 @@ def compute_features(model: nn.Module, images: Tensor, query: tuple[float, float
 
 
 @contextmanager
-def watched(blocks: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
-    """Collect in this context what blocks return, and what their attention gets, each of the last call."""
+def record_last_call(blocks: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """Record the output of blocks and the input of their attention, each of the last call in this context."""
     seen: dict[nn.Module, Tensor] = {}
     hooks = [block.register_forward_hook(lambda part, _, output: seen.update({part: output})) for block in blocks]
     hooks += [block.attn.register_forward_pre_hook(lambda part, x: seen.update({part: x[0]})) for block in blocks]
@@ -121,7 +121,7 @@ def principal_colours(maps: Tensor) -> Tensor:
     tokens = maps.double().permute(0, 2, 3, 1).reshape(-1, C)
     tokens = tokens - tokens.mean(0)
     directions = torch.linalg.eigh(tokens.T @ tokens).eigenvectors[:, -3:].flip(1)
-    # Of the two signs the one that makes the largest entry positive, so that pictures can be repeated.
+    # The sign makes the largest entry positive, so that pictures can be repeated.
     directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
     values = (tokens @ directions).numpy()
     low, high = np.percentile(values, [CLIPPED, 100 - CLIPPED], axis=0)
@@ -175,12 +175,7 @@ def find_nearest(features: Tensor, gallery: Tensor, count: int) -> tuple[Tensor,
     return (one @ others.T).topk(min(count, len(gallery)), dim=1)
 
 
-def draw_neighbours(
-    queries: Tensor,
-    features: Tensor,
-    gallery: Tensor,
-    gallery_features: Tensor,
-) -> np.ndarray:
+def draw_neighbours(queries: Tensor, features: Tensor, gallery: Tensor, gallery_features: Tensor) -> np.ndarray:
     """Draw a few images and beside each those whose pooled features are most like its own (:func:`find_nearest`).
 
     Args:

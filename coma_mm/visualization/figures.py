@@ -35,7 +35,7 @@ class ImageGrid:
         columns: By their titles: ``(rows, 3 or 1, H, W)`` in [0, 1], all of one size.
         caption: Stands below, in lines that are no longer than the picture is wide.
         colours: By column, the colour map of its images of one channel. Grey if there is none.
-        height: Of a square image, in inches; others have the same area.
+        height: Height of a square image, in inches; others have the same area.
     """
 
     def __init__(

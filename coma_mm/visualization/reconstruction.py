@@ -92,7 +92,7 @@ def make_columns(items: list[dict], is_bgr: bool = False, settings: dict | None 
     Args:
         items: Packed, ``inputs`` of ``(C, H, W)`` each, of which the first three channels are drawn, or a grey one.
         is_bgr: Whether three channels are blue, green, red.
-        settings: Of :func:`.read_image`, for the files.
+        settings: Arguments of :func:`.read_image`, for the files.
     """
     inputs = [torch.as_tensor(item['inputs']).float() / 255 for item in items]
     inputs = [image[[2, 1, 0]] if is_bgr and len(image) == 3 else image for image in inputs]

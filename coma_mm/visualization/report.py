@@ -17,7 +17,7 @@ from ..utils.files import MARK
 from ..utils.reading import read_bytes
 from ..utils.text import printable
 from .charts import CHARTS, Chart, draw_chart, make_charts
-from .run_files import PICTURES, ROWS, find_pictures, is_drawable, read_facts, read_scalars, read_settings
+from .run_files import PICTURES, ROWS, find_pictures, is_drawable, read_facts, read_newest_config, read_scalars
 
 REPORT = 'report.html'
 FRAMES = 800_000  # bytes of the pictures behind the slider, before base64
@@ -50,7 +50,7 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
 
     Args:
         work_dir: The run's folder: ``*/vis_data/scalars.json``, ``pictures/`` and the config are read.
-        path: Where to; ``report.html`` in that folder if ``None``.
+        path: File to write; ``report.html`` in that folder if ``None``.
 
     Raises:
         FileNotFoundError: If the folder is not there or has nothing of a run in it.
@@ -61,7 +61,7 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
         raise FileNotFoundError(f'there is no folder {work_dir}; give the work dir of a run')
     if path is None:
         manifest.require_no_other(work_dir, 'name another file with --out')
-    scalars, pictures, settings = read_scalars(work_dir), find_pictures(work_dir), read_settings(work_dir)
+    scalars, pictures, settings = read_scalars(work_dir), find_pictures(work_dir), read_newest_config(work_dir)
     facts = read_facts(work_dir)
     if not scalars and not pictures and not facts:
         raise FileNotFoundError(
@@ -113,9 +113,7 @@ def _page(
         if kind in pictures:
             sections += [f'<h2>{title}</h2>', _picture(title, *pictures[kind][-1], epochs)]
     if 'neighbours' in pictures:
-        sections.append(
-            '<p class="note">By the average of the last map, standardised; the number is the cosine.</p>',
-        )
+        sections.append('<p class="note">By the average of the last map, standardised; the number is the cosine.</p>')
     if charts:
         sections += ['<h2>Numbers</h2>', _numbers(charts)]
     if settings:

@@ -15,8 +15,8 @@ from ..utils.files import is_unfinished
 from ..utils.reading import parse_json, read_json, read_text
 
 PICTURES = 'pictures'  # folder in the work dir
-KINDS = 'comparison', 'confusion', 'features', 'mistakes', 'neighbours', 'reconstruction'  # of pictures
 FACTS = 'run.json'  # in it
+KINDS = 'comparison', 'confusion', 'features', 'mistakes', 'neighbours', 'reconstruction'  # of pictures
 SIZE = 800, 1100  # of a kept picture, at most
 TEXT = 4_000_000  # bytes of a config or of the facts
 ROWS = 50  # of facts and of warnings
@@ -37,7 +37,7 @@ def keep_picture(work_dir: str | os.PathLike, name: str, picture: np.ndarray, st
 
 
 def claimed_pictures(work_dir: Path, kinds: Iterable[str] = KINDS) -> Iterator[str]:
-    """Yield what is there under names that runs keep pictures of these kinds by."""
+    """Yield the files under names that runs keep pictures of these kinds by."""
     pictures = work_dir / PICTURES
     if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
         yield PICTURES
@@ -69,7 +69,7 @@ def find_pictures(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, Path
 
 
 def write_facts(work_dir: str | os.PathLike, facts: dict) -> None:
-    """Keep what the page says in words, for those who write it later."""
+    """Keep the facts that the page states, for commands that write it later."""
     manifest.write_own(work_dir, f'{PICTURES}/{FACTS}', 'facts', json.dumps(facts))
 
 
@@ -136,7 +136,7 @@ def read_facts(work_dir: Path) -> dict:
     return dict(list(facts.items())[:ROWS]) if isinstance(facts, dict) else {}
 
 
-def read_settings(work_dir: Path) -> str:
+def read_newest_config(work_dir: Path) -> str:
     """Return the text of a run's newest config; empty if there is none."""
     names = [name for name, entry in manifest.read_manifest(work_dir).items() if entry['kind'] == 'config']
     for path in [*reversed([work_dir / name for name in names]), *sorted(work_dir.glob('*/vis_data/config.py'))[::-1]]:

@@ -21,9 +21,9 @@ from coma_mm.cli import errors, types
 from coma_mm.cli.parser import ArgumentParser, UsageError
 from coma_mm.datasets import ImageFolder, LoadImage
 from coma_mm.engine.common import note_builds
-from coma_mm.engine.runner.loggers import LOGGERS
+from coma_mm.engine.runner.loggers import BACKENDS
+from coma_mm.given_weights import read_encoder
 from coma_mm.recipe import VARIANTS
-from coma_mm.starting import read_encoder
 from coma_mm.utils import ranges
 from coma_mm.utils.manifest import write_own
 
@@ -243,9 +243,9 @@ def test_the_python_function_has_the_same_ranges(tmp_path, monkeypatch):
 
 
 def test_the_parser_knows_the_architectures_and_loggers():
-    assert (*settings.ARCHITECTURES, *settings.VITS) == tuple(VARIANTS)
+    assert (*settings.DYVITS, *settings.VITS) == tuple(VARIANTS)
     assert types.arch('b') == 'base'
-    assert settings.LOGGERS == tuple(LOGGERS)
+    assert settings.LOGGERS == tuple(BACKENDS)
 
 
 def test_the_largest_seed_leaves_room_for_ranks_and_workers():

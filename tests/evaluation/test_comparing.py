@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from coma_mm.evaluation.compare import Accuracy, count_labels, judge, make_table, measure
+from coma_mm.evaluation.accuracy import Accuracy, count_labels, judge, make_table, measure
 
 
 def hits(fraction, draws=1, images=400, seed=0):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from coma_mm.evaluation import LinearProbe, draw_labelled, rankme
-from coma_mm.evaluation.compare import measure
+from coma_mm.evaluation.accuracy import measure
 
 
 def clusters(count=300, classes=3, dim=8, noise=0.3):

@@ -34,7 +34,7 @@ READERS = {
     '`manifest.json`': 'utils/manifest checkpoints/finding',
 }
 # Lent to those above; written and synced; of the system; what has just been written; what is to be replaced; a log.
-OTHERS = 'utils/reading utils/files utils/environment export/graph planning cli/outputs cli/errors'
+OTHERS = 'utils/reading utils/files utils/environment export/graph trial cli/outputs cli/errors'
 KNOWN = {f'{module}.py' for modules in (*READERS.values(), OTHERS) for module in modules.split()}
 
 

@@ -26,9 +26,10 @@ from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
 from coma_mm.datasets import ClassFolder
 from coma_mm.datasets.finding import find_images, find_named_images
+from coma_mm.engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace
 from coma_mm.engine.runner.run_folder import free_name, resolve_run
-from coma_mm.engine.runner.work_dir import ReplaceResultsHook, find_results_to_replace
-from coma_mm.pretraining import HANDED_OVER, check_places
+from coma_mm.pretraining import HANDED_OVER
+from coma_mm.running import check_places
 from coma_mm.utils import manifest
 from coma_mm.utils.files import atomic_write, whole_folder, write_whole
 from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
@@ -114,7 +115,7 @@ def test_a_file_in_the_way_of_a_run_is_refused_before_it_begins(name, form):
     before = content('run')
     for overwrite in (False, True):
         with pytest.raises(ValueError, match=f'run/{name} .*choose another --out'):
-            check_places('data', 'run', {}, False, overwrite)
+            check_places('data', 'run', {}, False, overwrite, HANDED_OVER)
     assert content('run') == before
 
 
@@ -523,7 +524,7 @@ def test_places_that_cannot_be(data, out, words):
     image('pictures/inside/IMG_1010.jpg')
     os.symlink('pictures', 'linked')
     with pytest.raises(ValueError, match=words):
-        check_places(data, out, {}, False, True)
+        check_places(data, out, {}, False, True, HANDED_OVER)
 
 
 LABELS = [
@@ -544,9 +545,9 @@ def test_a_run_writes_into_no_folder_of_labelled_images(data, out, settings, pla
     os.symlink('d', 'linked')
     before = content('.')
     with pytest.raises(ValueError, match=f'has the images, .* into {out}: choose another --out, such as --out {out}/r'):
-        check_places(data, out, settings, False, True)
+        check_places(data, out, settings, False, True, HANDED_OVER)
     assert content('.') == before
-    assert check_places(data, f'{out}/run', settings, False, True)[0] == place / out / 'run'
+    assert check_places(data, f'{out}/run', settings, False, True, HANDED_OVER)[0] == place / out / 'run'
 
 
 READ = [
@@ -609,7 +610,7 @@ def test_images_in_the_folder_of_a_run_are_named_not_missed():
 
 def test_paths_are_absolute_and_at_home(place, monkeypatch):
     monkeypatch.setenv('HOME', str(place))
-    found = check_places(['~/data', 'list.txt'], '~/x', {}, False, False)
+    found = check_places(['~/data', 'list.txt'], '~/x', {}, False, False, HANDED_OVER)
     assert found == (place / 'x', [f'{place}/data', f'{place}/list.txt'])
 
 
@@ -617,7 +618,7 @@ def test_paths_are_absolute_and_at_home(place, monkeypatch):
 def test_what_is_not_obeyed_is_refused(given, monkeypatch, capfd):
     own('config.py', 'config')
     with pytest.raises(ValueError, match='leave --' + ', --'.join(given) + ' out'):
-        check_places(None, 'run', given, True, False)
+        check_places(None, 'run', given, True, False, HANDED_OVER)
     options = [text for name, value in given.items() for text in (f'--{name}', str(value))]
     monkeypatch.setattr(sys, 'argv', ['coma-mm', 'pretrain', '--out', 'run', '--resume', *options])
     with pytest.raises(SystemExit):
@@ -630,7 +631,7 @@ def test_an_edited_config_of_a_run_has_to_be_named():
     own('config.py', 'config')
     Path('run/config.py').write_text('mine')
     with pytest.raises(FileNotFoundError, match=r'coma-mm train run/config.py --work-dir run --resume'):
-        check_places(None, 'run', {}, True, False)
+        check_places(None, 'run', {}, True, False, HANDED_OVER)
     assert HANDED_OVER == ('last.pth', 'backbone.safetensors')
 
 

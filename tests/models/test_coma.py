@@ -10,8 +10,8 @@ from mmpretrain.structures import DataSample
 from coma_mm.masking import num_hidden
 from coma_mm.models import CoMA
 from coma_mm.models.alignment import cosine_loss, jitter_colours, spread_loss
-from coma_mm.models.mask_units import hidden_units, read_masked_units
-from coma_mm.models.reconstruction import unit_errors
+from coma_mm.models.mask_units import hidden_mask, read_masked_units
+from coma_mm.models.pixel_target import unit_errors
 
 DECODER = dict(type='coma_mm.ViTDecoder', dim=32, depth=2, num_heads=4)
 BACKBONE = dict(type='coma_mm.DyViT', arch='pico', img_size=64, patch_size=2)
@@ -412,7 +412,7 @@ def test_lists_of_units_are_masks():
     images, mask = sample(ratio=0.3)
     model = build()
     units = read_masked_units(images, dict(mask=mask), 16)
-    assert torch.equal(hidden_units(units).view_as(mask), mask)
+    assert torch.equal(hidden_mask(units).view_as(mask), mask)
     lists = dict(ids_keep=units.ids_keep, ids_mask=units.ids_mask)
     assert model(images, lists, mode='loss') == model(images, dict(mask=mask), mode='loss')
 

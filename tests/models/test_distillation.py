@@ -81,7 +81,7 @@ def test_values_of_pixels_are_those_that_the_teacher_takes():
     shift = torch.tensor([20.0, 0.0, -10.0])
     torch.testing.assert_close(other, (plain * 50 - shift) / 60)
     same = build(evaluation=frozen(recorder(), mean=[100.0], std=[50.0]), data_preprocessor=preprocessor)
-    assert same.distillation.values is None
+    assert same.distillation.rescaling is None
     grey = build(backbone={**BACKBONE, 'in_channels': 1}, evaluation=frozen(recorder()))
     assert torch.equal(grey.distillation.encode(images[:, :1], masked), plain[..., :1].expand(-1, -1, 3))
 

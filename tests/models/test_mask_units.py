@@ -3,8 +3,8 @@ import reference
 import torch
 
 from coma_mm.models.mask_units import (
-    attention_blocks,
     join_units,
+    order_by_blocks,
     sincos_positions,
     split_units,
     tokens_to_map,
@@ -75,7 +75,7 @@ def test_positions_of_some_units_are_those_of_the_whole():
 def test_tables_do_not_follow_the_default_device():
     with torch.device('meta'):
         positions = sincos_positions((1, 3), 8, 20)
-        order, inverse, _ = attention_blocks((3, 11), 2)
+        order, inverse, _ = order_by_blocks((3, 11), 2)
     assert {table.device.type for table in (positions, order, inverse)} == {'cpu'}
 
 
@@ -85,9 +85,9 @@ def test_positions_reject_odd_channels():
 
 
 @pytest.mark.parametrize('grid', [(4, 4), (5, 7), (2, 9), (1, 1)])
-def test_attention_blocks_cover_each_unit_once(grid):
+def test_order_by_blocks_cover_each_unit_once(grid):
     window = 3
-    order, inverse, kinds = attention_blocks(grid, window)
+    order, inverse, kinds = order_by_blocks(grid, window)
     assert torch.equal(order[inverse], torch.arange(grid[0] * grid[1]))
     assert sum(count * size for count, size in kinds) == len(order)
     start = 0

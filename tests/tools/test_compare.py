@@ -18,9 +18,9 @@ from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.comparing import measure_all
 from coma_mm.datasets import UnreadableImageError
 from coma_mm.datasets.labelled import find_labelled
-from coma_mm.evaluation.compare import make_table
+from coma_mm.evaluation.accuracy import make_table
 from coma_mm.evaluation.features import ImageFiles, read_batches
-from coma_mm.evaluation.short_finetuning import hold_out, shift
+from coma_mm.evaluation.short_finetuning import draw_held_out, shift
 from coma_mm.export.extractor import open_weights
 from coma_mm.export.following import take_backbone_of
 from coma_mm.utils import manifest
@@ -185,8 +185,8 @@ def test_arguments_of_the_function(name, photos):
 
 def test_images_that_are_held_out_and_shifted():
     labels = torch.tensor([0] * 10 + [1] * 2 + [2])
-    held = hold_out(labels)
-    assert labels[held].tolist() == [0, 0, 1] and hold_out(torch.arange(20_000) % 2).sum() == 1000
+    held = draw_held_out(labels)
+    assert labels[held].tolist() == [0, 0, 1] and draw_held_out(torch.arange(20_000) % 2).sum() == 1000
     images = torch.arange(2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
     moved = shift(images, torch.Generator().manual_seed(0))
     assert moved.shape == images.shape and not torch.equal(moved, images)

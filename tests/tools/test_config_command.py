@@ -13,7 +13,7 @@ from tiny_weights import write_weights
 
 from coma_mm.datasets.coco_file import read_coco
 from coma_mm.datasets.mask_folder import read_masks
-from coma_mm.planning import make_step
+from coma_mm.trial import make_step
 
 SQUARE = [[2, 2, 20, 2, 20, 20, 2, 20]]
 BOX = dict(id=0, image_id=0, category_id=7, bbox=[2, 2, 18, 18], area=324, iscrowd=0)

@@ -15,11 +15,11 @@ from torch import nn
 
 import coma_mm.timm  # noqa: F401 - which has timm know DyViT
 from coma_mm.checkpoints.settings import read_settings
+from coma_mm.given_weights import add_teacher, start_from
 from coma_mm.models import DyViT
-from coma_mm.planning import plan_run
+from coma_mm.planning import plan_pretraining
 from coma_mm.recipe import choose_encoder, make_config
 from coma_mm.settings import PretrainSettings
-from coma_mm.starting import add_teacher, start_from
 from coma_mm.utils.paths import short_path
 
 BGR = dict(mean='[1, 1, 1]', std='[1, 1, 1]', channel_order='"BGR"')
@@ -146,7 +146,7 @@ def test_a_run_goes_on_from_another_one(photos, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     first = save_run('first')
     settings = PretrainSettings([str(photos)], 'out', init='first', steps=1, batch_size=4, workers=0)
-    second = make(plan_run(settings))
+    second = make(plan_pretraining(settings))
     out = ' '.join(capfd.readouterr().out.split())
     assert 'DyViT-pico and its decoder' in out and 'crops of 32 px in patches of 1 px' in out
     own = [sum(name.startswith(part) for name in first.state_dict()) for part in ('backbone.', 'decoder.')]

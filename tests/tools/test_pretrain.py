@@ -16,14 +16,13 @@ from PIL import Image
 from processes import TOOLS
 
 import coma_mm
-from coma_mm import planning, settings
+from coma_mm import settings, trial
 from coma_mm.checkpoints.reading import read_checkpoint
 from coma_mm.cli import COMMANDS
 from coma_mm.engine.hooks.progress import end_after
 from coma_mm.models import CoMA, DyViT
 from coma_mm.planning import (
-    METHOD_NAMES,
-    Trial,
+    METHOD_TITLES,
     advise_length,
     choose_batch,
     choose_length,
@@ -33,7 +32,8 @@ from coma_mm.planning import (
 )
 from coma_mm.pretraining import hand_over
 from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
-from coma_mm.settings import METHOD, PretrainSettings
+from coma_mm.settings import DEFAULT_METHOD, PretrainSettings
+from coma_mm.trial import Trial
 
 
 def plan(accumulate=1, **given):
@@ -183,12 +183,12 @@ def test_all_follows_from_the_length(steps):
 
 
 def test_every_method_has_a_name_and_a_model():
-    assert settings.METHODS == tuple(METHODS) == tuple(METHOD_NAMES) and METHOD in METHODS
+    assert settings.METHODS == tuple(METHODS) == tuple(METHOD_TITLES) and DEFAULT_METHOD in METHODS
     found = {}
     for name, chosen in METHODS.items():
         cfg = plan(size=32, method=name)
         model = CoMA(cfg.model.backbone, cfg.model.decoder, **{key: cfg.model[key] for key in chosen.model})
-        found[name] = model.mode, model.predict_visible, cfg.train_dataloader.dataset.pipeline[2].ratio
+        found[name] = model.evaluation_mode, model.predict_visible, cfg.train_dataloader.dataset.pipeline[2].ratio
     assert found == dict(mae=('off', 0, 0.75), coma=('copy', 0, 0.6), align=('align', 1, 0.6))
     assert plan(mask_ratio=0.5).train_dataloader.dataset.pipeline[2].ratio == 0.5
 
@@ -224,16 +224,16 @@ def test_a_step_has_64_images_in_parts_of_16_or_more(images, fitting, on_gpu, ba
 @pytest.mark.parametrize('brief, tried', [(0, [4, 8]), (600, [4, 8, 16, 32, 64])])
 def test_quick_steps_are_timed_with_as_many_images_as_a_run_has(brief, tried, photos, monkeypatch):
     cfg = make_config(PretrainSettings([str(photos)], 'out', arch='pico', size=32, batch_size=4, workers=0))
-    counts, whole = [], planning.time_step
+    counts, whole = [], trial.time_step
 
     def time_step(cfg, images, dataset):
         counts.append(images)
         return whole(cfg, images, dataset)
 
-    monkeypatch.setattr(planning, 'time_step', time_step)
-    monkeypatch.setattr(planning, 'BRIEF', brief)
-    trial = planning.try_out(cfg)
-    assert counts == tried and trial.seconds > 0 and trial.parameters > 10**6
+    monkeypatch.setattr(trial, 'time_step', time_step)
+    monkeypatch.setattr(trial, 'BRIEF', brief)
+    found = trial.try_out(cfg)
+    assert counts == tried and found.seconds > 0 and found.parameters > 10**6
 
 
 def test_steps_in_parts_keep_rate_and_length():

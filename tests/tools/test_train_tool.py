@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from processes import TINY, TOOLS, call, last_line, refuse
 
-from coma_mm.engine.common import type_name
+from coma_mm.utils.configs import type_name
 
 
 def load(path):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from coma_mm.evaluation import Reconstructions, mean_colour_baseline, reconstruct_images
-from coma_mm.models.reconstruction import PixelTarget
+from coma_mm.models.pixel_target import PixelTarget
 from coma_mm.visualization import draw_reconstructions
 from coma_mm.visualization.reconstruction import GREY
 
@@ -58,7 +58,7 @@ def test_of_normalised_units_the_given_means_stand_apart():
     images = torch.randint(250, (2, 3, 16, 16), dtype=torch.uint8)
     model, mask = Model(), torch.tensor([[[0, 1], [1, 0]]] * 2).bool()
     before = reconstruct_images(model, images, mask)
-    model.norm_pix, model.target = True, PixelTarget(8)
+    model.target = PixelTarget(8)
     for fraction, gain in ((0, 0.0), (0.5, 6.0)):
         model.predict_units = lambda inputs, mask, fraction=fraction: fraction * model.target(inputs)
         result = reconstruct_images(model, images, mask)
@@ -80,7 +80,7 @@ def test_report(reconstructions):
 class Model(torch.nn.Module):
     """Predicts the inputs' own values, shifted."""
 
-    unit_size, norm_pix = 8, False
+    unit_size = 8
     target = PixelTarget(8, norm_pix=False)
 
     class data_preprocessor:  # noqa: N801

@@ -67,7 +67,7 @@ from coma_mm.engine import KNNHook
 from coma_mm.evaluation import NearestNeighbours
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.models import DyViT, ViTDecoder
-from coma_mm.planning import forget_peak, peak_so_far
+from coma_mm.trial import forget_peak, peak_so_far
 from coma_mm.utils.environment import keep_memory
 from coma_mm.utils.files import resource_dir, write_whole
 

@@ -25,8 +25,8 @@ def check_channels(model: nn.Module) -> None:
     """Compare a backbone's ``out_channels`` with ``in_channels`` of the neck, or without a neck of the heads.
 
     Args:
-        model: Of mmpretrain, mmdet or mmseg; also one that contains others, as semi-supervised detectors and trackers
-            do. Backbones that do not state ``out_channels`` are not checked.
+        model: Model of mmpretrain, mmdet or mmseg; also one that contains others, as semi-supervised detectors and
+            trackers do. Backbones that do not state ``out_channels`` are not checked.
 
     Raises:
         ValueError: If they differ, or if a classifier gets maps that nothing pooled: with the settings to change, as

@@ -15,8 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainL
 from torch.utils.data import DataLoader
 
 from ...utils.arguments import misspelt, read_size
-from ...utils.configs import walk, walk_dicts
-from ..common import type_name
+from ...utils.configs import type_name, walk, walk_dicts
 
 # ---- names ----
 
@@ -27,7 +26,7 @@ KEYS = {
     *('activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline', 'load_partial'),
 } - {'self', 'cfg'}
 VARIABLES = ('mode', 'modes', 'models')  # come near one of them
-# What is built without a `type`.
+# Classes of parts that are built without a `type`.
 DEFAULTS = {
     'optim_wrapper': (OptimWrapper,),
     'train_cfg': (EpochBasedTrainLoop, IterBasedTrainLoop),

@@ -213,7 +213,7 @@ def require_same_classes(bank: Dataset, images: Dataset) -> None:
 
     Args:
         bank: Labelled images to compare with. Without ``classes`` in its ``metainfo`` there is nothing to do.
-        images: Those to classify. Labels of :class:`coma_mm.datasets.ClassFolder` follow; it may lack classes.
+        images: Images to classify. Labels of :class:`coma_mm.datasets.ClassFolder` follow; it may lack classes.
 
     Raises:
         ValueError: With the classes that only ``images`` has, or, of other data sets, with all that differ.

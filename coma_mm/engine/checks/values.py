@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from ...utils.arguments import did_you_mean
-from ...utils.configs import walk
-from ..common import explain_type, import_toolbox, type_name
+from ...utils.configs import type_name, walk
+from ..common import explain_type, import_toolbox
 from .table import CROPS, TABLE
 
 # All that a part can have: a misspelt one would be an error deep in torch or mmengine.

@@ -38,10 +38,10 @@ class KNNHook(PeriodicHook):
         train: Config of the data set to compare with. Its images need one size and no random transforms.
         val: Config of the data set to classify.
         interval: Epochs between evaluations; 0 for those of the first and last weights only.
-        name: What the log calls the data.
+        name: Name of the data in the log.
         k: Neighbours.
         train_fraction: Share of ``data`` that may be neighbours; the others are classified.
-        seed: Of this split.
+        seed: Seed of this split.
         pool: See :class:`coma_mm.models.FeatureExtractor`.
         batch_size: Images per forward pass.
         num_workers: Processes that read ``train`` and ``val``.

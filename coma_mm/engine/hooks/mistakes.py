@@ -12,7 +12,7 @@ from ...utils.paths import short_path
 from ...visualization.classification import draw_confusion, draw_mistakes
 from ...visualization.figures import shorten
 from ..common import leaf_datasets
-from ..runner.failures import spare
+from ..runner.failures import tolerate
 from ..runner.loggers import log_picture
 
 MISTAKES = 12  # in the picture, at most
@@ -49,7 +49,7 @@ class MistakesHook(Hook):
         is_best = best is None or value > best
         print(f'step {runner.iter}: {value:.1f} % right{", the best so far" if best and is_best else ""}', flush=True)
         if is_best:
-            with spare(runner, 'drawing mistakes'):
+            with tolerate(runner, 'drawing mistakes'):
                 self.draw(runner, dataset, rows)
 
     def draw(self, runner: Runner, dataset: Any, rows: list[tuple]) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, default_collate
 from ...datasets.seeding import fixed_seed
 from ...evaluation import reconstruct_images
 from ...models.compiled import uncompiled
-from ...models.mask_units import hidden_units, read_masked_units
+from ...models.mask_units import hidden_mask, read_masked_units
 from ...registry import HOOKS
 from ...utils import manifest
 from ...utils.arguments import require_whole
@@ -51,7 +51,7 @@ class ReconstructionHook(PeriodicHook):
         num_images: Images in the picture, at most.
         interval: Epochs (or iterations) between pictures; the first and the one at the end of training come anyway.
         by_epoch: Whether ``interval`` counts epochs.
-        seed: Of the choice of images, the masks, and random transforms in the pipeline.
+        seed: Seed of the choice of images, of masks, and of random transforms in the pipeline.
         out: File name in the work dir.
     """
 
@@ -82,7 +82,7 @@ class ReconstructionHook(PeriodicHook):
         samples = [item['data_samples'] for item in items]
         batch = default_collate(samples) if isinstance(samples[0], dict) else samples
         masked = read_masked_units(self.images, batch, unwrap(runner.model).unit_size)
-        self.mask = hidden_units(masked).view(-1, *masked.grid)
+        self.mask = hidden_mask(masked).view(-1, *masked.grid)
         self.names = [name_of(item, i) for i, item in enumerate(items, 1)]
 
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:
@@ -101,7 +101,7 @@ class ReconstructionHook(PeriodicHook):
 
 @HOOKS.register_module()
 class FeaturesHook(PeriodicHook):
-    """Draws what each stage tells apart and where it looks, and which images the features find alike.
+    """Draws main components and attention of each stage's features, and nearest neighbours of images.
 
     The pictures, ``features`` and ``neighbours``, go to the loggers and into the run's ``report.html``
     (``coma_mm.ReportHook``). Images are drawn at random once, with a fixed seed.
@@ -134,7 +134,7 @@ class FeaturesHook(PeriodicHook):
     def before_train(self, runner: Runner) -> None:
         items = draw_items(watched_dataset(runner, self.dataset), self.num_images + self.num_gallery, seed=0)
         count = min(self.num_images, len(items))
-        # the images at equal distances, where a folder has its classes one after the other; the others to be found
+        # at equal distances, as folders have their classes one after the other; the other images are the gallery
         shown = torch.linspace(0, len(items) - 1, count).round().int().tolist()
         self.images = torch.stack([items[i]['inputs'] for i in shown])
         self.names = [name_of(items[i], i + 1) for i in shown]

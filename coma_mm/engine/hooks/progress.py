@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...registry import HOOKS
+from ...utils.configs import type_name
 from ...utils.paths import short_path
 from ...utils.text import three_digits
-from ..common import type_name, unwrap
+from ..common import unwrap
 from ..runner.schedule import BatchSchedule
 
 EVERY = 0.5  # seconds between two readings of the loss, which wait for the device
@@ -24,7 +25,7 @@ PLACES = 'work_dir', 'checkpoint', 'config'  # in the text of FinishedHook
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows a bar with loss, rate, images per second, time spent waiting for data and time left (ours).
+    """Shows a bar with loss, rate, images per second, time spent waiting for data and time left.
 
     The loss is read twice a second at the most, so the device is not held up by it. The first step shows at once. Where
     steps take long, the log gets a line every 30 seconds beside mmengine's.
@@ -74,7 +75,7 @@ class ProgressHook(Hook):
         self.waited, self.done = 0.0, 0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Measure the speed from the second step on: to the first one belongs what starting takes."""
+        """Measure the speed from the second step on, as the first one includes the start."""
         if self.shown and runner.iter == self.first + 1:
             self.started = self.updated = time.perf_counter()
 
@@ -140,9 +141,7 @@ class FinishedHook(Hook):
     @master_only
     def after_train(self, runner: Runner) -> None:
         paths = dict(
-            work_dir=runner.work_dir,
-            checkpoint=runner.message_hub.get_info('last_ckpt'),
-            config=runner.cfg.filename,
+            work_dir=runner.work_dir, checkpoint=runner.message_hub.get_info('last_ckpt'), config=runner.cfg.filename
         )
         paths = {key: short_path(path) if path else f'(no {key})' for key, path in paths.items()}
         runner.logger.info(self.text.format(**paths))

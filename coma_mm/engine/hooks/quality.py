@@ -33,7 +33,7 @@ class QualityHook(PeriodicHook):
     Args:
         dataset: Config of the held-out images, of one size, see :func:`coma_mm.evaluation.load_images`. If ``None``,
             training images serve: collapse shows on them, learning by heart does not.
-        num_images: How many, at equal distances.
+        num_images: Number of images, at equal distances.
         interval: Epochs (or iterations) between measurements, beside those after the first step and at the end.
         by_epoch: Whether ``interval`` counts epochs.
         collapse: Share of the highest RankMe.

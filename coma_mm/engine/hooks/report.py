@@ -16,7 +16,7 @@ from ...utils.stopping import describe_signal
 from ...visualization.report import write_report
 from ...visualization.run_files import forget_pictures, write_facts
 from ..common import unwrap
-from ..runner.failures import spare
+from ..runner.failures import tolerate
 from ..runner.periodic import PeriodicHook
 from ..runner.step_checkpoint import RunInterrupted, StepCheckpointHook
 from .progress import duration, end_after
@@ -58,7 +58,7 @@ class ReportHook(PeriodicHook):
     def on_stop(self, runner: Runner, error: BaseException) -> None:
         """Say what has ended the run before it was done, if it has taken a step."""
         if self.start is None:
-            with spare(runner, self.what):
+            with tolerate(runner, self.what):
                 step = runner.iter + isinstance(error, RunInterrupted)  # which ends a step
                 self._write(runner, step, _describe_stop(runner, error))
 
@@ -99,7 +99,7 @@ class ReportHook(PeriodicHook):
 
     @master_only
     def _forget(self, runner: Runner) -> None:
-        with spare(runner, self.what):
+        with tolerate(runner, self.what):
             is_drawn = self._news(runner)[1] != self.shown[1]  # after this, the first step
             forget_pictures(runner.work_dir, self.start + is_drawn)
 

@@ -13,8 +13,8 @@ from torch import nn
 from ...registry import OPTIM_WRAPPER_CONSTRUCTORS
 from ...utils.arguments import did_you_mean, require_number
 
-# What mmengine's constructor reads, and what those of mmpretrain, mmdet and mmseg read for the decay by layers. The
-# number of layers our backbones know themselves.
+# Keys that the constructors of mmengine, mmpretrain, mmdet and mmseg read. `num_layers` is ignored: our backbones know
+# their number of layers.
 KEYS = (
     *('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult'),
     *('dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate', 'decay_rate', 'decay_type', 'num_layers'),

@@ -29,7 +29,7 @@ CHANGES = 20  # how often the end moves while what is left of the run becomes a 
 
 @HOOKS.register_module()
 class BudgetHook(Hook):
-    """Moves the end of a run of iterations so that it takes a given time (ours).
+    """Moves the end of a run of iterations so that it takes a given time.
 
     The time counts from the start of the command, and after a resume goes on from that of the checkpoint. It includes
     checkpoints, pictures, measurements and what comes after the last iteration. The hook measures the speed all along.

@@ -1,4 +1,4 @@
-"""From a config of any toolbox to a runner: made ready for this machine, for our tools and for resuming."""
+"""From a config of any toolbox to a runner: :func:`prepare` completes the config, :func:`build_runner` builds."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ from ...checkpoints.reading import read_checkpoints_safely
 from ...checkpoints.run_state import START
 from ...checkpoints.writing import write_files_whole
 from ...datasets.listings import load_listings
-from ...utils.configs import walk, walk_dicts
+from ...utils.configs import type_name, walk, walk_dicts
 from ...utils.environment import count_cores
 from ...utils.files import require_writable
 from ...utils.manifest import MANIFEST, read_manifest, require_no_other
@@ -31,14 +31,14 @@ from ...utils.paths import short_path
 from ..checks.channels import check_channels, check_modules
 from ..checks.config import check_training
 from ..checks.data import BUILDERS
-from ..common import find_steps, import_toolbox, type_name, unwrap
+from ..common import find_steps, import_toolbox, unwrap
 from .config_files import default_work_dir, read_config
 from .distributed import check_launcher, check_sharded, distribute_on_cpu, is_sharded
 from .loggers import add_loggers
 
 ADDED = 'coma_mm adds to this config: '
-GIVEN = '_given'  # what the tools add to, as it was before they did
-# What mmengine says about itself, and we about our additions: for the log file.
+GIVEN = '_given'  # attribute of a config: the settings that the tools change, as they were before
+# Beginnings of messages for the log file alone: mmengine's about itself, and ours about additions.
 NOTICES = (
     *('"FileClient" will be', '"HardDiskBackend" is the alias', '`save_param_scheduler` is True but'),
     *('Exp name: ', 'Checkpoints will be saved to ', ADDED),
@@ -47,12 +47,12 @@ NOTICES = (
 
 
 def prepare(args: Namespace) -> Config:
-    """Read the config and apply what the options and the machine ask for."""
+    """Read the config, and set what the options and the machine ask for; put our hooks and loops in."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if os.environ.get('RANK', '0') != '0':
         MMLogger.get_current_instance().setLevel(logging.ERROR)  # as mmengine has it once ranks know each other
     cfg = read_config(args.config, args.cfg_options)
-    object.__setattr__(cfg, GIVEN, _parts(cfg))  # beside the settings: mmengine takes any other assignment for one
+    object.__setattr__(cfg, GIVEN, _changeable(cfg))  # mmengine takes a plain assignment for a setting
     cfg.launcher = args.launcher
     cfg.work_dir = os.path.expanduser(args.work_dir or cfg.get('work_dir') or default_work_dir(args.config))
     if is_sharded(cfg):
@@ -60,12 +60,12 @@ def prepare(args: Namespace) -> Config:
     check_launcher(args.launcher)
     require_writable(Path(cfg.work_dir))
     for _, node in walk_dicts([cfg.get(name) for name in (*BUILDERS.values(), 'test_cfg')]):
-        _suit_workers(node)
+        _limit_workers(node)
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         distribute_on_cpu(cfg)
     if cfg.get('default_scope') in ('mmpretrain', 'mmcls'):
         _complete_dataloaders(cfg)
-    # One in a config that a run has written is of what that run began from.
+    # A config that a run has written may have one, for the checkpoint that this run began from.
     hooks = cfg.get('custom_hooks') or []
     cfg.custom_hooks = [hook for hook in hooks if type_name(hook['type']) != 'ExactCheckpointHook']
     _put_ours(cfg, 'checkpoint', CheckpointHook, 'coma_mm.WholeCheckpointHook')
@@ -148,7 +148,7 @@ def require_matching_checkpoint(cfg: Config, partial: bool | Sequence[str] | Non
 
 
 def enable_mixed_precision(cfg: Config) -> None:
-    """Do what ``--amp`` says, to the one wrapper of the optimizer or to each of several; refuse those that cannot."""
+    """Turn mixed precision on (``--amp``) in each wrapper of an optimizer; refuse wrappers that cannot have it."""
     wrapper = cfg.get('optim_wrapper')
     if not wrapper:
         raise ValueError(f'{cfg.filename} has no optim_wrapper, so there is nothing to train in mixed precision')
@@ -172,13 +172,13 @@ def enable_mixed_precision(cfg: Config) -> None:
 
 
 def prepare_resuming(cfg: Config, required: bool = False) -> None:
-    """Find the checkpoint to go on from if none is named, and forget the weights that the run started from.
+    """Find the checkpoint to go on from if none is named; remove the initial weights from the config.
 
-    Those may be gone, and are replaced anyway.
+    Their files may be gone, and the checkpoint replaces them anyway.
 
     Args:
         cfg: Has ``resume=True``; without a checkpoint in the run's folder it starts from the beginning.
-        required: Whether there has to be one.
+        required: Whether there has to be a checkpoint.
 
     Raises:
         ValueError: If there is none, or the one that is named is damaged or holds weights alone.
@@ -207,8 +207,8 @@ def prepare_resuming(cfg: Config, required: bool = False) -> None:
         cfg.model.pop('pretrained', None)
 
 
-def _parts(cfg: Config) -> dict[str, Any]:
-    """Return what the tools may add to: types of hooks and of the training loop, and settings of loaders, by place."""
+def _changeable(cfg: Config) -> dict[str, Any]:
+    """Return the settings that tools may change, by place: types of hooks and of the training loop, and loaders."""
     nodes = {name: cfg.get(name) for name in ('default_hooks', 'custom_hooks', 'train_cfg')}
     loaders = {name: cfg.get(name) for name in BUILDERS.values()}
     types = {
@@ -219,7 +219,7 @@ def _parts(cfg: Config) -> dict[str, Any]:
 
 def _name_additions(cfg: Config) -> str:
     """Name what differs from the config as it was read; empty for a config that :func:`prepare` has not made ready."""
-    now = _parts(cfg)
+    now = _changeable(cfg)
     given = vars(cfg).get(GIVEN, now)
     said = []
     for place, value in now.items():
@@ -231,29 +231,29 @@ def _name_additions(cfg: Config) -> str:
 
 
 def _put_ours(cfg: Config, name: str, theirs: type, ours: str) -> None:
-    """Put a hook of ours in the place of the default one of mmengine's."""
+    """Replace a default hook of mmengine by ours."""
     hooks = cfg.get('default_hooks') or {}
     hook = hooks.get(name, dict(type=theirs))
-    if hook and _names(hook['type'], theirs):
+    if hook and _is_type(hook['type'], theirs):
         cfg.default_hooks = ConfigDict({**hooks, name: {**hook, 'type': ours}})
 
 
-def _names(kind: object, theirs: type) -> bool:
+def _is_type(kind: object, theirs: type) -> bool:
     """Say whether a type of a config is this class of mmengine's."""
     return kind in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}')
 
 
 def _put_our_loop(cfg: Config) -> None:
-    """Put our training loop, which can start within an epoch, in the place of mmengine's."""
+    """Replace mmengine's training loop by ours, which can start within an epoch."""
     loop = cfg.get('train_cfg') or {}
     kind = loop.get('type') or ('EpochBasedTrainLoop' if loop.get('by_epoch', True) else 'IterBasedTrainLoop')
     rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
     for theirs, ours in ((EpochBasedTrainLoop, 'coma_mm.EpochLoop'), (IterBasedTrainLoop, 'coma_mm.IterLoop')):
-        if loop and _names(kind, theirs):
+        if loop and _is_type(kind, theirs):
             cfg.train_cfg = ConfigDict(type=ours, **rest)
 
 
-def _suit_workers(node: dict) -> None:
+def _limit_workers(node: dict) -> None:
     """Limit workers to the number of cores; remove options of workers where there are none, as torch refuses them."""
     if isinstance(node.get('num_workers'), int):
         node['num_workers'] = min(node['num_workers'], count_cores())
@@ -292,7 +292,7 @@ def _add_hook(cfg: Config, kind: str, **arguments: Any) -> None:
 
 
 def _complete_dataloaders(cfg: Config) -> None:
-    """Set what mmpretrain's configs leave to its tools: they rely on ``default_collate``."""
+    """Set the options of loaders that mmpretrain's configs leave to its tools, such as ``default_collate``."""
     for name in BUILDERS.values():
         if loader := cfg.get(name):
             loader.setdefault('pin_memory', torch.cuda.is_available())

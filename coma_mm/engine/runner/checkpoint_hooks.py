@@ -42,7 +42,7 @@ class WholeCheckpointHook(CheckpointHook):
     keep_ckpt_ids: deque[int]
 
     def before_train(self, runner: Runner) -> None:
-        """Trust no names that came with a checkpoint, and clear away what a killed run left unfinished."""
+        """Drop file names that came with a checkpoint, and remove unfinished files of a killed run."""
         info, outdated = runner.message_hub.runtime_info, []
         if 'keep_ckpt_ids' in info and self.max_keep_ckpts > 0:
             ids = [step for step in info['keep_ckpt_ids'] if type(step) is int]
@@ -136,7 +136,7 @@ class _RemoveLater:
 
 @HOOKS.register_module()
 class RunStateHook(Hook):
-    """Checks what a run that goes on trusts of its checkpoint, before other hooks; the tools add this one."""
+    """Checks the state in a checkpoint that a resumed run takes up, before other hooks; the tools add this one."""
 
     priority = 'HIGHEST'
 

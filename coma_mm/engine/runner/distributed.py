@@ -7,15 +7,12 @@ import sys
 import torch
 from mmengine.config import Config
 
-from ...utils.configs import walk_dicts
-from ..common import EVALUATING, type_name
+from ...utils.configs import type_name, walk_dicts
+from ..common import EVALUATING
 
-# What a launcher's processes have in their environment, and what starts them.
+# Variables in the environment of a launcher's processes, and the command that starts them.
 LAUNCHERS = dict(
-    pytorch=(
-        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
-        'tools/dist_train.sh, dist_test.sh or torchrun',
-    ),
+    pytorch=(('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'tools/dist_train.sh, dist_test.sh or torchrun'),
     slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh or srun'),
     mpi=(('OMPI_COMM_WORLD_LOCAL_RANK',), 'mpirun'),
 )

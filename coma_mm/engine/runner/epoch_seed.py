@@ -41,7 +41,7 @@ class EpochSeedHook(Hook):
             sampler.seed = seeds['order']
 
     def _compare_images(self, runner: Runner) -> None:
-        """Say that a resumed run has other images than it began with; note those of a new one, and their listing."""
+        """Warn of a resumed run with other images than at its beginning; note those of now, and their listing."""
         now = getattr(runner.train_dataloader.dataset, 'checksum', None)
         before = runner.message_hub.get_info('images')
         if before is not None and now is not None and tuple(before) != now:
@@ -58,7 +58,7 @@ class EpochSeedHook(Hook):
             self.batches.seed, self.batches.epoch = self.seed, runner.epoch
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Seed this process for the step: loading in it, starting workers and validating have drawn meanwhile."""
+        """Seed this process for the step, as loading, starting workers and validating draw numbers, too."""
         seed = derive_seed(self.seed, 'step', runner.iter, runner.rank)
         seed_generators(seed)
         if torch.cuda.is_initialized():

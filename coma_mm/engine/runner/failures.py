@@ -14,14 +14,14 @@ from ...registry import HOOKS
 
 
 @contextmanager
-def spare(runner: Runner, what: str) -> Iterator[None]:
+def tolerate(runner: Runner, what: str) -> Iterator[None]:
     """Let a run go on after an error in this block, or function: the first of its kind is logged, all are counted.
 
-    For what one process does alone and no later step needs. What is made ready before the first step is not for it: a
-    mistake in a config is an error as long as it has cost nothing.
+    Use it for work of one process that no later step needs. Do not use it before the first step: there a mistake in a
+    config has cost nothing yet, and is an error.
 
     Args:
-        what: What was to be done, as the subject of a sentence.
+        what: The work, as the subject of a sentence.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def _count(runner: Runner, what: str, error: BaseException) -> None:
 
 @HOOKS.register_module()
 class SpareRunHook(Hook):
-    """Has a run go on when a logger fails, its own log file or a visualizer's backend, and says at the end what failed.
+    """Lets a run go on when its log file or a visualizer's backend fails, and says at the end what failed.
 
     ``tools/train.py`` adds it to all runs.
     """
@@ -47,13 +47,15 @@ class SpareRunHook(Hook):
     priority = 'LOWEST'
 
     def before_run(self, runner: Runner) -> None:
-        """Watch over all that writes what others read."""
+        """Tolerate errors of the visualizer's backends and of the log files."""
         for name, backend in runner.visualizer._vis_backends.items():
             for method in ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 'close'):
-                setattr(backend, method, spare(runner, f'{name}.{method}')(getattr(backend, method)))
+                setattr(backend, method, tolerate(runner, f'{name}.{method}')(getattr(backend, method)))
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.FileHandler):
-                vars(handler)['handleError'] = functools.partial(_spare_line, runner, handler)  # this handler's alone
+                vars(handler)['handleError'] = functools.partial(
+                    _tolerate_line, runner, handler
+                )  # this handler's alone
 
     def after_run(self, runner: Runner) -> None:
         if failures := getattr(runner, 'failures', None):
@@ -61,7 +63,7 @@ class SpareRunHook(Hook):
             runner.logger.warning(f'Skipped after errors; training was not affected: {counts}')
 
 
-def _spare_line(runner: Runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:
+def _tolerate_line(runner: Runner, handler: logging.FileHandler, record: logging.LogRecord) -> None:
     """Count a line that could not be written to the log file, within the handler of the exception."""
     error = sys.exc_info()[1]
     if isinstance(error, OSError):

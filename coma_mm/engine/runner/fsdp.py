@@ -31,8 +31,8 @@ class FSDPStrategy(BaseFSDPStrategy):
     torch 2.0 only, clips each process's gradients by their own norm, and needs a GPU.
 
     Args:
-        blocks: Dotted names of the classes to shard one by one: of one instance at a time the process has all weights.
-            What is in none of them is gathered for the whole step.
+        blocks: Dotted names of classes whose instances are sharded one by one: a process has all weights of one at a
+            time. Weights outside of them are gathered for the whole step.
         model_wrapper: More arguments of ``MMFullyShardedDataParallel``.
         **kwargs: Those of mmengine's ``FSDPStrategy`` but for ``state_dict_cfg``.
 
@@ -44,7 +44,7 @@ class FSDPStrategy(BaseFSDPStrategy):
     def __init__(
         self,
         *,
-        blocks: tuple[str, ...] = ('coma_mm.models.dyvit.Block',),
+        blocks: tuple[str, ...] = ('coma_mm.models.layers.Block',),
         model_wrapper: dict | None = None,
         **kwargs: Any,
     ):
@@ -59,7 +59,7 @@ class FSDPStrategy(BaseFSDPStrategy):
         if on_cpu:
             wrapper['device_id'] = torch.device('cpu')
         super().__init__(state_dict_cfg='full', model_wrapper=wrapper | (model_wrapper or {}), **kwargs)
-        # What is there already is not copied to it, and FSDP frees it while the checkpoint is written.
+        # On the CPU offloading copies nothing, and FSDP would free the weights while the checkpoint is written.
         self.state_dict_config.offload_to_cpu = self.optim_state_dict_config.offload_to_cpu = not on_cpu
 
     def prepare(
@@ -72,8 +72,9 @@ class FSDPStrategy(BaseFSDPStrategy):
         check_channels(model)
         if getattr(model, 'evaluation', None) is not None:
             raise ValueError(
-                f'evaluation mode {model.mode!r} keeps a second set of weights, which FSDP cannot update; leave '
-                "interval and momentum out of evaluation, with mode='copy' in place of 'ema', or train without FSDP"
+                f'evaluation mode {model.evaluation_mode!r} keeps a second set of weights, which FSDP cannot update; '
+                "leave interval and momentum out of evaluation, with mode='copy' in place of 'ema', or train without "
+                'FSDP'
             )
         self.unsharded = deepcopy(model).to('meta')
         model.to(get_device())

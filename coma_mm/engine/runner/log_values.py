@@ -1,4 +1,4 @@
-"""Losses and times for the log, and a warning where training mostly waits for its images."""
+"""Losses and times for the log, and a warning where training waits for its images."""
 
 import os
 import time

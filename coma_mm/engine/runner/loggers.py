@@ -1,6 +1,6 @@
-"""Loggers beside the log file, TensorBoard, Weights & Biases and MLflow, in any config: ``--log tensorboard wandb``.
+"""Loggers beside the log file, in any config (``--log``): TensorBoard, Weights & Biases and MLflow.
 
-mmengine's own ones, with what they lack: pictures and steps that arrive as they should, runs that are continued.
+Those of W&B and MLflow derive from mmengine's: steps and pictures arrive as they should, and runs are continued.
 """
 
 import importlib.util
@@ -23,18 +23,18 @@ from torch import Tensor
 
 from ...registry import VISBACKENDS
 from ...utils import manifest
+from ...utils.configs import type_name
 from ...utils.reading import read_text
 from ...visualization.run_files import keep_picture
-from ..common import type_name
 
 # Types of backends by the name of the option, which is that of the package that they need.
-LOGGERS = dict(tensorboard='TensorboardVisBackend', wandb='coma_mm.WandbBackend', mlflow='coma_mm.MLflowBackend')
+BACKENDS = dict(tensorboard='TensorboardVisBackend', wandb='coma_mm.WandbBackend', mlflow='coma_mm.MLflowBackend')
 
 
 def check_loggers(names: Any) -> None:
-    """Refuse what is no list of loggers, and loggers whose package is missing."""
-    if isinstance(names, str) or not isinstance(names, Sequence) or not all(name in [*LOGGERS] for name in names):
-        raise ValueError(f'log must be a list of {", ".join(LOGGERS)}, got {names!r}')
+    """Refuse anything but a list of loggers, and loggers whose package is missing."""
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(name in [*BACKENDS] for name in names):
+        raise ValueError(f'log must be a list of {", ".join(BACKENDS)}, got {names!r}')
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ValueError(f'--log {name} needs a package that is not installed: pip install {name}')
@@ -52,9 +52,9 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
     backends = [*(visualizer.get('vis_backends') or [])]
     for name in dict.fromkeys(names):
         known = [type_name(backend['type']).replace('Vis', '') for backend in backends]
-        if type_name(LOGGERS[name]).replace('Vis', '') not in known:
-            backends.append(dict(type=LOGGERS[name], **places.get(name, {})))
-    ours = {type_name(LOGGERS[name]): place for name, place in places.items()}
+        if type_name(BACKENDS[name]).replace('Vis', '') not in known:
+            backends.append(dict(type=BACKENDS[name], **places.get(name, {})))
+    ours = {type_name(BACKENDS[name]): place for name, place in places.items()}
     for backend in backends:
         for name, place in ours.get(type_name(backend['type']), {}).items():
             # the id is a file of the run's; other places may be those of another run, which has written the config
@@ -68,7 +68,7 @@ def add_loggers(cfg: Config, args: Namespace) -> None:
 
 @contextmanager
 def _naming(name: str, remedy: str) -> Iterator[None]:
-    """Add to errors of a logger that cannot begin which it is, and what to type."""
+    """Name the logger, and what to type, in errors of its start."""
     try:
         yield
     except Exception as error:  # of any kind
@@ -96,7 +96,7 @@ class WandbBackend(WandbVisBackend):
     mmengine's drops the step, so that W&B counts calls, and uploads all Python files of the current folder.
 
     Args:
-        save_dir: Where W&B keeps its files.
+        save_dir: Folder of W&B's files.
         id_file: Keeps the run's id.
         resume: Whether to go on with the run of that id.
         **kwargs: mmengine's.
@@ -140,13 +140,13 @@ class WandbBackend(WandbVisBackend):
 
 @VISBACKENDS.register_module()
 class MLflowBackend(MLflowVisBackend):
-    """mmengine's backend of MLflow for configs and pictures as ours are.
+    """mmengine's backend of MLflow, which also takes our configs and pictures.
 
     It logs to the server in ``MLFLOW_TRACKING_URI``, without one to files in the work dir, and leaves other files of
     the run where they are.
 
     Args:
-        save_dir: Where the files go.
+        save_dir: Folder of the files.
         **kwargs: mmengine's.
     """
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from ...datasets.seeding import seed_samples
 from ...registry import LOOPS
 from .run_length import settle_warm_ups
-from .signals import outlive_warnings
+from .signals import shield_workers
 
 
 class _Resumable(BaseLoop):
@@ -23,7 +23,7 @@ class _Resumable(BaseLoop):
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         BaseLoop.__init__(self, runner, dataloader)
         self.batches = seed_samples(self.dataloader)
-        outlive_warnings(self.dataloader)
+        shield_workers(self.dataloader)
         if self.batches is not None:
             self.batches.closed = True  # mmengine before 0.10.8 starts workers here, which must not take any
         super().__init__(runner, self.dataloader, *args, **kwargs)
@@ -39,12 +39,12 @@ class _Resumable(BaseLoop):
         self.loading: Iterator | None = None
         self.served = 0  # batches of this epoch
         self.validation_due = False
-        self.waited = 0.0  # seconds, for the latest batch: not for pictures, checkpoints or a validation
+        self.waited = 0.0  # seconds, for the latest batch alone
 
     def run(self) -> nn.Module:
-        """Train; end the processes that load images, whose end takes 5 s each if it is left to garbage collection.
+        """Train, then end the processes that load images: garbage collection would take 5 s for each.
 
-        Hooks with a method ``on_stop`` learn what ends the run before it is done.
+        Hooks with a method ``on_stop`` get the exception that ends a run early.
         """
         try:
             return self._train()
@@ -85,7 +85,7 @@ class _Resumable(BaseLoop):
         )
 
     def go_on_from(self, position: dict) -> None:
-        """Take up a position; where epochs have another number of batches now, the share of the epoch counts."""
+        """Take up a position; where epochs have another number of batches now, the fraction of the epoch counts."""
         self.served = round(position['batch'] * len(self.dataloader) / max(position['batches'], 1))
         self.validation_due = not position['validated']
 

@@ -1,4 +1,4 @@
-"""Evaluation of a model every now and then while it trains, without getting in its way."""
+"""Common part of hooks that evaluate a model every few steps while it trains."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -8,13 +8,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...utils.arguments import require_flag, require_whole
-from .failures import spare
+from .failures import tolerate
 
 
 class PeriodicHook(Hook, ABC):
     """Evaluates the model every few epochs (or iterations), and at the end of training, in one process.
 
-    An evaluation that fails is named in the log and counted (:func:`.failures.spare`); the run goes on.
+    An evaluation that fails is named in the log and counted (:func:`.failures.tolerate`); the run goes on.
 
     Args:
         interval: Epochs (or iterations) between evaluations.
@@ -22,9 +22,9 @@ class PeriodicHook(Hook, ABC):
     """
 
     what = 'an evaluation'  # the subject of a sentence
-    first_after: float | None = None  # this share of the run, one step at least, comes an evaluation if none was due
-    begun: int | None = None  # iterations that were done when this process began to train
-    latest: int | None = None  # those that were done at the latest evaluation
+    first_after: float | None = None  # share of the run after which a first evaluation comes, if none was due
+    begun: int | None = None  # iterations done when this process began to train
+    latest: int | None = None  # iterations done at the latest evaluation
 
     def __init__(self, interval: int = 10, by_epoch: bool = True):
         require_whole(0, interval=interval)
@@ -61,5 +61,5 @@ class PeriodicHook(Hook, ABC):
 
     @master_only
     def try_to_evaluate(self, runner: Runner, step: int, last: bool = False) -> None:
-        with spare(runner, self.what):
+        with tolerate(runner, self.what):
             self.evaluate(runner, step, last)

@@ -1,4 +1,4 @@
-"""A run's folder: its config and the options of its start are written there, and read when it goes on."""
+"""A run's folder: config and options are written there at its start, and read when it goes on."""
 
 import json
 import os
@@ -45,7 +45,7 @@ class ConfigHook(Hook):
     Args:
         text: Written to ``config.py``, in place of the runner's config under its own name. (A hand-written config
             in the folder keeps that name: the run's gets another one.)
-        options: Of the command line, kept in ``options.json`` for those who go on with the run.
+        options: Options of the command line, kept in ``options.json`` for those who go on with the run.
     """
 
     priority = 'LOWEST'
@@ -91,7 +91,7 @@ def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, l
     config beside it.
 
     Args:
-        commands: What should have been given, for the error.
+        commands: Usage of the command, for the error.
 
     Raises:
         FileNotFoundError: If a folder is no run's.
@@ -124,7 +124,7 @@ def recall_options(work_dir: str | Path, kept: dict, advice: str = AGAIN) -> dic
 
     Args:
         kept: Options and their defaults, by whose types those in the file are judged; ``None`` of a list of loggers.
-        advice: What to do about a file that cannot be taken up.
+        advice: Advice on a file that cannot be taken up, for the error.
 
     Returns:
         ``cfg_options``, a list of KEY=VALUE, and those of ``kept`` that are there.

@@ -1,14 +1,14 @@
-"""Schedules that follow the length of a run: ``max_epochs`` or ``max_iters`` is all that has to be changed (ours)."""
+"""Schedules that follow the length of a run: ``max_epochs`` or ``max_iters`` is all that has to be changed."""
 
 import logging
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ...utils.configs import walk_dicts
-from ..common import EVALUATING, type_name
+from ...utils.configs import type_name, walk_dicts
+from ..common import EVALUATING
 
-# Of a scheduler of mmengine: where it begins and ends, and what it counts in between.
+# Arguments of mmengine's schedulers that are places in the run, or lengths.
 PLACES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
 DECAYS = 'CosineAnnealingLR', 'LinearLR', 'PolyLR'  # whose end is meant to be that of the run
 WARM_UPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR', 'QuadraticWarmupParamScheduler'
@@ -25,10 +25,12 @@ def run_length(cfg: Config) -> tuple[str, int] | None:
 def fit_schedule(cfg: Config, before: tuple[str, int] | None) -> None:
     """Stretch the schedule of a run whose length has been changed, so that warm-up and decay keep their shares of it.
 
-    Schedules in the unit of the loop (epochs or iterations) are meant. A config that builds on another one and changes
-    nothing but its length is known by a last decay that ends elsewhere than the run. What is read epoch by epoch moves
-    to whole ones; with ``convert_to_iter_based`` it need not. The log says what has moved. ``before`` is the
-    :func:`run_length` of the config file alone.
+    Only schedules in the unit of the loop (epochs or iterations) are stretched. Places that count epochs are rounded,
+    unless ``convert_to_iter_based`` is set. The log says what has moved.
+
+    Args:
+        before: :func:`run_length` of the config file alone. A file that builds on another one may change nothing but
+            the length: then its last decay ends elsewhere than the run, and tells the length that was meant.
     """
     now = run_length(cfg)
     by_epoch = now is not None and now[0] == 'max_epochs'
@@ -73,10 +75,10 @@ def fit_intervals(cfg: Config, before: tuple[str, int] | None) -> None:
 
 
 def settle_warm_ups(cfg: Config, epoch_length: int, max_iters: int) -> bool:
-    """Take warm-ups that are too short to be one out of a config, and warn of those that are too long.
+    """Remove warm-ups of a single step from a config, and warn of those that are longer than the run.
 
-    One of a single step would never end: mmengine's takes the rate down at its begin, and back up in the steps after.
-    Schedules of several optimizers stay as they are. Return whether the config has changed.
+    A warm-up of a single step never ends: mmengine lowers the rate at its begin, and raises it in the steps after.
+    Schedules of several optimizers stay as they are. Returns whether the config has changed.
     """
     schedulers = cfg.get('param_scheduler')
     if not isinstance(schedulers, list):

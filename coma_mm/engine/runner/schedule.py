@@ -17,8 +17,8 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from ...checkpoints.run_state import START, check_end, check_moments, check_progress
 from ...checkpoints.settings import read_config_text
 from ...registry import HOOKS
+from ...utils.configs import type_name
 from ...utils.paths import short_path
-from ..common import type_name
 from .run_length import settle_warm_ups
 
 SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
@@ -26,7 +26,7 @@ SECTIONS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr')
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """Images of a batch, a step and an epoch of a run."""
+    """Sizes of a batch, a step and an epoch (``batching`` in checkpoints)."""
 
     world_size: int  # processes
     batch_size: int  # images that each of them has in an iteration
@@ -66,9 +66,9 @@ class BatchSchedule:
 
 @dataclass(frozen=True)
 class Course:
-    """The way of a schedule through a run whose end has been moved.
+    """Map from iterations to steps of the schedule, in a run whose end has been moved.
 
-    The steps that are left of the schedule are spread evenly over the iterations that are left.
+    The remaining steps of the schedule are spread evenly over the remaining iterations.
     """
 
     iter: int  # iterations that were done when the end was moved
@@ -95,10 +95,10 @@ class Course:
 class ScheduleHook(ParamSchedulerHook):
     """mmengine's ``ParamSchedulerHook`` for runs that are resumed with another config, batch or number of processes.
 
-    The tools put it in that one's place. See :func:`follow_config`. Schedulers count iterations
-    of the size that they had when the run began: they are stepped once for so many images. ``meta['batching']`` of
-    checkpoints has the batching of now and of then. A run whose end was moved (:class:`.BudgetHook`) has the same steps
-    of its schedule, spread over other iterations; ``meta['course']`` says how.
+    The tools put it in that one's place. See :func:`follow_config`. Schedulers are stepped once for so many images as
+    an iteration had when the run began. ``meta['batching']`` of checkpoints has the sizes of now and of then. A run
+    whose end was moved (:class:`.BudgetHook`) has the same steps of its schedule, spread over other iterations:
+    ``meta['course']``.
     """
 
     start: BatchSchedule | None = None
@@ -133,7 +133,7 @@ class ScheduleHook(ParamSchedulerHook):
             checkpoint['meta']['course'] = asdict(self.course)
 
     def fraction_done(self, iteration: int) -> float:
-        """Return the share of the schedule that is done by an iteration."""
+        """Return the fraction of the schedule that is done by an iteration."""
         return self._steps_by(iteration) / self.length
 
     def _steps_by(self, iteration: int) -> int:
@@ -149,20 +149,20 @@ def iters_ratio(runner: Runner, reference: BatchSchedule, now: BatchSchedule) ->
 
 
 def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Course | None]:
-    """Apply the config to a run that resumes where it differs from the checkpoint's, and say what differs.
+    """Apply the config to a run that resumes, where it differs from the checkpoint's config; log the differences.
 
-    What should be otherwise is written into the checkpoint, before the runner takes anything from it. The optimizer
-    keeps its moments; its groups and the schedulers become those of a run that had had this config from the start.
-    With another batch or number of processes, iterations are counted anew, and the schedule goes on by images seen. A
-    step keeps its images by accumulation where that divides. With the same config and batch nothing is touched.
+    The checkpoint is changed before the runner reads it. The optimizer keeps its moments. Its groups and the schedulers
+    become those of a run that had this config from the start. With another batch or number of processes, iterations are
+    counted anew, and the schedule goes on by images seen. A step keeps its images by accumulation where that divides.
+    With the same config and batch nothing is touched.
 
     Args:
-        runner: Has built its loop, and unless it does so by itself its optimizer.
+        runner: Has built its loop; its optimizer may still be a config.
         checkpoint: With ``meta``; ``optimizer`` and ``param_schedulers`` may be missing.
 
     Returns:
-        The batching that numbers of iterations in the config (``max_iters``, schedules) are meant for: that of the
-        run's beginning; and the course of the schedule, if a budget of time has moved the end of the run.
+        The batching of the run's beginning, which iterations in the config (``max_iters``, schedules) are meant for,
+        and the course of the schedule if a budget of time has moved the end of the run.
 
     Raises:
         ValueError: If the optimizer is another, or has other groups of parameters.
@@ -171,6 +171,8 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     by_epoch, source = not isinstance(loop, IterBasedTrainLoop), short_path(runner._load_from or 'the checkpoint')
     if isinstance(runner.optim_wrapper, dict):
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    # Four batchings: `before` of the checkpoint, `reference` of the run's beginning, `now` as configured here, and
+    # `ours`, which is `now` with so much accumulation that a step keeps its images.
     now = BatchSchedule.of(runner)
     if isinstance(runner.optim_wrapper, OptimWrapperDict):
         print_log('There are several optimizers: their rates and schedules are those of the checkpoint', 'current')
@@ -194,11 +196,7 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
         check_end(meta['iter'], loop.max_iters, 'iterations', source)
     if changes is None:
         print_log('The checkpoint does not say of which config it is: its rates and schedules are kept', 'current')
-    has_state = 'param_schedulers' in checkpoint or not runner.cfg.get('param_scheduler')
-    built = getattr(runner, 'strategy', runner).param_schedulers
-    as_then = not isinstance(built, list) or len(built) == len(runner.cfg.get('param_scheduler') or ())
-    as_then = as_then and (course is not None or 'course' not in meta)
-    if not changes and before == ours == reference and has_state and as_then:
+    if not changes and before == ours == reference and _has_schedulers(runner, checkpoint, course):
         return reference, course
     done = course.at(meta['iter']) if course else int(meta['iter'] * iters_ratio(runner, reference, ours))
     _rebuild(runner, checkpoint, reference, max_iters, done, scale=Fraction(ours.step, now.step))
@@ -208,6 +206,15 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     if before != ours:
         _say_batching(runner, before, ours, reference, meta)
     return reference, course
+
+
+def _has_schedulers(runner: Runner, checkpoint: dict, course: Course | None) -> bool:
+    """Say whether a checkpoint has the schedulers that the config builds, by their number and their course."""
+    configs = runner.cfg.get('param_scheduler') or ()
+    built = getattr(runner, 'strategy', runner).param_schedulers
+    same_number = not isinstance(built, list) or len(built) == len(configs)
+    same_course = course is not None or 'course' not in checkpoint['meta']
+    return ('param_schedulers' in checkpoint or not configs) and same_number and same_course
 
 
 def set_end(runner: Runner, end: int) -> None:
@@ -221,13 +228,13 @@ def set_end(runner: Runner, end: int) -> None:
 
 
 def _read_course(runner: Runner, meta: dict) -> Course | None:
-    """Return what a checkpoint says, if the config still has a budget; without one its own length holds."""
+    """Return the course in a checkpoint, if the config still has a budget; otherwise its own length holds."""
     has_budget = any(type_name(type(hook)) == 'BudgetHook' for hook in runner.hooks)
     return Course(**meta['course']) if has_budget and meta.get('course') else None
 
 
 def _read_batchings(meta: dict, now: BatchSchedule, loop: BaseLoop) -> tuple[BatchSchedule, BatchSchedule, bool]:
-    """Return the batching of a checkpoint, that of the beginning of its run, and whether the checkpoint says so."""
+    """Return the batchings of a checkpoint and of its run's beginning, and whether the checkpoint has both."""
     stored = meta.get('batching')
     stored = stored if isinstance(stored, dict) else {}
     before, reference = BatchSchedule.read(stored.get('now')), BatchSchedule.read(stored.get('start'))
@@ -306,9 +313,9 @@ def _keep_step(runner: Runner, before: BatchSchedule, now: BatchSchedule, change
 def _rebuild(
     runner: Runner, checkpoint: dict, start: BatchSchedule, max_iters: int, done: int, scale: Fraction
 ) -> None:
-    """Bring new schedulers to where the run is, and write what follows into the checkpoint.
+    """Build new schedulers, step them to the place of the run, and write them and the rates into the checkpoint.
 
-    The schedulers count iterations of the run's beginning, of which ``done`` are done.
+    Schedulers count iterations as large as at the run's beginning (``start``); ``done`` of them are done.
     """
     scaling = getattr(runner, '_auto_scale_lr', None) or getattr(runner, 'auto_scale_lr', None) or {}
     wrapper, saved = runner.optim_wrapper, checkpoint.get('optimizer')

@@ -1,4 +1,4 @@
-"""The signals at which a run saves a checkpoint before it ends: warnings of clusters, and Ctrl-C."""
+"""Signals at which a run saves a checkpoint before it ends: those of clusters, and Ctrl-C."""
 
 import os
 import signal
@@ -10,10 +10,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ...utils import stopping
+from ...utils.stopping import SHUTDOWN_SIGNALS, stop
 from ...utils.workers import end_with_unsent
 
-WARNINGS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP
 ECHO = 1.0  # seconds in which torchrun may pass on a Ctrl-C that the terminal has sent to its ranks as well
 SAVING = b'\nCtrl-C: saving a checkpoint after at most two more steps; press it again to stop at once\n'
 _replaced: dict[int, Any] = {}  # by number, what handled the signals before a run listened
@@ -37,9 +36,9 @@ class ShutdownSignals:
             return
         stop_listening()  # to a run before, in the same process
         self.process = os.getpid()
-        for number in WARNINGS:
+        for number in SHUTDOWN_SIGNALS:
             before = signal.getsignal(number)
-            if before in (signal.SIG_DFL, signal.default_int_handler, stopping.stop):
+            if before in (signal.SIG_DFL, signal.default_int_handler, stop):
                 _replaced[number] = before
                 signal.signal(number, self._note)
 
@@ -67,15 +66,15 @@ def stop_listening() -> None:
             signal.signal(*_replaced.popitem())
 
 
-def outlive_warnings(loader: DataLoader) -> None:
-    """Keep a loader's workers alive after a warning to all processes of a job, so that the run can end its step."""
+def shield_workers(loader: DataLoader) -> None:
+    """Keep a loader's workers alive after a signal to all processes of a job, so that the run can end its step."""
     if not (isinstance(loader.worker_init_fn, partial) and loader.worker_init_fn.func is _start_worker):
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 
 
 def _start_worker(then: Callable | None, worker: int) -> None:
     if hasattr(signal, 'sigwaitinfo'):  # macOS has none
-        signal.pthread_sigmask(signal.SIG_BLOCK, WARNINGS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,6 +84,6 @@ def _start_worker(then: Callable | None, worker: int) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    while signal.sigwaitinfo(WARNINGS).si_pid != parent:  # which ends its workers by SIGTERM, if nothing else helps
+    while signal.sigwaitinfo(SHUTDOWN_SIGNALS).si_pid != parent:  # whose SIGTERM is its last means to end workers
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Checkpoints between those of the schedule: at a warning or Ctrl-C, and so often that a kill costs little."""
+"""Checkpoints between those of the schedule: at a signal such as SIGTERM or Ctrl-C, and every few minutes."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from ...utils import manifest
 from ...utils.paths import short_path
 from ...utils.stopping import describe_signal
 from .log_values import DeferredRuntimeInfoHook
-from .signals import ShutdownSignals, outlive_warnings, stop_listening
+from .signals import ShutdownSignals, shield_workers, stop_listening
 
 NOTHING, TIME = 0, 1  # why a checkpoint is saved; larger numbers are those of signals, plus TIME
 
@@ -62,7 +62,7 @@ class StepCheckpointHook(Hook):
     def __init__(self, minutes: float = 0, way_on: str = 'the same command and --resume'):
         self.minutes = minutes
         self.way_on = way_on
-        self.warnings = ShutdownSignals()
+        self.signals = ShutdownSignals()
         self.meta: dict = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -91,8 +91,8 @@ class StepCheckpointHook(Hook):
         self._restart_clock(runner)
         validation = getattr(runner._val_loop, 'dataloader', None)
         if isinstance(validation, DataLoader):
-            outlive_warnings(validation)
-        self.warnings.listen()
+            shield_workers(validation)
+        self.signals.listen()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Decide whether this step ends with a checkpoint, with the other ranks."""
@@ -162,8 +162,8 @@ class StepCheckpointHook(Hook):
     def _agree(self) -> int:
         """Return why any of the ranks wanted a checkpoint, when all of them know."""
         late = self.minutes and is_main_process() and time.monotonic() - self.since > 60 * self.minutes
-        warned = self.warnings.received + TIME if self.warnings.received else NOTHING
-        wanted = warned or (TIME if late else NOTHING)
+        signalled = self.signals.received + TIME if self.signals.received else NOTHING
+        wanted = signalled or (TIME if late else NOTHING)
         if self.group is None:
             return wanted
         reason = NOTHING
@@ -171,7 +171,7 @@ class StepCheckpointHook(Hook):
             work, flag = self.pending
             work.wait()
             reason = int(flag)
-        flag = torch.tensor(warned if reason else wanted)
+        flag = torch.tensor(signalled if reason else wanted)
         self.pending = distributed.all_reduce(flag, distributed.ReduceOp.MAX, self.group, async_op=True), flag
         return reason
 

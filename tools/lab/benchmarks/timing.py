@@ -17,7 +17,7 @@ import torch
 from mmengine.registry import init_default_scope
 from torch.autograd.profiler_util import FunctionEventAvg
 
-from coma_mm.planning import forget_peak, peak_so_far
+from coma_mm.trial import forget_peak, peak_so_far
 
 from .workloads import DTYPES
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from coma_mm.models import CoMA
 from coma_mm.models.alignment import cosine_loss, gather_images, run_fraction
 from coma_mm.models.coma import Seen
-from coma_mm.models.mask_units import MaskedUnits, hidden_units, sincos_positions, take_units
-from coma_mm.models.reconstruction import unit_errors
+from coma_mm.models.mask_units import MaskedUnits, hidden_mask, sincos_positions, take_units
+from coma_mm.models.pixel_target import unit_errors
 from coma_mm.registry import MODELS
 
 TEMPERATURE = 0.2
@@ -68,7 +68,7 @@ class ContrastCoMA(CoMA):
             tokens = self._last_tokens(self._evaluation_branch(inputs, masked))
             pairs = [self._by_unit(self.of_prediction(features), masked), self._by_unit(self.of_token(tokens), masked)]
             alike = torch.einsum('bup,cup->ubc', *pairs) / TEMPERATURE
-            hidden = hidden_units(masked).T  # U, B
+            hidden = hidden_mask(masked).T  # U, B
             alike = alike.masked_fill(~hidden[:, None], -torch.inf)[hidden]
             own = torch.arange(len(inputs), device=inputs.device).expand_as(hidden)[hidden]
             losses['loss_contrast'] = self.weight * run_fraction(0.1) * F.cross_entropy(alike, own)

@@ -36,7 +36,7 @@ from coma_mm.evaluation.features import preprocess
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.evaluation.validator import BATCH
 from coma_mm.models.coma import eval_mode
-from coma_mm.planning import forget_peak, make_step, peak_so_far
+from coma_mm.trial import forget_peak, make_step, peak_so_far
 from coma_mm.visualization import draw_reconstructions
 
 from .grid import Cell, make_cells, read_study, studies_folder

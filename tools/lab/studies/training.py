@@ -19,7 +19,7 @@ from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
 from coma_mm.engine.runner.run_length import fit_schedule, run_length
 from coma_mm.evaluation.flops import count_flops
 from coma_mm.models import read_checkpoint
-from coma_mm.planning import make_step
+from coma_mm.trial import make_step
 from coma_mm.utils.files import atomic_write, write_whole
 
 from . import branches  # noqa: F401 - configs name them

@@ -1,4 +1,4 @@
-"""Nothing in a work dir is overwritten unasked."""
+"""Results of an earlier run in the folder of a new one: found, and replaced only where the user says so."""
 
 import os
 import re
@@ -23,9 +23,9 @@ from ...checkpoints.finding import (
 )
 from ...registry import HOOKS
 from ...utils import manifest
+from ...utils.configs import type_name
 from ...utils.paths import short_path
 from ...visualization.run_files import PICTURES, claimed_pictures
-from ..common import type_name
 
 CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
 
@@ -49,8 +49,8 @@ def find_results_to_replace(
 
     Args:
         cfg: Ready to be run: with the checkpoint that it goes on from in ``load_from``.
-        option: What a command calls the folder.
-        names: Of more files that the command writes into the folder.
+        option: Option of the command that names the folder.
+        names: Names of more files that the command writes into the folder.
 
     Raises:
         ValueError: If they may not be replaced, or a file of others is in the way.
@@ -169,7 +169,7 @@ class ReplaceResultsHook(Hook):
     """Removes results of an earlier run after the first step, because most mistakes show before it.
 
     Args:
-        results: What :func:`find_results_to_replace` found.
+        results: Result of :func:`find_results_to_replace`.
     """
 
     priority = 'VERY_HIGH'

@@ -13,11 +13,12 @@ from mmengine.registry import MODELS, init_default_scope
 from .datasets.coco_file import CocoFile
 from .datasets.labelled import HELD_OUT
 from .datasets.mask_folder import MaskFolder
-from .engine.common import find_steps, type_name
+from .engine.common import find_steps
 from .engine.runner.config_files import read_recipe
 from .export.extractor import Weights, open_for_training
 from .export.source import without_weights
 from .recipe import WARM_UP, Passes, count_workers
+from .utils.configs import type_name
 from .utils.files import write_together
 
 DETECTOR = 'det/mask-rcnn_dyvit-t_fpn_1x_coco.py'
@@ -30,7 +31,7 @@ PASSES = Passes(12, 100_000, 0.3, 12, 100)  # a guess
 
 @dataclass
 class Backbone:
-    """Weights as a part of a detector or segmentor."""
+    """A pre-trained backbone as a part of a detector or segmentor."""
 
     weights: Weights
     settings: dict[str, Any]  # of the backbone in the new config
@@ -48,7 +49,7 @@ class Backbone:
 
 
 def open_backbone(name: str) -> Backbone:
-    """Read weights, and find out what maps their backbone returns; it has to be four."""
+    """Read weights, and refuse those whose backbone does not return four maps."""
     weights, settings = open_for_training(name)
     settings['out_indices'] = STAGES
     height, width = weights.size
@@ -91,9 +92,9 @@ class Options:
 
 
 def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None, options: Options) -> str:
-    """Write the config of a Mask R-CNN, or of a Faster R-CNN where masks are missing; return what it is.
+    """Write the config of a Mask R-CNN, or of a Faster R-CNN where masks are missing; return a line on it.
 
-    Without images to validate with a fifth of those to train on is held out, in files beside the config.
+    Without ``val`` a fifth of the images is held out, by files beside the config.
     """
     cfg = read_recipe(DETECTOR)
     batch, has_masks = options.batch_size or 2, not train.unmasked and not (val and val.unmasked)
@@ -122,7 +123,7 @@ def configure_detector(backbone: Backbone, train: CocoFile, val: CocoFile | None
     cfg.param_scheduler[1].milestones = [max(1, epochs * 2 // 3), max(2, epochs * 11 // 12)]
     best = 'coco/segm_mAP' if has_masks else 'coco/bbox_mAP'
     cfg.default_hooks.checkpoint.update(interval=interval, save_best=best, rule='greater')
-    finish(cfg, batch, options.out, texts)
+    write_config(cfg, batch, options.out, texts)
     kind, length = 'Mask R-CNN' if has_masks else 'Faster R-CNN', f'{epochs} epoch{"s" * (epochs > 1)}'
     return f'{kind}, {len(train.classes)} classes, short side {short} px, {length} of {images} images'
 
@@ -147,9 +148,9 @@ def set_detector(model: ConfigDict, backbone: Backbone, classes: int, has_masks:
 
 
 def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) -> str:
-    """Write the config of a UperNet; return what it is.
+    """Write the config of a UperNet; return a line on it.
 
-    Of images and masks without parts a fifth is held out, by lists beside the config.
+    A folder without ``train`` and ``val`` has a fifth of its images held out, by lists beside the config.
     """
     cfg = read_recipe(SEGMENTOR)
     batch, crop = options.batch_size or 8, options.size or backbone.round(CROP * backbone.scale)
@@ -182,7 +183,7 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
     cfg.param_scheduler[1].end = max(warm_up + 1, steps)
     for name in ('tta_pipeline', 'tta_model'):
         cfg.pop(name, None)
-    finish(cfg, batch, options.out, texts)
+    write_config(cfg, batch, options.out, texts)
     return f'UperNet, {len(data.classes)} classes, crops of {crop} px, {steps} steps of {batch} of {images} images'
 
 
@@ -202,8 +203,8 @@ def set_pixels(cfg: Config, backbone: Backbone) -> None:
         loader.dataset.pipeline = [ours if type_name(step.type) == 'LoadImageFromFile' else step for step in steps]
 
 
-def finish(cfg: Config, batch: int, out: Path, texts: dict[str, str]) -> None:
-    """Set batch, rate and workers, and write a config and the files that it names."""
+def write_config(cfg: Config, batch: int, out: Path, texts: dict[str, str]) -> None:
+    """Set batch, learning rate and workers of a config, and write it with the files that it names."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(num_workers=count_workers(), persistent_workers=count_workers() > 0)
     cfg.train_dataloader.batch_size = batch

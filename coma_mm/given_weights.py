@@ -1,31 +1,48 @@
-"""Weights that pre-training starts from or learns from: whose they are, and whether their decoder goes on as well."""
+"""Weights that ``--init`` and ``--teacher`` name: whose they are, and whether their decoder goes on as well."""
 
 import math
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .checkpoints.bounded_building import bounded_building
-from .checkpoints.finding import newest_whole_checkpoint
-from .checkpoints.reading import BACKBONES, get_state_dict, read_checkpoint
+from .checkpoints.finding import find_weights
+from .checkpoints.reading import get_state_dict, read_checkpoint
 from .checkpoints.settings import read_config_text, read_dyvit, read_meta, read_settings
 from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
 from .models.architectures import ARCHITECTURES
 from .models.dyvit import DyViT
-from .recipe import SIZE, VARIANTS, Encoder
+from .recipe import DEFAULT_SIZE, VARIANTS, Encoder
 from .settings import VITS, PretrainSettings
 from .utils.paths import short_path
 from .utils.text import one_line
 
 
+class Source(NamedTuple):
+    """Weights that an option names, and the encoder that they are of."""
+
+    place: str  # file or address
+    called: str  # that, as messages name it
+    checkpoint: dict
+    weights: dict[str, Tensor]
+    prefix: str  # of the names of the encoder's weights
+    encoder: Encoder
+
+    @property
+    def init_cfg(self) -> dict:
+        """Config that loads the encoder."""
+        return dict(type='coma_mm.Pretrained', checkpoint=self.place, prefix=self.prefix)
+
+
 def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     """Return the encoder of the weights ``init``, and settings that go with it."""
-    source, called, checkpoint, weights, prefix, encoder = read_source(str(settings.init), settings.channels, '--init')
+    source = read_source(str(settings.init), settings.channels, '--init')
+    called, encoder = source.called, source.encoder
     if settings.arch is not None:
         raise ValueError(f'{called} has a {encoder.name}, so leave --arch {settings.arch} out')
     channels = encoder.backbone.get('in_channels', 3)
@@ -41,15 +58,14 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     encoder.check_size(size)
     if encoder.backbone['type'] == 'coma_mm.MaskedViT':
         encoder.backbone['img_size'] = size
-    init = dict(type='coma_mm.Pretrained', checkpoint=source)
-    encoder.backbone['init_cfg'] = init | dict(prefix=prefix)
-    decoder = read_decoder(checkpoint, weights, encoder)
+    encoder.backbone['init_cfg'] = source.init_cfg
+    decoder = read_decoder(source.checkpoint, source.weights, encoder)
     if decoder:
-        encoder.decoder = decoder | dict(init_cfg=init | dict(prefix='decoder.'))
-        if 'decoder_pos_embed' in {name.rpartition('.')[2] for name in weights}:  # MAE's looks at the class token
+        encoder.decoder = decoder | dict(init_cfg=source.init_cfg | dict(prefix='decoder.'))
+        if 'decoder_pos_embed' in {name.rpartition('.')[2] for name in source.weights}:  # MAE's sees the class token
             encoder.backbone['decode_cls_token'] = True
-    encoder.values = read_values(checkpoint, called)
-    encoder.origin = list_weights(weights, prefix, decoder is not None, called)
+    encoder.normalisation = read_mean_and_std(source)
+    encoder.origin = describe_weights(source, with_decoder=decoder is not None)
     if size != known:
         shown = known or ' x '.join(map(str, own))
         encoder.origin += f' Positions of {shown} px are interpolated to {size} px.'
@@ -60,16 +76,17 @@ def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSetting
     """Set the weights ``teacher`` as an encoder's teacher; return settings that go with it."""
     if settings.method not in (None, 'mae'):
         raise ValueError(f'--teacher goes with masked autoencoding alone: leave --method {settings.method} out')
-    source, called, checkpoint, _, prefix, teacher = read_source(str(settings.teacher), None, '--teacher')
+    source = read_source(str(settings.teacher), None, '--teacher')
+    called, teacher = source.called, source.encoder
     own, theirs = settings.channels or 3, teacher.backbone.get('in_channels', 3)
     if own not in (1, theirs):
         raise ValueError(f'{called} takes images of {theirs} channels, and those of the run have {own}: give another')
-    size, unit, parts = settings.size or SIZE, teacher.unit_size, max(1, encoder.unit_size // teacher.unit_size)
+    size, unit, parts = settings.size or DEFAULT_SIZE, teacher.unit_size, max(1, encoder.unit_size // teacher.unit_size)
     seen = size // encoder.unit_size * parts * unit
     if teacher.backbone['type'] == 'coma_mm.MaskedViT':
         teacher.backbone['img_size'] = seen
-    teacher.backbone['init_cfg'] = dict(type='coma_mm.Pretrained', checkpoint=source, prefix=prefix)
-    encoder.teacher = dict(mode='frozen', encoder=teacher.backbone, **read_values(checkpoint, called))
+    teacher.backbone['init_cfg'] = source.init_cfg
+    encoder.teacher = dict(mode='frozen', encoder=teacher.backbone, **read_mean_and_std(source))
     scaled = '' if seen == size else f', scaled to {seen} px'
     said = (
         f'Its teacher is the {teacher.name} of {called}, frozen: it sees what is hidden{scaled}, and its tokens are '
@@ -79,54 +96,27 @@ def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSetting
     return replace(settings, method='mae')
 
 
-def read_source(name: str, channels: int | None, option: str) -> tuple[str, str, dict, dict[str, Tensor], str, Encoder]:
-    """Read the weights that an option names.
-
-    Returns:
-        Their file or address, how to call it, what it holds, its weights, what stands before the names of those of the
-        encoder, and the encoder.
-    """
-    source = find_weights(name)
-    called = one_line(source if '://' in source else short_path(Path(source)))
-    checkpoint = read_checkpoint(source)
+def read_source(name: str, channels: int | None, option: str) -> Source:
+    """Read the weights that an option names."""
+    place = find_weights(name)
+    called = one_line(place if '://' in place else short_path(Path(place)))
+    checkpoint = read_checkpoint(place)
     weights = rename_vit(get_state_dict(checkpoint))
     try:
         prefix, encoder = read_encoder(checkpoint, weights, called, channels or 3, option)
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # what stands in a file can be wrong in any way
         raise ValueError(f'{called} has invalid settings of its encoder: {one_line(str(error))[:200]}') from None
-    return source, called, checkpoint, weights, prefix, encoder
-
-
-def find_weights(name: str) -> str:
-    """Return the file that a folder stands for, with its path; an address as it is."""
-    path = Path(os.path.abspath(os.path.expanduser(name)))
-    if '://' in name or not path.is_dir():
-        return name if '://' in name else str(path)
-    found = newest_whole_checkpoint(path) or next((path / one for one in BACKBONES if (path / one).is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f'{short_path(path)} has no whole checkpoint and no {BACKBONES[0]}: name a file')
-    return str(found)
+    return Source(place, called, checkpoint, weights, prefix, encoder)
 
 
 def read_encoder(
     checkpoint: dict, weights: dict[str, Tensor], called: str, channels: int, option: str = '--init'
 ) -> tuple[str, Encoder]:
-    """Return the prefix of an encoder's weights, and the encoder; others are refused."""
+    """Return the prefix of an encoder's weights, and the encoder; refuse what is neither a DyViT nor a plain ViT."""
+    if (prefix := find_parts(weights, 'patch_embed.weight', 'stages.0.blocks.0.norm1.weight')) is not None:
+        return prefix, _make_dyvit(checkpoint, weights, prefix, called, channels)
     said = read_settings(checkpoint) or {}
     arch = said.get('arch')
-    if (prefix := find_parts(weights, 'patch_embed.weight', 'stages.0.blocks.0.norm1.weight')) is not None:
-        arguments = read_dyvit(checkpoint) or guess_dyvit(weights, prefix, channels)
-        if arguments is None:
-            raise ValueError(f'{called} has a DyViT of a shape without a name, and does not say its settings')
-        try:
-            with torch.device('meta'), bounded_building(weights, arguments):  # not far larger than its weights
-                shape = DyViT(**arguments).settings
-        except Exception as error:  # what stands in a file can be wrong in any way
-            raise ValueError(f'{called} says settings that DyViT does not take: {one_line(str(error))[:300]}') from None
-        name = next((one for one, known in ARCHITECTURES.items() if known == shape['arch']), '')
-        backbone = dict(type='coma_mm.DyViT', **arguments) | dict(img_size=arguments.get('img_size', 224))
-        backbone.setdefault('patch_size', 4)
-        return prefix, suit(f'DyViT-{name}'.rstrip('-'), backbone, shape['arch']['dims'][-1])
     try:
         found = read_vit(weights, arch.get('num_heads') if isinstance(arch, dict) else None)
     except ValueError as error:
@@ -145,28 +135,43 @@ def read_encoder(
     prefix, backbone = found
     if said.get('decode_cls_token') is True:
         backbone['decode_cls_token'] = True
-    shape = backbone['arch']
-    name = f'ViT of {shape["num_layers"]} blocks, {shape["embed_dims"]} wide'
-    return prefix, suit(name, dict(type='coma_mm.MaskedViT') | backbone, shape['embed_dims'])
+    sizes = backbone['arch']
+    name = f'ViT of {sizes["num_layers"]} blocks, {sizes["embed_dims"]} wide'
+    return prefix, _with_defaults(name, dict(type='coma_mm.MaskedViT') | backbone, sizes['embed_dims'])
 
 
-def suit(name: str, backbone: dict, width: int) -> Encoder:
-    """Return an encoder with the decoder and the rate of the variant that is as wide."""
+def _make_dyvit(checkpoint: dict, weights: dict[str, Tensor], prefix: str, called: str, channels: int) -> Encoder:
+    """Return the DyViT of a checkpoint, by its settings or by the shapes of its weights."""
+    arguments = read_dyvit(checkpoint) or guess_dyvit(weights, prefix, channels)
+    if arguments is None:
+        raise ValueError(f'{called} has a DyViT of a shape without a name, and does not say its settings')
+    try:
+        with torch.device('meta'), bounded_building(weights, arguments):  # not far larger than its weights
+            arch = DyViT(**arguments).settings['arch']
+    except Exception as error:  # what stands in a file can be wrong in any way
+        raise ValueError(f'{called} says settings that DyViT does not take: {one_line(str(error))[:300]}') from None
+    name = next((one for one, known in ARCHITECTURES.items() if known == arch), '')
+    backbone = dict(type='coma_mm.DyViT', **arguments) | dict(img_size=arguments.get('img_size', 224))
+    backbone.setdefault('patch_size', 4)
+    return _with_defaults(f'DyViT-{name}'.rstrip('-'), backbone, arch['dims'][-1])
+
+
+def _with_defaults(name: str, backbone: dict, width: int) -> Encoder:
+    """Return an encoder with the decoder and the learning rate of the variant that is as wide."""
     variants = [one for arch, one in VARIANTS.items() if (arch in VITS) == (backbone['type'] == 'coma_mm.MaskedViT')]
     variant = next((one for one in variants if width <= one.width), variants[-1])
     return Encoder(name, backbone, variant.decoder, variant.lr)
 
 
 def guess_dyvit(weights: dict[str, Tensor], prefix: str, channels: int) -> dict | None:
-    """Return the settings of a bare DyViT whose shape is one of those with a name."""
-    places = [
-        name.removeprefix(f'{prefix}stages.').split('.') for name in weights if name.startswith(f'{prefix}stages.')
-    ]
-    blocks = {(int(place[0]), int(place[2])) for place in places if place[1] == 'blocks'}
+    """Return the settings of a bare DyViT whose depths and first width are those of an architecture with a name."""
+    stages = f'{prefix}stages.'
+    parts = [name.removeprefix(stages).split('.') for name in weights if name.startswith(stages)]
+    blocks = {(int(part[0]), int(part[2])) for part in parts if part[1] == 'blocks'}
     depths = tuple(sum(stage == i for stage, _ in blocks) for i in range(4))
     patch_size = math.isqrt(weights[f'{prefix}patch_embed.weight'].shape[1] // channels)
-    for name, shape in ARCHITECTURES.items():
-        if shape['depths'] == depths and shape['dims'][0] == len(weights[f'{prefix}patch_embed.weight']):
+    for name, arch in ARCHITECTURES.items():
+        if arch['depths'] == depths and arch['dims'][0] == len(weights[f'{prefix}patch_embed.weight']):
             size = {1: 32, 2: 64}.get(patch_size, 224)
             return dict(arch=name, patch_size=patch_size, img_size=size, in_channels=channels)
     return None
@@ -191,22 +196,22 @@ def read_decoder(checkpoint: dict, weights: dict[str, Tensor], encoder: Encoder)
     return dict(dim=dim, depth=depth, num_heads=said.get('num_heads', dim // 32), mlp_ratio=ratio)
 
 
-def read_values(checkpoint: dict, called: str) -> dict:
-    """Return mean and std of pixels that a file says; colours in another order are refused."""
-    said = find_normalisation(checkpoint)
+def read_mean_and_std(source: Source) -> dict:
+    """Return mean and std of pixels that a file says; refuse colours in another order."""
+    said = find_normalisation(source.checkpoint)
     if said.get('channel_order') == 'BGR' and len(said.get('mean') or ()) == 3:
-        raise ValueError(f'{called} takes images in the order BGR, which pre-training does not give')
+        raise ValueError(f'{source.called} takes images in the order BGR, which pre-training does not give')
     return {name: said[name] for name in ('mean', 'std') if said.get('mean') and said.get('std')}
 
 
-def list_weights(weights: dict[str, Tensor], prefix: str, with_decoder: bool, called: str) -> str:
+def describe_weights(source: Source, with_decoder: bool) -> str:
     """Return a sentence on what is taken from a file, and what is not."""
-    of_decoder = [name for name in weights if with_decoder and name.startswith('decoder.')]
-    left = [name for name in weights if not (with_decoder and name.startswith('decoder.'))]
-    taken = [name for name in left if name.startswith(prefix)]
-    others = [name for name in left if not name.startswith(prefix)]
+    of_decoder = [name for name in source.weights if with_decoder and name.startswith('decoder.')]
+    left = [name for name in source.weights if not (with_decoder and name.startswith('decoder.'))]
+    taken = [name for name in left if name.startswith(source.prefix)]
+    others = [name for name in left if not name.startswith(source.prefix)]
     parts = f'{len(taken)} tensors of the encoder, ' + (
         f'{len(of_decoder)} of the decoder' if of_decoder else 'and a decoder of random weights'
     )
     rest = f'; not taken: {len(others)} ({", ".join(others[:3])}{", ..." if len(others) > 3 else ""})' if others else ''
-    return one_line(f'It starts from {called}: {parts}{rest}.')
+    return one_line(f'It starts from {source.called}: {parts}{rest}.')

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from coma_mm.models.reconstruction import PixelTarget, unit_errors
+from coma_mm.models.pixel_target import PixelTarget, unit_errors
 
 
 @pytest.mark.parametrize('norm_pix', [False, True])

@@ -71,7 +71,7 @@ def measure(
     """Classify by nearest neighbours, and by linear probes with few labels and with all.
 
     Args:
-        networks: Of each network features (N, C) to learn from and (Q, C) to classify. Draws are shared out among them.
+        networks: Features (N, C) to learn from and (Q, C) to classify, of each network. They share the draws.
         labels: (N,), int64.
         truth: (Q,), int64.
         seeds: Draws of the labels.
