@@ -15,10 +15,10 @@ READERS = {
     'checkpoint': (
         'checkpoints/downloads checkpoints/torch_file checkpoints/pretrained checkpoints/reading models/variants '
         'checkpoints/archive '
-        'models/architectures starting checkpoints/finding pretraining export/weights export/following '
+        'models/architectures given_weights checkpoints/finding running export/weights export/following '
         'export/extractor'
     ),
-    'config': ('engine/runner/config_files engine/runner/build pretraining finetuning export/source export/extractor'),
+    'config': ('engine/runner/config_files engine/runner/build running finetuning export/source export/extractor'),
     '`options.json`': 'engine/runner/run_folder',
     '`.lock`, ids of loggers': 'utils/folder_lock engine/runner/loggers',
     'log, pictures and config of a run': 'visualization/report visualization/run_files visualization/serve',
