@@ -56,7 +56,7 @@ def test_units_are_equally_likely_and_masks_differ(strategy):
 
 @pytest.mark.parametrize('strategy', STRATEGIES)
 def test_masks_follow_from_the_seed_of_numpy(strategy):
-    """That of loading workers, which tests/datasets/test_seeding.py has."""
+    """Loading workers set this seed (tests/datasets/test_seeding.py)."""
     masks = []
     for seed in (3, 3, 5):
         np.random.seed(seed)
