@@ -169,9 +169,10 @@ def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
     """
     named = []
     for name in names:
-        paths = [name] if os.path.isfile(name) else find_images(name)
+        is_folder = os.path.isdir(name)
+        paths = find_images(name) if is_folder else [name] * os.path.isfile(name)
         if not paths:
-            raise FileNotFoundError(f'there is {"no image in the folder" if os.path.isdir(name) else "no file"} {name}')
+            raise FileNotFoundError(f'there is {"no image in the folder" if is_folder else "no file"} {name}')
         named += [(name, path) for path in paths]
     return named
 
