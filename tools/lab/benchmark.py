@@ -70,6 +70,7 @@ from coma_mm.models import DyViT, ViTDecoder
 from coma_mm.trial import forget_peak, peak_so_far
 from coma_mm.utils.environment import keep_memory
 from coma_mm.utils.files import resource_dir, write_whole
+from coma_mm.utils.text import three_digits
 
 
 def parse_args() -> Namespace:
@@ -577,7 +578,7 @@ def print_table(suite: str, table: Table) -> None:
     for name, values in table.rows.items():
         spread = f' ({min(values):.4g}-{max(values):.4g})' if len(values) > 1 else ''
         cells = [f'{median(values):.4g}{spread}', f'{median(a / b for a, b in zip(values, first)):.3f}']
-        cells += [f'{column[name]:.3g}' for column in table.columns.values()]
+        cells += [three_digits(column[name]) for column in table.columns.values()]
         print(f'| {name} | {" | ".join(cells)} |', flush=True)
 
 
