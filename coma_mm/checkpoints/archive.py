@@ -42,6 +42,7 @@ def list_members(file: BinaryIO) -> dict[str, Member]:
     try:
         with ZipFile(_Table(file)) as archive:  # which is all that it reads
             entries, end = archive.infolist(), archive.start_dir
+    # NotImplementedError: what zipfile raises of a version of zip files that it does not know
     except (BadZipFile, NotImplementedError, OSError, struct.error) as error:
         raise ValueError(f'its table of contents is damaged ({error})') from None
     if len(entries) > MAX_MEMBERS:

@@ -169,11 +169,14 @@ def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
     """
     named = []
     for name in names:
-        is_folder = os.path.isdir(name)
-        paths = find_images(name) if is_folder else [name] * os.path.isfile(name)
-        if not paths:
-            raise FileNotFoundError(f'there is {"no image in the folder" if is_folder else "no file"} {name}')
-        named += [(name, path) for path in paths]
+        if os.path.isdir(name):
+            if not (paths := find_images(name)):
+                raise FileNotFoundError(f'there is no image in the folder {name}')
+            named += [(name, path) for path in paths]
+        elif os.path.isfile(name):
+            named.append((name, name))
+        else:
+            raise FileNotFoundError(f'there is no file {name}')
     return named
 
 
