@@ -17,8 +17,8 @@ from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
 from .models.architectures import ARCHITECTURES
 from .models.dyvit import DyViT
-from .recipe import DEFAULT_SIZE, VARIANTS, Encoder
-from .settings import VITS, PretrainSettings
+from .recipe import DEFAULT_SIZE, VARIANTS, Encoder, choose_patch
+from .settings import VITS, PretrainSettings, find_arch
 from .utils.paths import short_path
 from .utils.text import one_line
 
@@ -43,13 +43,15 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     """Return the encoder of the weights ``init``, and settings that go with it."""
     source = read_source(str(settings.init), settings.channels, '--init')
     called, encoder = source.called, source.encoder
-    if settings.arch is not None:
+    if settings.arch is not None and encoder.name != f'DyViT-{find_arch(settings.arch)}':
         raise ValueError(f'{called} has a {encoder.name}, so leave --arch {settings.arch} out')
     channels = encoder.backbone.get('in_channels', 3)
     if settings.channels not in (None, channels):
         raise ValueError(
             f'{called} takes images of {channels} channels: give --channels {channels}, in place of {settings.channels}'
         )
+    encoder.backbone['init_cfg'] = source.init_cfg
+    resized = resize_patches(encoder.backbone, settings.size)
     own = encoder.backbone['img_size']
     known = own if isinstance(own, int) else own[0] if len(set(own)) == 1 else None
     size = settings.size or known
@@ -58,18 +60,31 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     encoder.check_size(size)
     if encoder.backbone['type'] == 'coma_mm.MaskedViT':
         encoder.backbone['img_size'] = size
-    encoder.backbone['init_cfg'] = source.init_cfg
     decoder = read_decoder(source.checkpoint, source.weights, encoder)
     if decoder:
         encoder.decoder = decoder | dict(init_cfg=source.init_cfg | dict(prefix='decoder.'))
         if 'decoder_pos_embed' in {name.rpartition('.')[2] for name in source.weights}:  # MAE's sees the class token
             encoder.backbone['decode_cls_token'] = True
     encoder.normalisation = read_mean_and_std(source)
-    encoder.origin = describe_weights(source, with_decoder=decoder is not None)
+    encoder.origin = describe_weights(source, with_decoder=decoder is not None) + resized
     if size != known:
         shown = known or ' x '.join(map(str, own))
         encoder.origin += f' Positions of {shown} px are interpolated to {size} px.'
     return replace(settings, size=size, channels=channels), encoder
+
+
+def resize_patches(backbone: dict, size: int | None) -> str:
+    """Give a DyViT the patches that crops of a size have without weights, too; return a sentence where they differ."""
+    if size is None or backbone['type'] != 'coma_mm.DyViT':
+        return ''
+    old, new = backbone['patch_size'], choose_patch(size)
+    if old == new:
+        return ''
+    sides = backbone['img_size']
+    sides = [sides, sides] if isinstance(sides, int) else sides
+    backbone.update(patch_size=new, img_size=[side * new // old for side in sides])
+    backbone['init_cfg']['resize_patches'] = True
+    return f' Patches of {old} px are resized to {new} px.'
 
 
 def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSettings:

@@ -131,7 +131,9 @@ def load_exactly(
         check_settings(model.backbone, checkpoint, source)
 
 
-def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: str | None = None) -> None:
+def load_backbone(
+    backbone: nn.Module, checkpoint: dict, source: str, prefix: str | None = None, resize_patches: bool = False
+) -> None:
     """Find a backbone's weights in a checkpoint and load all of them.
 
     Weights may be named as the backbone names them, or with anything before that (``backbone.``, ``module.``,
@@ -143,6 +145,7 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
         checkpoint: A state dict, bare or wrapped, or a checkpoint of mmengine's runner.
         source: What log and error call the checkpoint.
         prefix: What stands before the backbone's names, where the choice should not be left to the function.
+        resize_patches: Whether the weights may have patches of another size (a DyViT's).
 
     Raises:
         ValueError: If the checkpoint holds no such backbone, not all of it, or one of other settings.
@@ -158,7 +161,11 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
     if not found:
         raise ValueError(f'{source} has no weights that start with {prefix!r}; its first is {next(iter(state_dict))}')
     is_optional = getattr(backbone, 'is_optional_weight', lambda key: False)
-    check_settings(backbone, checkpoint, source)
+    if resize_patches:
+        if not hasattr(backbone, 'resize_patches'):
+            raise ValueError(f'{type(backbone).__name__} cannot resize its patches: leave resize_patches out')
+        found = backbone.resize_patches(found)
+    check_settings(backbone, checkpoint, source, resize_patches)
     missing, unexpected = load_weights(backbone, found, source, is_optional)
     print_log(
         f'{type(backbone).__name__}: matched {len(own) - len(missing)} of {len(own)} tensors'
@@ -169,7 +176,7 @@ def load_backbone(backbone: nn.Module, checkpoint: dict, source: str, prefix: st
     )
 
 
-def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
+def check_settings(backbone: nn.Module, checkpoint: dict, source: str, resize_patches: bool = False) -> None:
     """Compare a backbone's settings with those that its weights were trained with, where both sides tell theirs.
 
     Differences in :data:`ADJUSTABLE` settings are logged.
@@ -178,6 +185,7 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
         backbone: Its ``settings`` are compared; nothing is done if it has none.
         checkpoint: Its ``meta`` has the arguments of the backbone's constructor, see :func:`.read_settings`.
         source: What log and error call the checkpoint.
+        resize_patches: Whether the size of patches may differ.
 
     Raises:
         ValueError: If a setting differs that changes what the weights compute.
@@ -199,7 +207,8 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
         ) from None
     own, theirs = (dict(_flatten(json.loads(json.dumps(settings)))) for settings in (own, theirs))
     names = [name for name in own | theirs if own.get(name) != theirs.get(name)]
-    meant = [name for name in names if name.split('.')[0] in ADJUSTABLE]
+    adjustable = (*ADJUSTABLE, 'patch_size') if resize_patches else ADJUSTABLE
+    meant = [name for name in names if name.split('.')[0] in adjustable]
     if meant:
         differences = ', '.join(f'{name} {theirs.get(name)} there, {own.get(name)} here' for name in meant)
         print_log(f'{kind.__name__}: other settings than in {source}: {differences}', 'current')
@@ -211,6 +220,7 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str) -> None:
             f'{source} was trained with other settings of {kind.__name__}, with which its weights compute something '
             f'else: {differences[:1000]}. Set {_list_options(names, wrong, theirs)}'
             + (f', or model.backbone.arch={FROM}{source}, which takes all of it' if kind.__name__ == 'DyViT' else '')
+            + (_advise_resizing(own, theirs) if wrong == ['patch_size'] else '')
         )
 
 
@@ -221,6 +231,12 @@ def _list_options(names: list[str], wrong: list[str], settings: dict) -> str:
     if isinstance(sides, list) and len(set(sides)) == 1:
         values['img_size'] = sides[0]
     return ' '.join(f'model.backbone.{name}={value}'.replace(' ', '') for name, value in values.items())[:1000]
+
+
+def _advise_resizing(own: dict, theirs: dict) -> str:
+    """Say how a backbone keeps its patches; the image size of pre-training is enlarged along with them."""
+    side = max(theirs['img_size']) * own['patch_size'] // theirs['patch_size']
+    return f', or model.backbone.init_cfg.resize_patches=True model.backbone.img_size={side}, which resizes the patches'
 
 
 def _flatten(settings: dict, prefix: str = '') -> Iterator[tuple[str, object]]:
@@ -244,11 +260,13 @@ class Pretrained:
         checkpoint: A checkpoint of mmengine's runner (of pre-training, classification, detection or segmentation), a
             file of ``tools/export.py``, or a state dict, ``.pth`` or ``.safetensors``.
         prefix: See :func:`load_backbone`.
+        resize_patches: See :func:`load_backbone`.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None):
+    def __init__(self, checkpoint: str, prefix: str | None = None, resize_patches: bool = False):
         self.checkpoint = checkpoint
         self.prefix = prefix
+        self.resize_patches = resize_patches
 
     def __call__(self, module: nn.Module) -> None:
         """Load, as the last thing that the module's ``init_weights()`` does, if it is that which calls.
@@ -262,7 +280,8 @@ class Pretrained:
             ValueError: If it cannot be read safely, or does not fit, or if the class of the module draws weights
                 whatever was loaded.
         """
-        last = dict(type='Pretrained', _scope_='coma_mm', checkpoint=self.checkpoint, prefix=self.prefix)
+        arguments = dict(checkpoint=self.checkpoint, prefix=self.prefix, resize_patches=self.resize_patches)
+        last = dict(type='Pretrained', _scope_='coma_mm', **arguments)
         in_init_weights = isinstance(module, BaseModule) and hasattr(module, '_params_init_info')
         if not in_init_weights or module.init_cfg == last:
             self._load(module)
@@ -298,7 +317,7 @@ class Pretrained:
                 f'{error}: name another with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train from '
                 'random weights with model.backbone.init_cfg=None'
             ) from None
-        load_backbone(module, checkpoint, str(self.checkpoint), self.prefix)
+        load_backbone(module, checkpoint, str(self.checkpoint), self.prefix, self.resize_patches)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'coma_mm.Pretrained: {self.checkpoint}')
 

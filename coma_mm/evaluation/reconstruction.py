@@ -92,7 +92,7 @@ class Reconstructions:
 
     def _compare(self, reconstruction: Tensor, baseline: Tensor) -> str:
         what = 'mean-colour baseline' if self.means is None else 'mean brightness of each unit alone'
-        gain = reconstruction - baseline
+        gain = round((reconstruction - baseline).item(), 1) + 0.0  # no -0.0
         return f'reconstruction {reconstruction:.1f} dB, {what} {baseline:.1f} dB: {gain:+.1f} dB'
 
 

@@ -319,6 +319,22 @@ class DyViT(BaseModule):
         self._freeze_stages()
         return self
 
+    def resize_patches(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fit weights that were trained on patches of another size.
+
+        An image that is enlarged or averaged along with the patches gives the same tokens as before.
+
+        Args:
+            weights: of a DyViT, by its own names.
+        """
+        C, new = self.in_channels, self.patch_size
+        kernel = weights.get('patch_embed.weight', self.patch_embed.weight)
+        old = math.isqrt(kernel.shape[1] // C)
+        if old == new or kernel.shape[1] != C * old**2:  # the latter is no square, which loading refuses
+            return weights
+        resized = F.adaptive_avg_pool2d(kernel.float().unflatten(1, (C, old, old)), new) * (old / new) ** 2
+        return weights | {'patch_embed.weight': resized.flatten(1)}
+
     def is_optional_weight(self, name: str) -> bool:
         """Say whether a weight depends on ``out_indices`` and ``attn_window`` alone.
 

@@ -68,8 +68,8 @@ def draw_reconstructions(
     of_error = f'absolute error\n(0 black, {ERROR_SCALE:g} and more bright)'
     columns |= {'assembled\nreconstruction': drawn(r.assembled), of_error: error}
     labels = [
-        f'{own:.1f} dB\n{baseline_is} {baseline:.1f} dB\n{own - baseline:+.1f} dB'
-        for own, baseline in zip(r.psnr, r.baseline)
+        f'{own:.1f} dB\n{baseline_is} {baseline:.1f} dB\n{round(own - baseline, 1) + 0.0:+.1f} dB'  # no -0.0
+        for own, baseline in zip(r.psnr.tolist(), r.baseline.tolist())
     ]
     if names:
         labels = [f'{shorten(str(name))}\n\n{label}' for name, label in zip(names, labels)]

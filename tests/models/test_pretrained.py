@@ -184,6 +184,25 @@ def test_settings_that_agree_or_are_meant_to_differ(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize('there, here', [(1, 2), (1, 4), (4, 2), (4, 1)])
+@torch.no_grad()
+def test_patches_of_another_size(there, here, tmp_path):
+    theirs = backbone(seed=0, patch_size=there, img_size=32 * there, in_channels=2).eval()
+    meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT') | theirs.settings))
+    torch.save(dict(state_dict=theirs.half().state_dict(), meta=meta), tmp_path / 'x.pth')
+    shape = dict(patch_size=here, img_size=32 * here, in_channels=2)
+    with pytest.raises(ValueError, match=rf', or model.backbone.init_cfg.resize_patches=True .*img_size={32 * here},'):
+        backbone(tmp_path / 'x.pth', **shape)
+    init_cfg = dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth'), resize_patches=True)
+    ours = DyViT('pico', init_cfg=init_cfg, **shape).eval()
+    ours.init_weights()
+    images = torch.randn(1, 2, 32, 32)  # a pixel for each token: what patches average, or what is enlarged to them
+    maps = [one(nn.functional.interpolate(images, scale_factor=one.patch_size))[0] for one in (ours, theirs.float())]
+    torch.testing.assert_close(*maps, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match='Windowed cannot resize its patches: leave resize_patches out'):
+        load_backbone(Windowed(), with_settings(), 'it', resize_patches=True)
+
+
 def test_settings_are_read_not_run(tmp_path):
     cfg = f'model = dict(backbone=__import__("os").mkdir("{tmp_path}/ran"))'
     assert read_settings(dict(meta=dict(cfg=cfg))) is None and not list(tmp_path.iterdir())

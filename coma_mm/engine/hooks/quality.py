@@ -79,6 +79,8 @@ class QualityHook(PeriodicHook):
 
     def evaluate(self, runner: Runner, step: int, last: bool) -> None:
         model = unwrap(runner.model)
+        if not self.state['measured']:
+            runner.logger.info(f'{self.what} for the first time ...')  # a large model on a CPU takes minutes
         with uncompiled(model), runner.optim_wrapper.optim_context(model):
             values: dict[str, float | None] = {
                 **self.validator.measure(model),
