@@ -45,6 +45,7 @@ from .utils.text import printable, three_digits
 METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
+SMALL, WEIGHTS = 'DyViT-pico', 'coma_mm://dyvit-p_cifar10'  # which come with the package
 MIN_BATCH = 16  # images that are computed at once at least
 
 
@@ -215,7 +216,13 @@ def describe_plan(
         f'of {settings.size or DEFAULT_SIZE} px in patches of {encoder.backbone["patch_size"]} px, '
         f'{describe_end(settings, images, trial, accumulate)}'
     )
-    return text + (advise_length(shown, images, spent + trial.seconds * USEFUL_IMAGES) if shown < USEFUL_IMAGES else '')
+    if shown < USEFUL_IMAGES:
+        text += advise_length(shown, images, spent + trial.seconds * USEFUL_IMAGES)
+    if settings.init is None and settings.channels in (None, 3) and (encoder.name == SMALL or shown < USEFUL_IMAGES):
+        size = settings.size or DEFAULT_SIZE
+        text += f' A {SMALL} that starts from weights gains more in short runs: --init {WEIGHTS} --size {size}'
+        text += f', without --arch {settings.arch}.' if encoder.name != SMALL and settings.arch else '.'
+    return text
 
 
 def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> str:

@@ -81,7 +81,7 @@ class PretrainSettings(RunSettings):
     )
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
-        f'halves of a photo; see docs/pretraining.md (default: {DEFAULT_METHOD})',
+        f'halves of a photo; see docs/pretraining.md (default: {DEFAULT_METHOD}, or mae with --init or --teacher)',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
