@@ -59,6 +59,7 @@ def test_from_a_folder_to_weights(photos, call, tmp_path):
     )
     assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying some steps')
     assert 'That shows 24 images in all, too few for useful features' in done.stdout
+    assert 'short runs: --init coma_mm://dyvit-p_cifar10 --size 32.' in ' '.join(done.stdout.split())
     assert 'step 1  loss ' in done.stdout and 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
     assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
     run = tmp_path / 'run'
