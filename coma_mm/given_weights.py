@@ -50,8 +50,15 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
         raise ValueError(
             f'{called} takes images of {channels} channels: give --channels {channels}, in place of {settings.channels}'
         )
-    encoder.backbone['init_cfg'] = source.init_cfg
-    resized = resize_patches(encoder.backbone, settings.size)
+    decoder = read_decoder(source.checkpoint, source.weights, encoder)
+    init_cfg, resized = source.init_cfg, ''
+    if encoder.backbone['type'] == 'coma_mm.DyViT' and settings.size is not None:
+        old, new = encoder.backbone['patch_size'], choose_patch(settings.size)
+        if old != new:
+            init_cfg |= dict(from_patch_size=old)
+            resized = f' Patches of {old} px are resized to {new} px.'
+            resize_patches(encoder.backbone, new)
+    encoder.backbone['init_cfg'] = init_cfg
     own = encoder.backbone['img_size']
     known = own if isinstance(own, int) else own[0] if len(set(own)) == 1 else None
     size = settings.size or known
@@ -60,9 +67,8 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     encoder.check_size(size)
     if encoder.backbone['type'] == 'coma_mm.MaskedViT':
         encoder.backbone['img_size'] = size
-    decoder = read_decoder(source.checkpoint, source.weights, encoder)
     if decoder:
-        encoder.decoder = decoder | dict(init_cfg=source.init_cfg | dict(prefix='decoder.'))
+        encoder.decoder = decoder | dict(init_cfg=init_cfg | dict(prefix='decoder.'))
         if 'decoder_pos_embed' in {name.rpartition('.')[2] for name in source.weights}:  # MAE's sees the class token
             encoder.backbone['decode_cls_token'] = True
     encoder.normalisation = read_mean_and_std(source)
@@ -74,18 +80,11 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     return replace(settings, size=size, channels=channels, method=settings.method or 'mae'), encoder
 
 
-def resize_patches(backbone: dict, size: int | None) -> str:
-    """Give a DyViT the patches that crops of a size have without weights, too; return a sentence where they differ."""
-    if size is None or backbone['type'] != 'coma_mm.DyViT':
-        return ''
-    old, new = backbone['patch_size'], choose_patch(size)
-    if old == new:
-        return ''
-    sides = backbone['img_size']
-    sides = [sides, sides] if isinstance(sides, int) else sides
+def resize_patches(backbone: dict, new: int) -> None:
+    """Give a DyViT patches of another size, and the image size of its pre-training enlarged along with them."""
+    old, sides = backbone['patch_size'], backbone['img_size']
+    sides = (sides, sides) if isinstance(sides, int) else sides
     backbone.update(patch_size=new, img_size=[side * new // old for side in sides])
-    backbone['init_cfg']['resize_patches'] = True
-    return f' Patches of {old} px are resized to {new} px.'
 
 
 def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSettings:

@@ -19,6 +19,7 @@ from mmengine.model import BaseModule, initialize, update_init_info
 from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
+from ..utils.arguments import require_whole
 from ..utils.configs import list_configs
 from ..utils.text import first_few
 from .bounded_building import bounded_building
@@ -132,7 +133,7 @@ def load_exactly(
 
 
 def load_backbone(
-    backbone: nn.Module, checkpoint: dict, source: str, prefix: str | None = None, resize_patches: bool = False
+    backbone: nn.Module, checkpoint: dict, source: str, prefix: str | None = None, from_patch_size: int | None = None
 ) -> None:
     """Find a backbone's weights in a checkpoint and load all of them.
 
@@ -145,7 +146,7 @@ def load_backbone(
         checkpoint: A state dict, bare or wrapped, or a checkpoint of mmengine's runner.
         source: What log and error call the checkpoint.
         prefix: What stands before the backbone's names, where the choice should not be left to the function.
-        resize_patches: Whether the weights may have patches of another size (a DyViT's).
+        from_patch_size: The weights are of a DyViT, or its decoder, with patches of so many pixels, which are resized.
 
     Raises:
         ValueError: If the checkpoint holds no such backbone, not all of it, or one of other settings.
@@ -161,11 +162,12 @@ def load_backbone(
     if not found:
         raise ValueError(f'{source} has no weights that start with {prefix!r}; its first is {next(iter(state_dict))}')
     is_optional = getattr(backbone, 'is_optional_weight', lambda key: False)
-    if resize_patches:
+    if from_patch_size is not None:
+        require_whole(1, from_patch_size=from_patch_size)
         if not hasattr(backbone, 'resize_patches'):
-            raise ValueError(f'{type(backbone).__name__} cannot resize its patches: leave resize_patches out')
-        found = backbone.resize_patches(found)
-    check_settings(backbone, checkpoint, source, resize_patches)
+            raise ValueError(f'{type(backbone).__name__} cannot resize its patches: leave from_patch_size out')
+        found = backbone.resize_patches(found, from_patch_size)
+    check_settings(backbone, checkpoint, source, resized=from_patch_size is not None)
     missing, unexpected = load_weights(backbone, found, source, is_optional)
     print_log(
         f'{type(backbone).__name__}: matched {len(own) - len(missing)} of {len(own)} tensors'
@@ -176,7 +178,7 @@ def load_backbone(
     )
 
 
-def check_settings(backbone: nn.Module, checkpoint: dict, source: str, resize_patches: bool = False) -> None:
+def check_settings(backbone: nn.Module, checkpoint: dict, source: str, resized: bool = False) -> None:
     """Compare a backbone's settings with those that its weights were trained with, where both sides tell theirs.
 
     Differences in :data:`ADJUSTABLE` settings are logged.
@@ -185,7 +187,7 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str, resize_pa
         backbone: Its ``settings`` are compared; nothing is done if it has none.
         checkpoint: Its ``meta`` has the arguments of the backbone's constructor, see :func:`.read_settings`.
         source: What log and error call the checkpoint.
-        resize_patches: Whether the size of patches may differ.
+        resized: Whether the size of patches may differ.
 
     Raises:
         ValueError: If a setting differs that changes what the weights compute.
@@ -207,7 +209,7 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str, resize_pa
         ) from None
     own, theirs = (dict(_flatten(json.loads(json.dumps(settings)))) for settings in (own, theirs))
     names = [name for name in own | theirs if own.get(name) != theirs.get(name)]
-    adjustable = (*ADJUSTABLE, 'patch_size') if resize_patches else ADJUSTABLE
+    adjustable = (*ADJUSTABLE, 'patch_size') if resized else ADJUSTABLE
     meant = [name for name in names if name.split('.')[0] in adjustable]
     if meant:
         differences = ', '.join(f'{name} {theirs.get(name)} there, {own.get(name)} here' for name in meant)
@@ -235,8 +237,9 @@ def _list_options(names: list[str], wrong: list[str], settings: dict) -> str:
 
 def _advise_resizing(own: dict, theirs: dict) -> str:
     """Say how a backbone keeps its patches; the image size of pre-training is enlarged along with them."""
-    side = max(theirs['img_size']) * own['patch_size'] // theirs['patch_size']
-    return f', or model.backbone.init_cfg.resize_patches=True model.backbone.img_size={side}, which resizes the patches'
+    old = theirs['patch_size']
+    side = max(theirs['img_size']) * own['patch_size'] // old
+    return f', or model.backbone.init_cfg.from_patch_size={old} model.backbone.img_size={side}, which resizes the patches'
 
 
 def _flatten(settings: dict, prefix: str = '') -> Iterator[tuple[str, object]]:
@@ -260,13 +263,13 @@ class Pretrained:
         checkpoint: A checkpoint of mmengine's runner (of pre-training, classification, detection or segmentation), a
             file of ``tools/export.py``, or a state dict, ``.pth`` or ``.safetensors``.
         prefix: See :func:`load_backbone`.
-        resize_patches: See :func:`load_backbone`.
+        from_patch_size: See :func:`load_backbone`.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None, resize_patches: bool = False):
+    def __init__(self, checkpoint: str, prefix: str | None = None, from_patch_size: int | None = None):
         self.checkpoint = checkpoint
         self.prefix = prefix
-        self.resize_patches = resize_patches
+        self.from_patch_size = from_patch_size
 
     def __call__(self, module: nn.Module) -> None:
         """Load, as the last thing that the module's ``init_weights()`` does, if it is that which calls.
@@ -280,7 +283,7 @@ class Pretrained:
             ValueError: If it cannot be read safely, or does not fit, or if the class of the module draws weights
                 whatever was loaded.
         """
-        arguments = dict(checkpoint=self.checkpoint, prefix=self.prefix, resize_patches=self.resize_patches)
+        arguments = dict(checkpoint=self.checkpoint, prefix=self.prefix, from_patch_size=self.from_patch_size)
         last = dict(type='Pretrained', _scope_='coma_mm', **arguments)
         in_init_weights = isinstance(module, BaseModule) and hasattr(module, '_params_init_info')
         if not in_init_weights or module.init_cfg == last:
@@ -317,7 +320,7 @@ class Pretrained:
                 f'{error}: name another with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train from '
                 'random weights with model.backbone.init_cfg=None'
             ) from None
-        load_backbone(module, checkpoint, str(self.checkpoint), self.prefix, self.resize_patches)
+        load_backbone(module, checkpoint, str(self.checkpoint), self.prefix, self.from_patch_size)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'coma_mm.Pretrained: {self.checkpoint}')
 

@@ -4,6 +4,7 @@ Shapes: B images, U = Hu * Wu units, K of them encoded, E tokens of no unit, t t
 in a stage of the encoder, D decoder width, V values of a unit's pixels. B' and U' are what is kept of B and U.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from ..registry import MODELS
 from ..utils.arguments import DEEPEST, require_number, require_whole
 from .attention import MSA, Keep, identity
 from .layers import Block, initialize_linear
-from .mask_units import sincos_positions
+from .mask_units import UNIT_SIDE, sincos_positions
 
 
 class MaskedDecoder(BaseModule):
@@ -103,6 +104,27 @@ class MaskedDecoder(BaseModule):
         positions = sincos_positions(grid, 1, self.dim, device=x.device, dtype=self.mask_token.dtype)
         positions = F.pad(positions[:, 0], (0, 0, self.extra_tokens, 0))  # zero for what has no place
         return self.norm(self.forward_blocks(x + positions, grid, keep))
+
+    def resize_patches(self, weights: dict[str, Tensor], old: int) -> dict[str, Tensor]:
+        """Fit weights that were trained on patches of another size: the pixels that they predict are scaled.
+
+        Args:
+            weights: of the decoder of a DyViT, by its own names.
+            old: side of the patches in pixels.
+        """
+        names, old = ('prediction.weight', 'prediction.bias'), UNIT_SIDE * old
+        channels = len(weights.get(names[0], ())) // old**2
+        new = math.isqrt(self.out_channels // max(1, channels))
+        if old == new or any(len(weights.get(name, ())) != channels * old**2 for name in names):
+            return weights  # loading says what does not fit
+
+        def scale(rows: Tensor) -> Tensor:
+            """Scale an image of each column, ``(C * old * old, N)`` to ``(C * new * new, N)``."""
+            images = rows.float().T.unflatten(1, (channels, old, old))
+            return F.interpolate(images, (new, new), mode='bilinear', antialias=True).flatten(1).T
+
+        weight, bias = (weights[name] for name in names)
+        return weights | dict(zip(names, (scale(weight), scale(bias[:, None])[:, 0])))
 
 
 @MODELS.register_module()

@@ -319,18 +319,17 @@ class DyViT(BaseModule):
         self._freeze_stages()
         return self
 
-    def resize_patches(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def resize_patches(self, weights: dict[str, Tensor], old: int) -> dict[str, Tensor]:
         """Fit weights that were trained on patches of another size.
 
         An image that is enlarged or averaged along with the patches gives the same tokens as before.
 
         Args:
             weights: of a DyViT, by its own names.
+            old: side of their patches in pixels.
         """
-        C, new = self.in_channels, self.patch_size
-        kernel = weights.get('patch_embed.weight', self.patch_embed.weight)
-        old = math.isqrt(kernel.shape[1] // C)
-        if old == new or kernel.shape[1] != C * old**2:  # the latter is no square, which loading refuses
+        kernel, C, new = weights.get('patch_embed.weight', self.patch_embed.weight), self.in_channels, self.patch_size
+        if old == new or kernel.shape[1] != C * old**2:  # loading says what does not fit
             return weights
         resized = F.adaptive_avg_pool2d(kernel.float().unflatten(1, (C, old, old)), new) * (old / new) ** 2
         return weights | {'patch_embed.weight': resized.flatten(1)}

@@ -191,16 +191,16 @@ def test_patches_of_another_size(there, here, tmp_path):
     meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT') | theirs.settings))
     torch.save(dict(state_dict=theirs.half().state_dict(), meta=meta), tmp_path / 'x.pth')
     shape = dict(patch_size=here, img_size=32 * here, in_channels=2)
-    with pytest.raises(ValueError, match=rf', or model.backbone.init_cfg.resize_patches=True .*img_size={32 * here},'):
+    with pytest.raises(ValueError, match=rf', or .*init_cfg.from_patch_size={there} .*img_size={32 * here},'):
         backbone(tmp_path / 'x.pth', **shape)
-    init_cfg = dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth'), resize_patches=True)
+    init_cfg = dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth'), from_patch_size=there)
     ours = DyViT('pico', init_cfg=init_cfg, **shape).eval()
     ours.init_weights()
     images = torch.randn(1, 2, 32, 32)  # a pixel for each token: what patches average, or what is enlarged to them
     maps = [one(nn.functional.interpolate(images, scale_factor=one.patch_size))[0] for one in (ours, theirs.float())]
     torch.testing.assert_close(*maps, rtol=1e-3, atol=1e-3)
-    with pytest.raises(ValueError, match='Windowed cannot resize its patches: leave resize_patches out'):
-        load_backbone(Windowed(), with_settings(), 'it', resize_patches=True)
+    with pytest.raises(ValueError, match='Windowed cannot resize its patches: leave from_patch_size out'):
+        load_backbone(Windowed(), with_settings(), 'it', from_patch_size=there)
 
 
 def test_settings_are_read_not_run(tmp_path):

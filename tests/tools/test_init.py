@@ -5,6 +5,7 @@ import os
 from functools import partial
 
 import pytest
+import skimage.data
 import timm
 import torch
 from mmengine.registry import MODELS, init_default_scope
@@ -12,6 +13,7 @@ from mmpretrain.models import VisionTransformer
 from safetensors import safe_open
 from timm.models.vision_transformer import Block
 from torch import nn
+from torch.nn import functional
 
 import coma_mm.timm  # noqa: F401 - which has timm know DyViT
 from coma_mm.checkpoints.settings import read_settings
@@ -168,10 +170,25 @@ def test_a_dyvit_goes_on_at_another_size(call, photos):
     options = '--size 64 --steps 2 --batch-size 4 --workers 0'.split()
     out = ' '.join(call(photos, '--out', 'out', '--init', 'first', *options).split())
     assert 'by masked autoencoding, on crops of 64 px in patches of 2 px' in out and 'Patches of 1 px are resized to 2 px.' in out
-    assert 'interpolated' not in out and 'and a decoder of random weights' in out
+    assert 'interpolated' not in out and 'of the decoder; not taken' in out
     backbone = coma_mm.load_backbone('out/backbone.safetensors')
     assert backbone.img_size == (64, 64) and backbone.patch_size == 2
     call('--out', 'out', '--resume')
+
+
+@torch.no_grad()
+def test_units_of_another_size_are_predicted_as_well():
+    image = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1)[None].float()
+    places = torch.arange(4)
+    mask, errors = ((places + places[:, None]) % 2 > 0)[None], {}  # a chequerboard
+    for size in 32, 64, 128:
+        model, _, encoder = build('coma_mm://dyvit-p_cifar10', size=size)
+        assert '31 of the decoder' in encoder.origin and model.backbone.patch_size == size // 32
+        small = functional.interpolate(image, (32, 32), mode='area')
+        images = functional.interpolate(small, (size, size), mode='bilinear')
+        mean, std = (torch.tensor(encoder.normalisation[name]).view(3, 1, 1) for name in ('mean', 'std'))
+        errors[size] = model((images - mean) / std, dict(mask=mask), mode='loss')['mse_adaptive'].item()
+    assert max(errors.values()) < 0.75  # a decoder of random weights: above 1
 
 
 def test_a_run_teaches_another_one(call, photos):
