@@ -239,7 +239,7 @@ def _advise_resizing(own: dict, theirs: dict) -> str:
     """Say how a backbone keeps its patches; the image size of pre-training is enlarged along with them."""
     old = theirs['patch_size']
     side = max(theirs['img_size']) * own['patch_size'] // old
-    return f', or model.backbone.init_cfg.from_patch_size={old} model.backbone.img_size={side}, which resizes the patches'
+    return f', or resize them: model.backbone.init_cfg.from_patch_size={old} model.backbone.img_size={side}'
 
 
 def _flatten(settings: dict, prefix: str = '') -> Iterator[tuple[str, object]]:

@@ -191,7 +191,7 @@ def test_patches_of_another_size(there, here, tmp_path):
     meta = dict(backbone=json.dumps(dict(type='coma_mm.DyViT') | theirs.settings))
     torch.save(dict(state_dict=theirs.half().state_dict(), meta=meta), tmp_path / 'x.pth')
     shape = dict(patch_size=here, img_size=32 * here, in_channels=2)
-    with pytest.raises(ValueError, match=rf', or .*init_cfg.from_patch_size={there} .*img_size={32 * here},'):
+    with pytest.raises(ValueError, match=rf', or .*init_cfg.from_patch_size={there} .*img_size={32 * here}$'):
         backbone(tmp_path / 'x.pth', **shape)
     init_cfg = dict(type='coma_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth'), from_patch_size=there)
     ours = DyViT('pico', init_cfg=init_cfg, **shape).eval()

@@ -169,8 +169,8 @@ def test_a_dyvit_goes_on_at_another_size(call, photos):
     save_run('first')
     options = '--size 64 --steps 2 --batch-size 4 --workers 0'.split()
     out = ' '.join(call(photos, '--out', 'out', '--init', 'first', *options).split())
-    assert 'by masked autoencoding, on crops of 64 px in patches of 2 px' in out and 'Patches of 1 px are resized to 2 px.' in out
-    assert 'interpolated' not in out and 'of the decoder; not taken' in out
+    assert 'by masked autoencoding, on crops of 64 px in patches of 2 px' in out
+    assert 'Patches of 1 px are resized to 2 px.' in out and 'interpolated' not in out and 'of the decoder; not taken' in out
     backbone = coma_mm.load_backbone('out/backbone.safetensors')
     assert backbone.img_size == (64, 64) and backbone.patch_size == 2
     call('--out', 'out', '--resume')
@@ -248,7 +248,7 @@ def test_a_dyvit_says_its_shape_or_is_known_by_it(tmp_path, settings):
     _, _, encoder = build(tmp_path / 'x.pth', size=96, arch='p')
     assert encoder.origin.endswith('px are interpolated to 96 px.')
     _, _, encoder = build(tmp_path / 'x.pth', size=224)
-    assert encoder.origin.endswith('Patches of 2 px are resized to 4 px. Positions of 128 px are interpolated to 224 px.')
+    assert encoder.origin.endswith('of 2 px are resized to 4 px. Positions of 128 px are interpolated to 224 px.')
     if settings:
         path = str(tmp_path / 'x.pth')
         shaped = DyViT(f'from:{path}', out_indices=(0, 1), pretrained=path)
