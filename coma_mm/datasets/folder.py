@@ -140,7 +140,7 @@ class ImageFolder(BaseDataset):
         paths = self.find_files('images', self.extensions)
         if text := name_endings(self.left_out):
             roots = ', '.join(map(one_line, self.data_roots))
-            say_once(f'{roots}: {text}')
+            say_once(f'{roots}: {text}', logging.INFO)
         return self.leave_out(paths, self.name_images(paths)) if self.exclusion.tests else paths
 
     def name_images(self, paths: list[str]) -> list[str]:
