@@ -91,6 +91,7 @@ def test_schedules_that_are_given_stay_and_long_warm_ups_are_named(lrs, capfd):
         (dict(type='MultiStepLR', milestones=[8, 11], end=12), 24, dict(milestones=[16, 22], end=24)),
         (dict(type='StepLR', step_size=4), 6, dict(step_size=2)),
         (dict(type='CosineAnnealingLR', begin=3, T_max=9, end=12), 2, dict(begin=1, T_max=2, end=2)),
+        (dict(type='CosineAnnealingLR', begin=3), 1, dict(begin=0, end=1)),  # ends with the run, as ConvNeXt's
         (dict(type='CosineAnnealingLR', T_max=None, end=12), 24, dict(T_max=None, end=24)),
         (
             dict(type='CosineAnnealingLR', begin=2, T_max=10, end=12, convert_to_iter_based=True),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.utils import is_installed
 from stock import STOCK, build, check, stock, use_dyvit
 
 from coma_mm.cli.parser import make_parser
@@ -96,6 +97,13 @@ def test_config_files_of_the_docs(text, tmp_path):
     model = check(package, cfg)
     if package != 'mmpretrain':
         decays(model, cfg)
+
+
+@pytest.mark.skipif(is_installed('mmsegmentation'), reason='the original finds its configs by name')
+def test_a_name_that_the_fork_does_not_know(tmp_path):
+    (tmp_path / 'config.py').write_text("_base_ = 'mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py'\n")
+    with pytest.raises(ValueError, match='onedl-mmsegmentation has no mmseg::...; give the path of that file'):
+        read_config(str(tmp_path / 'config.py'))
 
 
 def command_lines():

@@ -3,6 +3,7 @@
 import ast
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, TextIO
@@ -76,6 +77,8 @@ def _explain_config(path: str, error: Exception) -> str:
     run = [(short_path(code.co_filename), f', line {number}') for code, number in frames if code.co_name == '<module>']
     file, line = run[0] if run else (path, '')  # of the code of a config
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if 'mmsegmentation is not installed' in str(text) and find_spec('mmseg'):  # mmengine would have it replace the fork
+        return f'{path}: onedl-mmsegmentation has no mmseg::...; give the path of that file'
     return f'{file}{line}: {type(error).__name__}: {text}'
 
 

@@ -116,9 +116,9 @@ def _move(place: float, factor: float, exact: bool) -> float:
 
 
 def _keep_apart(schedulers: list[dict], length: float) -> None:
-    """Lengthen schedulers that end where they begin, which rounding can do."""
+    """Lengthen schedulers that end where they begin, which rounding can do. One without ``end`` ends with the run."""
     for scheduler in schedulers:
-        end = scheduler.get('end')
+        end = scheduler.get('end', length)
         if isinstance(end, (int, float)) and end <= scheduler.get('begin', 0):
             scheduler['begin'] = max(0, end - 1)
             scheduler['end'] = min(length, scheduler['begin'] + 1)
