@@ -272,6 +272,8 @@ def _has_folder() -> bool:
 def _reason(error: BaseException) -> str:
     """Return an error's text, out of the traceback that an error in a loading worker is wrapped in."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, AssertionError) and not text:  # mmdet's often have none
+        text = traceback.extract_tb(error.__traceback__)[-1].line or ''
     if 'Original Traceback' in text:
         raised = re.compile(r'^[A-Za-z_][\w.]*: ', re.M).search(text, text.rfind('\n  File "') + 1)
         text = text[raised.end() :] if raised else text

@@ -309,3 +309,13 @@ def test_errors_say_what_was_being_built(kind, settings, words):
         MODELS.build(dict(type=f'coma_mm.{kind}', **settings))
     assert words in errors.explain(raised.value)
     assert '(while building coma_mm.' in errors.name_error(raised.value)
+
+
+def test_an_assertion_without_words_is_shown():
+    def check(in_channels):
+        assert isinstance(in_channels, list)
+
+    with pytest.raises(AssertionError) as raised:
+        check(512)
+    raised.value.args = ()  # pytest's own words
+    assert errors.name_error(raised.value) == 'AssertionError: assert isinstance(in_channels, list)'
