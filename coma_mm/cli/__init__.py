@@ -20,6 +20,7 @@ NOTICES = (
     'faster_coco_eval is not installed',  # mmdet's metrics take pycocotools then
     '`broadcast_buffers` is deprecated',  # of torch to mmengine
     'The given NumPy array is not writable',  # of torch to mmpretrain
+    'Detected call of `scheduler.step',  # mmengine's, wherever batches are accumulated
 )
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
 COMMANDS = {

@@ -80,7 +80,7 @@ def _read_folder(path: Path, split: str, size: int) -> tuple[np.ndarray, np.ndar
     if folder is None:
         raise FileNotFoundError(
             f'{path} is neither an .npz file of JPEG bytes, nor a folder with cifar-10-batches-py or with images in '
-            f'{split}/<class>/'
+            f'{split}/<class>/; name yours by data_root, or for our configs by the variable COMA_MM_CIFAR10'
         )
     classes = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith('.'))
     files = [(file, label) for label, name in enumerate(classes) for file in find_images(str(folder / name))]

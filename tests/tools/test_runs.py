@@ -48,6 +48,12 @@ def test_options_need_not_be_given_again(tool, tmp_path):
     assert now.pretty_text != config and json.loads(kept)['no_validate'] is True
 
 
+def test_batches_of_one_update_are_told(tool):
+    counts = 'optim_wrapper.accumulative_counts=3'
+    said = tool('train.py', TINY, '--work-dir', 'run', '--no-validate', '--cfg-options', *SMALL, counts)
+    assert '3 steps of 4 images, 3 for each update; on' in said and 'scheduler.step' not in said
+
+
 def test_a_failed_start_changes_nothing(tool, tmp_path, monkeypatch, capfd):
     tool('train.py', TINY, '--work-dir', 'run', '--cfg-options', *SMALL)
     before = {path: path.read_bytes() for path in (tmp_path / 'run').iterdir() if path.is_file()}

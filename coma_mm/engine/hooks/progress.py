@@ -46,9 +46,10 @@ class ProgressHook(Hook):
         self.shown = is_main_process()
         if not self.shown:
             return
-        self.images = BatchSchedule.of(runner).images
+        batching = BatchSchedule.of(runner)
+        self.images = batching.images
         if self.opening:
-            print(describe_run(runner, self.images), flush=True)
+            print(describe_run(runner, batching), flush=True)
         if runner.iter >= runner.max_iters:
             print(f'the run is complete: {runner.iter} of {runner.max_iters} steps', flush=True)
         self.console = Console()
@@ -147,7 +148,7 @@ class FinishedHook(Hook):
         runner.logger.info(self.text.format(**paths))
 
 
-def describe_run(runner: Runner, images: int) -> str:
+def describe_run(runner: Runner, batching: BatchSchedule) -> str:
     """Return what a run is about to do, in a line."""
     loader = runner.train_dataloader
     parameters = list(runner.model.parameters())
@@ -159,12 +160,13 @@ def describe_run(runner: Runner, images: int) -> str:
     if type_name(type(runner.optim_wrapper)) in ('AutocastOptimWrapper', 'AmpOptimWrapper'):
         where += ', mixed precision'
     left = f', {runner.iter} of them done' if runner.iter else ''
+    updates = f', {batching.accumulative_counts} for each update' if batching.accumulative_counts > 1 else ''
     every = sum(p.numel() for p in parameters)
     model = type(unwrap(runner.model)).__name__
     return (
         f'{len(loader.dataset)} images; {model}, {trained / 1e6:.1f} M parameters to '
-        f'train of {every / 1e6:.1f} M; {runner.max_iters} steps of {images} images{left}; on {where}. All else is in '
-        f'{short_path(runner.work_dir)}'
+        f'train of {every / 1e6:.1f} M; {runner.max_iters} steps of {batching.images} images{updates}{left}; on {where}. '
+        f'All else is in {short_path(runner.work_dir)}'
     )
 
 
