@@ -44,7 +44,7 @@ def work_dir(tmp_path_factory):
 def test_a_logger_that_cannot_begin_says_what_to_type():
     with pytest.raises(ValueError, match='--log x cannot begin: no key; log in, or leave it out of --log'):
         with loggers._naming('x', 'log in'):
-            raise RuntimeError('no key\nmore')
+            raise RuntimeError('no key.\nmore')
 
 
 def test_tensorboard(work_dir):

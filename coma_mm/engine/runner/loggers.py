@@ -72,7 +72,7 @@ def _naming(name: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of any kind
-        reason = str(error).strip().partition('\n')[0][:300] or type(error).__name__
+        reason = str(error).strip().partition('\n')[0][:300].rstrip('.') or type(error).__name__
         raise ValueError(f'--log {name} cannot begin: {reason}; {remedy}, or leave it out of --log') from error
 
 
