@@ -161,6 +161,10 @@ ANNOTATIONS = 'CocoDataset.photos/annotations/instances_train2017.json.'
             for part in ('images', 'annotations')
         ),
         (edit(lambda content: content.pop('categories') and None), f'{ANNOTATIONS} cannot be read .KeyError'),
+        (
+            edit(lambda content: content['categories'][16].update(name='dg')),
+            f'{ANNOTATIONS} has no category dog, but person, .*: set train_dataloader.dataset.metainfo.classes',
+        ),
         (without('bbox'), f"{ANNOTATIONS} cannot be read .KeyError: 'bbox'"),
         (without('segmentation'), f"{ANNOTATIONS}: photos/train2017/0.jpg or its .* loaded .KeyError: 'mask'"),
         (each('train2017', Path.unlink), 'there is no photos/train2017/0.jpg; set train_dataloader.dataset.data_root'),

@@ -1,5 +1,6 @@
 """Checks of data before the first step: images without annotations, classes by name, masks that do not fit."""
 
+import json
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...checkpoints.settings import read_meta
 from ...datasets import ClassFolder
 from ...registry import HOOKS
+from ...utils.text import first_few, printable
 from ..common import leaf_datasets, unwrap
 
 # ---- data sets without images, images without annotations ----
@@ -93,6 +95,7 @@ class CheckDataHook(Hook):
             _CheckMask.insert(model, dataset)
             if getattr(dataset, 'backend_args', None):  # not on this machine
                 continue
+            _check_categories(dataset, name)
             for index in sorted({0, len(dataset) // 2, len(dataset) - 1}):
                 info = dataset.get_data_info(index)
                 for key, what in (('img_path', 'the images'), ('seg_map_path', 'their masks')):
@@ -105,9 +108,23 @@ class CheckDataHook(Hook):
                 _check_annotations(dataset, info)
 
 
+def _check_categories(dataset: BaseDataset, loader: str) -> None:
+    """Raise if a COCO file lacks classes of its data set: mmdet numbers the others without them."""
+    classes, known = dataset.metainfo.get('classes'), getattr(dataset, 'cat_ids', None)
+    if not isinstance(classes, (list, tuple)) or not isinstance(known, list) or len(known) >= len(classes):
+        return
+    with open(dataset.ann_file, encoding='utf-8') as file:
+        names = [category['name'] for category in json.load(file)['categories']]
+    missing = [name for name in classes if name not in names]
+    if missing:
+        raise ValueError(
+            f'{_describe(dataset)} has no category {first_few(missing, 3)}, but {printable(first_few(names, 10))}: set '
+            f'{loader}.dataset.metainfo.classes to those to learn, spelt as in {dataset.ann_file}'
+        )
+
+
 def _check_detector(model: nn.Module, dataset: BaseDataset) -> None:
     """Raise if a detector of mmdet tells fewer classes apart than its data have: labels would lie outside."""
-    # COCO's sets number only those classes that the annotations know.
     classes = getattr(dataset, 'cat_ids', None) or dataset.metainfo.get('classes')
     box_head = 'roi_head.bbox_head' if hasattr(model, 'roi_head') else 'bbox_head'
     for place in (box_head, 'roi_head.mask_head'):

@@ -164,9 +164,9 @@ def describe_run(runner: Runner, batching: BatchSchedule) -> str:
     every = sum(p.numel() for p in parameters)
     model = type(unwrap(runner.model)).__name__
     return (
-        f'{len(loader.dataset)} images; {model}, {trained / 1e6:.1f} M parameters to '
-        f'train of {every / 1e6:.1f} M; {runner.max_iters} steps of {batching.images} images{updates}{left}; on {where}. '
-        f'All else is in {short_path(runner.work_dir)}'
+        f'{len(loader.dataset)} images; {model}, {trained / 1e6:.1f} M parameters to train of {every / 1e6:.1f} M; '
+        f'{runner.max_iters} steps of {batching.images} images{updates}{left}; on {where}. All else is in '
+        f'{short_path(runner.work_dir)}'
     )
 
 
