@@ -24,8 +24,8 @@ from ..common import unwrap
 
 ADVICE = (
     'To start from those weights of load_from that fit, as with a detector of other classes, set load_partial=True, or '
-    'name the beginnings of the weights that need not fit, load_partial="[bbox_head.]"; for the backbone alone '
-    'model.backbone.init_cfg=dict(type="coma_mm.Pretrained", checkpoint=FILE) in place of load_from'
+    'name the beginnings of the weights that need not fit, load_partial="[roi_head.,bbox_head.]"; for the backbone '
+    'alone model.backbone.init_cfg=dict(type="coma_mm.Pretrained", checkpoint=FILE) in place of load_from'
 )
 
 
