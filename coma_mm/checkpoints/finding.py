@@ -19,9 +19,11 @@ from ..utils.paths import short_path
 from ..utils.reading import open_regular, read_text
 from .archive import list_members
 from .reading import BACKBONES, read_checkpoint
+from .settings import read_meta
 
 # Names of checkpoints between those of the schedule: complete epochs, and all iterations.
-STEP_CHECKPOINT = re.compile(r'epoch_(\d+)_iter_(\d+)\.pth')
+STEP_CHECKPOINT = re.compile(r'epoch_\d+_iter_\d+\.pth')
+NAMED = re.compile(rf'(epoch|iter)_\d+\.pth|{STEP_CHECKPOINT.pattern}')  # by mmengine, and these
 TEXT = 10_000_000  # bytes of a config
 POINTER = 4096  # bytes of last_checkpoint that are read
 
@@ -40,57 +42,32 @@ def find_checkpoints(folder: Path) -> list[Path]:
     the files with mmengine's names and the content of a checkpoint. ``last_checkpoint`` is not read: once a run was
     killed, moved or copied, it may be empty, older than the newest file, or name another folder.
     """
+    named = [path for path in folder.glob('*.pth') if NAMED.fullmatch(path.name) and not path.is_symlink()]
     if not manifest.has_manifest(folder):
-        return [path for path in _named_checkpoints(folder) if is_checkpoint(path)]
+        iterations = {path: iteration for path in named if (iteration := read_iteration(path)) is not None}
+        return sorted(iterations, key=iterations.__getitem__)
     entries = manifest.read_manifest(folder)
     found = [name for name, entry in entries.items() if entry['kind'] == 'checkpoint']
-    sharded = [path for path in _named_checkpoints(folder) if not path.is_symlink() and manifest.has_manifest(path)]
+    sharded = sorted(filter(manifest.has_manifest, named), key=os.path.getmtime)
     return sharded + [folder / name for name in found if manifest.is_plain(folder, name)]
-
-
-def _named_checkpoints(folder: Path) -> list[Path]:
-    """Return what mmengine's names say are checkpoints, that of the most epochs or iterations last."""
-    found, kinds, listed = {}, set(), manifest.read_manifest(folder)
-    for path in folder.glob('*.pth'):
-        if match := STEP_CHECKPOINT.fullmatch(path.name):
-            found[path] = int(match[1]), int(match[2])
-        elif (match := re.fullmatch(r'(?!best_)(\w+)_(\d+)', path.stem)) and (
-            match[1] in ('epoch', 'iter') or path.name in listed
-        ):
-            found[path] = (int(match[2]), 0) if match[1] != 'iter' else (0, int(match[2]))
-            kinds.add(match[1])
-
-    def progress(path: Path) -> tuple:
-        epochs, iterations = found[path]
-        if len(kinds) > 1:  # the schedule has changed its units
-            return os.lstat(path).st_mtime_ns, epochs, iterations
-        return (iterations,) if kinds == {'iter'} else (epochs, iterations)
-
-    return sorted(found, key=progress)
 
 
 def find_best(folder: Path) -> list[Path]:
     """Return the best checkpoints of a run in its folder, by its manifest, or by name and content as above."""
     if manifest.has_manifest(folder):
         return [folder / name for name in manifest.find_kind(folder, 'best checkpoint')]
-    named = [path for path in folder.glob('best_*.pth') if re.fullmatch(r'best_.+_(epoch|iter)_\d+', path.stem)]
-    return sorted(path for path in named if is_checkpoint(path))
+    return [path for path in sorted(folder.glob('best_*.pth')) if recognise(path) == 'best checkpoint']
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Say whether a file is a checkpoint of mmengine's runner, by what is in it."""
-    if path.is_symlink() or not path.is_file():
-        return False
+def read_iteration(path: Path) -> int | None:
+    """Return the iteration of a checkpoint of mmengine's runner, by what is in it; ``None`` of any other file."""
     try:
         checkpoint = read_checkpoint(path)
     except (OSError, ValueError):
-        return False
-    meta = checkpoint.get('meta')
-    return (
-        isinstance(checkpoint.get('state_dict'), dict)
-        and isinstance(meta, dict)
-        and all(type(meta.get(name)) is int for name in ('epoch', 'iter'))
-    )
+        return None
+    meta = read_meta(checkpoint)
+    is_counted = all(type(meta.get(name)) is int for name in ('epoch', 'iter'))
+    return meta['iter'] if is_counted and isinstance(checkpoint.get('state_dict'), dict) else None
 
 
 def newest_whole_checkpoint(folder: Path) -> Path | None:
@@ -134,14 +111,13 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def recognise(folder: Path, name: str) -> str | None:
+def recognise(path: Path) -> str | None:
     """Return the kind of a file in a folder without a manifest, by name and content; ``None`` if unknown."""
-    path = folder / name
     if path.is_symlink() or not path.is_file():
         return None
     try:
         for pattern, kind, test in RECOGNISED:
-            if re.fullmatch(pattern, name) and test(path):
+            if re.fullmatch(pattern, path.name) and test(path):
                 return kind
     except (OSError, ValueError):
         pass
@@ -156,8 +132,12 @@ def find_config(folder: Path) -> Path | None:
     if manifest.has_manifest(folder):
         names = manifest.find_kind(folder, 'config')
         return folder / names[-1] if names else None
-    found = [path for path in folder.glob('*.py') if recognise(folder, path.name) == 'config']
+    found = [path for path in folder.glob('*.py') if recognise(path) == 'config']
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return read_iteration(path) is not None
 
 
 def _is_config(path: Path) -> bool:
@@ -174,8 +154,8 @@ def _is_pointer(path: Path) -> bool:
 
 # Names, kinds, and what the content must show.
 RECOGNISED: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
-    (r'(?!best_|last)[^/]+\.pth', 'checkpoint', is_checkpoint),
-    (r'best_.+_(epoch|iter)_\d+\.pth', 'best checkpoint', is_checkpoint),
+    (r'(?!best_|last)[^/]+\.pth', 'checkpoint', _is_checkpoint),
+    (r'best_.+_(epoch|iter)_\d+\.pth', 'best checkpoint', _is_checkpoint),
     (r'[^/]+\.py', 'config', _is_config),
     (r'last_checkpoint', 'last_checkpoint', _is_pointer),
 )

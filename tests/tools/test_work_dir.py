@@ -143,19 +143,12 @@ def test_file_systems_without_locks_are_named(tmp_path, monkeypatch, capfd):
     assert 'cannot be locked (No locks available): nothing keeps a second run out' in ''.join(capfd.readouterr())
 
 
-def test_checkpoints_of_several_kinds_have_one_order(tmp_path):
-    def names(*files):
-        for path in tmp_path.iterdir():
-            path.unlink()
-        for name in files:
-            torch.save(dict(state_dict={}, meta=dict(epoch=1, iter=1)), tmp_path / name)
-        return [path.name for path in find_checkpoints(tmp_path)]
-
-    by_epoch = ['epoch_9.pth', 'epoch_9_iter_95.pth', 'epoch_10.pth', 'epoch_10_iter_101.pth']
-    assert names(*reversed(by_epoch), 'best_loss_epoch_99.pth', 'backbone.pth', 'resnet_50.pth') == by_epoch
-    by_iteration = ['iter_9.pth', 'epoch_0_iter_10.pth', 'iter_100.pth']
-    assert names(*reversed(by_iteration)) == by_iteration
-    assert names() == [] and newest_whole_checkpoint(tmp_path) is None
+def test_checkpoints_of_another_tool_are_in_the_order_of_their_iterations(tmp_path):
+    named = {'epoch_9': 90, 'epoch_9_iter_95': 95, 'epoch_10': 100, 'epoch_10_iter_101': 101, 'iter_120': 120}
+    for name in [*reversed(named), 'best_loss_epoch_99', 'backbone', 'resnet_50']:
+        torch.save(dict(state_dict={}, meta=dict(epoch=1, iter=named.get(name, 1))), tmp_path / f'{name}.pth')
+    assert [path.stem for path in find_checkpoints(tmp_path)] == list(named)
+    assert newest_whole_checkpoint(tmp_path).stem == 'iter_120'
 
 
 def test_a_lock_is_never_written_to(tmp_path):

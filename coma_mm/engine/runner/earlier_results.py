@@ -70,12 +70,9 @@ def find_results_to_replace(
             f'{short_path(folder)} has results of an earlier run, up to {checkpoints[-1].name}: {remedy}, '
             f'replace them with --overwrite, or choose another {option}'
         )
-    adopted = _adopt_or_refuse(cfg, option, names)
-    if not manifest.has_manifest(folder):
-        for path in checkpoints:
-            kind = 'best checkpoint' if path.name.startswith('best_') else 'checkpoint'
-            adopted.setdefault(folder, {})[path.name] = dict(kind=kind, **manifest.fingerprint(path))
-    return EarlierResults(checkpoints, adopted)
+    replaced = [path for path in (*checkpoints, find_config(Path(cfg.work_dir))) if path and path.is_file()]
+    claimed = dict.fromkeys([*_claimed(cfg, names), *((path.parent, path.name) for path in replaced)])
+    return EarlierResults(checkpoints, _adopt_or_refuse(claimed, option))
 
 
 def require_no_images(folder: str | os.PathLike, roots: Iterable[str], option: str = '--work-dir') -> None:
@@ -95,11 +92,11 @@ def require_no_images(folder: str | os.PathLike, roots: Iterable[str], option: s
                 )
 
 
-def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Path, dict[str, dict]]:
+def _adopt_or_refuse(claimed: Iterable[tuple[Path, str]], option: str) -> dict[Path, dict[str, dict]]:
     """Return entries for what runs without a manifest have left; raise if a file of another origin is in the way."""
     adopted: dict[Path, dict[str, dict]] = {}
     foreign = []
-    for folder, name in _claimed(cfg, names):
+    for folder, name in claimed:
         path, listed = folder / name, manifest.read_manifest(folder)
         if name == manifest.MANIFEST:
             if not manifest.has_manifest(folder):
@@ -110,7 +107,7 @@ def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Pat
             # a damaged checkpoint is moved out of the way when its name is needed
             if listed[name]['kind'] not in CHECKPOINTS or path.is_symlink() or not path.is_file():
                 foreign.append((path, 'is not what the run has written there'))
-        elif not manifest.has_manifest(folder) and (kind := recognise(folder, name)):
+        elif not manifest.has_manifest(folder) and (kind := recognise(path)):
             adopted.setdefault(folder, {})[name] = dict(kind=kind, **manifest.fingerprint(path))
         else:
             foreign.append((path, 'was not written by a run'))
@@ -121,9 +118,6 @@ def _adopt_or_refuse(cfg: Config, option: str, names: Sequence[str]) -> dict[Pat
             f'{short_path(path)} {what}, and this one would write a file of that name{more}: move it away, or choose '
             f'another {option}'
         )
-    work_dir = Path(cfg.work_dir)
-    if not manifest.has_manifest(work_dir) and (config := find_config(work_dir)):
-        adopted.setdefault(work_dir, {})[config.name] = dict(kind='config', **manifest.fingerprint(config))
     return adopted
 
 
