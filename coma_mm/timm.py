@@ -186,10 +186,6 @@ class TimmDyViT(DyViT):
         ]
         return dict(stem=r'^patch_embed', blocks=r'^stages\.(\d+)' if coarse else blocks)
 
-    def no_weight_decay(self) -> set[str]:
-        """Return parameters without weight decay beside biases and norms, which timm finds by their shape: none."""
-        return set()
-
     def is_optional_weight(self, name: str) -> bool:
         """Say whether a weight may be missing in a checkpoint, or there without this model having it."""
         return name.startswith('head.') or super().is_optional_weight(name)

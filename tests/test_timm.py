@@ -127,7 +127,6 @@ def test_layer_groups():
     ]
     found = [scales[id(model.get_parameter(name))] for name in [*order, 'head.fc.weight']]
     assert found == sorted(set(found)) and found[-1] == 1
-    assert model.no_weight_decay() == set()
     assert model.group_matcher(coarse=True)['blocks'] == r'^stages\.(\d+)'
 
 
