@@ -50,7 +50,6 @@ class WholeFileBackend(LocalBackend):
     def put(self, obj: bytes, filepath: str | Path) -> None:
         global _saving
         path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if _saving is None or obj[:2] != b'PK':  # what torch.save writes is a zip file
             with manifest.any_file(path) as unfinished:
                 unfinished.write_bytes(obj)

@@ -38,10 +38,10 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[Path]:
     """Lend a name beside ``path``, with the same ending, to write to; what lies there becomes ``path`` at the end.
 
-    After an error neither file is there, and an older ``path`` is as it was. After a loss of power ``path`` is the
-    older or the new one, whole: the disk has the content before the name. The lent name is that of a new, empty file:
-    nothing that was there, and nothing that a link leads to, is written to. What has come to be at ``path`` since
-    :func:`remember` looked at it is moved to ``NAME.kept``.
+    Its folder is made. After an error neither file is there, and an older ``path`` is as it was. After a loss of power
+    ``path`` is the older or the new one, whole: the disk has the content before the name. The lent name is that of a
+    new, empty file: nothing that was there, and nothing that a link leads to, is written to. What has come to be at
+    ``path`` since :func:`remember` looked at it is moved to ``NAME.kept``.
 
     Args:
         mark: A number that the lent name's begins with, by which whoever gave it knows the file again.
@@ -49,6 +49,7 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
     path, lent = Path(path), None
     try:
         with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             lent = unfinished, _ = _new_file(path, mark)
             yield unfinished
             _sync(unfinished)
@@ -136,21 +137,16 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
 
 
 def write_together(texts: Mapping[str, str]) -> None:
-    """Write text files, all of them or none, see :func:`atomic_write`; make their folders."""
+    """Write text files, all of them or none, see :func:`atomic_write`."""
     with ExitStack() as stack:
         for path, text in texts.items():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
             unfinished = stack.enter_context(atomic_write(path))
             unfinished.write_text(text, encoding='utf-8', errors='surrogateescape')  # names of files may be any bytes
 
 
 @contextmanager
 def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Lend a new folder beside ``path`` to write files to, which becomes ``path`` at the end; after an error, nothing.
-
-    Raises:
-        ValueError: If ``path`` is there already, unless as an empty folder.
-    """
+    """Lend a new folder beside ``path``, which becomes ``path`` at the end and is removed after an error."""
     path = Path(os.path.realpath(path))
     require_new(path)
     missing = [parent for parent in path.parents if not parent.exists()]  # the innermost first

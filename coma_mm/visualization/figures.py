@@ -6,7 +6,6 @@ Figures and canvases are made by hand: pyplot would keep global state and choose
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from textwrap import fill
 
 import numpy as np
@@ -97,10 +96,8 @@ def save(figure: Figure, path: str | os.PathLike | None) -> np.ndarray:
         warnings.filterwarnings('ignore', 'Glyph')  # of names in scripts that the font lacks: boxes will do
         canvas.draw()
         if path is not None:
-            path = Path(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
             with manifest.any_file(path) as unfinished:
-                figure.savefig(unfinished, metadata=MARKS.get(path.suffix.lower()))
+                figure.savefig(unfinished, metadata=MARKS.get(unfinished.suffix.lower()))
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 

@@ -51,10 +51,6 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
     Args:
         work_dir: The run's folder: ``*/vis_data/scalars.json``, ``pictures/`` and the config are read.
         path: File to write; ``report.html`` in that folder if ``None``.
-
-    Raises:
-        FileNotFoundError: If the folder is not there or has nothing of a run in it.
-        ValueError: If the page would go into a folder with a ``manifest.json`` of somebody else's.
     """
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
@@ -70,11 +66,9 @@ def write_report(work_dir: str | os.PathLike, path: str | os.PathLike | None = N
     page = printable(_page(work_dir.resolve().name, scalars, pictures, settings, facts))
     if path is None:
         return manifest.write_own(work_dir, REPORT, 'report', page)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with manifest.any_file(path) as unfinished:
         unfinished.write_text(page, encoding='utf-8')
-    return path
+    return Path(path)
 
 
 def _page(
