@@ -35,9 +35,6 @@ def list_members(file: BinaryIO) -> dict[str, Member]:
     """Return the members of a zip file by name, after the checks that make them worth reading.
 
     No member is packed, encrypted or there twice. All members together have at most as many bytes as the file.
-
-    Raises:
-        ValueError: If the file is cut short, damaged or built otherwise.
     """
     try:
         with ZipFile(_Table(file)) as archive:  # which is all that it reads

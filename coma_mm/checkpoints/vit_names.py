@@ -60,9 +60,6 @@ def read_vit(weights: dict[str, Tensor], heads: int | None = None) -> tuple[str,
 
     Returns:
         ``None`` if there is no such ViT.
-
-    Raises:
-        ValueError: If its positions are no square, or its heads are not known.
     """
     prefix = find_parts(weights, 'layers.0.attn.qkv.weight', 'patch_embed.projection.weight', 'pos_embed')
     if prefix is None or f'{prefix}layers.0.ffn.layers.0.0.weight' not in weights:

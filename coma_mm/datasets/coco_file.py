@@ -62,10 +62,6 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
 
     Args:
         folder: Of its images; looked for around the file if ``None``.
-
-    Raises:
-        FileNotFoundError: If the images are not there.
-        ValueError: If it is no such file, or a part of it cannot be true.
     """
     path = Path(os.path.abspath(path))
     try:
@@ -153,11 +149,7 @@ def _is_learnt(one: dict, height: float, width: float) -> bool:
 
 
 def find_folder(path: Path, names: Sequence[str], folder: str | os.PathLike | None) -> Path:
-    """Return the folder of the images of a COCO file.
-
-    Raises:
-        FileNotFoundError: If one of them is not there.
-    """
+    """Return the folder of the images of a COCO file."""
     part = path.stem.rpartition('_')[2]
     around = [path.parent, *(path.parent / name for name in ('images', part))]
     around += [path.parents[1], *(path.parents[1] / name for name in (part, 'images', f'images/{part}'))]

@@ -37,11 +37,7 @@ class Exclusion:
         self.total = 0
 
     def keep(self, names: Sequence[str]) -> list[bool]:
-        """Say of each path, with ``/`` between folders, whether it stays; count the others.
-
-        Raises:
-            FileNotFoundError: If none stays.
-        """
+        """Say of each path, with ``/`` between folders, whether it stays; count the others; refuse if none does."""
         self.counts, self.total, kept = Counter(dict.fromkeys(self.tests, 0)), 0, []
         for name in names:
             matching = [pattern for pattern, test in self.tests.items() if test.match(name)]

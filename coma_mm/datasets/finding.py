@@ -49,9 +49,6 @@ def find_images(
     Args:
         extensions (Sequence[str] | None): Endings of names. Defaults to None, :func:`.image_endings`.
         left_out (Counter | None): Counts the endings of other files, hidden ones aside. Defaults to None.
-
-    Raises:
-        ValueError: If the folder itself may not be read, or is that of a run; inner ones are left out.
     """
     paths, visited, folders = [], set(), [folder]
     extensions = image_endings() if extensions is None else tuple(extensions)
@@ -136,10 +133,6 @@ def read_list(path: str) -> list[str]:
     """Return the paths that a text file in UTF-8 has, one in a line, relative to its folder.
 
     Empty lines, and those that begin with ``#`` and name no file, are left out.
-
-    Raises:
-        FileNotFoundError: If the first of them is not there, or there is none.
-        ValueError: If it is no text.
     """
     head = os.path.join(os.path.dirname(os.path.abspath(path)), '')
     wanted = 'write the path of an image in each line, relative to the folder of the list, in UTF-8, and nothing else'
@@ -162,11 +155,7 @@ def read_list(path: str) -> list[str]:
 
 
 def find_named_images(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return ``(name, path)`` for each image file named and for all images in each folder named.
-
-    Raises:
-        FileNotFoundError: If there is no such file, or no image in a folder.
-    """
+    """Return ``(name, path)`` for each image file named and for all images in each folder named."""
     named = []
     for name in names:
         if os.path.isdir(name):

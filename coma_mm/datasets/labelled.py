@@ -187,10 +187,6 @@ def find_labelled(
         folder: A sub-folder for each class, or ``train`` and ``val`` with these in them.
         val: Folder of images to classify. If ``None`` these are ``val`` in the folder, or a fixed fifth of each class.
         exclude: Patterns of paths that are left out, see :class:`.ImageFolder`.
-
-    Raises:
-        FileNotFoundError: If there are no images.
-        ValueError: If there are not two classes, or nothing to classify, or images are in both parts.
     """
     options = dict(exclude=exclude, val=HELD_OUT, pipeline=[])
     folder, val = os.path.expanduser(folder), val and os.path.expanduser(val)

@@ -61,10 +61,6 @@ def read_masks(root: str | os.PathLike, classes: Sequence[str] | None = None) ->
     Args:
         root: Has ``images`` and ``masks`` (or ``labels``, ``annotations``), with ``train`` and ``val`` in both or not.
         classes: Names; those in ``classes.txt`` of the folder, or numbers, if ``None``.
-
-    Raises:
-        FileNotFoundError: If there are none.
-        ValueError: If they do not go together.
     """
     root = Path(os.path.abspath(root))
     images, masks = (_find(root, names) for names in (IMAGES, MASKS))

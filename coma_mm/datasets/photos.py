@@ -39,12 +39,7 @@ PACKAGES = {'skimage': 'scikit-image', 'sklearn': 'scikit-learn'}  # by the name
 
 
 def photo_path(name: str) -> str:
-    """Return the file of one of :data:`PHOTOS`.
-
-    Raises:
-        ValueError: If there is no photo of that name.
-        FileNotFoundError: If the package that brings it is missing, or is of a version without it.
-    """
+    """Return the file of one of :data:`PHOTOS`."""
     if name not in PHOTOS:
         raise ValueError(f'unknown photo {name!r}: choose among {list(PHOTOS)}')
     module, _, file = PHOTOS[name].file.partition('/')

@@ -88,9 +88,6 @@ def index_shard(path: str | os.PathLike) -> list[tuple[str, int, int]]:
 
     Links inside the shard stand for the files that they lead to. Other links, and sparse files, are left out and named
     in the log.
-
-    Raises:
-        ValueError: If it is compressed, cut short, damaged or no tar file.
     """
     status = os.stat(path)
     stamp = [status.st_size, status.st_mtime_ns]

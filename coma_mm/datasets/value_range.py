@@ -57,9 +57,6 @@ def find_value_range(
 
     Returns:
         ``None`` if no image has more than 8 bits.
-
-    Raises:
-        ImportError: If it takes ``tifffile``, which is not installed.
     """
     values = []
     for path in _draw(paths):

@@ -61,9 +61,6 @@ def serve_report(work_dir: str | Path, port: int = 8000) -> ThreadingHTTPServer:
     Args:
         work_dir: The run's folder; the page need not be there yet.
         port: 0 takes any that is free; ``server_port`` of the server tells which.
-
-    Raises:
-        ValueError: If the port is taken or not allowed.
     """
     try:
         server = _Server(('127.0.0.1', port), _Handler)

@@ -22,15 +22,11 @@ def check_modules(model: nn.Module, optim_wrapper: dict) -> None:
 
 
 def check_channels(model: nn.Module) -> None:
-    """Compare a backbone's ``out_channels`` with ``in_channels`` of the neck, or without a neck of the heads.
+    """Refuse a neck, or without one heads, whose ``in_channels`` are not the backbone's ``out_channels``.
 
     Args:
         model: Model of mmpretrain, mmdet or mmseg; also one that contains others, as semi-supervised detectors and
             trackers do. Backbones that do not state ``out_channels`` are not checked.
-
-    Raises:
-        ValueError: If they differ, or if a classifier gets maps that nothing pooled: with the settings to change, as
-            ``--cfg-options`` takes them.
     """
     for name, module in model.named_modules():
         # A semi-supervised detector builds its student, and its teacher, from the setting `detector`.

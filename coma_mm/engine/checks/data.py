@@ -31,10 +31,6 @@ def explain_data(place: str | None = None) -> Iterator[None]:
 
     Args:
         place: The setting with the loader of the data, where it is no loop of the runner's.
-
-    Raises:
-        FileNotFoundError: If a file or folder of a data set is missing.
-        ValueError: If a data set is empty, or its annotations are not as they should be.
     """
     try:
         yield
@@ -189,11 +185,7 @@ class _CheckMask:
         steps.insert(steps.index(loads) + 1, cls(head, dataset))
 
     def __call__(self, results: dict) -> dict:
-        """Return the results as they are.
-
-        Raises:
-            ValueError: If the mask cannot belong to the image or the model.
-        """
+        """Return the results as they are; refuse a mask that cannot belong to the image or the model."""
         path, mask = results.get('seg_map_path'), results['gt_seg_map']
         if mask.ndim != 2:
             raise ValueError(
@@ -231,9 +223,6 @@ def require_same_classes(bank: Dataset, images: Dataset) -> None:
     Args:
         bank: Labelled images to compare with. Without ``classes`` in its ``metainfo`` there is nothing to do.
         images: Images to classify. Labels of :class:`coma_mm.datasets.ClassFolder` follow; it may lack classes.
-
-    Raises:
-        ValueError: With the classes that only ``images`` has, or, of other data sets, with all that differ.
     """
     classes = _classes_of(bank)
     if classes is not None:

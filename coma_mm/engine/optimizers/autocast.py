@@ -92,11 +92,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
 
 def make_loss_scaler(device_type: str) -> 'torch.amp.GradScaler':
-    """Return torch's dynamic loss scale.
-
-    Raises:
-        ValueError: On a CPU, if torch has fp16 for GPUs only.
-    """
+    """Return torch's dynamic loss scale; refuse it on a CPU where torch has fp16 for GPUs only."""
     if hasattr(torch.amp, 'GradScaler'):
         return torch.amp.GradScaler(device_type)
     if device_type != 'cuda':

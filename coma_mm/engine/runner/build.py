@@ -172,16 +172,13 @@ def enable_mixed_precision(cfg: Config) -> None:
 
 
 def prepare_resuming(cfg: Config, required: bool = False) -> None:
-    """Find the checkpoint to go on from if none is named; remove the initial weights from the config.
+    """Find the checkpoint to go on from, or refuse the one that is named; remove initial weights from the config.
 
     Their files may be gone, and the checkpoint replaces them anyway.
 
     Args:
         cfg: Has ``resume=True``; without a checkpoint in the run's folder it starts from the beginning.
         required: Whether there has to be a checkpoint.
-
-    Raises:
-        ValueError: If there is none, or the one that is named is damaged or holds weights alone.
     """
     if not cfg.get('load_from'):
         folder = checkpoint_folder(cfg)

@@ -29,9 +29,6 @@ def read_config(path: str, options: dict | None = None, fit: bool = True) -> Con
 
     Args:
         fit: Have schedule and intervals follow a length that the options change, and say so.
-
-    Raises:
-        ValueError: If there is no such file (with the names that come near), or it or an option cannot be used.
     """
     options = options or {}
     require_config_file(path)

@@ -51,9 +51,6 @@ def find_results_to_replace(
         cfg: Ready to be run: with the checkpoint that it goes on from in ``load_from``.
         option: Option of the command that names the folder.
         names: Names of more files that the command writes into the folder.
-
-    Raises:
-        ValueError: If they may not be replaced, or a file of others is in the way.
     """
     folder = checkpoint_folder(cfg)
     found = find_checkpoints(folder)

@@ -92,10 +92,6 @@ def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, l
 
     Args:
         commands: Usage of the command, for the error.
-
-    Raises:
-        FileNotFoundError: If a folder is no run's.
-        ValueError: If something is missing.
     """
     first, *rest = names
     if any(name.endswith('.py') and not os.path.isdir(name) for name in names[:2]):  # the wrong order is said later
@@ -128,9 +124,6 @@ def recall_options(work_dir: str | Path, kept: dict, advice: str = AGAIN) -> dic
 
     Returns:
         ``cfg_options``, a list of KEY=VALUE, and those of ``kept`` that are there.
-
-    Raises:
-        ValueError: If one of them has a value of another kind.
     """
     path = Path(work_dir, OPTIONS)
     try:
@@ -168,9 +161,6 @@ def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> 
 
     Args:
         texts: As ``--cfg-options`` takes them.
-
-    Raises:
-        ValueError: With the first setting that is something else.
     """
     file, settings = Path(work_dir, OPTIONS), {}
     pickles = any(text.lower().endswith(RUN_WHEN_READ) for text in _texts([cfg[name] for name in cfg.keys()]))

@@ -163,9 +163,6 @@ def follow_config(runner: Runner, checkpoint: dict) -> tuple[BatchSchedule, Cour
     Returns:
         The batching of the run's beginning, which iterations in the config (``max_iters``, schedules) are meant for,
         and the course of the schedule if a budget of time has moved the end of the run.
-
-    Raises:
-        ValueError: If the optimizer is another, or has other groups of parameters.
     """
     meta, loop = checkpoint['meta'], runner.train_loop
     by_epoch, source = not isinstance(loop, IterBasedTrainLoop), short_path(runner._load_from or 'the checkpoint')
