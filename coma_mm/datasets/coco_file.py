@@ -20,19 +20,12 @@ OPENED = 64  # images whose size is compared with what the file says, at equal d
 
 @dataclass
 class CocoFile:
-    """Content of a COCO file.
-
-    Args:
-        path: Of the file.
-        content: Of it, with lists under ``images``, ``annotations`` and ``categories``.
-        folder: Of its images.
-        unmasked: How many annotations are boxes without a mask.
-    """
+    """Content of a COCO file."""
 
     path: Path
-    content: dict[str, Any]
-    folder: Path
-    unmasked: int
+    content: dict[str, Any]  # with lists under images, annotations and categories
+    folder: Path  # of its images
+    unmasked: int  # number of annotations that are boxes without a mask
 
     @property
     def classes(self) -> list[str]:

@@ -163,19 +163,12 @@ class LabelledFolder(ClassFolder):
 
 @dataclass
 class Labelled:
-    """Images with labels.
+    """Images with labels."""
 
-    Args:
-        learn: Path and label of each image to learn from.
-        test: The same of images to classify.
-        classes: Names, by label.
-        left_out: Sentences on what is left out.
-    """
-
-    learn: list[tuple[str, int]]
-    test: list[tuple[str, int]]
-    classes: Sequence[str]
-    left_out: list[str]
+    learn: list[tuple[str, int]]  # path and label of each image to learn from
+    test: list[tuple[str, int]]  # the same of images to classify
+    classes: Sequence[str]  # names, by label
+    left_out: list[str]  # sentences on what is left out
 
 
 def find_labelled(

@@ -26,20 +26,12 @@ READ = 1000  # masks of a part whose values are looked at, at equal distances
 
 @dataclass
 class MaskFolder:
-    """Images with masks, in parts or not.
-
-    Args:
-        root: The folder.
-        pairs: By part, ``train`` and ``val`` or ``all``: the folders of images and of masks, below the root.
-        stems: By part, the names of images without their ending.
-        endings: Of images, and of their masks.
-        classes: Their names.
-    """
+    """Images with masks, in the parts ``train`` and ``val``, or in one, ``all``."""
 
     root: Path
-    pairs: dict[str, tuple[str, str]]
-    stems: dict[str, list[str]]
-    endings: tuple[str, str]
+    pairs: dict[str, tuple[str, str]]  # by part: the folders of images and of masks, below the root
+    stems: dict[str, list[str]]  # by part: the names of images without their ending
+    endings: tuple[str, str]  # of images, and of their masks
     classes: list[str]
 
     def split(self, fraction: float) -> tuple[list[str], list[str]]:

@@ -201,23 +201,14 @@ def _open(path: str, modified: int) -> BinaryIO:
 
 @dataclass
 class Members:
-    """The name and content of each image's member; for an image that cannot be read its path and the reason.
+    """The name and content of each image's member; for an image that cannot be read its path and the reason."""
 
-    Args:
-        folder: Folder of the images.
-        paths: The images, in order.
-        short_side: Scale larger ones down to this, in pixels.
-        channels: Channels of the images.
-        max_pixels: Height times width beyond which an image is refused.
-        quality: Quality of JPEGs that are written anew.
-    """
-
-    folder: Path
+    folder: Path  # of the images
     paths: list[str]
-    short_side: int | None
+    short_side: int | None  # in pixels, to which larger images are scaled
     channels: int
-    max_pixels: int
-    quality: int
+    max_pixels: int  # height times width beyond which an image is refused
+    quality: int  # of JPEGs that are written anew
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -17,19 +17,12 @@ FEW_LEVELS = 64  # of 256
 
 @dataclass
 class ValueRange:
-    """The values that the images of a folder make black and white.
+    """The values that the images of a folder make black and white."""
 
-    Args:
-        low: The value that becomes 0.
-        high: The value that becomes 255.
-        source: Origin of the range, in words.
-        levels: Levels of 256 that each channel then uses; channels with no more values in their files are left out.
-    """
-
-    low: float
-    high: float
-    source: str
-    levels: dict[int, int]
+    low: float  # becomes 0
+    high: float  # becomes 255
+    source: str  # origin of the range, in words
+    levels: dict[int, int]  # of 256 that each channel then uses; channels with no more values in files are left out
 
     def describe(self) -> str:
         return f'Values {self.low:.6g} to {self.high:.6g} become 0 to 255 ({self.source}).'
