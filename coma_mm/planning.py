@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from .datasets import ImageFolder
-from .datasets.exclusion import Exclusion, find_masks
 from .datasets.finding import name_endings
 from .datasets.labelled import Labelled, find_labelled
 from .datasets.loading import MAX_PIXELS, UnreadableImageError, image_size
@@ -78,9 +76,9 @@ class Images:
         """Print what may be wrong with them, and with crops of the default size if ``size`` is ``None``."""
         values = self.values and self.values.warn()
         small = warn_of_enlarging(self.short_side) if size is None else None
-        for warning in (values, small, warn_of_masks(self.names, self.dataset.exclusion)):
+        for warning in (values, small, self.dataset.exclusion.advise(self.names)):
             if warning:
-                print(f'warning: {warning}', file=sys.stderr, flush=True)
+                print(printable(f'warning: {warning}'), file=sys.stderr, flush=True)
 
 
 def plan_pretraining(settings: PretrainSettings) -> Config:
@@ -178,15 +176,6 @@ def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes
     elif steps is None:
         steps = math.ceil((settings.epochs or passes) * images / per_step)
     return replace(settings, batch_size=batch, steps=steps), accumulate
-
-
-def warn_of_masks(names: Sequence[str], exclusion: Exclusion) -> str | None:
-    """Say which images look like masks of others, and what to type."""
-    count, patterns = find_masks(names)
-    if not patterns:
-        return None
-    options = ' '.join(map(shlex.quote, [*exclusion.tests, *patterns]))
-    return f'{count} images have names as masks of others have; to train without them: --exclude {printable(options)}'
 
 
 def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:

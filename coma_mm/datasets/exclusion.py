@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -60,6 +61,13 @@ class Exclusion:
         """Return such as ``2 images left out by exclude (2 by '*_mask.png')``; nothing if there are no patterns."""
         by = ', '.join(f'{count} by {pattern!r}' for pattern, count in self.counts.items())
         return f'{self.total} images left out by exclude ({by})' if self.tests else ''
+
+    def advise(self, names: Sequence[str]) -> str | None:
+        """Return what to type where some of the names that stay look like those of masks; ``None`` elsewhere."""
+        count, patterns = find_masks(names)
+        options = ' '.join(map(shlex.quote, [*self.tests, *patterns]))
+        masks = f'images with names as masks of others have: {count}; to leave them out: --exclude {options}'
+        return masks if patterns else None
 
 
 def _simplify(pattern: str) -> str:

@@ -1,7 +1,6 @@
 """Folders of images with a sub-folder for each class: data sets of them, and lists of files and labels."""
 
 import os
-import shlex
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from mmengine.logging import print_log
 
 from ..registry import DATASETS
 from ..utils.text import one_line, printable
-from .exclusion import find_masks
 from .finding import find_images
 from .folder import ImageFolder
 
@@ -207,12 +205,8 @@ def choose_part(root: str | os.PathLike, part: str, val: str | os.PathLike | Non
 
 def describe_left_out(train: LabelledFolder, learn: list[tuple[str, int]], test: list[tuple[str, int]]) -> list[str]:
     """Return sentences on what is left out of a folder."""
-    found = []
-    names = train.name_images([path for path, _ in learn + test])
-    count, patterns = find_masks(names)
-    if patterns:
-        options = ' '.join(map(shlex.quote, [*train.exclusion.tests, *patterns]))
-        found.append(f'images with names as masks of others have: {count}; to leave them out: --exclude {options}')
+    masks = train.exclusion.advise(train.name_images([path for path, _ in learn + test]))
+    found = [masks] if masks else []
     every = train.name_images(train.find_images())
     if beside := sum('/' not in name for name in every):
         found.append(f'images beside the sub-folders, without a class: {beside}')

@@ -111,7 +111,10 @@ def test_masks_are_named_and_left_out(photos, tmp_path, monkeypatch, capfd):
     out, err = capfd.readouterr()
     assert "6 images left out by exclude (6 by '*_mask.png')." in out
     (line,) = err.splitlines()
-    assert line.startswith('warning: 6 images have names as masks') and "--exclude '*_mask.png' 'Masks/*'" in line
+    assert (
+        line.startswith('warning: images with names as masks of others have: 6;')
+        and "--exclude '*_mask.png' 'Masks/*'" in line
+    )
     dataset = Config.fromfile('run/config.py').train_dataloader.dataset
     assert dataset.exclude == ['*_mask.png']
     assert dataset.pipeline[0].crop_ratio_range == (0.5, 1) and dataset.pipeline[1].prob == 0
