@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -115,12 +115,16 @@ def recognise(path: Path) -> str | None:
     """Return the kind of a file in a folder without a manifest, by name and content; ``None`` if unknown."""
     if path.is_symlink() or not path.is_file():
         return None
-    try:
-        for pattern, kind, test in RECOGNISED:
-            if re.fullmatch(pattern, path.name) and test(path):
-                return kind
-    except (OSError, ValueError):
-        pass
+    with suppress(OSError, ValueError):
+        if path.name == 'last_checkpoint':
+            with open_regular(path, follow=False) as file:
+                return path.name if re.fullmatch(rb'[^\n]*\.pth\n?|', file.read(POINTER)) else None
+        if path.suffix == '.py':
+            return 'config' if _is_logged(path) else None
+        if path.suffix == '.pth' and read_iteration(path) is not None:
+            if re.fullmatch(r'best_.+_(epoch|iter)_\d+', path.stem):
+                return 'best checkpoint'
+            return None if path.name.startswith(('best_', 'last')) else 'checkpoint'
     return None
 
 
@@ -136,26 +140,9 @@ def find_config(folder: Path) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _is_checkpoint(path: Path) -> bool:
-    return read_iteration(path) is not None
-
-
-def _is_config(path: Path) -> bool:
+def _is_logged(path: Path) -> bool:
+    """Say whether a config has the content of one that mmengine's logger has written."""
     logged = [one for one in path.parent.glob('*/vis_data/config.py') if one.is_file() and not one.is_symlink()]
     return bool(logged) and read_text(path, TEXT, follow=False) in [
         read_text(one, TEXT, follow=False) for one in logged
     ]
-
-
-def _is_pointer(path: Path) -> bool:
-    with open_regular(path, follow=False) as file:
-        return re.fullmatch(rb'[^\n]*\.pth\n?|', file.read(POINTER)) is not None
-
-
-# Names, kinds, and what the content must show.
-RECOGNISED: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
-    (r'(?!best_|last)[^/]+\.pth', 'checkpoint', _is_checkpoint),
-    (r'best_.+_(epoch|iter)_\d+\.pth', 'best checkpoint', _is_checkpoint),
-    (r'[^/]+\.py', 'config', _is_config),
-    (r'last_checkpoint', 'last_checkpoint', _is_pointer),
-)

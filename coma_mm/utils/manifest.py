@@ -100,13 +100,10 @@ def _read(folder: str | os.PathLike) -> dict | None:
         return None
     if not isinstance(content, dict) or content.get('kind') != KIND:
         return None
-    mark = content.get('mark')
-    files = {name: entry for name, entry in _items(content.get('files')) if _is_entry(name, entry)}
+    mark, files = content.get('mark'), content.get('files')
+    files = files if isinstance(files, dict) else {}
+    files = {name: entry for name, entry in files.items() if _is_entry(name, entry)}
     return dict(kind=KIND, mark=mark if isinstance(mark, str) and MARK.fullmatch(mark) else _new_mark(), files=files)
-
-
-def _items(value: Any) -> list[tuple]:
-    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _is_entry(name: object, entry: object) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from ..utils import manifest
-from ..utils.files import is_unfinished
 from ..utils.reading import parse_json, read_json, read_text
 
 PICTURES = 'pictures'  # folder in the work dir
@@ -63,7 +62,7 @@ def find_pictures(work_dir: str | os.PathLike) -> dict[str, list[tuple[int, Path
         name, _, step = path.stem.rpartition('_')
         is_listed = listed is None or f'{PICTURES}/{path.name}' in listed
         is_step = step.isdecimal() and len(step) <= len(str(LAST_STEP))
-        if is_step and is_listed and not is_unfinished(path) and _is_plain(path, work_dir):
+        if is_step and is_listed and _is_plain(path, work_dir):
             found.setdefault(name, []).append((int(step), path))
     return {name: sorted(pictures) for name, pictures in sorted(found.items())}
 

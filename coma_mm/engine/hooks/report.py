@@ -119,10 +119,9 @@ def _describe_rest(runner: Runner) -> str:
 def _describe_stop(runner: Runner, error: BaseException) -> str:
     """Return what has ended a run, at which step, and what to type to go on."""
     where = f'in step {runner.iter + 1} of {runner.max_iters}'
-    if isinstance(error, RunInterrupted):
-        text = f'Stopped by {describe_signal(error.code - 128)} {error.where}.'
-    elif isinstance(error, KeyboardInterrupt):
-        text = f'Stopped by {describe_signal(getattr(error, "code", 130) - 128)} {where}.'
+    if isinstance(error, (RunInterrupted, KeyboardInterrupt)):
+        signal = describe_signal(getattr(error, 'code', 130) - 128)
+        text = f'Stopped by {signal} {getattr(error, "where", "") or where}.'
     else:
         text = f'Ended by an error {where}: {" ".join(str(error).split())[:300]}.'
     again = next((hook.way_on for hook in runner.hooks if isinstance(hook, StepCheckpointHook)), '')
