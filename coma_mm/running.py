@@ -154,8 +154,6 @@ def check_places(
         if given:
             options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
             raise ValueError(f'with --resume all settings come from the run in {out}: leave {options} out')
-        if find_config(out) is None:
-            raise FileNotFoundError(_no_run(out))
         return out, []
     if data is None:
         raise ValueError(f'give data, a folder of images, or resume=True to go on with the run in {out}')

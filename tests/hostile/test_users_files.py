@@ -29,7 +29,7 @@ from coma_mm.datasets.finding import find_images, find_named_images
 from coma_mm.engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace
 from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.pretraining import HANDED_OVER
-from coma_mm.running import check_places
+from coma_mm.running import check_places, continue_run
 from coma_mm.utils import manifest
 from coma_mm.utils.files import atomic_write, whole_folder, write_whole
 from coma_mm.utils.folder_lock import forget_start, lock_work_dir, require_unlocked
@@ -631,7 +631,7 @@ def test_an_edited_config_of_a_run_has_to_be_named():
     own('config.py', 'config')
     Path('run/config.py').write_text('mine')
     with pytest.raises(FileNotFoundError, match=r'coma-mm train run/config.py --work-dir run --resume'):
-        check_places(None, 'run', {}, True, False, HANDED_OVER)
+        continue_run(Path('run'))
     assert HANDED_OVER == ('last.pth', 'backbone.safetensors')
 
 
