@@ -65,13 +65,6 @@ class WholeFileBackend(LocalBackend):
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         self.put(obj.encode(encoding), filepath)
 
-    def rmtree(self, dir_path: str | Path) -> None:
-        """Remove a folder; of a link to one the link, and never what it leads to."""
-        if Path(dir_path).is_symlink():
-            Path(dir_path).unlink()
-        else:
-            super().rmtree(dir_path)
-
 
 def write_files_whole() -> None:
     """Make mmengine write local files, checkpoints above all, whole or not at all in this process."""
