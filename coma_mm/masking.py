@@ -4,14 +4,8 @@
 def num_hidden(num_units: int, ratio: float) -> int:
     """Return how many of an image's units are hidden from the adaptive branch: ``round(ratio * num_units)``.
 
-    Python rounds halves to the even neighbour: 0.5 of 49 units is 24, 0.5 of 51 is 26.
-
-    Args:
-        num_units (int): Units of the image.
-        ratio (float): The fraction to hide, between 0 and 1.
-
-    Raises:
-        ValueError: If the ratio is not inside (0, 1), or leaves one of the two branches without a unit.
+    Python rounds halves to the even neighbour: 0.5 of 49 units is 24, 0.5 of 51 is 26. A ratio that is not inside
+    (0, 1), or leaves one of the two branches without a unit, is refused.
     """
     hidden = round(ratio * num_units) if 0 < ratio < 1 else 0
     if not 0 < hidden < num_units:
@@ -23,15 +17,7 @@ def num_hidden(num_units: int, ratio: float) -> int:
 
 
 def unit_grid(size: tuple[int, int], unit_size: int) -> tuple[int, int]:
-    """Return the rows and columns of units in an image.
-
-    Args:
-        size (tuple[int, int]): Height and width of the image in pixels.
-        unit_size (int): Side of a unit in pixels.
-
-    Raises:
-        ValueError: If a side of the image is not a positive multiple of the unit.
-    """
+    """Return the rows and columns of units in an image; refuse sides that are no positive multiples of the unit's."""
     height, width = size
     if any(side < unit_size or side % unit_size for side in size):
         below = tuple(max(side // unit_size, 1) * unit_size for side in size)

@@ -32,9 +32,6 @@ def fetched(address: str) -> Iterator[Path]:
     custom. Such a file is kept for the next time, if its content is that, and if the block that reads it ends without
     an error. Other files go at the end of the block.
 
-    Args:
-        address: Begins with ``http://`` or ``https://``.
-
     Raises:
         OSError: If it cannot be fetched, with the reason.
         ValueError: If it is too large, or its content is not what its name says.

@@ -252,9 +252,7 @@ _OPERATIONS: dict[bytes, Callable[[Unpickler], Any]] = {
 def check_tree(root: Any, limit: int) -> None:
     """Refuse data that contains itself, is nested deeply, or repeats a part so often that printing it would not end.
 
-    Args:
-        root: Dicts, lists, tuples and sets of anything.
-        limit: Values, with each part counted as often as it is there.
+    It may have ``limit`` values, each part counted as often as it is there.
     """
     sizes: dict[int, tuple[int, int]] = {}  # of containers that have been seen whole: values below, and depth
     open_: set[int] = set()

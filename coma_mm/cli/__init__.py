@@ -53,9 +53,7 @@ def main() -> None:
 def run(command: str, main: Callable[[], None] | None = None) -> None:
     """Run a command on ``sys.argv``; on failure exit with one line that says why.
 
-    Args:
-        command: Its name.
-        main: What it does; by default ``main`` of the module here that is named like the command.
+    By default ``main`` is that of the module here that is named like the command.
     """
     with clock.command():
         _guard(lambda: _start(command, main), command)

@@ -79,11 +79,7 @@ def check_work_dir(cfg: Any) -> None:
 def check_evaluators(node: object, place: str, roots: Iterable[str], force: bool, option: str) -> None:
     """Refuse folders for results that evaluators of a config write to, as :func:`check_folder` does.
 
-    They write past mmengine, so that nothing would be set aside.
-
-    Args:
-        place: Place of ``node`` in the config, for the message.
-        option: By which files that no evaluator reads are replaced.
+    They write past mmengine, so that nothing would be set aside. Errors name the place of ``node`` in the config.
     """
     for path, settings in walk_dicts(node, place):
         for name in ('output_dir', 'csv_dir'):

@@ -51,11 +51,7 @@ class CocoFile:
 
 
 def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) -> CocoFile:
-    """Read a COCO file.
-
-    Args:
-        folder: Of its images; looked for around the file if ``None``.
-    """
+    """Read a COCO file, whose images are looked for around it if their folder is not named."""
     path = Path(os.path.abspath(path))
     try:
         content = json.loads(read_text(path, MOST))

@@ -78,11 +78,7 @@ def _simplify(pattern: str) -> str:
 
 
 def find_masks(names: Sequence[str]) -> tuple[int, list[str]]:
-    """Return how many of some paths look like masks of others, and the patterns that match these.
-
-    Args:
-        names: With ``/`` between folders.
-    """
+    """Return how many of some paths, with ``/`` between folders, look like masks of others, and patterns of these."""
     stems, marked = set(), []
     for name in names:
         *folders, file = name.split('/')

@@ -185,7 +185,6 @@ def read_bytes(results: dict, channels: int, max_pixels: int) -> bytes:
 
     Args:
         results: Of a pipeline, with ``img_path`` and perhaps ``img_bytes``, which is removed.
-        channels: Of the image.
         max_pixels: Height times width that it may have. A file of more bytes than these need is not read.
 
     Raises:

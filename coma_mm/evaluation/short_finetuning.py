@@ -50,10 +50,9 @@ class ShortFineTuning:
     workers: int  # processes that read images
 
     def measure(self, name: str, networks: Sequence[FeatureExtractor]) -> Tensor:
-        """Fine-tune copies of networks on their device; runs are shared out among them.
+        """Fine-tune copies of networks on their device, and return which images (3, Q), by run, are then right.
 
-        Returns:
-            (3, Q), bool: the images that are classified correctly, by run.
+        Runs are shared out among the networks.
         """
         images, labels = self._load()
         held = draw_held_out(labels)

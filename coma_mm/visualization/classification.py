@@ -18,9 +18,7 @@ COLUMNS = 4  # of images
 def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Draw a confusion matrix; of many classes those with the most mistakes.
 
-    Args:
-        counts: ``(K, K)``: images by their class and by what they were taken for.
-        classes: Names of the K classes.
+    ``counts``, ``(K, K)``, are images by their class and by what they were taken for.
     """
     right, total = counts.diagonal(), counts.sum()
     title = f'{right.sum() / max(1, total):.1%} of {total:,} images right'

@@ -88,10 +88,7 @@ def resolve_run(names: Sequence[str], commands: str) -> tuple[str | None, str, l
     """Return the config, the checkpoint and the rest of ``[CONFIG] CHECKPOINT ...``.
 
     A run's folder stands for the config in it and its newest whole checkpoint, a checkpoint alone for itself and the
-    config beside it.
-
-    Args:
-        commands: Usage of the command, for the error.
+    config beside it. Errors end with the usage of the command, ``commands``.
     """
     first, *rest = names
     if any(name.endswith('.py') and not os.path.isdir(name) for name in names[:2]):  # the wrong order is said later
@@ -158,9 +155,6 @@ def read_settings_again(texts: list[str], cfg: Config, work_dir: str | Path) -> 
 
     A setting has to be in the config, or its dict and a number to be its value. Text may replace text, and may not name
     a class or a function.
-
-    Args:
-        texts: As ``--cfg-options`` takes them.
     """
     file, settings = Path(work_dir, OPTIONS), {}
     pickles = any(text.lower().endswith(RUN_WHEN_READ) for text in _texts([cfg[name] for name in cfg.keys()]))
