@@ -20,7 +20,7 @@ from .datasets.exclusion import Exclusion
 from .datasets.loading import read_channels, require_range
 from .engine import RunInterrupted
 from .engine.runner.build import build_quietly, prepare, prepare_resuming
-from .engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace, require_no_images
+from .engine.runner.earlier_results import find_results_to_replace, require_no_images
 from .engine.runner.loggers import check_loggers
 from .engine.runner.run_folder import REMOVE, recall_options
 from .engine.runner.signals import stop_listening
@@ -72,10 +72,10 @@ def run(
             hook['way_on'] = f'coma-mm {command} --out {quoted_path(out)} --resume'
     if (command == 'finetune') != (type_name(cfg.model.type) == 'ImageClassifier'):
         raise ValueError(f'another command began the run in {short_path(out)}: go on with that, not coma-mm {command}')
-    results = find_results_to_replace(cfg, overwrite, '--out', names)
+    replacing = find_results_to_replace(cfg, overwrite, '--out', names)
     lock = lock_work_dir(out, '--out')  # noqa: F841 - for as long as this process lives
     runner = build_quietly(cfg, logging.WARNING)
-    runner.register_hook(ReplaceResultsHook(results))
+    runner.register_hook(replacing)
     try:
         runner.train()
     except RunInterrupted as end:

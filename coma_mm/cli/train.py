@@ -85,7 +85,7 @@ def main() -> None:
     from ..engine.common import find_steps
     from ..engine.runner.build import build_quietly, enable_mixed_precision, prepare, prepare_resuming, put_hook
     from ..engine.runner.distributed import leave_distributed
-    from ..engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace
+    from ..engine.runner.earlier_results import find_results_to_replace
     from ..engine.runner.signals import stop_listening
     from ..export.following import follow_weights
 
@@ -111,13 +111,13 @@ def main() -> None:
     check_work_dir(cfg)
     roots, replaced = find_roots(cfg.get('val_dataloader')), args.overwrite or bool(cfg.get('resume'))
     check_evaluators(cfg.get('val_evaluator'), 'val_evaluator', roots, replaced, '--overwrite')
-    results = find_results_to_replace(cfg, args.overwrite)
+    replacing = find_results_to_replace(cfg, args.overwrite)
     lock = lock_work_dir(cfg.work_dir)  # noqa: F841 - for as long as this process lives
     try:
         with explain_data():
             runner = build_quietly(cfg)
             check_batches(runner)
-            runner.register_hook(ReplaceResultsHook(results))
+            runner.register_hook(replacing)
             runner.train()
     except RunInterrupted as end:
         leave_distributed(end.code)

@@ -26,7 +26,7 @@ from coma_mm.cli import main
 from coma_mm.cli.outputs import check_folder, check_output, find_files, find_roots
 from coma_mm.datasets import ClassFolder
 from coma_mm.datasets.finding import find_images, find_named_images
-from coma_mm.engine.runner.earlier_results import ReplaceResultsHook, find_results_to_replace
+from coma_mm.engine.runner.earlier_results import find_results_to_replace
 from coma_mm.engine.runner.run_folder import free_name, resolve_run
 from coma_mm.pretraining import HANDED_OVER
 from coma_mm.running import check_places, continue_run
@@ -145,10 +145,9 @@ def test_overwriting_an_older_run_takes_its_checkpoints_alone():
     kept = {path: data for path, data in content('run').items() if path.name not in ('epoch_1.pth', 'iter_9.pth')}
     kept.pop(Path('run/best_loss_epoch_1.pth'))
     assert [path.name for path in find_checkpoints(Path('run'))][-1] in ('epoch_1.pth', 'iter_9.pth')
-    results = find_results_to_replace(Config(dict(work_dir='run')), True)
-    hook = ReplaceResultsHook(results)
+    hook = find_results_to_replace(Config(dict(work_dir='run')), True)
     hook.before_train(None)
-    for path in results.checkpoints:
+    for path in hook.checkpoints:
         manifest.remove_own(path.parent, path.name)
     after = content('run')
     after.pop(Path('run/manifest.json'))

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,10 @@ from ...visualization.run_files import PICTURES, claimed_pictures
 CHECKPOINTS = ('checkpoint', 'best checkpoint', 'last_checkpoint')
 
 
-@dataclass
-class EarlierResults:
-    """Results of an earlier run in the folders of a new one."""
-
-    checkpoints: list[Path]  # to be removed after the first step
-    # entries for manifests, by folder: files of runs that had none, known by their content
-    adopted: dict[Path, dict[str, dict]]
-
-
 def find_results_to_replace(
     cfg: Config, overwrite: bool = False, option: str = '--work-dir', names: Sequence[str] = ()
-) -> EarlierResults:
-    """Return the checkpoints that a run would sooner or later mix up with its own.
+) -> 'ReplaceResultsHook':
+    """Return the hook that removes the checkpoints that a run would sooner or later mix up with its own.
 
     A new run replaces all checkpoints in its folder. One that goes on from a checkpoint replaces those after it, so
     nothing if that is the last. A file of the user's under a name that the run writes to is an error in any case.
@@ -69,7 +59,7 @@ def find_results_to_replace(
         )
     replaced = [path for path in (*checkpoints, find_config(Path(cfg.work_dir))) if path and path.is_file()]
     claimed = dict.fromkeys([*_claimed(cfg, names), *((path.parent, path.name) for path in replaced)])
-    return EarlierResults(checkpoints, _adopt_or_refuse(claimed, option))
+    return ReplaceResultsHook(checkpoints, _adopt_or_refuse(claimed, option))
 
 
 def require_no_images(folder: str | os.PathLike, roots: Iterable[str], option: str = '--work-dir') -> None:
@@ -160,22 +150,23 @@ class ReplaceResultsHook(Hook):
     """Removes results of an earlier run after the first step, because most mistakes show before it.
 
     Args:
-        results: Result of :func:`find_results_to_replace`.
+        checkpoints: Those to be removed.
+        adopted: Entries for manifests, by folder: files of runs that had none, known by their content.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, results: EarlierResults):
-        self.results = results
+    def __init__(self, checkpoints: list[Path], adopted: dict[Path, dict[str, dict]]):
+        self.checkpoints, self.adopted = checkpoints, adopted
 
     def before_train(self, runner: Runner) -> None:
         """Write a manifest for files of runs that had none."""
         if is_main_process():
-            for folder, entries in self.results.adopted.items():
+            for folder, entries in self.adopted.items():
                 manifest.note(folder, entries | manifest.read_manifest(folder))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        paths, self.results.checkpoints = self.results.checkpoints, []
+        paths, self.checkpoints = self.checkpoints, []
         if paths and is_main_process():
             removed = sum(manifest.remove_own(path.parent, path.name) for path in paths)
             runner.logger.info(f'Removed {removed} checkpoints of an earlier run')
