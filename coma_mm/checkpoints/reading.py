@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ HUB_FILE = 'model.safetensors'  # of a repository of the Hugging Face hub
 BACKBONES = 'backbone.safetensors', HUB_FILE  # in the folder of a run, and in one for the hub
 
 
-def read_checkpoint(path: str | Path, map_location: torch.device | str | Callable = 'cpu') -> dict:
+def read_checkpoint(path: str | Path, map_location: torch.device | str = 'cpu') -> dict:
     """Read a ``.pth`` or ``.safetensors`` file; never runs code from it.
 
     Args:
@@ -34,7 +34,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
             - a name in one of OpenMMLab's tables (``torchvision://resnet50``, ``mmcls://...``, ``open-mmlab://...``)
             - the name of weights that come with this package (``coma_mm://dyvit-p_cifar10``)
             - a repository of the hub (``hf://user/name``, ``hf://user/name@revision``)
-        map_location: As in ``torch.load``.
+        map_location: Device of the tensors in a ``.pth`` file; those of ``.safetensors`` are on the CPU.
 
     Returns:
         What the file holds; for safetensors ``dict(state_dict=..., meta=...)``. Without ``meta['config']``, text that
@@ -77,9 +77,12 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | Callabl
     return checkpoint
 
 
-def load_from_coma_mm(filename: str, map_location: torch.device | str | Callable = 'cpu') -> dict:
-    """Read a checkpoint for mmengine, whose log names a loader by what follows ``load_from_``."""
-    return read_checkpoint(filename, map_location)
+def load_from_coma_mm(filename: str, map_location: object = 'cpu') -> dict:
+    """Read a checkpoint for mmengine, whose log names a loader by what follows ``load_from_``.
+
+    Tensors come onto the CPU, from where they are copied into a model, unless ``map_location`` is another device.
+    """
+    return read_checkpoint(filename, map_location if isinstance(map_location, (str, torch.device)) else 'cpu')
 
 
 # mmengine's own loading knows our names, too, as in mmpretrain's ``get_model(..., pretrained=True)``. It comes with the

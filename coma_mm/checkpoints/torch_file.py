@@ -4,8 +4,7 @@ import io
 import os
 import struct
 import sys
-from collections.abc import Callable
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -16,17 +15,13 @@ from .builders import Budget, Refused, Storage, StorageKind
 from .unpickler import Unpickler
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # with which older files start
-MapLocation: TypeAlias = torch.device | str | Callable | dict | None
 
 
-def read_torch_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') -> Any:
+def read_torch_file(path: str | os.PathLike, device: torch.device | str = 'cpu') -> Any:
     """Read a file of ``torch.save`` that holds data only.
 
     What it takes of memory is at most its own size, four times that of the pickle in it, and 64 MiB; what it takes of
     time is bounded by the pickle's steps. Tensors that shared memory share it again.
-
-    Args:
-        map_location: As in ``torch.load``.
 
     Returns:
         Containers of tensors, arrays of numpy, log histories of mmengine, numbers and text. No container contains
@@ -42,34 +37,19 @@ def read_torch_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') 
         size = os.fstat(file.fileno()).st_size
         is_zip = file.read(4) == LOCAL
         file.seek(0)
-        return (_read_zip if is_zip else _read_old)(file, size, map_location)
-
-
-def place(values: Tensor, location: str, map_location: MapLocation) -> torch.UntypedStorage:
-    """Return the storage of bytes on the device that ``map_location`` gives for where it was."""
-    storage = values.untyped_storage()
-    if isinstance(map_location, dict):
-        location = map_location.get(location, location)
-    elif callable(map_location):
-        found = map_location(storage, location)
-        if found is not None:
-            return getattr(found, '_untyped_storage', found)
-    elif map_location is not None:
-        return values.to(map_location).untyped_storage()
-    return values.to(location).untyped_storage()
+        return (_read_zip if is_zip else _read_old)(file, size, device)
 
 
 def _storage(saved: Any, parts: int) -> tuple:
     """Return what a pickle says of a storage, its parts checked."""
     if type(saved) is not tuple or len(saved) != parts or saved[0] not in ('storage', b'storage'):
         raise Refused('it holds a persistent object that is no storage')
-    _, kind, key, location, count, *more = saved
-    location = location.decode() if type(location) is bytes else location
-    if not isinstance(kind, StorageKind) or type(location) is not str or type(count) is not int or count < 0:
+    _, kind, key, _, count, *more = saved
+    if not isinstance(kind, StorageKind) or type(count) is not int or count < 0:
         raise Refused('a storage of it is of a kind that checkpoints do not have')
     if type(key) not in (str, int):
         raise Refused('a storage of it has no name')
-    return kind.dtype, key, location, count * kind.dtype.itemsize, *more
+    return kind.dtype, key, count * kind.dtype.itemsize, *more
 
 
 def _fill(values: Tensor, file: BinaryIO) -> None:
@@ -81,7 +61,7 @@ def _fill(values: Tensor, file: BinaryIO) -> None:
 # ---- since torch 1.6 ----
 
 
-def _read_zip(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
+def _read_zip(file: BinaryIO, size: int, device: torch.device | str) -> Any:
     members = list_members(file)
     folder = next((name.removesuffix('data.pkl') for name in members if name.endswith('/data.pkl')), None)
     if folder is None or f'{folder}constants.pkl' in members:
@@ -99,7 +79,7 @@ def _read_zip(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
     loaded: dict[str, torch.UntypedStorage] = {}
 
     def persistent(saved: Any) -> Storage:
-        dtype, key, location, length = _storage(saved, 5)
+        dtype, key, length = _storage(saved, 5)
         member = members.get(f'{folder}data/{key}')
         if member is None or length > member.size:
             raise ValueError('a storage of it is missing' if member is None else 'a storage of it is cut short')
@@ -109,7 +89,7 @@ def _read_zip(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
             _fill(values, file)
             if order.decode() != sys.byteorder:
                 values.untyped_storage().byteswap(dtype)
-            loaded[key] = place(values, location, map_location)
+            loaded[key] = values.to(device).untyped_storage()
         return Storage(loaded[key], dtype)
 
     pickled = content('data.pkl')
@@ -119,7 +99,7 @@ def _read_zip(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
 # ---- before ----
 
 
-def _read_old(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
+def _read_old(file: BinaryIO, size: int, device: torch.device | str) -> Any:
     """Read a file of several pickles and the storages after them."""
     loaded: dict[Any, tuple[torch.UntypedStorage, torch.dtype]] = {}
     views: dict[Any, torch.UntypedStorage] = {}
@@ -127,12 +107,12 @@ def _read_old(file: BinaryIO, size: int, map_location: MapLocation) -> Any:
 
     def persistent(saved: Any) -> Storage:
         nonlocal room
-        dtype, key, location, length, view = _storage(saved, 6)
+        dtype, key, length, view = _storage(saved, 6)
         if key not in loaded:
             room -= length
             if room < 0:
                 raise Refused('its storages are larger than the file')
-            loaded[key] = place(torch.zeros(length, dtype=torch.uint8), location, map_location), dtype
+            loaded[key] = torch.zeros(length, dtype=torch.uint8, device=device).untyped_storage(), dtype
         whole = loaded[key][0]
         if view is None:
             return Storage(whole, dtype)
