@@ -84,7 +84,9 @@ def remove_checkpoint(backend: BaseStorageBackend, path: str) -> None:
 
 def note_validated(path: Path) -> None:
     """Write down that the validation after a checkpoint is done, where the manifest has it."""
-    manifest.note_fact(path.parent, path.name, validated=True)
+    entries = manifest.read_manifest(path.parent)
+    if path.name in entries and os.path.lexists(path):
+        manifest.note(path.parent, {path.name: entries[path.name] | dict(validated=True)})
 
 
 def was_validated(path: Path) -> bool:

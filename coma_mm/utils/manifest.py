@@ -261,13 +261,6 @@ def _note(folder: Path, changes: Mapping[str, dict | None]) -> None:
         unfinished.write_text(json.dumps(content, indent=1))
 
 
-def note_fact(folder: str | os.PathLike, name: str, **facts: Any) -> None:
-    """Write something more into an entry, if it is there."""
-    entries = read_manifest(folder)
-    if name in entries and os.path.lexists(Path(folder, name)):
-        note(folder, {name: entries[name] | facts})
-
-
 def _make_parents(folder: Path, name: str) -> None:
     """Make the folders that a name has in it; a link in their place is refused."""
     place = folder

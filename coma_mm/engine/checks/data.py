@@ -242,7 +242,7 @@ def _number(dataset: Dataset, classes: Sequence[str], namer: str, what: str) -> 
     different = sorted(set(classes) ^ set(others)) or ['their order']
     raise ValueError(
         f'{what} have {len(others)} classes, but {namer} {len(classes)}, and labels need the same ones; they differ in '
-        f'{", ".join(different[:5])}{", ..." if len(different) > 5 else ""}'
+        f'{first_few(different, 5)}'
     )
 
 
@@ -308,6 +308,6 @@ class CheckClassesHook(Hook):
             if loader:  # the model is what it is
                 advice = f'"{loader}.dataset.metainfo.classes=[NAMES]" with those that the model learnt, in their order'
             raise ValueError(
-                f'the data have {len(classes)} classes ({", ".join(classes[:3])}{", ..." if len(classes) > 3 else ""}),'
-                f' the model {next(iter(wrong.values()))}: add --cfg-options {advice}'
+                f'the data have {len(classes)} classes ({first_few(classes, 3)}), the model '
+                f'{next(iter(wrong.values()))}: add --cfg-options {advice}'
             )
