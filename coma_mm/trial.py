@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def time_step(cfg: Config, images: int, dataset: Dataset) -> TimedStep:
     on_gpu = torch.cuda.is_available()
     forget_peak(on_gpu)
     begin = time.perf_counter()
-    model, step = make_step(cfg, images, dataset=dataset)
+    model, step = make_step(cfg, images, dataset)
     step()
     start = time.perf_counter()
     step()
@@ -78,14 +78,10 @@ def time_step(cfg: Config, images: int, dataset: Dataset) -> TimedStep:
     return TimedStep(images, end - start, end - begin, peak_so_far(on_gpu), parameters)
 
 
-def make_step(
-    cfg: Config, batch: int, update: bool = True, dataset: Dataset | None = None
-) -> tuple[nn.Module, Callable[[], None]]:
+def make_step(cfg: Config, batch: int, dataset: Dataset | None = None) -> tuple[nn.Module, Callable[[], None]]:
     """Return the model of a config, and a step of its training on the first ``batch`` images, always the same.
 
-    Args:
-        update: Whether the step changes weights, as well as computing their gradients.
-        dataset: The images; by default the config's, which are found anew.
+    Without a data set the images of the config are found anew.
     """
     init_default_scope(cfg.default_scope)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -97,15 +93,12 @@ def make_step(
         dataset = dataset or DATASETS.build(loader.dataset)
         data = collate([dataset[i % len(dataset)] for i in range(batch)])
     data = model.data_preprocessor(data, True)
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper) if update else None
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
 
     def step() -> None:
-        with nullcontext() if wrapper is None else wrapper.optim_context(model):
+        with wrapper.optim_context(model):
             loss, _ = model.parse_losses(model(**data, mode='loss'))
-        if wrapper is None:
-            loss.backward()
-        else:
-            wrapper.update_params(loss)
+        wrapper.update_params(loss)
 
     return model, step
 

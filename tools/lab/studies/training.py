@@ -127,7 +127,7 @@ def describe_ranks(curve: list[dict]) -> dict:
 def count_step(cfg: Config) -> float:
     """Return the operations per image of a step, forward and backward, evaluation branch included."""
     with fixed_seed(0):
-        return count_flops(make_step(cfg, 2, update=False)[1]) / 2
+        return count_flops(make_step(cfg, 2)[1]) / 2
 
 
 def find_latest(work_dir: Path) -> str:
