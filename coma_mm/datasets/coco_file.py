@@ -50,9 +50,8 @@ class CocoFile:
         return part(False), part(True)
 
 
-def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) -> CocoFile:
-    """Read a COCO file, whose images are looked for around it if their folder is not named."""
-    path = Path(os.path.abspath(path))
+def read_parts(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a COCO file; refuse one without images, annotations or categories."""
     try:
         content = json.loads(read_text(path, MOST))
     except (ValueError, RecursionError) as error:
@@ -61,6 +60,13 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
         found = content.get(part) if isinstance(content, dict) else None
         if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
             raise ValueError(f'{path} is no COCO file with annotations: it has no {part}')
+    return content
+
+
+def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) -> CocoFile:
+    """Read a COCO file, whose images are looked for around it if their folder is not named."""
+    path = Path(os.path.abspath(path))
+    content = read_parts(path)
     images, categories = content['images'], content['categories']
     names = [category.get('name') for category in categories]
     if not all(isinstance(name, str) and name.strip() for name in names) or len({*names}) < len(names):

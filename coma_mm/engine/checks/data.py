@@ -1,6 +1,5 @@
 """Checks of data before the first step: images without annotations, classes by name, masks that do not fit."""
 
-import json
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...checkpoints.settings import read_meta
 from ...datasets import ClassFolder
+from ...datasets.coco_file import read_parts
 from ...registry import HOOKS
 from ...utils.text import first_few, printable
 from ..common import leaf_datasets, unwrap
@@ -109,8 +109,7 @@ def _check_categories(dataset: BaseDataset, loader: str) -> None:
     classes, known = dataset.metainfo.get('classes'), getattr(dataset, 'cat_ids', None)
     if not isinstance(classes, (list, tuple)) or not isinstance(known, list) or len(known) >= len(classes):
         return
-    with open(dataset.ann_file, encoding='utf-8') as file:
-        names = [category['name'] for category in json.load(file)['categories']]
+    names = [str(category.get('name')) for category in read_parts(dataset.ann_file)['categories']]
     missing = [name for name in classes if name not in names]
     if missing:
         raise ValueError(
