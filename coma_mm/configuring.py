@@ -184,7 +184,7 @@ def configure_segmentor(backbone: Backbone, data: MaskFolder, options: Options) 
     for name in ('tta_pipeline', 'tta_model'):
         cfg.pop(name, None)
     write_config(cfg, batch, options.out, texts)
-    return f'UperNet, {len(data.classes)} classes, crops of {crop} px, {steps} steps of {batch} of {images} images'
+    return f'UperNet, {len(data.classes)} classes, crops of {crop} px, {images} images, {steps} steps of {batch}'
 
 
 def set_pixels(cfg: Config, backbone: Backbone) -> None:
