@@ -76,7 +76,7 @@ def start_from(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
     if size != known:
         shown = known or ' x '.join(map(str, own))
         encoder.origin += f' Positions of {shown} px are interpolated to {size} px.'
-    # Features that are there need no alignment, which takes two thirds of the time: docs/evidence.md.
+    # Alignment keeps features from collapsing at the start; those that are there do without its operations.
     return replace(settings, size=size, channels=channels, method=settings.method or 'mae'), encoder
 
 

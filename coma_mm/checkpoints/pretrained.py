@@ -222,7 +222,7 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str, resized: 
             f'{source} was trained with other settings of {kind.__name__}, with which its weights compute something '
             f'else: {differences[:1000]}. Set {_list_options(names, wrong, theirs)}'
             + (f', or model.backbone.arch={FROM}{source}, which takes all of it' if kind.__name__ == 'DyViT' else '')
-            + (_advise_resizing(own, theirs) if wrong == ['patch_size'] else '')
+            + (_advise_resizing(own, theirs) if wrong == ['patch_size'] and kind.__name__ == 'DyViT' else '')
         )
 
 
