@@ -20,6 +20,8 @@ NOTICES = (
     'faster_coco_eval is not installed',  # mmdet's metrics take pycocotools then
     '`broadcast_buffers` is deprecated',  # of torch to mmengine
     'The given NumPy array is not writable',  # of torch to mmpretrain
+    'Default ``avg_non_ignore`` is False',  # mmseg's, of the loss in its own configs
+    'The draw is False',  # mmseg's, without --show-dir
     'Detected call of `scheduler.step',  # mmengine's, wherever batches are accumulated
 )
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood

@@ -51,7 +51,7 @@ def test_train_validate_resume_and_test(perform, tmp_path):
     save_scenes(tmp_path / 'scenes')
     extras = ['--work-dir', 'out', '--cfg-options', *changes()]
     printed = call(tmp_path, 'train.py', CONFIG, *extras, 'train_cfg.max_iters=2')
-    assert re.search(r'Iter\(val\) \[2/2\].* mIoU: ', printed)
+    assert re.search(r'Iter\(val\) \[2/2\].* mIoU: ', printed) and 'UserWarning' not in printed
     assert (tmp_path / 'out' / 'best_mIoU_iter_2.pth').exists()
 
     # Two processes go on; the pre-trained weights that the config names are not asked for again.
