@@ -22,6 +22,7 @@ NOTICES = (
     'The given NumPy array is not writable',  # of torch to mmpretrain
     'Default ``avg_non_ignore`` is False',  # mmseg's, of the loss in its own configs
     'The draw is False',  # mmseg's, without --show-dir
+    '``build_loss`` would be deprecated',  # of the original mmseg to itself
     'Detected call of `scheduler.step',  # mmengine's, wherever batches are accumulated
 )
 SLOW_TO_START = ('train', 'test')  # which say at once that they have understood
