@@ -112,16 +112,16 @@ class MaskedDecoder(BaseModule):
             weights: of the decoder of a DyViT, by its own names.
             old: side of the patches in pixels.
         """
-        names, old = ('prediction.weight', 'prediction.bias'), UNIT_SIDE * old
-        channels = len(weights.get(names[0], ())) // old**2
-        new = math.isqrt(self.out_channels // max(1, channels))
-        if old == new or any(len(weights.get(name, ())) != channels * old**2 for name in names):
+        names, side = ('prediction.weight', 'prediction.bias'), UNIT_SIDE * old
+        channels = len(weights.get(names[0], ())) // side**2
+        new_side = math.isqrt(self.out_channels // max(1, channels))
+        if side == new_side or any(len(weights.get(name, ())) != channels * side**2 for name in names):
             return weights  # loading says what does not fit
 
         def scale(rows: Tensor) -> Tensor:
-            """Scale an image of each column, ``(C * old * old, N)`` to ``(C * new * new, N)``."""
-            images = rows.float().T.unflatten(1, (channels, old, old))
-            return F.interpolate(images, (new, new), mode='bilinear', antialias=True).flatten(1).T
+            """Scale the image in each column, ``(C * side * side, N)`` to ``(C * new_side * new_side, N)``."""
+            images = rows.float().T.unflatten(1, (channels, side, side))
+            return F.interpolate(images, (new_side, new_side), mode='bilinear', antialias=True).flatten(1).T
 
         weight, bias = (weights[name] for name in names)
         return weights | dict(zip(names, (scale(weight), scale(bias[:, None])[:, 0])))
