@@ -50,7 +50,8 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 def draw_mistakes(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
     """Draw images ``(H, W, C)``, uint8, RGB if C is 3; above each its label, what it is and what it was taken for."""
     rows, columns = -(-len(images) // COLUMNS), min(COLUMNS, len(images))
-    figure = Figure(figsize=(1.9 * columns, 2.25 * rows), dpi=DPI, layout='constrained')
+    lines = max(label.count('\n') + 1 for label in labels)
+    figure = Figure(figsize=(1.9 * columns, (2.2 + 0.17 * lines) * rows), dpi=DPI, layout='constrained')
     for axes, image, label in zip(figure.subplots(rows, columns, squeeze=False).flat, images, labels):
         axes.imshow(to_picture(image), cmap='gray', vmin=0, vmax=255, interpolation='nearest')
         axes.set_title(_plain(label), fontsize=8)

@@ -180,3 +180,8 @@ def test_pictures_of_many_classes_and_few_mistakes():
     for channels in (1, 3, 5):
         picture = draw_mistakes([np.zeros((8, 8, channels), np.uint8)] * 5, ['a\nb'] * 5)
         assert picture.shape[2] == 3
+    for number in range(1, 7):
+        picture = draw_mistakes(
+            [np.zeros((8, 8, 3), np.uint8)] * number, ['other, taken for\nface (50%)\na.png'] * number
+        )
+        assert picture[:2].min() > 250, f'words above {number} images are cut off'
