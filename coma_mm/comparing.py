@@ -157,7 +157,7 @@ class Comparison:
         images = ImageFiles([self.pairs[i][0] for i in self.kept], height, width, weights.settings)
         every = [extractor for group in whole.values() for extractor in group]
         try:
-            features, read = extract_features(every, images, settings.batch_size, settings.num_workers)
+            features, read = extract_features(every, images, settings.batch_size, settings.workers)
         except ValueError as error:
             channels = weights.settings['channels']
             raise ValueError(f'{name}, of {channels} channels, {height} x {width} px: {error}') from None
@@ -189,7 +189,7 @@ class Comparison:
         drawn = torch.cat([draw_labelled(labels, max(FEW), seed) for seed in seeds]).unique()
         seen = torch.cat([drawn, torch.arange(self.learn, len(images))])
         files = images.take(seen.tolist())
-        (part,), _ = extract_features([group[number]], files, settings.batch_size, settings.num_workers)
+        (part,), _ = extract_features([group[number]], files, settings.batch_size, settings.workers)
         return torch.zeros(len(images), part.shape[1]).index_copy_(0, seen, part)
 
     def _measure(
@@ -202,9 +202,7 @@ class Comparison:
         except ValueError as error:
             raise ValueError(f'{row}: {error}') from None
         if settings.finetune and row != PIXELS:
-            tuning = ShortFineTuning(
-                images, labels, truth, settings.finetune, settings.batch_size, settings.num_workers
-            )
+            tuning = ShortFineTuning(images, labels, truth, settings.finetune, settings.batch_size, settings.workers)
             found[FINE_TUNED] = Accuracy(tuning.measure(row, group))
         self.rows[row] = found
 

@@ -154,7 +154,7 @@ class CompareSettings:
         metavar='GLOB',
     )
     batch_size: int = setting('images at once (default: 64)', 64, range=ranges.BATCH_SIZE)
-    num_workers: int = setting('processes that read images (default: 4)', 4, range=ranges.WORKERS)
+    workers: int = setting('processes that read images (default: 4)', 4, range=ranges.WORKERS)
     device: str | None = setting('device of torch (default: cuda if there is one)', type='device')
     max_pixels: int | None = setting(
         'largest height times width of an image (default: 10^8)', range=ranges.MAX_PIXELS, metavar='N'

@@ -34,7 +34,7 @@ def parse_args() -> Namespace:
     )
     parser.add_argument('--batch-size', type=types.batch_size, default=64, help='images at once (default: %(default)s)')
     parser.add_argument(
-        '--num-workers', type=types.workers, default=4, help='processes that read images (default: %(default)s)'
+        '--workers', type=types.workers, default=4, help='processes that read images (default: %(default)s)'
     )
     parser.add_argument('--device', type=types.device, help='device of torch (default: cuda if there is one)')
     add_max_pixels(parser)
@@ -67,7 +67,7 @@ def main() -> None:
     paths, classes = [path for _, path in named], [find_class(*pair) for pair in named]
     weights = open_weights(args.config, args.checkpoint, args.cfg_options, args.pool, args.size, args.max_pixels)
     images = ImageFiles(paths, *weights.size, weights.settings)
-    (features,), read = extract_features([weights.extractor.to(device)], images, args.batch_size, args.num_workers)
+    (features,), read = extract_features([weights.extractor.to(device)], images, args.batch_size, args.workers)
     arrays = dict(features=features.numpy(), paths=np.array([paths[i] for i in read]))
     classes = [classes[i] for i in read]
     if all(classes):

@@ -41,7 +41,7 @@ LESS_MEMORY = {
     'much), or recompute activations (model.backbone.with_cp=True), or train in mixed precision (--amp)',
     'pretrain': 'lower --batch-size, --size or --workers, or choose a smaller --arch',
     'finetune': 'lower --batch-size, --size or --workers',
-    **dict.fromkeys(('compare', 'embed'), 'lower --batch-size or --num-workers'),
+    **dict.fromkeys(('compare', 'embed'), 'lower --batch-size or --workers'),
     '': 'free some, or raise the limit (ulimit -v)',
 }
 # Remark of commands without --cfg-options on errors whose advice names these.
@@ -60,8 +60,7 @@ SECOND_WAY = re.compile(r', or with --cfg-options \S+')
 WORKERS = {
     'train': 'train_dataloader.num_workers',
     'test': 'test_dataloader.num_workers',
-    **dict.fromkeys(('finetune', 'pretrain'), '--workers'),
-    '': '--num-workers',
+    '': '--workers',
 }
 LONG = 1_000  # characters at each end of an error's line
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG

@@ -47,7 +47,7 @@ def parse_args() -> Namespace:
     add_max_pixels(parser)
     parser.add_argument('--seed', type=types.seed, default=0, help='seed of the order (default: %(default)s)')
     parser.add_argument(
-        '--num-workers',
+        '--workers',
         type=types.workers,
         default=os.cpu_count(),
         help='processes that read and scale (default: %(default)s)',
@@ -84,7 +84,7 @@ def main() -> None:
     random.Random(args.seed).shuffle(paths)
     max_pixels = args.max_pixels or MAX_PIXELS
     members = Members(args.folder, paths, args.short_side, args.channels, max_pixels, QUALITY)
-    loader = DataLoader(members, batch_size=None, num_workers=args.num_workers, worker_init_fn=end_with_unsent)
+    loader = DataLoader(members, batch_size=None, num_workers=args.workers, worker_init_fn=end_with_unsent)
     limit, left_out, tar = args.shard_size * 2**20, 0, None
     shards: list[Path] = []
     loading = iter(loader)  # starts the workers

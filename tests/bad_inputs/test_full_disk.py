@@ -65,7 +65,7 @@ TABLE = [
     ('extract_features.py', [TINY, 'run/epoch_1.pth', 'photos', '--pool', 'flat'], 'features.npz: File too large'),
     ('export.py', ['run/epoch_1.pth', 'backbone.pth'], 'backbone.pth: File too large'),
     ('export.py', ['run/epoch_1.pth', 'backbone.safetensors'], 'backbone.safetensors: File too large'),
-    ('make_shards.py', ['photos', 'shards', '--num-workers', '0'], 'shards: File too large'),
+    ('make_shards.py', ['photos', 'shards', '--workers', '0'], 'shards: File too large'),
     (benchmark, ['step', '--json', 'step.json'], 'step.json: File too large'),
     (counts, ['--json', 'counts.json'], 'counts.json: File too large'),
     (plot_benchmark, ['results.json'], 'results-step.png: File too large'),

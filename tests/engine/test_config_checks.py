@@ -178,15 +178,17 @@ def test_values_that_cannot_be_meant(tmp_path, options, message):
 
 
 @pytest.mark.parametrize(
-    ('batch', 'drop_last', 'said'),
+    ('sampler', 'batch', 'drop_last', 'said'),
     [
-        (12, True, None),
-        (16, False, 'batch_size=16 is more than the 12 images: each batch is an epoch of 12'),
-        (16, True, 'batch_size=16 is more than the 12 images, and drop_last .*batch_size=12 or'),
+        ('DefaultSampler', 12, True, None),
+        ('DefaultSampler', 16, False, 'batch_size=16 is more than the 12 images: each batch is an epoch of 12'),
+        ('DefaultSampler', 16, True, 'batch_size=16 is more than the 12 images, and drop_last .*batch_size=12 or'),
+        ('InfiniteSampler', 16, True, None),  # images come again within a batch
     ],
 )
-def test_fewer_images_than_a_batch(tmp_path, batch, drop_last, said):
-    runner = build(tmp_path, train_dataloader__batch_size=batch, train_dataloader__drop_last=drop_last)
+def test_fewer_images_than_a_batch(tmp_path, sampler, batch, drop_last, said):
+    loader = dict(train_dataloader__batch_size=batch, train_dataloader__drop_last=drop_last)
+    runner = build(tmp_path, **loader, train_dataloader__sampler__type=sampler)
     if said and drop_last:
         with pytest.raises(ValueError, match=said):
             check_batches(runner)

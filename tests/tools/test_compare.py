@@ -55,7 +55,7 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
     (run / 'config.json').write_text('{}')  # as a folder of the hub has
     with manifest.own_file(run, 'model.safetensors', 'weights') as unfinished:
         shutil.copy(resource_dir('weights') / 'dyvit-p_cifar10.safetensors', unfinished)
-    printed = compare('run', 'images', '--against', WEIGHTS, '--seeds', 2, '--num-workers', 0)
+    printed = compare('run', 'images', '--against', WEIGHTS, '--seeds', 2, '--workers', 0)
     assert '12 images of 3 classes to learn from, 2 to classify, 50.0 % of them of the largest class' in printed
     for words in ('without a class: 1', 'without an image to classify: 1', 'skipped ', 'left out: 1', ' kNN '):
         assert words in printed
@@ -68,7 +68,7 @@ def test_a_run_gets_table_picture_and_numbers(photos, compare, tmp_path):
     owned = {'model.safetensors', 'compare.json', 'compare.png', 'pictures/comparison_0.jpg'}
     assert set(manifest.read_manifest(run)) == owned
     before = (run / 'compare.json').read_text()
-    compare('run', 'images', '--seeds', 1, '--num-workers', 0)  # replaces its own
+    compare('run', 'images', '--seeds', 1, '--workers', 0)  # replaces its own
     assert (run / 'compare.json').read_text() != before
     assert set(os.listdir(run)) == {name.split('/')[0] for name in owned} | {manifest.MANIFEST, 'config.json'}
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_compared_ends_in_a_line(args, reason, photos, compare, t
 def test_fine_tuning_is_a_column(photos, tmp_path):
     weights = [write_weights(tmp_path / f'{frozen}.pth', frozen_stages=frozen) for frozen in (-1, 4)]
     shutil.copy(weights[0], tmp_path / 'same.pth')
-    options = dict(against=[weights[1], tmp_path / 'same.pth'], seeds=3, num_workers=0, device='cpu')
+    options = dict(against=[weights[1], tmp_path / 'same.pth'], seeds=3, workers=0, device='cpu')
     found = measure_all(weights[:1], photos, finetune=1, **options)
     first, random, pixels, *others = found.rows.values()
     assert [len(row['fine-tuned'].draws) for row in (first, random, *others)] == [3] * 4 and 'fine-tuned' not in pixels
@@ -142,7 +142,7 @@ def test_images_that_vanish_while_it_measures_are_named(tmp_path):
 
 def test_fewer_passes_over_many_images(photos, tmp_path, monkeypatch):
     weights = write_weights(tmp_path / 'tiny.pth')
-    options = dict(seeds=4, num_workers=0, device='cpu')
+    options = dict(seeds=4, workers=0, device='cpu')
     every = coma_mm.compare(weights, photos, **options)['rows']
     monkeypatch.setattr('coma_mm.comparing.MANY', 1)
     fewer = coma_mm.compare(weights, photos, **options)['rows']
@@ -167,7 +167,7 @@ WRONG = dict(
     seeds=[(0, 'seeds'), (2.5, 'seeds')],
     device=[(value, 'device') for value in ('nowhere', 5.5, 'meta')],
     batch_size=[(-1, 'batch_size')],
-    num_workers=[('a', 'num_workers')],
+    workers=[('a', 'workers')],
     size=[(0, 'size')],
     max_pixels=[(0, 'max_pixels')],
     exclude=[(5, 'exclude')],
@@ -179,7 +179,7 @@ WRONG = dict(
 def test_arguments_of_the_function(name, photos):
     for value, reason in WRONG[name]:
         with pytest.raises((ValueError, FileNotFoundError), match=reason) as error:
-            coma_mm.compare(**dict(weights=WEIGHTS, data=photos, num_workers=0) | {name: value})
+            coma_mm.compare(**dict(weights=WEIGHTS, data=photos, workers=0) | {name: value})
         assert '\n' not in str(error.value)
 
 

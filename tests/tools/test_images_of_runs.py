@@ -58,7 +58,7 @@ def test_all_commands(run, call, tmp_path):
 
     found = []
     for model in (checkpoint, ('weights.safetensors',)):
-        call('embed', *model, 'images', '--num-workers', '0', '--pool', 'mean', '--out', 'features.npz')
+        call('embed', *model, 'images', '--workers', '0', '--pool', 'mean', '--out', 'features.npz')
         with np.load('features.npz') as arrays:
             found.append(arrays['features'])
             assert sorted(map(os.path.basename, arrays['paths'].tolist())) == sorted(NAMES)
@@ -82,7 +82,7 @@ def test_all_commands(run, call, tmp_path):
 
     for options in ([], ['--short-side', '40']):
         shards = f'shards{len(options)}'
-        call('shards', 'images', shards, '--num-workers', '0', '--channels', run, *options)
+        call('shards', 'images', shards, '--workers', '0', '--channels', run, *options)
         dataset = ImageShards(shards, pipeline=[LoadImage(run, RANGE)])
         assert len(dataset) == len(NAMES)
         assert all(dataset[i]['img'].shape == (*((40, 53) if options else (48, 64)), run) for i in range(len(dataset)))
@@ -93,10 +93,10 @@ def test_all_commands(run, call, tmp_path):
 def test_larger_images_have_an_option(run, call):
     checkpoint = 'run/config.py', 'run/last.pth'
     for command in (
-        ['embed', *checkpoint, 'images', '--num-workers', '0'],
+        ['embed', *checkpoint, 'images', '--workers', '0'],
         ['visualize', *checkpoint, 'images'],
         ['browse', 'run/config.py'],
-        ['shards', 'images', 'out', '--num-workers', '0', '--short-side', '8'],
+        ['shards', 'images', 'out', '--workers', '0', '--short-side', '8'],
         ['pretrain', 'images', '--out', 'new', '--arch', 'pico', '--size', '32', '--steps', '1', '--workers', '0'],
     ):
         said = call(*command, '--max-pixels', '3000', succeeds=False)

@@ -9,7 +9,7 @@ from processes import call, refuse, run
 from coma_mm.datasets import ImageShards, LoadImage, read_image
 
 NAMES = ['a/1.v2.jpg', 'a/b/2.PNG', 'b/1.v2.jpg', 'b/3 x.webp', 'größe.bmp', '4.jpeg', '5.png', '6.png']
-ALONE = '--num-workers', 0
+ALONE = '--workers', 0
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def members(out):
 
 def test_round_trip(folder):
     out = folder.parent / 'shards'
-    printed = call(folder.parent, 'make_shards.py', 'images', out, '--shard-size', 0.03, '--num-workers', 2)
+    printed = call(folder.parent, 'make_shards.py', 'images', out, '--shard-size', 0.03, '--workers', 2)
     number = int(re.search(r'8 images in (\d+) shards, 0 MiB, in ', printed)[1])
     assert sorted(path.name for path in out.glob('*.tar')) == [f'train-{i:06d}.tar' for i in range(number)]
     assert 1 < number < 8 and len(list(out.glob('*.tar.index.json'))) == number == len(list(out.iterdir())) / 2
@@ -96,7 +96,7 @@ def test_what_cannot_start(monkeypatch, capfd, folder):
     for args, error in [
         (('empty', 'out'), 'no images in empty'),
         (('images', 'empty'), 'empty exists already'),
-        (('bad', 'out', '--short-side', '64', '--num-workers', '0'), 'none of the 1 images in bad can be read'),
+        (('bad', 'out', '--short-side', '64', '--workers', '0'), 'none of the 1 images in bad can be read'),
     ]:
         assert error in refuse(monkeypatch, capfd, tmp_path, 'make_shards.py', *args)
     assert {path.name for path in tmp_path.iterdir()} == {'bad', 'empty', 'images'}

@@ -71,7 +71,7 @@ def test_a_run_is_all_that_pictures_features_and_knn_need(tool, tmp_path, monkey
     assert 'written to reconstruction.png' in tool('visualize.py', 'run/epoch_1.pth', 'photos/x/1.png')
     found = []
     for source in ('run', 'backbone.pth'):  # an exported file says what it is
-        printed = tool('extract_features.py', source, 'photos', '--batch-size', '8', '--num-workers', '0')
+        printed = tool('extract_features.py', source, 'photos', '--batch-size', '8', '--workers', '0')
         assert '24 images of 2 classes, 112 features each' in printed
         with np.load(tmp_path / 'features.npz') as arrays:
             found.append(arrays['features'])

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine import registry as registries
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import Registry
@@ -165,10 +166,13 @@ def _crops(node: object, place: str) -> Iterator[tuple[str, int | Sequence[int]]
 
 
 def check_batches(runner: Runner) -> None:
-    """Refuse a batch that is larger than the data set where incomplete ones are dropped; warn where they are not."""
+    """Refuse a batch that is larger than the data set where incomplete ones are dropped; warn where they are not.
+
+    An ``InfiniteSampler`` fills each batch.
+    """
     loader = runner.train_dataloader
     size, sampler = getattr(loader, 'batch_size', None), getattr(loader, 'sampler', None)
-    if not size or not isinstance(sampler, Sized) or len(sampler) >= size:
+    if not size or not isinstance(sampler, Sized) or isinstance(sampler, InfiniteSampler) or len(sampler) >= size:
         return
     images = f'{len(sampler)} images' + (f' for each of {runner.world_size} processes' if runner.world_size > 1 else '')
     if loader.drop_last and len(loader) == 0:
