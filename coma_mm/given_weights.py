@@ -16,11 +16,14 @@ from .checkpoints.settings import read_config_text, read_dyvit, read_meta, read_
 from .checkpoints.vit_names import find_parts, read_vit, rename_vit
 from .export.source import find_normalisation
 from .models.architectures import ARCHITECTURES
+from .models.distillation import choose_size
 from .models.dyvit import DyViT
 from .recipe import DEFAULT_SIZE, VARIANTS, Encoder, choose_patch
 from .settings import VITS, PretrainSettings, find_arch
 from .utils.paths import short_path
 from .utils.text import one_line
+
+TAUGHT_RATIO = 0.6  # share of units that are hidden where a teacher is; of 0.75 features are worse (docs/evidence.md)
 
 
 class Source(NamedTuple):
@@ -96,19 +99,19 @@ def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSetting
     own, theirs = settings.channels or 3, teacher.backbone.get('in_channels', 3)
     if own not in (1, theirs):
         raise ValueError(f'{called} takes images of {theirs} channels, and those of the run have {own}: give another')
-    size, unit, parts = settings.size or DEFAULT_SIZE, teacher.unit_size, max(1, encoder.unit_size // teacher.unit_size)
-    seen = size // encoder.unit_size * parts * unit
-    if teacher.backbone['type'] == 'coma_mm.MaskedViT':
-        teacher.backbone['img_size'] = seen
     teacher.backbone['init_cfg'] = source.init_cfg
     encoder.teacher = dict(mode='frozen', encoder=teacher.backbone, **read_mean_and_std(source))
-    scaled = '' if seen == size else f', scaled to {seen} px'
+    size = settings.size or DEFAULT_SIZE
+    units = size // encoder.unit_size
+    unit_size = teacher.unit_size if teacher.backbone['type'] == 'coma_mm.DyViT' else None
+    seen = choose_size(teacher.backbone['img_size'], unit_size, (units, units))
+    scaled = '' if seen == (size, size) else f', scaled to {seen[0]} x {seen[1]} px'
     said = (
-        f'Its teacher is the {teacher.name} of {called}, frozen: it sees what is hidden{scaled}, and its tokens are '
-        'predicted beside the pixels.'
+        f'Its teacher is the {teacher.name} of {called}, frozen: it sees the whole images{scaled}, and what it makes '
+        'of each unit is predicted beside the pixels.'
     )
     encoder.origin = f'{encoder.origin} {one_line(said)}'.strip()
-    return replace(settings, method='mae')
+    return replace(settings, method='mae', mask_ratio=settings.mask_ratio or TAUGHT_RATIO)
 
 
 def read_source(name: str, channels: int | None, option: str) -> Source:

@@ -44,6 +44,7 @@ METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoe
 SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
 SMALL, WEIGHTS = 'DyViT-pico', 'coma_mm://dyvit-p_cifar10'  # which come with the package
+TAUGHT_IMAGES = 150_000  # images that a run shows, up to which these weights as a teacher were measured to help, about
 MIN_BATCH = 16  # images that are computed at once at least
 
 
@@ -211,6 +212,9 @@ def describe_plan(
         size = settings.size or DEFAULT_SIZE
         text += f' A {SMALL} that starts from weights gains more in short runs: --init {WEIGHTS} --size {size}'
         text += f', without --arch {settings.arch}.' if encoder.name != SMALL and settings.arch else '.'
+    can_learn = encoder.name != SMALL and settings.method != 'coma' and settings.channels in (None, 1, 3)
+    if can_learn and not settings.init and not settings.teacher and shown < TAUGHT_IMAGES:
+        text += f' In short runs a teacher helps: --teacher {WEIGHTS}.'
     return text
 
 

@@ -85,13 +85,13 @@ class PretrainSettings(RunSettings):
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
-        'weights of a frozen encoder, in the same forms as --init; the decoder also predicts its tokens of the hidden '
-        'units (default: none)',
+        'weights of a frozen encoder, in the same forms as --init; the decoder also predicts what it sees in each unit '
+        '(default: none)',
         type='init_weights',
         metavar='WEIGHTS',
     )
     mask_ratio: float | None = setting(
-        'hidden share of an image (default: 0.6; of mae 0.75)', range=ranges.MASK_RATIO, metavar='R'
+        'hidden share of an image (default: 0.6; of mae without --teacher 0.75)', range=ranges.MASK_RATIO, metavar='R'
     )
     crop_scale: Sequence[float] | None = setting(
         "smallest and largest share of an image's area in a random crop (default: 0.2 1)",

@@ -59,9 +59,10 @@ class CoMA(BaseModel):
             mean tokens of both branches are to be alike, see :class:`.alignment.Alignment`, in training only.
             ``jitter`` changes the colours of each branch's image, so that these give nothing away. ``interval`` and
             ``momentum`` are as above.
-            ``dict(mode='frozen', encoder=..., weight=1.0, mean=None, std=None)``: another encoder with weights of its
-            own, the teacher, sees what is hidden. Its tokens are predicted beside the pixels, in training only, see
-            :class:`.distillation.Distillation`. ``mean`` and ``std`` of pixels are those that the teacher takes.
+            ``dict(mode='frozen', encoder=..., weight=1.0, mean=None, std=None)``: another network with weights of its
+            own, the teacher, sees the whole image. What it sees in each unit is predicted beside the pixels, in
+            training only, see :class:`.distillation.Distillation`. It is any backbone that returns maps. ``mean`` and
+            ``std`` of pixels are those that the teacher takes.
         norm_pix: predict pixels normalised by their unit's mean and deviation.
         fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
         predict_visible: weight of a further task of the adaptive branch: the decoder also predicts the units
@@ -179,12 +180,12 @@ class CoMA(BaseModel):
         seen = self._adaptive_branch(views[0], masked)
         losses = {}
         if self.distillation and self.training:
-            features = self._decode([seen], masked, self.decoder.features)
-            hidden = take_units(features, masked.ids_mask) if self.predict_visible else features
-            losses['loss_teacher'] = self.distillation(hidden, inputs, masked)
-            prediction = self.decoder.prediction(features)
+            features = self._decode([seen], masked, self.decoder.features, every=True)
+            losses['loss_teacher'] = self.distillation(features, inputs, masked.grid)
+            wanted = features if self.predict_visible else take_units(features, masked.ids_mask)
+            prediction = self.decoder.prediction(wanted)
         else:
-            prediction = self._decode([seen], masked)
+            prediction = self._decode([seen], masked, every=self.predict_visible > 0)
         if self.predict_visible:
             errors = unit_errors(prediction, self.target(views[0]))
             adaptive, visible = (errors.gather(1, idx).mean() for idx in (masked.ids_mask, masked.ids_keep))
@@ -249,17 +250,20 @@ class CoMA(BaseModel):
         """Return the tokens of the stages that are decoded: all, or the last."""
         return tokens if self.fuse_stages else tokens[-1:]
 
-    def _decode(self, seen: list[Seen], masked: MaskedUnits, decoder: Callable | None = None) -> Tensor:
+    def _decode(
+        self, seen: list[Seen], masked: MaskedUnits, decoder: Callable | None = None, every: bool = False
+    ) -> Tensor:
         """Decode in one call what one branch or both saw.
 
         Args:
             seen: of the adaptive branch, and of the evaluation branch if that is decoded, too.
             masked: which units each of them saw.
             decoder: called in place of the whole decoder, such as its ``features``.
+            every: whether all units are wanted of the adaptive branch alone.
 
         Returns:
             ``(B, U, V)``: each unit as predicted by the branch that did not see it. Of the adaptive branch alone
-            ``(B, n, V)``, the units hidden from it, or with ``predict_visible`` all of them, ``(B, U, V)``.
+            ``(B, n, V)``, the units hidden from it, or all of them, ``(B, U, V)``.
         """
         units = masked.grid[0] * masked.grid[1]
 
@@ -273,7 +277,7 @@ class CoMA(BaseModel):
         filled = [self.decoder.append_mask_tokens(tokens, idx, units) for tokens, idx in seen]
         decoder = decoder or self.decoder
         if len(filled) == 1:
-            return decoder(filled[0], masked.grid, identity if self.predict_visible else keep_hidden)
+            return decoder(filled[0], masked.grid, identity if every else keep_hidden)
         return decoder(torch.cat(filled), masked.grid, assemble)
 
     def _last_tokens(self, seen: Seen) -> Tensor:

@@ -1,7 +1,6 @@
-"""Loss of the evaluation mode ``frozen``: a teacher's tokens of the hidden units are predicted beside the pixels.
+"""Loss of the evaluation mode ``frozen``: a teacher's features of each unit are predicted beside the pixels.
 
-Shapes: B images of C x H x W values, n units hidden of each, D decoder width, T values that the teacher has of a unit,
-k units of the teacher along a side of the encoder's unit.
+Shapes: B images of C x H x W values, U = Hu * Wu units of each, D decoder width, T channels of the teacher's last map.
 """
 
 import hashlib
@@ -16,16 +15,16 @@ from ..checkpoints.older_names import restore_older
 from ..registry import MODELS
 from ..utils.arguments import require_number
 from ..utils.configs import list_configs
+from .dyvit import DyViT
 from .layers import initialize_linear
-from .mask_units import MaskedUnits
 
 
 class Distillation(nn.Module):
-    """A linear head on the decoder, and the loss by which it predicts a teacher's tokens of the hidden units.
+    """A linear head on the decoder, and the loss by which it predicts what a teacher sees in each unit.
 
-    The teacher sees these units alone. Its units may have another size than the encoder's: images are scaled so that a
-    unit of the encoder is k x k of the teacher's. The target is the mean of their last tokens, normalised over its
-    values (LayerNorm without weights). The loss is the mean squared error.
+    The teacher sees whole images, and the decoder what the encoder makes of the visible units. The target of a unit is
+    the mean of the teacher's last map over it, normalised over its values (LayerNorm without weights). The loss is the
+    mean squared error over all units: the visible ones reach the encoder at once, as the first steps need.
 
     The teacher is no part of the model. Checkpoints have only a checksum of its weights; an exported backbone has
     nothing of it. It is loaded at the first step of training, and not at all where nothing is trained.
@@ -35,7 +34,7 @@ class Distillation(nn.Module):
         is_loaded: whether it has its weights already; otherwise its ``init_weights()`` loads them.
         weight: of the loss.
         dim: D.
-        unit_size: side of the encoder's units in pixels.
+        channels: T.
         rescaling: factor and summand, ``(C, 1, 1)`` each, that turn the encoder's images into the teacher's.
     """
 
@@ -47,66 +46,49 @@ class Distillation(nn.Module):
         is_loaded: bool,
         weight: float,
         dim: int,
-        unit_size: int,
+        channels: int,
         rescaling: tuple[Tensor, Tensor] | None,
     ):
         super().__init__()
-        self._teacher = [teacher.requires_grad_(False).eval()]  # in a list, which hides it from the model
+        self._teacher = [_freeze(teacher)]  # in a list, which hides it from the model
         self._needs_weights, self._is_known = not is_loaded, False  # known: loaded, and compared with the checksum
-        self.weight, self.unit_size, self.rescaling = weight, unit_size, rescaling
-        self.parts = max(1, unit_size // teacher.unit_size)
-        self.head = nn.Linear(dim, teacher.unit_channels[-1])
+        self.weight, self.rescaling = weight, rescaling
+        self.head = nn.Linear(dim, channels)
         initialize_linear(self.head)
         self.register_buffer('checksum', torch.zeros((), dtype=torch.long))  # 0: not trained with any yet
 
-    def forward(self, features: Tensor, images: Tensor, masked: MaskedUnits) -> Tensor:
+    def forward(self, features: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the weighted loss.
 
         Args:
-            features: the decoder's of the hidden units, from which their pixels are predicted, ``(B, n, D)``.
+            features: the decoder's of all units, from which their pixels are predicted, ``(B, U, D)``.
             images: as the encoder gets them, ``(B, C, H, W)``.
-            masked: which units are hidden.
+            grid: ``(Hu, Wu)``.
 
         Raises:
             FileNotFoundError: if the teacher's weights are not there.
-            ValueError: if they are not those that the run began with, or the images have a size that it does not take.
+            ValueError: if they are not those that the run began with.
         """
-        target, prediction = self.encode(images, masked), self.head(features)
+        target, prediction = self.encode(images, grid), self.head(features)
         with torch.autocast(images.device.type, enabled=False):
             dtype = torch.promote_types(prediction.dtype, torch.float32)
             target = F.layer_norm(target.to(dtype), target.shape[-1:])
             return self.weight * F.mse_loss(prediction.to(dtype), target)
 
     @torch.no_grad()
-    def encode(self, images: Tensor, masked: MaskedUnits) -> Tensor:
-        """Encode the hidden units by the teacher, and return the mean of each unit's tokens, ``(B, n, T)``."""
-        teacher, k = self._teacher[0], self.parts
+    def encode(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the mean of the teacher's last map over each unit, ``(B, U, T)``."""
+        teacher = self._teacher[0]
         if not self._is_known:
             self._load(teacher)
-        rows, columns = (units * k for units in masked.grid)
-        if getattr(teacher, 'patch_resolution', (rows, columns)) != (rows, columns):  # a ViT takes one size
-            height, width = rows * teacher.unit_size, columns * teacher.unit_size
-            raise ValueError(
-                f'the teacher takes images of {" x ".join(map(str, teacher.img_size))} px and would get those of '
-                f'{height} x {width} px: set evaluation.encoder.img_size={(height, width)}'
-            )
-        y, x = masked.ids_mask // masked.grid[1] * k, masked.ids_mask % masked.grid[1] * k
-        inside = torch.arange(k, device=images.device)
-        idx = ((y[..., None, None] + inside[:, None]) * columns + x[..., None, None] + inside).flatten(1)
-        tokens = teacher.to(images)(self._prepare(images, teacher, rows, columns), idx)[-1]
-        tokens = tokens[:, getattr(teacher, 'extra_tokens', 0) :]
-        return tokens.reshape(*masked.ids_mask.shape, k * k, teacher.unit_channels[-1]).mean(2)
-
-    def _prepare(self, images: Tensor, teacher: nn.Module, rows: int, columns: int) -> Tensor:
-        """Return images with the values, the channels and the size that the teacher takes."""
         if self.rescaling is not None:
             factor, summand = (value.to(images) for value in self.rescaling)
             images = images * factor + summand
         images = images.expand(-1, getattr(teacher, 'in_channels', 3), -1, -1)  # grey ones for a teacher of colours
-        size = rows * teacher.unit_size, columns * teacher.unit_size
-        if tuple(images.shape[-2:]) == size:
-            return images
-        return F.interpolate(images, size, mode='bilinear', antialias=True)
+        size = choose_size(getattr(teacher, 'img_size', images.shape[-2:]), _unit_size(teacher), grid)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode='bilinear', antialias=True)
+        return F.adaptive_avg_pool2d(last_map(teacher.to(images), images), grid).flatten(2).transpose(1, 2)
 
     def _load(self, teacher: nn.Module) -> None:
         """Load the teacher's weights, and compare them with those that the run began with."""
@@ -121,7 +103,7 @@ class Distillation(nn.Module):
                     f"the teacher's weights {source} are not there: put them back, or name them by "
                     'model.evaluation.encoder.init_cfg.checkpoint=FILE'
                 ) from None
-            teacher.requires_grad_(False).eval()
+            _freeze(teacher)
         found = checksum(teacher)
         if self.checksum and self.checksum != found:
             raise ValueError(
@@ -130,6 +112,36 @@ class Distillation(nn.Module):
             )
         self.checksum.fill_(found)
         self._is_known = True
+
+
+def choose_size(trained: int | Sequence[int], unit_size: int | None, grid: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width that images are scaled to for a teacher: those that it was trained with.
+
+    Args:
+        trained: side or sides in pixels.
+        unit_size: side of a DyViT's units. It gets larger images where it has fewer units than the encoder otherwise.
+        grid: ``(Hu, Wu)``.
+    """
+    height, width = (trained, trained) if isinstance(trained, int) else trained
+    if unit_size is None:
+        return height, width
+    return max(height, grid[0] * unit_size), max(width, grid[1] * unit_size)
+
+
+def _unit_size(teacher: nn.Module) -> int | None:
+    return teacher.unit_size if isinstance(teacher, DyViT) else None
+
+
+def _freeze(teacher: nn.Module) -> nn.Module:
+    teacher.requires_grad_(False)
+    teacher.eval()  # on a line of its own: mmpretrain's backbones return nothing
+    return teacher
+
+
+def last_map(teacher: nn.Module, images: Tensor) -> Tensor:
+    """Return the last of the maps that a teacher returns of images."""
+    found = teacher(images)
+    return found[-1] if isinstance(found, (tuple, list)) else found
 
 
 def checksum(module: nn.Module) -> int:
@@ -166,16 +178,26 @@ def build_distillation(
     is_loaded = isinstance(encoder, nn.Module)
     if not is_loaded:
         encoder = _build_teacher(encoder)
-    if getattr(encoder, 'attn_window', None) or not hasattr(encoder, 'unit_channels'):
-        raise ValueError(
-            f'the teacher {type(encoder).__name__} cannot encode some units of an image alone: it has to be a '
-            'coma_mm.DyViT without attn_window, a coma_mm.MaskedViT, or an encoder of your own like them'
-        )
     own, theirs = (getattr(one, 'in_channels', 3) for one in (model.backbone, encoder))
     if own not in (1, theirs):
         raise ValueError(f'the teacher takes images of {theirs} channels, and those of the run have {own}')
     rescaling = _find_rescaling(model.data_preprocessor, mean, std, theirs)
-    return Distillation(encoder, is_loaded, weight, model.decoder.dim, model.unit_size, rescaling)
+    return Distillation(encoder, is_loaded, weight, model.decoder.dim, _count_channels(encoder, theirs), rescaling)
+
+
+def _count_channels(teacher: nn.Module, channels: int) -> int:
+    """Return the channels of a teacher's last map; refuse one that returns none."""
+    size = choose_size(getattr(teacher, 'img_size', 224), _unit_size(teacher), (1, 1))
+    parameter = next(teacher.parameters(), torch.empty(0))
+    with torch.no_grad():
+        found = last_map(_freeze(teacher), parameter.new_zeros(1, channels, *size))
+    if not isinstance(found, Tensor) or found.dim() != 4:
+        shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f'the teacher {type(teacher).__name__} returns {shown} of an image, and no map (1, channels, height, '
+            "width): of mmpretrain a ViT does with out_type='featmap', a ConvNeXt with gap_before_final_norm=False"
+        )
+    return found.shape[1]
 
 
 def _build_teacher(encoder: Any) -> nn.Module:

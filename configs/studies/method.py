@@ -13,22 +13,32 @@ off = {'model.evaluation.mode': 'off'}
 align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}
+# the weights that come along
+teacher = dict(
+    type='coma_mm.DyViT',
+    arch='pico',
+    img_size=32,
+    patch_size=1,
+    init_cfg=dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10'),
+)
 cells = dict(
     off=dict(options=off),
     copy=dict(),
     # ten passes
-    longest=dict(options=off, length=6.25, seeds=[0]),
+    longest=dict(options=off, length=6.25, seeds=[0, 1]),
     # as many GFLOPs as longest
-    mae75_longest=dict(options={**off, **hide_75}, length=8.75, seeds=[0]),
-    align75_longest=dict(options={**align, **hide_75}, length=4.6875, seeds=[0]),
+    mae75_longest=dict(options={**off, **hide_75}, length=8.75, seeds=[0, 1]),
+    align75_longest=dict(options={**align, **hide_75}, length=4.6875, seeds=[0, 1]),
     # sixty: the weights that are shipped
     shipped=dict(config='../pretrain/mae_dyvit-p_cifar10.py', seeds=[0], smoke={'train_cfg.max_epochs': 2}),
+    # as many GFLOPs as shipped
+    align75_shipped=dict(options={**align, **hide_75}, length=19.9375, seeds=[0]),
     # as many GFLOPs as copy
     off_long=dict(options=off, length=1.56),
     # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
     align=dict(options=align),
-    # learns from off, the cell of this study; the GFLOPs of that one come on top
-    frozen=dict(options={'model.evaluation.mode': 'frozen'}, teacher='off'),
+    # those of the teacher's training come on top
+    taught=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher)}, length=0.875),
     random=dict(length=0),
     mae75=dict(options={**off, **hide_75}),
     # as many GFLOPs as off_long
@@ -47,7 +57,9 @@ cells = dict(
 )
 first = ('off', 'copy', 'longest')
 # of the curves: they end as one that is drawn, or did not pay
-omit = 'random shipped off mae75 uniform uniform_long which align_crop align_crop75 align_crop5 cae joint'.split()
+omit = (
+    'random shipped off mae75 uniform uniform_long which align_crop align_crop75 align_crop5 cae joint frozen'.split()
+)
 finetune = '_base_/finetune_cifar10.py'
 half_tested = {'val_dataloader.dataset.fraction': 0.5}
 measures = dict(
@@ -116,7 +128,7 @@ report = dict(
             align75='align, 75 % hidden',
             mae75_long='off, 75 % hidden',
             off_long='off',
-            frozen='off with a first run of off as a frozen teacher',
+            taught='off with shipped weights as a frozen teacher',
             ema='ema',
             copy='copy (paper)',
             joint='both branches trained, 1.6 times the GFLOPs',

@@ -13,6 +13,14 @@ rate = 'optim_wrapper.optimizer.lr'
 align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}  # of tools/lab/studies/branches.py
+# the weights that come along, which see the photos at 32 px
+teacher = dict(
+    type='coma_mm.DyViT',
+    arch='pico',
+    img_size=32,
+    patch_size=1,
+    init_cfg=dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10'),
+)
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
@@ -22,7 +30,7 @@ cells = dict(
     mae_long=dict(options={'train_cfg.max_iters': 643}),
     mae75_long=dict(options={**hide_75, 'train_cfg.max_iters': 900}),
     align75=dict(options={**align, **hide_75, 'train_cfg.max_iters': 480}),
-    frozen=dict(options={'model.evaluation.mode': 'frozen'}, teacher='mae'),
+    taught=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher), 'train_cfg.max_iters': 352}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),

@@ -21,7 +21,7 @@ cells = dict(
     late=dict(),
     long=dict(options={'model.depth': 3}, length=1.5, cpu={'model.width': 7}),
     random=dict(length=0),
-    after=dict(config='other.py', start='late', teacher='long', measures=dict(validation=dict())),
+    after=dict(config='other.py', start='late', measures=dict(validation=dict())),
     once=dict(seeds=[1]),
 )
 first = ('long',)
@@ -59,7 +59,7 @@ def test_what_a_size_and_a_cell_say_is_merged(study, tmp_path):
     after = cells['after-1']
     assert after.config == str(tmp_path / 'other.py') and after.options == {} and after.epochs is None
     assert after.start == 'work_dirs/studies/tiny/cpu/late-1'
-    assert after.teacher == 'work_dirs/studies/tiny/cpu/long-1' and after.measures == dict(validation={})
+    assert after.measures == dict(validation={})
     (smoke,) = make_cells(study, 'smoke')
     assert smoke.measures == dict(features={}, finetune_1=dict(percent=1, epochs=2))
 

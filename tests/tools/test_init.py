@@ -197,7 +197,10 @@ def test_a_run_teaches_another_one(call, photos):
     save_run('first')
     out = ' '.join(call(photos, '--out', 'second', '--steps', 1, '--teacher', 'first', *options).split())
     assert 'by masked autoencoding, on crops of 32 px' in out
-    assert 'Its teacher is the DyViT-pico of first/iter_1.pth, frozen: it sees what is hidden, and its tokens' in out
+    assert (
+        'Its teacher is the DyViT-pico of first/iter_1.pth, frozen: it sees the whole images, and what it makes of'
+        in out
+    )
     state = torch.load('second/last.pth', weights_only=False)['state_dict']
     assert not any('teacher' in name for name in state) and state['distillation.checksum'] > 0
     with safe_open('second/backbone.safetensors', 'pt') as file:
@@ -208,9 +211,8 @@ def test_a_run_teaches_another_one(call, photos):
     'given, said',
     [
         (dict(arch='vit-tiny'), ''),
-        (dict(arch='tiny'), ''),  # 2 x 2 patches for each unit
-        (dict(arch='tiny', size=64), ''),
-        (dict(arch='vit-tiny', size=64), ', scaled to 128 px'),  # patches of 8 px
+        (dict(arch='tiny'), ''),
+        (dict(arch='vit-tiny', size=64), ', scaled to 224 x 224 px'),
         (dict(arch='tiny', channels=1), ''),
     ],
     ids=str,
@@ -227,7 +229,7 @@ def test_a_vit_of_timm_teaches(tmp_path, given, said):
     losses = model(torch.randn(2, channels, size, size), dict(mask=mask), mode='loss')
     assert losses['loss_teacher'].isfinite() and 'loss_align' not in losses
     assert f'is the ViT of 2 blocks, 192 wide of {short_path(tmp_path / "vit.pth")}, frozen' in encoder.origin
-    assert f': it sees what is hidden{said}, and' in encoder.origin
+    assert f': it sees the whole images{said}, and' in encoder.origin
 
 
 def test_a_vit_by_its_name():

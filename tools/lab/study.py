@@ -196,7 +196,7 @@ def run_cells(cells: list[Cell], results: list[dict], minutes: float | None, loc
         for group in groups:
             started: dict[str, Future] = {}  # by the work dirs of cells
             for cell in group:
-                run = partial(run_cell, cell, work, started.get(cell.start or cell.teacher or ''))
+                run = partial(run_cell, cell, work, started.get(cell.start or ''))
                 started[str(cell.work_dir)] = work.pool.submit(run)
             for future in as_completed(started.values()):
                 try:

@@ -55,11 +55,6 @@ def coma(backbone: dict, **evaluation: Any) -> tuple[nn.Module, dict]:
     return MODELS.build(model), OUR_OPTIMIZER
 
 
-def taught_coma() -> tuple[nn.Module, dict]:
-    """Return CoMA with DyViT-B and a frozen teacher as large."""
-    return coma(BASE, mode='frozen', encoder=DyViT('base'))
-
-
 def timm_model(name: str) -> nn.Module:
     """Build a model of timm without its classifier."""
     import timm
@@ -82,7 +77,6 @@ EVALUATION: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'copy every 100 steps': partial(coma, BASE, mode='copy', interval=100),
     'ema': partial(coma, BASE, mode='ema'),
     'align': partial(coma, BASE, mode='align'),
-    'frozen': taught_coma,
 }
 PRETRAINING: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'MAE ViT-B (mmpretrain)': partial(stock_mae, MAE_VIT_B),
@@ -91,7 +85,7 @@ PRETRAINING: dict[str, Callable[[], tuple[nn.Module, dict]]] = {
     'CoMA DyViT-T': partial(coma, dict(arch='tiny')),
     'CoMA DyViT-S': partial(coma, dict(arch='small')),
     'CoMA DyViT-B': partial(coma, BASE),
-    **{f'CoMA DyViT-B, evaluation {mode}': EVALUATION[mode] for mode in ('off', 'ema', 'align', 'frozen')},
+    **{f'CoMA DyViT-B, evaluation {mode}': EVALUATION[mode] for mode in ('off', 'ema', 'align')},
 }
 ATTENTION: dict[str, dict] = {
     'windows only': dict(attn_window=7, global_blocks=()),

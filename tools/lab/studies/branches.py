@@ -110,7 +110,9 @@ class LatentCoMA(CoMA):
             losses['loss_latent'] = self.weight * fraction * F.mse_loss(self.head(latent).float(), target)
         return losses
 
-    def _decode(self, seen: list[Seen], masked: MaskedUnits, decoder: Callable | None = None) -> Tensor:
+    def _decode(
+        self, seen: list[Seen], masked: MaskedUnits, decoder: Callable | None = None, every: bool = False
+    ) -> Tensor:
         """Predict what each branch did not see; both branches only outside training."""
         others = masked.ids_mask, masked.ids_keep
         parts = [self._pixels(self._predict(one, idx, masked), idx, masked) for one, idx in zip(seen, others)]

@@ -5,8 +5,7 @@ A study is a Python file with
 - ``config``: an ordinary config, relative to the study's file, that most cells train;
 - ``cells``: name -> ``dict(options=..., ...)``; ``options`` are merged into the config as ``--cfg-options`` are. A cell
   may have a ``config`` of its own (``None``: nothing to train) and ``measures``; ``length`` (times the size's epochs, 0
-  for random weights) and ``seeds`` (some of the size's); ``start``, the cell whose backbone it starts from; and
-  ``teacher``, the cell whose backbone it learns from;
+  for random weights) and ``seeds`` (some of the size's); and ``start``, the cell whose backbone it starts from;
 - ``measures``: name -> arguments; the name up to the first ``_`` is a function of :mod:`.measures`;
 - ``sizes``: ``smoke``, ``cpu`` and ``gpu``, each with ``seeds`` and what it changes: ``epochs``, ``options``,
   ``measures``, and ``cells``, the names of those to run;
@@ -50,7 +49,6 @@ class Cell:
         options: Merged into it.
         epochs: To stretch the config's schedule to; ``None`` leaves it as it is, 0 trains nothing.
         start: Work dir of the cell whose backbone it starts from.
-        teacher: Work dir of the cell whose backbone is its frozen teacher.
         measures: Name -> arguments.
     """
 
@@ -62,7 +60,6 @@ class Cell:
     options: dict = field(default_factory=dict)
     epochs: int | None = None
     start: str | None = None
-    teacher: str | None = None
     measures: dict = field(default_factory=dict)
 
     @property
@@ -134,7 +131,6 @@ def make_cells(study: Config, size: str, extra: dict | None = None) -> list[Cell
             cell,
             name=f'{cell.name}@{link.name}',
             options=cell.options | dict.fromkeys(study.folders, str(link)),
-            teacher=cell.teacher and re.sub(r'-(\d+)$', rf'@{link.name}-\1', cell.teacher),
         )
         for cell in cells
         for link in sorted(folder_links(path.stem).glob('*'))
@@ -164,9 +160,7 @@ def link_folder(study: str, text: str) -> None:
 def _make_cell(study: Config, path: Path, size: str, name: str, seed: int, declared: dict, extra: dict) -> Cell:
     own = study.cells[name].to_dict()
     config = own['config'] if 'config' in own else study.get('config')
-    start, teacher = (
-        own.get(name) and str(work_dir(path.stem, size) / f'{own[name]}-{seed}') for name in ('start', 'teacher')
-    )
+    start = own.get('start') and str(work_dir(path.stem, size) / f'{own["start"]}-{seed}')
     by_size = {} if 'config' in own else declared  # epochs and options of a size are meant for the study's config
     epochs = by_size.get('epochs')
     measures = {**(own['measures'] if 'measures' in own else study.get('measures', {})), **extra}
@@ -179,7 +173,6 @@ def _make_cell(study: Config, path: Path, size: str, name: str, seed: int, decla
         options={**by_size.get('options', {}), **own.get('options', {}), **own.get(size, {})},
         epochs=_stretch(epochs, own.get('length', 1)),
         start=start,
-        teacher=teacher,
         measures={key: {**value, **declared.get('measures', {}).get(key, {})} for key, value in measures.items()},
     )
 
@@ -257,7 +250,7 @@ def finished_elsewhere(study: str, size: str) -> list[tuple[Cell, dict]]:
 def take_result(cell: Cell, elsewhere: list[tuple[Cell, dict]]) -> dict | None:
     """Return the results of the same run in another study, measured in the same ways, as a line of the cell."""
     for other, line in elsewhere:
-        same = all(getattr(other, name) == getattr(cell, name) for name in ('settings', 'seed', 'start', 'teacher'))
+        same = all(getattr(other, name) == getattr(cell, name) for name in ('settings', 'seed', 'start'))
         if same and cell.measures.items() <= other.measures.items():
             return {**line, 'study': cell.study, 'cell': cell.name, 'taken_from': other.study}
     return None

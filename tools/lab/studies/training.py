@@ -12,7 +12,6 @@ from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.utils import set_random_seed
 from torch import nn
 
-from coma_mm.checkpoints.settings import FROM
 from coma_mm.datasets.seeding import fixed_seed
 from coma_mm.engine import load_exactly
 from coma_mm.engine.runner.build import build_runner, prepare, prepare_resuming
@@ -50,10 +49,6 @@ def train_cell(cell: Cell) -> dict:
     if cell.start:
         weights = dict(_delete_=True, type='coma_mm.Pretrained', checkpoint=checkpoint_of(cell.start))
         options['model.backbone.init_cfg'] = weights
-    if cell.teacher:
-        weights = dict(type='coma_mm.Pretrained', checkpoint=checkpoint_of(cell.teacher))
-        encoder = dict(type='coma_mm.DyViT', arch=f'{FROM}{weights["checkpoint"]}', init_cfg=weights)
-        options['model.evaluation.encoder'] = encoder
     assert cell.config is not None  # there is nothing to train otherwise
     cfg = read_config(cell.config, options, work_dir, cell.seed, cell.epochs)
     batch = cfg.train_dataloader.batch_size
