@@ -23,7 +23,7 @@ from .settings import VITS, PretrainSettings, find_arch
 from .utils.paths import short_path
 from .utils.text import one_line
 
-TAUGHT_RATIO = 0.6  # share of units that are hidden where a teacher is; of 0.75 features are worse (docs/evidence.md)
+TAUGHT_RATIO = 0.6  # of the units, hidden where a teacher is; 0.75 is worse by nearest neighbours (docs/evidence.md)
 
 
 class Source(NamedTuple):

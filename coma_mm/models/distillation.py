@@ -30,7 +30,7 @@ class Distillation(nn.Module):
     nothing of it. It is loaded at the first step of training, and not at all where nothing is trained.
 
     Args:
-        teacher: an encoder, see :class:`.CoMA`.
+        teacher: a backbone that returns maps.
         is_loaded: whether it has its weights already; otherwise its ``init_weights()`` loads them.
         weight: of the loss.
         dim: D.

@@ -31,6 +31,7 @@ cells = dict(
     mae75_long=dict(options={**hide_75, 'train_cfg.max_iters': 900}),
     align75=dict(options={**align, **hide_75, 'train_cfg.max_iters': 480}),
     taught=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher), 'train_cfg.max_iters': 352}),
+    taught75=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher), **hide_75}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
