@@ -44,7 +44,7 @@ METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoe
 SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
 SMALL, WEIGHTS = 'DyViT-pico', 'coma_mm://dyvit-p_cifar10'  # which come with the package
-TAUGHT_IMAGES = 150_000  # images that a run shows, up to which these weights as a teacher were measured to help, about
+TAUGHT_IMAGES = 150_000  # that a run shows: up to about so many these weights as a teacher were measured to help
 MIN_BATCH = 16  # images that are computed at once at least
 
 

@@ -19,9 +19,10 @@ import coma_mm.timm  # noqa: F401 - which has timm know DyViT
 from coma_mm.checkpoints.settings import read_settings
 from coma_mm.given_weights import add_teacher, start_from
 from coma_mm.models import DyViT
-from coma_mm.planning import plan_pretraining
+from coma_mm.planning import Images, describe_plan, plan_pretraining
 from coma_mm.recipe import choose_encoder, make_config
 from coma_mm.settings import PretrainSettings
+from coma_mm.trial import Trial
 from coma_mm.utils.paths import short_path
 
 BGR = dict(mean='[1, 1, 1]', std='[1, 1, 1]', channel_order='"BGR"')
@@ -230,6 +231,26 @@ def test_a_vit_of_timm_teaches(tmp_path, given, said):
     assert losses['loss_teacher'].isfinite() and 'loss_align' not in losses
     assert f'is the ViT of 2 blocks, 192 wide of {short_path(tmp_path / "vit.pth")}, frozen' in encoder.origin
     assert f': it sees the whole images{said}, and' in encoder.origin
+
+
+@pytest.mark.parametrize(
+    'given, is_named',
+    [
+        (dict(arch='tiny'), True),
+        (dict(arch='vit-tiny', channels=1), True),
+        (dict(arch='pico'), False),  # it starts from the weights
+        (dict(steps=10_000), False),
+        (dict(channels=4), False),
+        (dict(method='coma'), False),
+        (dict(teacher='runs/large'), False),
+    ],
+    ids=str,
+)
+def test_a_teacher_is_named_in_short_runs(given, is_named):
+    settings = PretrainSettings(['images'], 'out', **dict(steps=100, batch_size=64) | given)
+    images = Images(None, ['name'] * 1000, 0, None, None, 224)
+    text = describe_plan(settings, choose_encoder(settings), images, Trial(0.01, 64, 10**6), 1, 0.0)
+    assert ('--teacher coma_mm://dyvit-p_cifar10' in text) == is_named
 
 
 def test_a_vit_by_its_name():
