@@ -14,13 +14,8 @@ align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visi
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}  # of tools/lab/studies/branches.py
 # the weights that come along, which see the photos at 32 px
-teacher = dict(
-    type='coma_mm.DyViT',
-    arch='pico',
-    img_size=32,
-    patch_size=1,
-    init_cfg=dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10'),
-)
+weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10')
+teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
