@@ -30,7 +30,7 @@ class Distillation(nn.Module):
     nothing of it. It is loaded at the first step of training, and not at all where nothing is trained.
 
     Args:
-        teacher: a backbone that returns maps.
+        teacher: a backbone that returns maps, frozen and in eval mode.
         is_loaded: whether it has its weights already; otherwise its ``init_weights()`` loads them.
         weight: of the loss.
         dim: D.
@@ -50,7 +50,7 @@ class Distillation(nn.Module):
         rescaling: tuple[Tensor, Tensor] | None,
     ):
         super().__init__()
-        self._teacher = [_freeze(teacher)]  # in a list, which hides it from the model
+        self._teacher = [teacher]  # in a list, which hides it from the model
         self._needs_weights, self._is_known = not is_loaded, False  # known: loaded, and compared with the checksum
         self.weight, self.rescaling = weight, rescaling
         self.head = nn.Linear(dim, channels)
@@ -85,7 +85,8 @@ class Distillation(nn.Module):
             factor, summand = (value.to(images) for value in self.rescaling)
             images = images * factor + summand
         images = images.expand(-1, getattr(teacher, 'in_channels', 3), -1, -1)  # grey ones for a teacher of colours
-        size = choose_size(getattr(teacher, 'img_size', images.shape[-2:]), _unit_size(teacher), grid)
+        unit_size = teacher.unit_size if isinstance(teacher, DyViT) else None
+        size = choose_size(getattr(teacher, 'img_size', images.shape[-2:]), unit_size, grid)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode='bilinear', antialias=True)
         return F.adaptive_avg_pool2d(last_map(teacher.to(images), images), grid).flatten(2).transpose(1, 2)
@@ -126,10 +127,6 @@ def choose_size(trained: int | Sequence[int], unit_size: int | None, grid: tuple
     if unit_size is None:
         return height, width
     return max(height, grid[0] * unit_size), max(width, grid[1] * unit_size)
-
-
-def _unit_size(teacher: nn.Module) -> int | None:
-    return teacher.unit_size if isinstance(teacher, DyViT) else None
 
 
 def _freeze(teacher: nn.Module) -> nn.Module:
@@ -176,8 +173,7 @@ def build_distillation(
     if not hasattr(model.decoder, 'features'):
         raise ValueError(f"evaluation mode='frozen' goes with our decoders, not with a {type(model.decoder).__name__}")
     is_loaded = isinstance(encoder, nn.Module)
-    if not is_loaded:
-        encoder = _build_teacher(encoder)
+    encoder = _freeze(encoder if is_loaded else _build_teacher(encoder))
     own, theirs = (getattr(one, 'in_channels', 3) for one in (model.backbone, encoder))
     if own not in (1, theirs):
         raise ValueError(f'the teacher takes images of {theirs} channels, and those of the run have {own}')
@@ -187,10 +183,10 @@ def build_distillation(
 
 def _count_channels(teacher: nn.Module, channels: int) -> int:
     """Return the channels of a teacher's last map; refuse one that returns none."""
-    size = choose_size(getattr(teacher, 'img_size', 224), _unit_size(teacher), (1, 1))
+    size = choose_size(getattr(teacher, 'img_size', 224), None, (1, 1))
     parameter = next(teacher.parameters(), torch.empty(0))
     with torch.no_grad():
-        found = last_map(_freeze(teacher), parameter.new_zeros(1, channels, *size))
+        found = last_map(teacher, parameter.new_zeros(1, channels, *size))
     if not isinstance(found, Tensor) or found.dim() != 4:
         shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(

@@ -3,7 +3,7 @@
     tools/lab/study.py method --jobs 2 --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
-Hardware: 2 CPU cores, 38 cells of a quarter of an hour to two hours; --size gpu: 1 GPU.
+Hardware: 2 CPU cores, 42 cells of a quarter of an hour to two hours; --size gpu: 1 GPU.
 Results: docs/evidence.md
 """
 

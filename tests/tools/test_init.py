@@ -213,6 +213,7 @@ def test_a_run_teaches_another_one(call, photos):
     [
         (dict(arch='vit-tiny'), ''),
         (dict(arch='tiny'), ''),
+        (dict(arch='tiny', size=64), ', scaled to 224 x 224 px'),
         (dict(arch='vit-tiny', size=64), ', scaled to 224 x 224 px'),
         (dict(arch='tiny', channels=1), ''),
     ],
