@@ -3,7 +3,7 @@
     tools/lab/study.py method --jobs 2 --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
-Hardware: 2 CPU cores, 42 cells of a quarter of an hour to two hours; --size gpu: 1 GPU.
+Hardware: 2 CPU cores, 44 cells of a quarter of an hour to two hours; --size gpu: 1 GPU.
 Results: docs/evidence.md
 """
 
@@ -34,6 +34,8 @@ cells = dict(
     align=dict(options=align),
     # those of the teacher's training come on top
     taught=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher)}, length=0.875),
+    # as many GFLOPs as longest, those aside
+    taught_longest=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher)}, length=3.375, seeds=[0, 1]),
     random=dict(length=0),
     mae75=dict(options={**off, **hide_75}),
     # as many GFLOPs as off_long
