@@ -153,7 +153,7 @@ def checksum(module: nn.Module) -> int:
 def build_distillation(
     model: nn.Module,
     encoder: dict | nn.Module | None = None,
-    weight: float = 1.0,
+    weight: float = 10.0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Distillation:

@@ -3,7 +3,7 @@
     tools/lab/study.py method --jobs 2 --data FILE
 
 Data: CIFAR-10 (an .npz of JPEG bytes, or the folder of cifar-10-batches-py), or a folder {train,test}/<class>/*
-Hardware: 2 CPU cores, 44 cells of a quarter of an hour to two hours; --size gpu: 1 GPU.
+Hardware: 2 CPU cores, 46 cells of a quarter of an hour to two hours; --size gpu: 1 GPU.
 Results: docs/evidence.md
 """
 
@@ -16,6 +16,7 @@ crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}
 # the weights that come along
 weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10')
 teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
+frozen = dict(mode='frozen', encoder=teacher)
 cells = dict(
     off=dict(options=off),
     copy=dict(),
@@ -33,9 +34,10 @@ cells = dict(
     # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
     align=dict(options=align),
     # those of the teacher's training come on top
-    taught=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher)}, length=0.875),
+    taught=dict(options={'model.evaluation': frozen}, length=0.875),
+    taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
     # as many GFLOPs as longest, those aside
-    taught_longest=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher)}, length=3.375, seeds=[0, 1]),
+    taught_longest=dict(options={'model.evaluation': frozen}, length=3.375, seeds=[0, 1]),
     random=dict(length=0),
     mae75=dict(options={**off, **hide_75}),
     # as many GFLOPs as off_long

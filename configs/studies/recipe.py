@@ -16,6 +16,8 @@ crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}  # of tools/lab/studies/br
 # the weights that come along, which see the photos at 32 px
 weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10')
 teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
+frozen = dict(mode='frozen', encoder=teacher)
+taught = {'train_cfg.max_iters': 352}
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
@@ -25,8 +27,12 @@ cells = dict(
     mae_long=dict(options={'train_cfg.max_iters': 643}),
     mae75_long=dict(options={**hide_75, 'train_cfg.max_iters': 900}),
     align75=dict(options={**align, **hide_75, 'train_cfg.max_iters': 480}),
-    taught=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher), 'train_cfg.max_iters': 352}),
-    taught75=dict(options={'model.evaluation': dict(mode='frozen', encoder=teacher), **hide_75}),
+    taught=dict(options={**taught, 'model.evaluation': frozen}),
+    taught75=dict(options={'model.evaluation': frozen, **hide_75}),
+    taught_03=dict(options={**taught, 'model.evaluation': dict(weight=0.3, **frozen)}),
+    taught_1=dict(options={**taught, 'model.evaluation': dict(weight=1.0, **frozen)}),
+    taught_3=dict(options={**taught, 'model.evaluation': dict(weight=3.0, **frozen)}),
+    taught_30=dict(options={**taught, 'model.evaluation': dict(weight=30.0, **frozen)}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
