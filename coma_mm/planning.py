@@ -44,7 +44,7 @@ METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoe
 SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
 SMALL, WEIGHTS = 'DyViT-pico', 'coma_mm://dyvit-p_cifar10'  # which come with the package
-TAUGHT_IMAGES = 150_000  # that a run shows: up to about so many these weights as a teacher were measured to help
+TAUGHT_IMAGES = 150_000  # that a run shows: up to so many these weights are its teacher by default
 MIN_BATCH = 16  # images that are computed at once at least
 
 
@@ -82,6 +82,22 @@ class Images:
                 print(printable(f'warning: {warning}'), file=sys.stderr, flush=True)
 
 
+@dataclass
+class Plan:
+    """Settings of a run with batch and length, and what they were chosen by."""
+
+    settings: PretrainSettings
+    encoder: Encoder
+    accumulate: int  # batches in a step
+    trial: Trial
+    spent: float  # seconds since the command began
+
+    @property
+    def shown(self) -> int:
+        """Images that the run shows."""
+        return (self.settings.steps or 0) * (self.settings.batch_size or 0) * self.accumulate
+
+
 def plan_pretraining(settings: PretrainSettings) -> Config:
     """Find the images, time some steps, choose batch and length; print the plan, and return the config of the run.
 
@@ -89,13 +105,14 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
     """
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
+    is_open = not (settings.init or settings.teacher or settings.method) and settings.channels in (None, 1, 3)
     if settings.init is None:
         encoder = choose_encoder(settings)
     else:
         settings, encoder = start_from(settings)
     if settings.teacher is not None:
         settings = add_teacher(settings, encoder)
-    cfg = make_config(replace(settings, batch_size=TRIED, workers=0), encoder)
+    cfg = make_config(settings, encoder)
     print(f'looking at the images in {_list_folders(settings)} ...', flush=True)
     with redirect_stdout(io.StringIO()):
         init_default_scope(cfg.default_scope)
@@ -104,19 +121,33 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
             MODELS.build(cfg.model).init_weights()  # which says what does not fit
     if found.values is not None:
         settings = replace(settings, value_range=(found.values.low, found.values.high))
-        cfg = make_config(replace(settings, batch_size=TRIED, workers=0), encoder)
     images = len(found.names)
     print(f'{images + found.held_out:,} images; trying some steps of training ...', flush=True)
+    plan = choose_default(settings, encoder, images) if is_open else choose_steps(settings, encoder, images)
+    print(' '.join(filter(None, [describe_plan(plan, found), plan.encoder.origin, *found.describe()])), flush=True)
+    found.warn(settings.size)
+    return make_config(plan.settings, plan.encoder, plan.accumulate)
+
+
+def choose_default(settings: PretrainSettings, encoder: Encoder, images: int) -> Plan:
+    """Return the plan of a run for which no method is given: short ones have the weights that come along as teacher."""
+    taught = replace(encoder)
+    plan = choose_steps(add_teacher(replace(settings, teacher=WEIGHTS), taught), taught, images)
+    if plan.shown > TAUGHT_IMAGES:
+        return choose_steps(settings, encoder, images)
+    taught.origin += f' To train without it: --method {DEFAULT_METHOD}.'
+    return plan
+
+
+def choose_steps(settings: PretrainSettings, encoder: Encoder, images: int) -> Plan:
+    """Time some steps of training, and choose batch and length by them."""
     with redirect_stdout(io.StringIO()):
-        trial = try_out(cfg)
+        trial = try_out(make_config(replace(settings, batch_size=TRIED, workers=0), encoder))
     spent = time.monotonic() - command_begin()
     settings, accumulate = choose_length(settings, images, trial, spent, PASSES.over(images))
     # one image has nothing to be compared with
     settings = replace(settings, method=settings.method or ('mae' if settings.batch_size == 1 else DEFAULT_METHOD))
-    text = describe_plan(settings, encoder, found, trial, accumulate, spent)
-    print(' '.join(filter(None, [text, encoder.origin, *found.describe()])), flush=True)
-    found.warn(settings.size)
-    return make_config(settings, encoder, accumulate)
+    return Plan(settings, encoder, accumulate, trial, spent)
 
 
 def _list_folders(settings: PretrainSettings) -> str:
@@ -194,27 +225,23 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
     return batch, step // batch
 
 
-def describe_plan(
-    settings: PretrainSettings, encoder: Encoder, found: Images, trial: Trial, accumulate: int, spent: float
-) -> str:
-    """Return the paragraph that opens a run whose length is chosen."""
-    images, shown = len(found.names), (settings.steps or 0) * (settings.batch_size or 0) * accumulate
+def describe_plan(plan: Plan, found: Images) -> str:
+    """Return the paragraph that opens a run."""
+    settings, encoder, trial, images = plan.settings, plan.encoder, plan.trial, len(found.names)
+    size = settings.size or DEFAULT_SIZE
     apart = f', {found.held_out} of them held out' if found.held_out else ''
     text = (
         f'{images + found.held_out} images found{apart}. {encoder.name} and its decoder, '
         f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_TITLES[settings.method or DEFAULT_METHOD]}, on crops '
-        f'of {settings.size or DEFAULT_SIZE} px in patches of {encoder.backbone["patch_size"]} px, '
-        f'{describe_end(settings, images, trial, accumulate)}'
+        f'of {size} px in patches of {encoder.backbone["patch_size"]} px, '
+        f'{describe_end(settings, images, trial, plan.accumulate)}'
     )
-    if shown < USEFUL_IMAGES:
-        text += advise_length(shown, images, spent + trial.seconds * USEFUL_IMAGES)
-    if settings.init is None and settings.channels in (None, 3) and (encoder.name == SMALL or shown < USEFUL_IMAGES):
-        size = settings.size or DEFAULT_SIZE
+    if plan.shown < USEFUL_IMAGES:
+        text += advise_length(plan.shown, images, plan.spent + trial.seconds * USEFUL_IMAGES)
+    is_small = encoder.name == SMALL
+    if settings.init is None and settings.channels in (None, 3) and (is_small or plan.shown < USEFUL_IMAGES):
         text += f' A {SMALL} that starts from weights gains more in short runs: --init {WEIGHTS} --size {size}'
-        text += f', without --arch {settings.arch}.' if encoder.name != SMALL and settings.arch else '.'
-    can_learn = encoder.name != SMALL and settings.method != 'coma' and settings.channels in (None, 1, 3)
-    if can_learn and not settings.init and not settings.teacher and shown < TAUGHT_IMAGES:
-        text += f' In short runs a teacher helps: --teacher {WEIGHTS}.'
+        text += f', without --arch {settings.arch}.' if settings.arch and not is_small else '.'
     return text
 
 

@@ -77,7 +77,7 @@ class Method(NamedTuple):
     mask_ratio: float
 
 
-# In docs/evidence.md features of `align` are the best in probes. Hiding 75 % is better for `mae` alone.
+# Of runs without a teacher `align` has the best features in probes (docs/evidence.md). 75 % is better for `mae` alone.
 METHODS = dict(
     mae=Method(dict(evaluation=dict(mode='off')), 0.75),
     coma=Method(dict(evaluation=dict(mode='copy')), 0.6),

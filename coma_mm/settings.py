@@ -81,12 +81,12 @@ class PretrainSettings(RunSettings):
     )
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
-        f'halves of a photo; see docs/pretraining.md (default: {DEFAULT_METHOD}, or mae with --init or --teacher)',
+        f'halves of a photo; see docs/pretraining.md (default: {DEFAULT_METHOD}; mae with --init or --teacher)',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
         'weights of a frozen encoder, in the same forms as --init; the decoder also predicts what it sees in each unit '
-        '(default: none)',
+        '(default: coma_mm://dyvit-p_cifar10 in short runs without --init and --method; otherwise none)',
         type='init_weights',
         metavar='WEIGHTS',
     )

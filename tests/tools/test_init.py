@@ -19,7 +19,7 @@ import coma_mm.timm  # noqa: F401 - which has timm know DyViT
 from coma_mm.checkpoints.settings import read_settings
 from coma_mm.given_weights import add_teacher, start_from
 from coma_mm.models import DyViT
-from coma_mm.planning import Images, describe_plan, plan_pretraining
+from coma_mm.planning import plan_pretraining
 from coma_mm.recipe import choose_encoder, make_config
 from coma_mm.settings import PretrainSettings
 from coma_mm.trial import Trial
@@ -235,23 +235,30 @@ def test_a_vit_of_timm_teaches(tmp_path, given, said):
 
 
 @pytest.mark.parametrize(
-    'given, is_named',
+    'given, mode',
     [
-        (dict(arch='tiny'), True),
-        (dict(arch='vit-tiny', channels=1), True),
-        (dict(arch='pico'), False),  # it starts from the weights
-        (dict(steps=10_000), False),
-        (dict(channels=4), False),
-        (dict(method='coma'), False),
-        (dict(teacher='runs/large'), False),
+        (dict(arch='tiny'), 'frozen'),
+        (dict(arch='vit-tiny', channels=1), 'frozen'),
+        (dict(minutes=10), 'frozen'),
+        (dict(minutes=100), 'align'),
+        (dict(steps=10_000), 'align'),
+        (dict(epochs=2.0, batch_size=1), 'frozen'),
+        (dict(channels=4), 'align'),
+        (dict(method='align'), 'align'),
+        (dict(method='mae'), 'off'),
+        (dict(method='coma'), 'copy'),
+        (dict(init='coma_mm://dyvit-p_cifar10'), 'off'),
     ],
     ids=str,
 )
-def test_a_teacher_is_named_in_short_runs(given, is_named):
-    settings = PretrainSettings(['images'], 'out', **dict(steps=100, batch_size=64) | given)
-    images = Images(None, ['name'] * 1000, 0, None, None, 224)
-    text = describe_plan(settings, choose_encoder(settings), images, Trial(0.01, 64, 10**6), 1, 0.0)
-    assert ('--teacher coma_mm://dyvit-p_cifar10' in text) == is_named
+def test_short_runs_learn_from_the_weights_that_come_along(photos, monkeypatch, capsys, given, mode):
+    monkeypatch.setattr('coma_mm.planning.try_out', lambda cfg: Trial(0.01, 64, 10**6))
+    length = {} if {'minutes', 'epochs'} & set(given) else dict(steps=100)
+    settings = PretrainSettings([str(photos)], 'out', **dict(size=64, batch_size=64) | length | given)
+    assert plan_pretraining(settings).model.evaluation.mode == mode
+    said = ' '.join(capsys.readouterr().out.split())
+    assert ('Its teacher is the DyViT-pico of coma_mm://dyvit-p_cifar10, frozen' in said) == (mode == 'frozen')
+    assert ('To train without it: --method align.' in said) == (mode == 'frozen')
 
 
 def test_a_vit_by_its_name():

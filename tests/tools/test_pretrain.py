@@ -53,13 +53,14 @@ def test_from_a_folder_to_weights(photos, call, tmp_path):
     assert lines[0].startswith('coma_mm ') and f'pre-training on {photos}' in lines[0]
     opening = r'12 images found, 2 of them held out. DyViT-pico and its decoder, [\d.]+ M parameters, by masked '
     assert re.search(
-        opening + r'autoencoding with aligned halves, on crops of 32 px in patches of 1 px, 6 steps of 4 images '
-        r'\(2\.4 passes\), on the CPU',
+        opening + r'autoencoding, on crops of 32 px in patches of 1 px, 6 steps of 4 images \(2\.4 passes\), '
+        'on the CPU',
         done.stdout,
     )
     assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying some steps')
     assert 'That shows 24 images in all, too few for useful features' in done.stdout
-    assert 'short runs: --init coma_mm://dyvit-p_cifar10 --size 32.' in ' '.join(done.stdout.split())
+    said = ' '.join(done.stdout.split())
+    assert 'short runs: --init coma_mm://dyvit-p_cifar10 --size 32.' in said and '--method align.' in said
     assert 'step 1  loss ' in done.stdout and 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
     assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
     run = tmp_path / 'run'
