@@ -59,7 +59,7 @@ class CoMA(BaseModel):
             mean tokens of both branches are to be alike, see :class:`.alignment.Alignment`, in training only.
             ``jitter`` changes the colours of each branch's image, so that these give nothing away. ``interval`` and
             ``momentum`` are as above.
-            ``dict(mode='frozen', encoder=..., weight=1.0, mean=None, std=None)``: another network with weights of its
+            ``dict(mode='frozen', encoder=..., weight=10.0, mean=None, std=None)``: another network with weights of its
             own, the teacher, sees the whole image. What it sees in each unit is predicted beside the pixels, in
             training only, see :class:`.distillation.Distillation`. It is any backbone that returns maps. ``mean`` and
             ``std`` of pixels are those that the teacher takes.
