@@ -81,7 +81,7 @@ class Method(NamedTuple):
 METHODS = dict(
     mae=Method(dict(evaluation=dict(mode='off')), 0.75),
     coma=Method(dict(evaluation=dict(mode='copy')), 0.6),
-    align=Method(dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0), 0.6),
+    align=Method(dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0, keep_apart=1.0), 0.6),
 )
 DEFAULT_SIZE = 224  # pixels
 EVALUATIONS = 20  # pictures and checkpoints in a run, about

@@ -1,4 +1,4 @@
-"""Loss of the evaluation mode ``align``: the mean tokens of both halves of an image become alike.
+"""Loss of the evaluation mode ``align``: the mean tokens of both halves of an image become alike, and images apart.
 
 Shapes: B images (of one process, or of all once they are gathered), C values of a token, P values of its projection.
 Colours are changed on images of H x W pixels and C channels.
@@ -25,10 +25,9 @@ class Alignment(nn.Module):
 
     The loss is the mean squared distance of their projections; that of the evaluation branch gets no gradient. Two
     terms of VICReg (Bardes et al., ICLR 2022) keep the projections apart from image to image: their standard deviations
-    are to reach 1, their covariances 0. The projector normalises, so it does not see that the tokens themselves become
-    alike in the first steps. There the uniformity of U-MAE (Zhang et al., NeurIPS 2022) keeps them apart: the squared
-    cosine of two images is to be 0. Statistics are of the images of all processes. A single image has none and is left
-    out.
+    are to reach 1, their covariances 0. Statistics are of the images of all processes. A single image has none and is
+    left out. The projector normalises, so it does not see that the tokens themselves become alike in the first steps:
+    see :func:`beginning_loss`.
 
     Args:
         channels: C.
@@ -60,8 +59,7 @@ class Alignment(nn.Module):
                 return 0 * sum(part.sum() for part in (adaptive, *self.projector.parameters()))
             halves = self.projector(adaptive), self.projector(evaluation).detach()
             follower, leader = (half.to(torch.promote_types(dtype, torch.float32)) for half in halves)
-            apart = spread_loss(follower) + (1 - run_fraction(BEGINNING)) * cosine_loss(adaptive)
-            return self.weight * (F.mse_loss(follower, leader) + apart)
+            return self.weight * (F.mse_loss(follower, leader) + spread_loss(follower))
 
 
 def spread_loss(projections: Tensor) -> Tensor:
@@ -71,6 +69,17 @@ def spread_loss(projections: Tensor) -> Tensor:
     covariance = centred.T @ centred / (len(centred) - 1)
     between = covariance - covariance.diag().diag()
     return F.relu(1 - deviation).mean() + COVARIANCE * between.square().mean()
+
+
+def beginning_loss(tokens: Tensor) -> Tensor:
+    """Return the loss that keeps images apart in the first steps, by their mean tokens ``(B, C)`` of this process.
+
+    It is the uniformity of U-MAE (Zhang et al., NeurIPS 2022), of the images of all processes, times a weight that
+    falls from 1 to 0. Without it a decoder first learns the mean of all images, and the tokens become alike.
+    """
+    with torch.autocast(tokens.device.type, enabled=False):
+        tokens = gather_images(tokens.to(torch.promote_types(tokens.dtype, torch.float32)))
+        return (1 - run_fraction(BEGINNING)) * cosine_loss(tokens) if len(tokens) > 1 else 0 * tokens.sum()
 
 
 def cosine_loss(tokens: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from ..utils.arguments import require_flag, require_number
 from ..utils.environment import has_fast_bf16
-from .alignment import jitter_colours
+from .alignment import beginning_loss, jitter_colours
 from .attention import identity
 from .compiled import compile_blocks
 from .evaluation_branch import ONE_BRANCH, build_evaluation
@@ -67,6 +67,8 @@ class CoMA(BaseModel):
         fuse_stages: decode from all stages instead of the last; sets the backbone config's ``out_indices`` to all four.
         predict_visible: weight of a further task of the adaptive branch: the decoder also predicts the units
             that the branch saw. Only with the modes ``off``, ``align`` and ``frozen``; 0 is masked autoencoding.
+        keep_apart: weight of a term that keeps the mean tokens of images apart in the first tenth of a run, where they
+            would become alike, see :func:`.alignment.beginning_loss`. With the same modes, in training only.
         compile: ``torch.compile`` each block of encoder and decoder, ``True`` or a dict of its options. The same
             results to rounding and the same checkpoints; the first step takes a minute or two.
         data_preprocessor: config or module, usually ``mmpretrain.SelfSupDataPreprocessor``.
@@ -75,7 +77,7 @@ class CoMA(BaseModel):
     Raises:
         ValueError: on an unknown evaluation mode or option, or a backbone that works in windows. Also on
             ``fuse_stages`` with a backbone of one stage, on several ``out_indices`` without it, and on
-            ``predict_visible`` where two branches are decoded.
+            ``predict_visible`` or ``keep_apart`` where two branches are decoded.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class CoMA(BaseModel):
         norm_pix: bool = True,
         fuse_stages: bool = False,
         predict_visible: float = 0.0,
+        keep_apart: float = 0.0,
         compile: bool | dict = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
-        require_number('[0, inf)', predict_visible=predict_visible)
+        own_terms = dict(predict_visible=predict_visible, keep_apart=keep_apart)
+        require_number('[0, inf)', **own_terms)
         require_flag(norm_pix=norm_pix, fuse_stages=fuse_stages)
         if not isinstance(backbone, nn.Module):
             if fuse_stages:
@@ -118,12 +122,12 @@ class CoMA(BaseModel):
         self.target = PixelTarget(self.unit_size, norm_pix)
         built = build_evaluation(self, evaluation or {})
         self.evaluation_mode, self.evaluation, self.alignment, self.distillation = built
-        if predict_visible and self.evaluation_mode not in ONE_BRANCH:
+        if any(own_terms.values()) and self.evaluation_mode not in ONE_BRANCH:
             raise ValueError(
-                f'predict_visible goes with evaluation mode {", ".join(ONE_BRANCH)} only, where one branch is decoded, '
-                f'not with {self.evaluation_mode!r}'
+                f'{next(filter(own_terms.get, own_terms))} goes with evaluation mode {", ".join(ONE_BRANCH)} only, '
+                f'where one branch is decoded, not with {self.evaluation_mode!r}'
             )
-        self.predict_visible = predict_visible
+        self.predict_visible, self.keep_apart = predict_visible, keep_apart
         compile_blocks(self, compile)
 
     def forward(
@@ -150,8 +154,8 @@ class CoMA(BaseModel):
         Returns:
             ``loss_adaptive`` and ``loss_evaluation``, whose sum is the mean squared error over all units. Where one
             branch alone is decoded, ``loss_adaptive`` over the hidden ones. Beside them ``loss_visible``,
-            ``loss_align`` and ``loss_teacher`` where they are asked for, and for the log each branch's own mean
-            ``mse_*``.
+            ``loss_apart``, ``loss_align`` and ``loss_teacher`` where they are asked for, and for the log each branch's
+            own mean ``mse_*``.
 
         Raises:
             ValueError: if masks are missing or do not fit the images.
@@ -179,6 +183,8 @@ class CoMA(BaseModel):
         views = [jitter_colours(inputs, alignment.jitter) for _ in range(2)] if alignment else [inputs]
         seen = self._adaptive_branch(views[0], masked)
         losses = {}
+        if self.keep_apart and self.training:
+            losses['loss_apart'] = self.keep_apart * beginning_loss(self._last_tokens(seen).mean(1))
         if self.distillation and self.training:
             features = self._decode([seen], masked, self.decoder.features, every=True)
             losses['loss_teacher'] = self.distillation(features, inputs, masked.grid)

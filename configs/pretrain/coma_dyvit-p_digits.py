@@ -18,6 +18,7 @@ model = dict(
     norm_pix=True,
     evaluation=dict(mode='align', weight=1.0),  # as coma-mm pretrain does
     predict_visible=1.0,
+    keep_apart=1.0,
 )
 train_dataloader = dict(
     dataset=dict(

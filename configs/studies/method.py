@@ -10,13 +10,15 @@ Results: docs/evidence.md
 data = 'COMA_MM_CIFAR10'
 config = '../_base_/coma_dyvit-p_cifar10.py'
 off = {'model.evaluation.mode': 'off'}
-align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
+align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0, 'model.keep_apart': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}
 # the weights that come along
 weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10')
 teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
 frozen = dict(mode='frozen', encoder=teacher)
+taught = {'model.evaluation': frozen, 'model.keep_apart': 3.0}
+apart75 = {**off, **hide_75, 'model.keep_apart': 0.3}
 cells = dict(
     off=dict(options=off),
     copy=dict(),
@@ -34,14 +36,18 @@ cells = dict(
     # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
     align=dict(options=align),
     # those of the teacher's training come on top
-    taught=dict(options={'model.evaluation': frozen}, length=0.875),
+    taught=dict(options=taught, length=0.875),
+    taught75=dict(options={**taught, **hide_75}),
     taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
     # as many GFLOPs as longest, those aside
-    taught_longest=dict(options={'model.evaluation': frozen}, length=3.375, seeds=[0, 1]),
+    taught_longest=dict(options=taught, length=3.375, seeds=[0, 1]),
     random=dict(length=0),
     mae75=dict(options={**off, **hide_75}),
     # as many GFLOPs as off_long
     mae75_long=dict(options={**off, **hide_75}, length=2.1875),
+    # kept apart in the first tenth, as those that are taught
+    apart75_long=dict(options=apart75, length=2.1875),
+    apart75_longest=dict(options=apart75, length=8.75, seeds=[0, 1]),
     # what is hidden is most of the image: the branch sees it, the encoder learns from the rest
     align75=dict(options={**align, **hide_75}, length=1.125),
     ema=dict(options={'model.evaluation': dict(mode='ema', momentum=0.004)}),

@@ -10,14 +10,15 @@ Data: FOLDER/CLASS/**, or FOLDER/{train,val}/CLASS/**. Hardware: 2 CPU cores, a 
 config = '_base_/mae_dyvit-p_folder64.py'
 folders = ('train_dataloader.dataset.data_root', 'held_out.data_root', 'labelled.data_root')
 rate = 'optim_wrapper.optimizer.lr'
-align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0}
+align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0, 'model.keep_apart': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}  # of tools/lab/studies/branches.py
 # the weights that come along, which see the photos at 32 px
 weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10')
 teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
 frozen = dict(mode='frozen', encoder=teacher)
-taught = {'train_cfg.max_iters': 352}
+taught = {'model.evaluation': frozen, 'model.keep_apart': 3.0}
+short = {'train_cfg.max_iters': 352}
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
@@ -27,12 +28,14 @@ cells = dict(
     mae_long=dict(options={'train_cfg.max_iters': 643}),
     mae75_long=dict(options={**hide_75, 'train_cfg.max_iters': 900}),
     align75=dict(options={**align, **hide_75, 'train_cfg.max_iters': 480}),
-    taught=dict(options={**taught, 'model.evaluation': frozen}),
-    taught75=dict(options={'model.evaluation': frozen, **hide_75}),
-    taught_03=dict(options={**taught, 'model.evaluation': dict(weight=0.3, **frozen)}),
-    taught_1=dict(options={**taught, 'model.evaluation': dict(weight=1.0, **frozen)}),
-    taught_3=dict(options={**taught, 'model.evaluation': dict(weight=3.0, **frozen)}),
-    taught_30=dict(options={**taught, 'model.evaluation': dict(weight=30.0, **frozen)}),
+    apart75=dict(options={**hide_75, 'model.keep_apart': 0.3, 'train_cfg.max_iters': 900}),
+    taught=dict(options={**taught, **short}),
+    taught75=dict(options={**taught, **hide_75}),
+    # not kept apart in the first tenth
+    taught_10=dict(options={**short, 'model.evaluation': frozen}),
+    taught_1=dict(options={**short, 'model.evaluation': dict(weight=1.0, **frozen)}),
+    taught_3=dict(options={**short, 'model.evaluation': dict(weight=3.0, **frozen)}),
+    taught_30=dict(options={**short, 'model.evaluation': dict(weight=30.0, **frozen)}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),

@@ -87,6 +87,7 @@ TABLE = [
         'norm_pix': [None, 1, 'False'],
         'fuse_stages': [None, 'no'],
         'predict_visible: goes with evaluation mode off, align, frozen only': [1.0],
+        'keep_apart: keep_apart goes with evaluation mode off, align, frozen only': [1.0],
         'evaluation: mode': [dict(mode='coppy')],
         "evaluation: did you mean 'copy'?": [dict(mode='copie')],
         "evaluation: did you mean 'interval'?": [dict(intervall=2)],
@@ -106,6 +107,7 @@ TABLE = [
     }),
     (MODELS, dict(type='coma_mm.CoMA', backbone=PICO, decoder=DECODER, evaluation=dict(mode='off')), {
         'predict_visible': [-1],
+        'keep_apart': [-1],
     }),
     (MODELS, dict(type='coma_mm.CoMA', backbone=VIT, decoder=DECODER), {'fuse_stages: MaskedViT has one': [True]}),
     (TRANSFORMS, dict(type='coma_mm.ComplementaryMask', input_size=64, unit_size=16), {

@@ -159,7 +159,7 @@ def test_copy_every_step_equals_an_explicit_copy():
         dict(evaluation=dict(mode='copy', interval=3)),
         dict(evaluation=dict(mode='ema', momentum=0.1)),
         dict(evaluation=dict(mode='off')),
-        dict(evaluation=dict(mode='off'), predict_visible=1.0),
+        dict(evaluation=dict(mode='off'), predict_visible=1.0, keep_apart=1.0),
         dict(evaluation=dict(mode='align')),
         dict(evaluation=dict(mode='align', momentum=0.1), predict_visible=0.5),
         dict(evaluation=dict(mode='align'), fuse_stages=True),
@@ -295,18 +295,18 @@ def test_colours_change_and_shapes_do_not():
 
 
 def test_tokens_are_kept_apart_in_the_first_tenth_of_a_run():
-    model, (images, mask) = build(evaluation=dict(mode='align', jitter=0)), sample()
+    model, (images, mask) = build(evaluation=dict(mode='off'), keep_apart=2.0), sample()
     seen: list = []
     model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output[-1].mean(1)))
     hub, found = MessageHub.get_instance('beginning'), []
     try:
         for step in (0, 4, 9, 50):
             hub.update_info_dict(dict(iter=step, max_iters=100))
-            found.append(model.loss(images, dict(mask=mask))['loss_align'])
+            found.append(model.loss(images, dict(mask=mask))['loss_apart'])
     finally:
         MessageHub._instance_dict.pop('beginning')
-    more = torch.stack(found) - found[-1]
-    torch.testing.assert_close(more, model.alignment.weight * torch.tensor([0.9, 0.5, 0, 0]) * cosine_loss(seen[0]))
+    torch.testing.assert_close(torch.stack(found), 2 * torch.tensor([0.9, 0.5, 0, 0]) * cosine_loss(seen[0]))
+    assert 'loss_apart' not in model.eval().loss(images, dict(mask=mask))
 
 
 def test_losses_of_all_three_tasks_fall():
