@@ -18,12 +18,10 @@ from .export.source import find_normalisation
 from .models.architectures import ARCHITECTURES
 from .models.distillation import choose_size
 from .models.dyvit import DyViT
-from .recipe import DEFAULT_SIZE, VARIANTS, Encoder, choose_patch
+from .recipe import DEFAULT_SIZE, TAUGHT, VARIANTS, Encoder, choose_patch
 from .settings import VITS, PretrainSettings, find_arch
 from .utils.paths import short_path
 from .utils.text import one_line
-
-TAUGHT_RATIO = 0.6  # of the units, hidden where a teacher is; 0.75 is worse by nearest neighbours (docs/evidence.md)
 
 
 class Source(NamedTuple):
@@ -111,7 +109,7 @@ def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSetting
         'of each unit is predicted beside the pixels.'
     )
     encoder.origin = f'{encoder.origin} {one_line(said)}'.strip()
-    return replace(settings, method='mae', mask_ratio=settings.mask_ratio or TAUGHT_RATIO)
+    return replace(settings, method='mae', mask_ratio=settings.mask_ratio or TAUGHT.mask_ratio)
 
 
 def read_source(name: str, channels: int | None, option: str) -> Source:

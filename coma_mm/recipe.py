@@ -77,12 +77,13 @@ class Method(NamedTuple):
     mask_ratio: float
 
 
-# Of runs without a teacher `align` has the best features in probes (docs/evidence.md). 75 % is better for `mae` alone.
+# docs/evidence.md, questions 1 and 10
 METHODS = dict(
-    mae=Method(dict(evaluation=dict(mode='off')), 0.75),
+    mae=Method(dict(evaluation=dict(mode='off'), keep_apart=0.3), 0.75),
     coma=Method(dict(evaluation=dict(mode='copy')), 0.6),
     align=Method(dict(evaluation=dict(mode='align', weight=1.0), predict_visible=1.0, keep_apart=1.0), 0.6),
 )
+TAUGHT = Method(dict(keep_apart=3.0), 0.6)  # settings of `mae` that a teacher changes
 DEFAULT_SIZE = 224  # pixels
 EVALUATIONS = 20  # pictures and checkpoints in a run, about
 EVALUATION_COST = 150  # of one evaluation with its pictures, in training images
@@ -190,7 +191,9 @@ def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None
     cfg.model.decoder.update(encoder.decoder)
     cfg.model.update(METHODS[settings.method or DEFAULT_METHOD].model)
     if encoder.teacher:
-        cfg.model.evaluation = encoder.teacher
+        cfg.model.update(TAUGHT.model, evaluation=encoder.teacher)
+    if settings.init:
+        cfg.model.keep_apart = 0.0  # the features that are there do not become alike
     if settings.channels not in (None, 3):
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
     cfg.model.data_preprocessor.update(encoder.normalisation)

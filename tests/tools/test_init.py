@@ -255,7 +255,9 @@ def test_short_runs_learn_from_the_weights_that_come_along(photos, monkeypatch, 
     monkeypatch.setattr('coma_mm.planning.try_out', lambda cfg: Trial(0.01, 64, 10**6))
     length = {} if {'minutes', 'epochs'} & set(given) else dict(steps=100)
     settings = PretrainSettings([str(photos)], 'out', **dict(size=64, batch_size=64) | length | given)
-    assert plan_pretraining(settings).model.evaluation.mode == mode
+    model = plan_pretraining(settings).model
+    apart = 0 if 'init' in given else dict(frozen=3.0, align=1.0, off=0.3, copy=0.0)[mode]
+    assert model.evaluation.mode == mode and model.get('keep_apart', 0) == apart
     said = ' '.join(capsys.readouterr().out.split())
     assert ('Its teacher is the DyViT-pico of coma_mm://dyvit-p_cifar10, frozen' in said) == (mode == 'frozen')
     assert ('To train without it: --method align.' in said) == (mode == 'frozen')

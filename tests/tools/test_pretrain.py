@@ -193,8 +193,9 @@ def test_every_method_has_a_name_and_a_model():
     for name, chosen in METHODS.items():
         cfg = plan(size=32, method=name)
         model = CoMA(cfg.model.backbone, cfg.model.decoder, **{key: cfg.model[key] for key in chosen.model})
-        found[name] = model.evaluation_mode, model.predict_visible, cfg.train_dataloader.dataset.pipeline[2].ratio
-    assert found == dict(mae=('off', 0, 0.75), coma=('copy', 0, 0.6), align=('align', 1, 0.6))
+        ratio = cfg.train_dataloader.dataset.pipeline[2].ratio
+        found[name] = model.evaluation_mode, model.predict_visible, model.keep_apart, ratio
+    assert found == dict(mae=('off', 0, 0.3, 0.75), coma=('copy', 0, 0, 0.6), align=('align', 1, 1, 0.6))
     assert plan(mask_ratio=0.5).train_dataloader.dataset.pipeline[2].ratio == 0.5
 
 
