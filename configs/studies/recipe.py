@@ -34,7 +34,6 @@ cells = dict(
     # not kept apart in the first tenth
     taught_10=dict(options={**short, 'model.evaluation': frozen}),
     taught_1=dict(options={**short, 'model.evaluation': dict(weight=1.0, **frozen)}),
-    taught_3=dict(options={**short, 'model.evaluation': dict(weight=3.0, **frozen)}),
     taught_30=dict(options={**short, 'model.evaluation': dict(weight=30.0, **frozen)}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
