@@ -81,7 +81,8 @@ class PretrainSettings(RunSettings):
     )
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
-        f'halves of a photo; see docs/pretraining.md (default: {DEFAULT_METHOD}; mae with --init or --teacher)',
+        'halves of a photo; see docs/pretraining.md (default: mae with a teacher in short runs, '
+        f'{DEFAULT_METHOD} in others; mae with --init)',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
