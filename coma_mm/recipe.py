@@ -77,7 +77,7 @@ class Method(NamedTuple):
     mask_ratio: float
 
 
-# docs/evidence.md, questions 1 and 10
+# Shares and weights are those that were best in docs/evidence.md, questions 1 and 10.
 METHODS = dict(
     mae=Method(dict(evaluation=dict(mode='off'), keep_apart=0.3), 0.75),
     coma=Method(dict(evaluation=dict(mode='copy')), 0.6),

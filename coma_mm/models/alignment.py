@@ -77,9 +77,12 @@ def beginning_loss(tokens: Tensor) -> Tensor:
     It is the uniformity of U-MAE (Zhang et al., NeurIPS 2022), of the images of all processes, times a weight that
     falls from 1 to 0. Without it a decoder first learns the mean of all images, and the tokens become alike.
     """
+    weight = 1 - run_fraction(BEGINNING)
+    if not weight:  # no images are gathered in vain
+        return tokens.new_zeros(())
     with torch.autocast(tokens.device.type, enabled=False):
         tokens = gather_images(tokens.to(torch.promote_types(tokens.dtype, torch.float32)))
-        return (1 - run_fraction(BEGINNING)) * cosine_loss(tokens) if len(tokens) > 1 else 0 * tokens.sum()
+        return weight * cosine_loss(tokens) if len(tokens) > 1 else 0 * tokens.sum()
 
 
 def cosine_loss(tokens: Tensor) -> Tensor:

@@ -122,10 +122,10 @@ class CoMA(BaseModel):
         self.target = PixelTarget(self.unit_size, norm_pix)
         built = build_evaluation(self, evaluation or {})
         self.evaluation_mode, self.evaluation, self.alignment, self.distillation = built
-        if any(own_terms.values()) and self.evaluation_mode not in ONE_BRANCH:
+        if (given := [name for name, weight in own_terms.items() if weight]) and self.evaluation_mode not in ONE_BRANCH:
             raise ValueError(
-                f'{next(filter(own_terms.get, own_terms))} goes with evaluation mode {", ".join(ONE_BRANCH)} only, '
-                f'where one branch is decoded, not with {self.evaluation_mode!r}'
+                f'{", ".join(given)} goes with evaluation mode {", ".join(ONE_BRANCH)} only, where one branch is '
+                f'decoded, not with {self.evaluation_mode!r}'
             )
         self.predict_visible, self.keep_apart = predict_visible, keep_apart
         compile_blocks(self, compile)

@@ -33,9 +33,9 @@ cells = dict(
     align75_shipped=dict(options={**align, **hide_75}, length=19.9375, seeds=[0]),
     # as many GFLOPs as copy
     off_long=dict(options=off, length=1.56),
-    # the default of coma-mm pretrain, at nearly as many GFLOPs as copy
+    # the default of coma-mm pretrain in long runs, at nearly as many GFLOPs as copy
     align=dict(options=align),
-    # those of the teacher's training come on top
+    # the default in short runs; operations of the teacher's training come on top
     taught=dict(options=taught, length=0.875),
     taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
     # as many GFLOPs as longest, the teacher's aside
