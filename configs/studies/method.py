@@ -40,6 +40,8 @@ cells = dict(
     taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
     # as many GFLOPs as longest, the teacher's aside
     taught_longest=dict(options=taught, length=3.375, seeds=[0, 1]),
+    # as many as shipped: a network that teaches one of its own size
+    taught_shipped=dict(options=taught, length=14.375, seeds=[0]),
     random=dict(length=0),
     mae75=dict(options={**off, **hide_75}),
     # as many GFLOPs as off_long
