@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -12,6 +11,7 @@ from ..datasets import UnreadableImageError, read_image
 from ..datasets.loading import fit_image
 from ..models import FeatureExtractor
 from ..utils.environment import count_cores
+from ..utils.progress import show_progress
 from ..utils.text import printable
 from ..utils.workers import end_with_unsent
 
@@ -80,7 +80,7 @@ def extract_features(
 
 
 def read_batches(images: ImageFiles, batch_size: int, workers: int, doing: str) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield numbers and images ``(B, C, height, width)``, uint8, that can be read, and show a progress bar."""
+    """Yield numbers and images ``(B, C, height, width)``, uint8, that can be read, and show the progress."""
     loader = DataLoader(
         images,
         batch_size,
@@ -88,7 +88,7 @@ def read_batches(images: ImageFiles, batch_size: int, workers: int, doing: str) 
         collate_fn=list,
         worker_init_fn=end_with_unsent,
     )
-    for items in track(loader, doing, total=len(loader), disable=not sys.stdout.isatty()):
+    for items in show_progress(loader, doing):
         kept = [item for item in items if item[1] is not None]
         if kept:
             yield [index for index, _ in kept], torch.stack([image for _, image in kept])

@@ -4,7 +4,6 @@ Shapes: N images to learn from, Q images to classify, C features of each, K clas
 """
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor, nn
 
 from ..datasets.labelled import HELD_OUT
 from ..models import FeatureExtractor
 from ..utils.environment import fast_dtype, has_fast_bf16
+from ..utils.progress import show_progress
 from ..utils.text import printable
 from .features import ImageFiles, extract_features, preprocess, read_batches
 
@@ -102,7 +101,7 @@ class ShortFineTuning:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             steps = order[: self.steps * BATCH].split(BATCH)
-            for step, chosen in enumerate(track(steps, 'fine-tuning', disable=not sys.stdout.isatty())):
+            for step, chosen in enumerate(show_progress(steps, 'fine-tuning')):
                 fraction = max(0, step - warm_up) / max(1, self.steps - warm_up)
                 now = lr * min((step + 1) / warm_up, (1 + math.cos(math.pi * fraction)) / 2)
                 for group in optimizer.param_groups:

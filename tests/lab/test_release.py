@@ -1,7 +1,6 @@
 """Weights that others can use: made by ``release.py``, loaded by name."""
 
 import json
-import tarfile
 
 import pytest
 import torch
@@ -20,8 +19,7 @@ LINE = dict(study='method', size='cpu', seed=0, images=512, commit='abc')
 def folder(tmp_path):
     """The work dir of a run, and a file of results."""
     cfg = Config.fromfile(TINY)
-    (tmp_path / 'run/1/vis_data').mkdir(parents=True)
-    (tmp_path / 'run/1/vis_data/scalars.json').write_text('{}\n')
+    (tmp_path / 'run').mkdir()
     cfg.dump(tmp_path / 'run/tiny.py')
     save_tiny(tmp_path / 'run/epoch_2.pth')
     (tmp_path / 'run/last_checkpoint').write_text(str(tmp_path / 'run/epoch_2.pth'))
@@ -40,10 +38,6 @@ def test_release_and_load_by_name(folder, monkeypatch, capfd):
         assert {key.partition('.')[0] for key in file.keys()} == {'backbone', 'decoder'}
         assert {file.get_tensor(key).dtype for key in file.keys() if 'position' not in key} == {torch.float16}
         assert json.loads(file.metadata()['model'])['type'] == 'coma_mm.CoMA'
-    with tarfile.open(folder / 'tiny.tar.gz') as tar:
-        assert {name.removeprefix('tiny/') for name in tar.getnames()} == {
-            'tiny.safetensors', 'tiny.md', 'config.py', 'scalars.json'
-        }  # fmt: skip
 
     monkeypatch.setattr(reading, 'resource_dir', lambda name: folder / name)
     original = torch.load(folder / 'run/epoch_2.pth', weights_only=True)['state_dict']
@@ -68,4 +62,4 @@ def test_release_and_load_by_name(folder, monkeypatch, capfd):
 def test_wrong_calls(folder, monkeypatch, capfd, args, message):
     (folder / 'empty').mkdir()
     assert message in refuse(monkeypatch, capfd, folder, 'lab/release.py', *args)
-    assert not (folder / 'weights').exists() and not (folder / 'tiny.tar.gz').exists()
+    assert not (folder / 'weights').exists()

@@ -1,6 +1,6 @@
 import json
 import os
-from subprocess import check_output
+from subprocess import check_output, run
 
 import pytest
 from mmengine.config import Config
@@ -97,6 +97,23 @@ def test_scripts_count_gpus(monkeypatch, tmp_path, script, gpus):
     args = {'slurm_train.sh': ['gpu', 'job', TINY], 'dist_test.sh': [TINY, 'a.pth', gpus]}.get(script, [TINY, gpus])
     error = last_line(call(tmp_path, script, *args, succeeds=False))
     assert error.startswith('error: GPUS') and f'>= 1, got {gpus}' in error
+
+
+def test_several_machines_need_an_address(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ('NODE_RANK', 'MASTER_ADDR', 'PORT')}
+    env |= dict(NNODES='2', PYTHON='echo')
+
+    def start(**more):
+        command = [TOOLS / 'dist_train.sh', 'c.py', '2', '--amp']
+        return run(command, env=env | more, capture_output=True, text=True, cwd=tmp_path)
+
+    assert 'NNODES is 2, but NODE_RANK is not set: ' in start().stderr
+    assert 'NNODES is 2, but MASTER_ADDR is not set: ' in start(NODE_RANK='1').stderr
+    assert 'NNODES must be a whole number >= 1, got two' in start(NNODES='two').stderr
+    started = start(NODE_RANK='1', MASTER_ADDR='10.0.0.1')
+    assert started.stderr == 'waiting at 10.0.0.1:29500 for all 2 machines; this one has NODE_RANK=1\n'
+    assert '--nnodes=2 --node_rank=1 --nproc_per_node=2 --master_addr=10.0.0.1 --master_port=29500' in started.stdout
+    assert started.stdout.endswith('train.py c.py --launcher pytorch --amp\n')
 
 
 @pytest.mark.parametrize(

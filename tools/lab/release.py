@@ -3,13 +3,12 @@
 
     tools/lab/release.py work_dirs/RUN dyvit-p_cifar10 --data "CIFAR-10" --results docs/evidence/method.jsonl:copy-0
 
-writes weights/NAME.safetensors, weights/NAME.md (data, results, licence, use) and NAME.tar.gz, which has these and the
-run's config and log. Weights in the package's folder ``weights`` are loaded as coma_mm://NAME.
+writes weights/NAME.safetensors and weights/NAME.md (data, results, licence, use). Weights in the package's folder
+``weights`` are loaded as coma_mm://NAME.
 """
 
 import hashlib
 import json
-import tarfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -139,12 +138,7 @@ def release(args: Namespace) -> None:
                 commit=f', commit {trained["commit"]}' if trained.get('commit') else '',
             )
         )
-    archive = Path(f'{args.name}.tar.gz')
-    with atomic_write(archive) as unfinished, tarfile.open(unfinished, 'w:gz') as tar:
-        for source in (file, card, config, *sorted(args.run.glob('*/vis_data/scalars.json'))):
-            name = source.name if source.parent != args.run else 'config.py'
-            tar.add(source, f'{args.name}/{name}')
-    print(f'{file}, {card}, {archive}: {size:.1f} MB; float16 changes features by {difference:.2g} of their norm')
+    print(f'{file}, {card}: {size:.1f} MB; float16 changes features by {difference:.2g} of their norm')
 
 
 def compare(model: nn.Module, halves: dict[str, Tensor]) -> float:
