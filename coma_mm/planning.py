@@ -44,7 +44,7 @@ METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoe
 SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
 SMALL, WEIGHTS = 'DyViT-pico', 'coma_mm://dyvit-p_cifar10'  # which come with the package
-TAUGHT_IMAGES = 150_000  # that a run shows: up to so many these weights are its teacher by default
+SHORT_IMAGES = 150_000  # that a run shows: up to so many it starts from these weights by default, or learns from them
 MIN_BATCH = 16  # images that are computed at once at least
 
 
@@ -73,11 +73,9 @@ class Images:
             sentences += [printable(f'Labelled {sentence}.') for sentence in self.labelled.left_out]
         return sentences
 
-    def warn(self, size: int | None) -> None:
-        """Print what may be wrong with them, and with crops of the default size if ``size`` is ``None``."""
-        values = self.values and self.values.warn()
-        small = warn_of_enlarging(self.short_side) if size is None else None
-        for warning in (values, small, self.dataset.exclusion.advise(self.names)):
+    def warn(self) -> None:
+        """Print what may be wrong with them."""
+        for warning in (self.values and self.values.warn(), self.dataset.exclusion.advise(self.names)):
             if warning:
                 print(printable(f'warning: {warning}'), file=sys.stderr, flush=True)
 
@@ -106,12 +104,8 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
     if settings.labels is not None:
         settings = replace(settings, labels=os.path.abspath(os.path.expanduser(settings.labels)))
     is_open = not (settings.init or settings.teacher or settings.method) and settings.channels in (None, 1, 3)
-    if settings.init is None:
-        encoder = choose_encoder(settings)
-    else:
-        settings, encoder = start_from(settings)
-    if settings.teacher is not None:
-        settings = add_teacher(settings, encoder)
+    given = settings
+    settings, encoder = choose_model(given)
     cfg = make_config(settings, encoder)
     print(f'looking at the images in {_list_folders(settings)} ...', flush=True)
     with redirect_stdout(io.StringIO()):
@@ -119,22 +113,41 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
         found = inspect_images(cfg, settings)
         if settings.init is not None:
             MODELS.build(cfg.model).init_weights()  # which says what does not fit
+    if settings.size is None:
+        settings, encoder = choose_model(replace(given, size=fit_size(found.short_side)))
     if found.values is not None:
         settings = replace(settings, value_range=(found.values.low, found.values.high))
     images = len(found.names)
     print(f'{images + found.held_out:,} images; trying some steps of training ...', flush=True)
     plan = choose_default(settings, encoder, images) if is_open else choose_steps(settings, encoder, images)
     print(' '.join(filter(None, [describe_plan(plan, found), plan.encoder.origin, *found.describe()])), flush=True)
-    found.warn(settings.size)
+    found.warn()
     return make_config(plan.settings, plan.encoder, plan.accumulate)
 
 
+def choose_model(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]:
+    """Return the encoder of a run, with the teacher that is given, and settings that go with it."""
+    if settings.init is None:
+        encoder = choose_encoder(settings)
+    else:
+        settings, encoder = start_from(settings)
+    return (add_teacher(settings, encoder) if settings.teacher else settings), encoder
+
+
 def choose_default(settings: PretrainSettings, encoder: Encoder, images: int) -> Plan:
-    """Return the plan of a run for which no method is given: short ones have the weights that come along as teacher."""
+    """Return the plan of a run for which no method is given.
+
+    Long runs align. Short ones start from the weights that come along, or have them as their teacher if these weights
+    do not fit the arch or the channels that are given.
+    """
     taught = replace(encoder)
     plan = choose_steps(add_teacher(replace(settings, teacher=WEIGHTS), taught), taught, images)
-    if plan.shown > TAUGHT_IMAGES:
+    if plan.shown > SHORT_IMAGES:
         return choose_steps(settings, encoder, images)
+    if settings.arch is None and settings.channels != 1:
+        settings, small = start_from(replace(settings, init=WEIGHTS))
+        small.origin += f' In so short a run that gains more than a {encoder.name} of random weights (--arch tiny).'
+        return choose_steps(settings, small, images)
     taught.origin += f' To train without it: --method {DEFAULT_METHOD}.'
     return plan
 
@@ -179,16 +192,12 @@ def find_short_side(paths: Sequence[str]) -> int:
     return sorted(sides)[len(sides) // 2] if sides else 0
 
 
-def warn_of_enlarging(short_side: int) -> str | None:
-    """Return advice on the size of crops where images are small; ``None`` for others."""
+def fit_size(short_side: int) -> int:
+    """Return the side of crops in pixels: the default, or about that of the images where they are smaller."""
     if not 0 < 1.5 * short_side < DEFAULT_SIZE:
-        return None
+        return DEFAULT_SIZE
     unit = UNIT_SIDE * choose_patch(short_side)
-    size = max(32, short_side // unit * unit)
-    return (
-        f'the images are about {short_side} px high or wide, and crops of them are enlarged to {DEFAULT_SIZE} px: '
-        f'--size {size} is made for such, and is faster'
-    )
+    return max(32, short_side // unit * unit)
 
 
 def choose_length(settings: Any, images: int, trial: Trial, spent: float, passes: float) -> tuple[Any, int]:
@@ -228,7 +237,7 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
 def describe_plan(plan: Plan, found: Images) -> str:
     """Return the paragraph that opens a run."""
     settings, encoder, trial, images = plan.settings, plan.encoder, plan.trial, len(found.names)
-    size = settings.size or DEFAULT_SIZE
+    size = settings.size
     apart = f', {found.held_out} of them held out' if found.held_out else ''
     text = (
         f'{images + found.held_out} images found{apart}. {encoder.name} and its decoder, '
@@ -236,10 +245,12 @@ def describe_plan(plan: Plan, found: Images) -> str:
         f'of {size} px in patches of {encoder.backbone["patch_size"]} px, '
         f'{describe_end(settings, images, trial, plan.accumulate)}'
     )
+    if settings.init is not None:
+        return text
     if plan.shown < USEFUL_IMAGES:
         text += advise_length(plan.shown, images, plan.spent + trial.seconds * USEFUL_IMAGES)
     is_small = encoder.name == SMALL
-    if settings.init is None and settings.channels in (None, 3) and (is_small or plan.shown < USEFUL_IMAGES):
+    if settings.channels in (None, 3) and (is_small or plan.shown < USEFUL_IMAGES):
         text += f' A {SMALL} that starts from weights gains more in short runs: --init {WEIGHTS} --size {size}'
         text += f', without --arch {settings.arch}.' if settings.arch and not is_small else '.'
     return text

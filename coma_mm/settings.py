@@ -67,27 +67,31 @@ class RunSettings:
 class PretrainSettings(RunSettings):
     """Settings of a new run of pre-training."""
 
-    arch: str | None = setting('pico, tiny, small, base, large, vit-tiny, ..., vit-large (default: tiny)', type='arch')
+    arch: str | None = setting(
+        'pico, tiny, small, base, large, vit-tiny, ..., vit-large (default: tiny; in short runs pico, from weights)',
+        type='arch',
+    )
     init: str | PathLike | None = setting(
         "weights to start from, of a DyViT or a plain ViT: a run's folder, a file (ours, mmpretrain's, timm's, MAE's), "
-        'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (default: random weights)',
+        'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (default: in runs of up to 150,000 images '
+        'coma_mm://dyvit-p_cifar10, unless --arch, --method or --teacher is given; otherwise random weights)',
         type='init_weights',
         metavar='WEIGHTS',
     )
     size: int | None = setting(
-        'side of the crops in pixels (default: 224, or the size of --init); patches have 4 px, or 2 px if it is below '
-        '128, or 1 px if it is below 64; those of a ViT are four times as large',
+        'side of the crops in pixels (default: 224, less where images are smaller, or the size of --init); patches '
+        'have 4 px, or 2 px if it is below 128, or 1 px if it is below 64; those of a ViT are four times as large',
         range=ranges.IMAGE_SIZE,
     )
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
-        'halves of a photo; see docs/pretraining.md (default: mae with a teacher in short runs, '
-        f'{DEFAULT_METHOD} in others; mae with --init)',
+        'halves of a photo; see docs/pretraining.md (default: mae in short runs and with --init, '
+        f'{DEFAULT_METHOD} in others)',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
         'weights of a frozen encoder, in the same forms as --init; the decoder also predicts what it sees in each unit '
-        '(default: coma_mm://dyvit-p_cifar10 in short runs without --init and --method; otherwise none)',
+        '(default: coma_mm://dyvit-p_cifar10 in short runs with --arch, unless --init or --method is given)',
         type='init_weights',
         metavar='WEIGHTS',
     )

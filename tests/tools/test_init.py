@@ -235,32 +235,46 @@ def test_a_vit_of_timm_teaches(tmp_path, given, said):
 
 
 @pytest.mark.parametrize(
-    'given, mode',
+    'given, mode, name',
     [
-        (dict(arch='tiny'), 'frozen'),
-        (dict(arch='vit-tiny', channels=1), 'frozen'),
-        (dict(minutes=10), 'frozen'),
-        (dict(minutes=100), 'align'),
-        (dict(steps=10_000), 'align'),
-        (dict(epochs=2.0, batch_size=1), 'frozen'),
-        (dict(channels=4), 'align'),
-        (dict(method='align'), 'align'),
-        (dict(method='mae'), 'off'),
-        (dict(method='coma'), 'copy'),
-        (dict(init='coma_mm://dyvit-p_cifar10'), 'off'),
+        ({}, 'off', 'DyViT-pico'),
+        (dict(minutes=10), 'off', 'DyViT-pico'),
+        (dict(epochs=2.0, batch_size=1), 'off', 'DyViT-pico'),
+        (dict(size=224), 'off', 'DyViT-pico'),
+        (dict(arch='pico'), 'frozen', 'DyViT-pico'),
+        (dict(arch='tiny'), 'frozen', 'DyViT-tiny'),
+        (dict(arch='vit-tiny', channels=1), 'frozen', 'ViT-tiny'),
+        (dict(channels=1), 'frozen', 'DyViT-tiny'),
+        (dict(minutes=100), 'align', 'DyViT-tiny'),
+        (dict(steps=10_000), 'align', 'DyViT-tiny'),
+        (dict(channels=4), 'align', 'DyViT-tiny'),
+        (dict(method='align'), 'align', 'DyViT-tiny'),
+        (dict(method='mae'), 'off', 'DyViT-tiny'),
+        (dict(method='coma'), 'copy', 'DyViT-tiny'),
+        (dict(init='coma_mm://dyvit-p_cifar10'), 'off', 'DyViT-pico'),
+        (dict(teacher='coma_mm://dyvit-p_cifar10'), 'frozen', 'DyViT-tiny'),
     ],
     ids=str,
 )
-def test_short_runs_learn_from_the_weights_that_come_along(photos, monkeypatch, capsys, given, mode):
+def test_short_runs_start_from_the_weights_that_come_along_or_learn_from_them(
+    photos, monkeypatch, capsys, given, mode, name
+):
     monkeypatch.setattr('coma_mm.planning.try_out', lambda cfg: Trial(0.01, 64, 10**6))
     length = {} if {'minutes', 'epochs'} & set(given) else dict(steps=100)
-    settings = PretrainSettings([str(photos)], 'out', **dict(size=64, batch_size=64) | length | given)
+    settings = PretrainSettings([str(photos)], 'out', **dict(batch_size=64) | length | given)
     model = plan_pretraining(settings).model
-    apart = 0 if 'init' in given else dict(frozen=3.0, align=1.0, off=0.3, copy=0.0)[mode]
-    assert model.evaluation.mode == mode and model.get('keep_apart', 0) == apart
     said = ' '.join(capsys.readouterr().out.split())
+    starts = mode == 'off' and 'method' not in given
+    apart = 0 if starts else dict(frozen=3.0, align=1.0, off=0.3, copy=0.0)[mode]
+    assert model.evaluation.mode == mode and model.get('keep_apart', 0) == apart
+    assert f'. {name} and its decoder' in said and ('init_cfg' in model.backbone) == starts
+    side = 32 if 'init' in given else given.get('size', 64)  # the photos have 70 px
+    assert f'on crops of {side} px' in said
+    assert ('It starts from coma_mm://dyvit-p_cifar10' in said) == starts
     assert ('Its teacher is the DyViT-pico of coma_mm://dyvit-p_cifar10, frozen' in said) == (mode == 'frozen')
-    assert ('To train without it: --method align.' in said) == (mode == 'frozen')
+    is_default = not {'method', 'init', 'teacher'} & set(given)
+    assert ('To train without it: --method align.' in said) == (mode == 'frozen' and is_default)
+    assert ('that gains more than a DyViT-tiny of random weights (--arch tiny)' in said) == (starts and is_default)
 
 
 def test_a_vit_by_its_name():

@@ -28,7 +28,7 @@ from coma_mm.planning import (
     choose_length,
     describe_end,
     find_short_side,
-    warn_of_enlarging,
+    fit_size,
 )
 from coma_mm.pretraining import hand_over
 from coma_mm.recipe import METHODS, PASSES, choose_encoder, make_config
@@ -284,13 +284,12 @@ def test_a_run_that_is_too_short_says_what_would_do():
 
 
 @pytest.mark.parametrize(
-    'side, size', [(28, 32), (32, 32), (64, 64), (95, 80), (140, 128), (149, 128), (150, None), (500, None), (0, None)]
+    'side, size', [(28, 32), (32, 32), (64, 64), (95, 80), (140, 128), (149, 128), (150, 224), (500, 224), (0, 224)]
 )
-def test_small_images_are_not_enlarged_in_silence(side, size):
-    text = warn_of_enlarging(side)
-    assert text is None if size is None else f'about {side} px' in text and f'--size {size} ' in text
-    if size is not None:
-        choose_encoder(PretrainSettings(['x'], 'y', size=size))  # which refuses sizes that cannot be masked
+def test_small_images_are_not_enlarged(side, size):
+    assert fit_size(side) == size
+    for arch in ('pico', 'vit-tiny'):
+        choose_encoder(PretrainSettings(['x'], 'y', arch=arch, size=size))  # refuses sizes that cannot be masked
 
 
 def test_size_of_images_is_read_of_some(tmp_path):
