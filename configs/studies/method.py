@@ -35,7 +35,7 @@ cells = dict(
     off_long=dict(options=off, length=1.56),
     # the default of coma-mm pretrain in long runs, at nearly as many GFLOPs as copy
     align=dict(options=align),
-    # the default in short runs; operations of the teacher's training come on top
+    # short runs with --arch; operations of the teacher's training come on top
     taught=dict(options=taught, length=0.875),
     taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
     # as many GFLOPs as longest, the teacher's aside
@@ -130,7 +130,7 @@ report = dict(
     bars=dict(
         qualities=['probe', 'finetune_10'],
         cells=dict(
-            taught='with a teacher: the default of short runs',
+            taught='with a teacher: short runs with --arch',
             align='align: the default of long runs',
             align75='align, 75 % hidden',
             mae75_long='off, 75 % hidden',
