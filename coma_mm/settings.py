@@ -74,7 +74,7 @@ class PretrainSettings(RunSettings):
     init: str | PathLike | None = setting(
         "weights to start from, of a DyViT or a plain ViT: a run's folder, a file (ours, mmpretrain's, timm's, MAE's), "
         'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (default: in runs of up to 150,000 images '
-        'coma_mm://dyvit-p_cifar10, unless --arch, --method or --teacher is given; otherwise random weights)',
+        'coma_mm://dyvit-p_cifar10_taught, unless --arch, --method or --teacher is given; otherwise random weights)',
         type='init_weights',
         metavar='WEIGHTS',
     )

@@ -64,7 +64,8 @@ cells = dict(
 first = ('off', 'copy', 'longest')
 # of the curves: they end as one that is drawn, or did not pay
 omit = (
-    'random shipped off mae75 taught_1 uniform uniform_long which align_crop align_crop75 align_crop5 cae joint frozen'
+    'random shipped taught_shipped off mae75 taught_1 uniform uniform_long which align_crop align_crop75 align_crop5 '
+    'cae joint frozen'
 ).split()
 finetune = '_base_/finetune_cifar10.py'
 half_tested = {'val_dataloader.dataset.fraction': 0.5}
@@ -125,7 +126,7 @@ report = dict(
     reach=dict(reference='off', quality='loss'),
     plots=[
         dict(x=['images', 'gflops'], y='loss', xscale='log', omit=omit),
-        dict(x='images', y=['loss', 'rankme'], xscale='log', only=['shipped']),
+        dict(x='images', y=['loss', 'rankme'], xscale='log', only=['shipped', 'taught_shipped']),
     ],
     bars=dict(
         qualities=['probe', 'finetune_10'],

@@ -270,7 +270,8 @@ def test_short_runs_start_from_the_weights_that_come_along_or_learn_from_them(
     assert f'. {name} and its decoder' in said and ('init_cfg' in model.backbone) == starts
     side = 32 if 'init' in given else given.get('size', 64)  # the photos have 70 px
     assert f'on crops of {side} px' in said
-    assert ('It starts from coma_mm://dyvit-p_cifar10' in said) == starts
+    begun = 'coma_mm://dyvit-p_cifar10' + '_taught' * ('init' not in given)
+    assert (f'It starts from {begun}: ' in said) == starts
     assert ('Its teacher is the DyViT-pico of coma_mm://dyvit-p_cifar10, frozen' in said) == (mode == 'frozen')
     is_default = not {'method', 'init', 'teacher'} & set(given)
     assert ('To train without it: --method align.' in said) == (mode == 'frozen' and is_default)

@@ -60,7 +60,7 @@ def test_from_a_folder_to_weights(photos, call, tmp_path):
     assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying some steps')
     assert 'That shows 24 images in all, too few for useful features' in done.stdout
     said = ' '.join(done.stdout.split())
-    assert 'short runs: --init coma_mm://dyvit-p_cifar10 --size 32.' in said and '--method align.' in said
+    assert 'short runs: --init coma_mm://dyvit-p_cifar10_taught --size 32.' in said and '--method align.' in said
     assert 'step 1  loss ' in done.stdout and 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
     assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
     run = tmp_path / 'run'
