@@ -115,7 +115,10 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
         if settings.init is not None:
             MODELS.build(cfg.model).init_weights()  # which says what does not fit
     if settings.size is None:
-        settings, encoder = choose_model(replace(given, size=fit_size(found.short_side)))
+        size = fit_size(found.short_side)
+        if size != DEFAULT_SIZE:  # for which the encoder was chosen
+            settings, encoder = choose_model(replace(given, size=size))
+        settings = replace(settings, size=size)
     if found.values is not None:
         settings = replace(settings, value_range=(found.values.low, found.values.high))
     images = len(found.names)
@@ -141,16 +144,16 @@ def choose_default(settings: PretrainSettings, encoder: Encoder, images: int) ->
     Long runs align. Short ones start from the weights that come along, or have them as their teacher if these weights
     do not fit the arch or the channels that are given.
     """
-    taught = replace(encoder)
-    plan = choose_steps(add_teacher(replace(settings, teacher=TEACHER), taught), taught, images)
+    plan = choose_steps(settings, encoder, images)
     if plan.shown > SHORT_IMAGES:
-        return choose_steps(settings, encoder, images)
+        return plan
     if settings.arch is None and settings.channels != 1:
         settings, small = start_from(replace(settings, init=WEIGHTS))
         small.origin += f' In so short a run that gains more than a {encoder.name} of random weights (--arch tiny).'
         return choose_steps(settings, small, images)
-    taught.origin += f' To train without it: --method {DEFAULT_METHOD}.'
-    return plan
+    settings = add_teacher(replace(settings, teacher=TEACHER), encoder)
+    encoder.origin += f' To train without it: --method {DEFAULT_METHOD}.'
+    return choose_steps(settings, encoder, images)
 
 
 def choose_steps(settings: PretrainSettings, encoder: Encoder, images: int) -> Plan:

@@ -12,4 +12,4 @@ USAGE
     exit 2
 fi
 
-exec "$(dirname "${BASH_SOURCE[0]}")/_torchrun.sh" test.py "$3" "$1" "$2" --launcher pytorch "${@:4}"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/_torchrun.sh" test.py "$3" "$1" "$2" --launcher pytorch "${@:4}"

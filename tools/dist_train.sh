@@ -14,4 +14,4 @@ fi
 
 # After Ctrl-C or SIGTERM the ranks end two steps and save. Without this, torchrun kills them after 30 seconds.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
-exec "$(dirname "${BASH_SOURCE[0]}")/_torchrun.sh" train.py "$2" "$1" --launcher pytorch "${@:3}"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/_torchrun.sh" train.py "$2" "$1" --launcher pytorch "${@:3}"
