@@ -18,6 +18,7 @@ weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10'
 teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
 frozen = dict(mode='frozen', encoder=teacher)
 taught = {'model.evaluation': frozen, 'model.keep_apart': 3.0}
+second = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10_taught')
 apart75 = {**off, **hide_75, 'model.keep_apart': 0.3}
 cells = dict(
     off=dict(options=off),
@@ -38,6 +39,7 @@ cells = dict(
     # short runs with --arch; operations of the teacher's training come on top
     taught=dict(options=taught, length=0.875),
     taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
+    taught_second=dict(options={**taught, 'model.evaluation.encoder.init_cfg': second}, length=0.875),
     # as many GFLOPs as longest, the teacher's aside
     taught_longest=dict(options=taught, length=3.375, seeds=[0, 1]),
     # as many as shipped: a network that teaches one of its own size
@@ -64,7 +66,7 @@ cells = dict(
 first = ('off', 'copy', 'longest')
 # of the curves: they end as one that is drawn, or did not pay
 omit = (
-    'random shipped taught_shipped off mae75 taught_1 uniform uniform_long which align_crop align_crop75 align_crop5 '
+    'random shipped taught_shipped off mae75 taught_1 taught_second uniform uniform_long which align_crop align_crop75 align_crop5 '
     'cae joint frozen'
 ).split()
 finetune = '_base_/finetune_cifar10.py'

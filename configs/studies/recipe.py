@@ -18,6 +18,7 @@ weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10'
 teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
 frozen = dict(mode='frozen', encoder=teacher)
 taught = {'model.evaluation': frozen, 'model.keep_apart': 3.0}
+second = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10_taught')
 short = {'train_cfg.max_iters': 352}
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
@@ -30,6 +31,7 @@ cells = dict(
     align75=dict(options={**align, **hide_75, 'train_cfg.max_iters': 480}),
     apart75=dict(options={**hide_75, 'model.keep_apart': 0.3, 'train_cfg.max_iters': 900}),
     taught=dict(options={**taught, **short}),
+    taught_second=dict(options={**taught, **short, 'model.evaluation.encoder.init_cfg': second}),
     taught75=dict(options={**taught, **hide_75}),
     # not kept apart in the first tenth
     taught_10=dict(options={**short, 'model.evaluation': frozen}),
