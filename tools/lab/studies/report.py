@@ -234,7 +234,9 @@ def draw(
     height = -(-len(panels) // columns)
     figure, axes = plt.subplots(height, columns, figsize=(4.2 * columns, 3.4 * height), layout='constrained')
     axes = np.atleast_1d(axes).ravel()
-    colours = {cell: f'C{i % 10}' for i, cell in enumerate(dict.fromkeys(line['cell'] for line in lines))}
+    cells = dict.fromkeys(line['cell'] for line in lines)
+    wheel = plt.get_cmap('tab10' if len(cells) <= 10 else 'tab20')
+    colours = {cell: wheel(i % wheel.N) for i, cell in enumerate(cells)}
     for panel, (x_key, y_key) in zip(axes, panels):
         for line in lines:
             for key, style in ((y_key, '-'), (f'{y_key}_expected', ':'), (f'{y_key}_baseline', '--')):
@@ -251,6 +253,7 @@ def draw(
             panel.xaxis.set_minor_formatter(NullFormatter())
         if xscale == 'log' or x_key in COSTS:  # 50k, which has room where 50000 has not
             panel.xaxis.set_major_formatter(EngFormatter(sep=''))
+        panel.tick_params(axis='x', labelsize=8)
         panel.spines[['top', 'right']].set_visible(False)
     for panel in axes[len(panels) :]:
         panel.remove()
