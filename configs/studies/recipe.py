@@ -37,10 +37,11 @@ cells = dict(
     taught_10=dict(options={**short, 'model.evaluation': frozen}),
     taught_1=dict(options={**short, 'model.evaluation': dict(weight=1.0, **frozen)}),
     taught_30=dict(options={**short, 'model.evaluation': dict(weight=30.0, **frozen)}),
-    # four times as long: taught, and as many GFLOPs without a teacher
+    # four and sixteen times as long, at equal GFLOPs
     taught_longer=dict(options={**taught, 'train_cfg.max_iters': 1408}),
     align75_longer=dict(options={**align, **hide_75, 'train_cfg.max_iters': 1920}),
-    apart75_longer=dict(options={**hide_75, 'model.keep_apart': 0.3, 'train_cfg.max_iters': 3600}),
+    taught_longest=dict(options={**taught, 'train_cfg.max_iters': 5632}),
+    align75_longest=dict(options={**align, **hide_75, 'train_cfg.max_iters': 7680}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
