@@ -45,7 +45,8 @@ SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
 SMALL, WEIGHTS = 'DyViT-pico', 'coma_mm://dyvit-p_cifar10_taught'  # which come with the package
 TEACHER = 'coma_mm://dyvit-p_cifar10'  # measured as one in docs/evidence.md
-SHORT_IMAGES = 150_000  # that a run shows: up to so many it starts from these weights by default, or learns from them
+SHORT_IMAGES = 150_000  # that a run shows: up to so many it starts from weights by default
+TAUGHT_IMAGES = 400_000  # up to so many it has a teacher; longer runs have not been measured on photos new to it
 MIN_BATCH = 16  # images that are computed at once at least
 
 
@@ -141,13 +142,13 @@ def choose_model(settings: PretrainSettings) -> tuple[PretrainSettings, Encoder]
 def choose_default(settings: PretrainSettings, encoder: Encoder, images: int) -> Plan:
     """Return the plan of a run for which no method is given.
 
-    Long runs align. Short ones start from the weights that come along, or have them as their teacher if these weights
-    do not fit the arch or the channels that are given.
+    Short runs start from the weights that come along, or have them as their teacher if these weights do not fit the
+    arch or the channels that are given. Longer ones have the teacher, and the longest align.
     """
     plan = choose_steps(settings, encoder, images)
-    if plan.shown > SHORT_IMAGES:
+    if plan.shown > TAUGHT_IMAGES:
         return plan
-    if settings.arch is None and settings.channels != 1:
+    if plan.shown <= SHORT_IMAGES and settings.arch is None and settings.channels != 1:
         settings, small = start_from(replace(settings, init=WEIGHTS))
         small.origin += f' In so short a run that gains more than a {encoder.name} of random weights (--arch tiny).'
         return choose_steps(settings, small, images)

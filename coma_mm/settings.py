@@ -85,13 +85,14 @@ class PretrainSettings(RunSettings):
     )
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
-        'halves of a photo; see docs/pretraining.md (default: mae in short runs and with --init, '
-        f'{DEFAULT_METHOD} in others)',
+        'halves of a photo; see docs/pretraining.md (default: mae with --init or --teacher, and in runs of up to '
+        f'400,000 images, which have a teacher; {DEFAULT_METHOD} in longer ones)',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
         'weights of a frozen encoder, in the same forms as --init; the decoder also predicts what it sees in each unit '
-        '(default: coma_mm://dyvit-p_cifar10 in short runs with --arch, unless --init or --method is given)',
+        '(default: coma_mm://dyvit-p_cifar10 in runs of up to 400,000 images that do not start from weights, unless '
+        '--method is given)',
         type='init_weights',
         metavar='WEIGHTS',
     )

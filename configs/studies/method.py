@@ -34,9 +34,9 @@ cells = dict(
     align75_shipped=dict(options={**align, **hide_75}, length=19.9375, seeds=[0]),
     # as many GFLOPs as copy
     off_long=dict(options=off, length=1.56),
-    # the default of coma-mm pretrain in long runs, at nearly as many GFLOPs as copy
+    # the default of coma-mm pretrain beyond 400,000 images, at nearly as many GFLOPs as copy
     align=dict(options=align),
-    # short runs with --arch; operations of the teacher's training come on top
+    # runs from random weights; operations of the teacher's training come on top
     taught=dict(options=taught, length=0.875),
     taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
     taught_second=dict(options={**taught, 'model.evaluation.encoder.init_cfg': second}, length=0.875),
@@ -133,8 +133,8 @@ report = dict(
     bars=dict(
         qualities=['probe', 'finetune_10'],
         cells=dict(
-            taught='with a teacher: short runs with --arch',
-            align='align: the default of long runs',
+            taught='with a teacher: up to 400,000 images',
+            align='align: beyond 400,000 images',
             align75='align, 75 % hidden',
             mae75_long='off, 75 % hidden',
             off_long='off',
