@@ -18,7 +18,6 @@ weights = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10'
 teacher = dict(type='coma_mm.DyViT', arch='pico', img_size=32, patch_size=1, init_cfg=weights)
 frozen = dict(mode='frozen', encoder=teacher)
 taught = {'model.evaluation': frozen, 'model.keep_apart': 3.0}
-second = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10_taught')
 apart75 = {**off, **hide_75, 'model.keep_apart': 0.3}
 cells = dict(
     off=dict(options=off),
@@ -39,7 +38,6 @@ cells = dict(
     # runs from random weights; operations of the teacher's training come on top
     taught=dict(options=taught, length=0.875),
     taught_1=dict(options={'model.evaluation': dict(weight=1.0, **frozen)}, length=0.875),
-    taught_second=dict(options={**taught, 'model.evaluation.encoder.init_cfg': second}, length=0.875),
     # as many GFLOPs as longest, the teacher's aside
     taught_longest=dict(options=taught, length=3.375, seeds=[0, 1]),
     # as many as shipped: a network that teaches one of its own size
@@ -66,7 +64,7 @@ cells = dict(
 first = ('off', 'copy', 'longest')
 # of the curves: they end as one that is drawn, or did not pay
 omit = (
-    'random shipped taught_shipped off mae75 taught_1 taught_second uniform uniform_long which align_crop align_crop75 align_crop5 '
+    'random shipped taught_shipped off mae75 taught_1 uniform uniform_long which align_crop align_crop75 align_crop5 '
     'cae joint frozen'
 ).split()
 finetune = '_base_/finetune_cifar10.py'
@@ -133,8 +131,8 @@ report = dict(
     bars=dict(
         qualities=['probe', 'finetune_10'],
         cells=dict(
-            taught='with a teacher: up to 400,000 images',
-            align='align: beyond 400,000 images',
+            taught='with a teacher (default)',
+            align='align (default beyond 400,000 images)',
             align75='align, 75 % hidden',
             mae75_long='off, 75 % hidden',
             off_long='off',

@@ -41,6 +41,7 @@ cells = dict(
     taught_longer=dict(options={**taught, 'train_cfg.max_iters': 1408}),
     align75_longer=dict(options={**align, **hide_75, 'train_cfg.max_iters': 1920}),
     taught_longest=dict(options={**taught, 'train_cfg.max_iters': 5632}),
+    apart75_longest=dict(options={**hide_75, 'model.keep_apart': 0.3, 'train_cfg.max_iters': 14400}),
     align75_longest=dict(options={**align, **hide_75, 'train_cfg.max_iters': 7680}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
