@@ -243,9 +243,9 @@ def describe_plan(plan: Plan, found: Images) -> str:
     """Return the paragraph that opens a run."""
     settings, encoder, trial, images = plan.settings, plan.encoder, plan.trial, len(found.names)
     size = settings.size
-    apart = f', {found.held_out} of them held out' if found.held_out else ''
+    apart = f', {found.held_out:,} of them held out' if found.held_out else ''
     text = (
-        f'{images + found.held_out} images found{apart}. {encoder.name} and its decoder, '
+        f'{images + found.held_out:,} images found{apart}. {encoder.name} and its decoder, '
         f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_TITLES[settings.method or DEFAULT_METHOD]}, on crops '
         f'of {size} px in patches of {encoder.backbone["patch_size"]} px, '
         f'{describe_end(settings, images, trial, plan.accumulate)}'
