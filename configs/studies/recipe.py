@@ -10,6 +10,7 @@ Data: FOLDER/CLASS/**, or FOLDER/{train,val}/CLASS/**. Hardware: 2 CPU cores, a 
 config = '_base_/mae_dyvit-p_folder64.py'
 folders = ('train_dataloader.dataset.data_root', 'held_out.data_root', 'labelled.data_root')
 rate = 'optim_wrapper.optimizer.lr'
+decay = 'optim_wrapper.optimizer.weight_decay'
 align = {'model.evaluation': dict(mode='align', weight=1.0), 'model.predict_visible': 1.0, 'model.keep_apart': 1.0}
 hide_75 = {'train_dataloader.dataset.pipeline.2.ratio': 0.75}
 crop = {**align, 'model.type': 'coma_mm.CroppedCoMA'}  # of tools/lab/studies/branches.py
@@ -37,6 +38,14 @@ cells = dict(
     taught_10=dict(options={**short, 'model.evaluation': frozen}),
     taught_1=dict(options={**short, 'model.evaluation': dict(weight=1.0, **frozen)}),
     taught_30=dict(options={**short, 'model.evaluation': dict(weight=30.0, **frozen)}),
+    # settings, beside a teacher
+    taught_lr_half=dict(options={**taught, **short, rate: 5e-4}),
+    taught_lr_2=dict(options={**taught, **short, rate: 2e-3}),
+    taught_decay_0=dict(options={**taught, **short, decay: 0.0}),
+    taught_decay_4=dict(options={**taught, **short, decay: 0.2}),
+    taught_narrow=dict(options={**taught, **short, 'model.decoder.dim': 64}),
+    taught_deep=dict(options={**taught, **short, 'model.decoder.depth': 4}),
+    taught_crop=dict(options={**taught, **short, 'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.5, 1.0)}),
     # four and sixteen times as long, at equal GFLOPs
     taught_longer=dict(options={**taught, 'train_cfg.max_iters': 1408}),
     align75_longer=dict(options={**align, **hide_75, 'train_cfg.max_iters': 1920}),
