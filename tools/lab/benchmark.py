@@ -525,7 +525,7 @@ def run_demo(args: Namespace) -> dict[str, Table]:
         )
         for part in knn._split()
     )
-    predicted = NearestNeighbours(pixels, labels, knn.temperature, standardize=False).predict(others, [knn.k])[:, 0]
+    predicted = NearestNeighbours(pixels, labels, standardize=False).predict(others, [knn.k])[:, 0]
     return dict(
         psnr=Table('dB', {'mean colour': [last['psnr_baseline']], 'reconstruction': [last['psnr']]}),
         knn=Table(
