@@ -33,7 +33,7 @@ from .recipe import (
     choose_patch,
     make_config,
 )
-from .settings import PretrainSettings
+from .settings import SHORT_IMAGES, TAUGHT_IMAGES, TEACHER, WEIGHTS, PretrainSettings
 from .trial import MIN_STEP, TRIED, Trial, try_out
 from .utils.clock import command_begin
 from .utils.environment import fast_dtype, has_fast_bf16
@@ -43,10 +43,7 @@ from .utils.text import printable, three_digits
 METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
 MAX_STEP = dict(cuda=1024, cpu=64)  # images of a step
-SMALL, WEIGHTS = 'DyViT-pico', 'coma_mm://dyvit-p_cifar10_taught'  # which come with the package
-TEACHER = 'coma_mm://dyvit-p_cifar10'  # measured as one in docs/evidence.md
-SHORT_IMAGES = 150_000  # that a run shows: up to so many it starts from weights by default
-TAUGHT_IMAGES = 400_000  # up to so many it has a teacher; longer runs have not been measured on photos new to it
+SMALL = 'DyViT-pico'  # of the weights that come along
 MIN_BATCH = 16  # images that are computed at once at least
 
 

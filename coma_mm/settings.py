@@ -17,6 +17,10 @@ VITS = {'vit-tiny': 'deit-tiny', 'vit-small': 'deit-small', 'vit-base': 'base', 
 METHODS = 'mae', 'coma', 'align'
 LOGGERS = 'tensorboard', 'wandb', 'mlflow'
 DEFAULT_METHOD = 'align'
+# weights that come along: those that short runs start from, and those that were measured as a teacher
+WEIGHTS, TEACHER = 'coma_mm://dyvit-p_cifar10_taught', 'coma_mm://dyvit-p_cifar10'
+SHORT_IMAGES = 150_000  # that a run shows: up to so many it starts from weights by default
+TAUGHT_IMAGES = 400_000  # up to so many it has a teacher; longer runs have not been measured on photos new to it
 
 
 def setting(help: str, default: Any = None, **option: Any) -> Any:
@@ -73,8 +77,8 @@ class PretrainSettings(RunSettings):
     )
     init: str | PathLike | None = setting(
         "weights to start from, of a DyViT or a plain ViT: a run's folder, a file (ours, mmpretrain's, timm's, MAE's), "
-        'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (default: in runs of up to 150,000 images '
-        'coma_mm://dyvit-p_cifar10_taught, unless --arch, --method or --teacher is given; otherwise random weights)',
+        'coma_mm://NAME or hf://USER/NAME; see docs/start-from-weights.md (default: in runs of up to '
+        f'{SHORT_IMAGES:,} images {WEIGHTS}, unless --arch, --method or --teacher is given; otherwise random weights)',
         type='init_weights',
         metavar='WEIGHTS',
     )
@@ -86,12 +90,12 @@ class PretrainSettings(RunSettings):
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
         'halves of a photo; see docs/pretraining.md (default: mae with --init or --teacher, and in runs of up to '
-        f'400,000 images, which have a teacher; {DEFAULT_METHOD} in longer ones)',
+        f'{TAUGHT_IMAGES:,} images, from weights or with a teacher; {DEFAULT_METHOD} in longer ones)',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
         'weights of a frozen encoder, in the same forms as --init; the decoder also predicts what it sees in each unit '
-        '(default: coma_mm://dyvit-p_cifar10 in runs of up to 400,000 images that do not start from weights, unless '
+        f'(default: {TEACHER} in runs of up to {TAUGHT_IMAGES:,} images that do not start from weights, unless '
         '--method is given)',
         type='init_weights',
         metavar='WEIGHTS',

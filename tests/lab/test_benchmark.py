@@ -25,7 +25,7 @@ def log_demo(folder):
 def test_tables_json_and_plots(tmp_path):
     suites = ['step', 'forward', 'data', 'profile', 'imports', 'start', 'demo']
     log_demo(tmp_path)
-    rows = 'DyViT-T', 'shards', 'decoder, GELU', 'import', 'refusal'
+    rows = 'DyViT-T', 'shards', 'decoder, GELU', 'import', 'first line', 'refusal'
     options = ['--only', *rows, '--batch', 1, '--rounds', 1, '--json', 'out.json']
     printed = call(tmp_path, 'lab/benchmark.py', *suites, *options)
     assert '| step | ms per image, median (min-max) | ratio | GFLOP per image | TFLOP/s | share of ' in printed
@@ -40,9 +40,10 @@ def test_tables_json_and_plots(tmp_path):
     assert accuracies['random weights'] == [92.0, 97.0] and accuracies['weights just trained'] == [96.0, 95.0]
     assert 97 < accuracies['pixels'][0] < 98
     assert list(tables['data']['rows']) == ['CoMA, shards', 'CoMA, shards of 256 px']
-    assert list(tables['profile']['columns']['least ms']) == ['decoder, GELU']
+    linear = [f'{place}, first linear' for place in ('stage 1', 'stage 2', 'stage 3', 'stage 4', 'decoder')]
+    assert list(tables['profile']['columns']['least ms']) == [*linear, 'decoder, GELU']  # 'first line' names them, too
     assert list(tables['imports']['rows'])[0] == 'import coma_mm'
-    assert list(tables['start']['rows']) == ['refusal of a folder that is not there']
+    assert list(tables['start']['rows']) == ['first line', 'refusal of a folder that is not there']
     assert machine['torch'] and machine['device'] and machine['settings']['precision'] == 'fp32'
     # Twice as many operations as multiply-adds: two forward passes of the encoder, one of them also backward, and more.
     assert 10 < tables['step']['columns']['GFLOP per image']['CoMA DyViT-T'] < 40
