@@ -21,6 +21,8 @@ frozen = dict(mode='frozen', encoder=teacher)
 taught = {'model.evaluation': frozen, 'model.keep_apart': 3.0}
 second = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10_taught')
 short = {'train_cfg.max_iters': 352}
+resized = dict(from_patch_size=1, **second)
+start = {'model.backbone.init_cfg': resized, 'model.decoder.init_cfg': dict(prefix='decoder.', **resized)}
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
     mae=dict(),
@@ -52,6 +54,11 @@ cells = dict(
     taught_longest=dict(options={**taught, 'train_cfg.max_iters': 5632}),
     apart75_longest=dict(options={**hide_75, 'model.keep_apart': 0.3, 'train_cfg.max_iters': 14400}),
     align75_longest=dict(options={**align, **hide_75, 'train_cfg.max_iters': 7680}),
+    # from the weights that come along: as they are, and by as many GFLOPs as the two above
+    start=dict(options=start, length=0),
+    start_longer=dict(options={**start, **hide_75, 'train_cfg.max_iters': 3600}),
+    start_longest=dict(options={**start, **hide_75, 'train_cfg.max_iters': 14400}),
+    start_taught_longer=dict(options={**start, **taught, 'train_cfg.max_iters': 1408}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
