@@ -59,6 +59,10 @@ cells = dict(
     start_longer=dict(options={**start, **hide_75, 'train_cfg.max_iters': 3600}),
     start_longest=dict(options={**start, **hide_75, 'train_cfg.max_iters': 14400}),
     start_taught_longer=dict(options={**start, **taught, 'train_cfg.max_iters': 1408}),
+    start_second_longer=dict(
+        options={**start, **taught, 'train_cfg.max_iters': 1408, 'model.evaluation.encoder.init_cfg': second}
+    ),
+    start_taught_longest=dict(options={**start, **taught, 'train_cfg.max_iters': 5632}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
