@@ -22,6 +22,7 @@ taught = {'model.evaluation': frozen, 'model.keep_apart': 3.0}
 second = dict(type='coma_mm.Pretrained', checkpoint='coma_mm://dyvit-p_cifar10_taught')
 short = {'train_cfg.max_iters': 352}
 resized = dict(from_patch_size=1, **second)
+own = {'model.evaluation.encoder.init_cfg': second}
 start = {'model.backbone.init_cfg': resized, 'model.decoder.init_cfg': dict(prefix='decoder.', **resized)}
 cells = dict(
     random=dict(length=0, measures=dict(few=dict(pixels=8))),
@@ -34,7 +35,7 @@ cells = dict(
     align75=dict(options={**align, **hide_75, 'train_cfg.max_iters': 480}),
     apart75=dict(options={**hide_75, 'model.keep_apart': 0.3, 'train_cfg.max_iters': 900}),
     taught=dict(options={**taught, **short}),
-    taught_second=dict(options={**taught, **short, 'model.evaluation.encoder.init_cfg': second}),
+    taught_second=dict(options={**taught, **short, **own}),
     taught75=dict(options={**taught, **hide_75}),
     # not kept apart in the first tenth
     taught_10=dict(options={**short, 'model.evaluation': frozen}),
@@ -59,10 +60,8 @@ cells = dict(
     start_longer=dict(options={**start, **hide_75, 'train_cfg.max_iters': 3600}),
     start_longest=dict(options={**start, **hide_75, 'train_cfg.max_iters': 14400}),
     start_taught_longer=dict(options={**start, **taught, 'train_cfg.max_iters': 1408}),
-    start_second_longer=dict(
-        options={**start, **taught, 'train_cfg.max_iters': 1408, 'model.evaluation.encoder.init_cfg': second}
-    ),
-    start_taught_longest=dict(options={**start, **taught, 'train_cfg.max_iters': 5632}),
+    start_second_longer=dict(options={**start, **taught, 'train_cfg.max_iters': 1408, **own}),
+    start_second_longest=dict(options={**start, **taught, 'train_cfg.max_iters': 5632, **own}),
     coma=dict(options={'model.evaluation.mode': 'copy'}),
     visible_half=dict(options={'model.predict_visible': 0.5}),
     align_quarter=dict(options={**align, 'model.evaluation': dict(mode='align', weight=0.25)}),
