@@ -33,7 +33,7 @@ from .recipe import (
     choose_patch,
     make_config,
 )
-from .settings import SHORT_IMAGES, TAUGHT_IMAGES, TEACHER, WEIGHTS, PretrainSettings
+from .settings import SHORT_IMAGES, TEACHER, WEIGHTS, PretrainSettings
 from .trial import MIN_STEP, TRIED, Trial, try_out
 from .utils.clock import command_begin
 from .utils.environment import fast_dtype, has_fast_bf16
@@ -140,13 +140,14 @@ def choose_default(settings: PretrainSettings, encoder: Encoder, images: int) ->
     """Return the plan of a run for which no method is given.
 
     Short runs start from the weights that come along, or have them as their teacher if these weights do not fit the
-    arch or the channels that are given. Longer ones have the teacher, and the longest align.
+    arch or the channels that are given. Longer ones align.
     """
     plan = choose_steps(settings, encoder, images)
-    if plan.shown > TAUGHT_IMAGES:
+    if plan.shown > SHORT_IMAGES:
         return plan
-    if plan.shown <= SHORT_IMAGES and settings.arch is None and settings.channels != 1:
+    if settings.arch is None and settings.channels != 1:
         settings, small = start_from(replace(settings, init=WEIGHTS))
+        settings = add_teacher(replace(settings, teacher=WEIGHTS), small)
         small.origin += f' In so short a run that gains more than a {encoder.name} of random weights (--arch tiny).'
         return choose_steps(settings, small, images)
     settings = add_teacher(replace(settings, teacher=TEACHER), encoder)

@@ -20,8 +20,7 @@ DEFAULT_METHOD = 'align'
 # weights that come along
 WEIGHTS = 'coma_mm://dyvit-p_cifar10_taught'  # short runs start from them
 TEACHER = 'coma_mm://dyvit-p_cifar10'  # measured as one in docs/evidence.md
-SHORT_IMAGES = 150_000  # that a run shows: up to so many it starts from weights by default
-TAUGHT_IMAGES = 400_000  # up to so many it has a teacher; longer runs have not been measured on photos new to it
+SHORT_IMAGES = 400_000  # that a run shows: up to so many it starts from weights by default, or has a teacher
 
 
 def setting(help: str, default: Any = None, **option: Any) -> Any:
@@ -91,13 +90,13 @@ class PretrainSettings(RunSettings):
     method: str | None = setting(
         'mae: masked autoencoding; coma: the method of the paper; align: masked autoencoding that also aligns both '
         'halves of a photo; see docs/pretraining.md (default: mae with --init or --teacher, and in runs of up to '
-        f'{TAUGHT_IMAGES:,} images, from weights or with a teacher; {DEFAULT_METHOD} in longer ones)',
+        f'{SHORT_IMAGES:,} images, from weights or with a teacher; {DEFAULT_METHOD} in longer ones)',
         choices=METHODS,
     )
     teacher: str | PathLike | None = setting(
         'weights of a frozen encoder, in the same forms as --init; the decoder also predicts what it sees in each unit '
-        f'(default: {TEACHER} in runs of up to {TAUGHT_IMAGES:,} images that do not start from weights, unless '
-        '--method is given)',
+        f'(default: in runs of up to {SHORT_IMAGES:,} images {WEIGHTS} or, with --arch, {TEACHER}, unless '
+        '--init or --method is given)',
         type='init_weights',
         metavar='WEIGHTS',
     )

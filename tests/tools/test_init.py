@@ -237,16 +237,17 @@ def test_a_vit_of_timm_teaches(tmp_path, given, said):
 @pytest.mark.parametrize(
     'given, mode, name',
     [
-        ({}, 'off', 'DyViT-pico'),
-        (dict(minutes=10), 'off', 'DyViT-pico'),
-        (dict(epochs=2.0, batch_size=1), 'off', 'DyViT-pico'),
-        (dict(size=224), 'off', 'DyViT-pico'),
+        ({}, 'frozen', 'DyViT-pico'),
+        (dict(minutes=10), 'frozen', 'DyViT-pico'),
+        (dict(epochs=2.0, batch_size=1), 'frozen', 'DyViT-pico'),
+        (dict(size=224), 'frozen', 'DyViT-pico'),
         (dict(arch='pico'), 'frozen', 'DyViT-pico'),
         (dict(arch='tiny'), 'frozen', 'DyViT-tiny'),
         (dict(arch='vit-tiny', channels=1), 'frozen', 'ViT-tiny'),
         (dict(channels=1), 'frozen', 'DyViT-tiny'),
-        (dict(minutes=50), 'frozen', 'DyViT-tiny'),
-        (dict(steps=5_000, size=32), 'frozen', 'DyViT-tiny'),
+        (dict(minutes=50), 'frozen', 'DyViT-pico'),
+        (dict(minutes=50, arch='tiny'), 'frozen', 'DyViT-tiny'),
+        (dict(steps=6_000, size=32), 'frozen', 'DyViT-pico'),
         (dict(minutes=100), 'align', 'DyViT-tiny'),
         (dict(minutes=100, arch='pico'), 'align', 'DyViT-pico'),
         (dict(steps=10_000), 'align', 'DyViT-tiny'),
@@ -267,17 +268,17 @@ def test_short_runs_start_from_the_weights_that_come_along_or_learn_from_them(
     settings = PretrainSettings([str(photos)], 'out', **dict(batch_size=64) | length | given)
     model = plan_pretraining(settings).model
     said = ' '.join(capsys.readouterr().out.split())
-    starts = mode == 'off' and 'method' not in given
+    starts = name == 'DyViT-pico' and 'arch' not in given
     apart = 0 if starts else dict(frozen=3.0, align=1.0, off=0.3, copy=0.0)[mode]
     assert model.evaluation.mode == mode and model.get('keep_apart', 0) == apart
     assert f'. {name} and its decoder' in said and ('init_cfg' in model.backbone) == starts
     side = 32 if 'init' in given else given.get('size', 64)  # the photos have 70 px
     assert f'on crops of {side} px' in said
-    begun = 'coma_mm://dyvit-p_cifar10' + '_taught' * ('init' not in given)
-    assert (f'It starts from {begun}: ' in said) == starts
-    assert ('Its teacher is the DyViT-pico of coma_mm://dyvit-p_cifar10, frozen' in said) == (mode == 'frozen')
     is_default = not {'method', 'init', 'teacher'} & set(given)
-    assert ('To train without it: --method align.' in said) == (mode == 'frozen' and is_default)
+    weights = 'coma_mm://dyvit-p_cifar10' + '_taught' * (starts and is_default)
+    assert (f'It starts from {weights}: ' in said) == starts
+    assert (f'Its teacher is the DyViT-pico of {weights}, frozen' in said) == (mode == 'frozen')
+    assert ('To train without it: --method align.' in said) == (mode == 'frozen' and is_default and not starts)
     assert ('that gains more than a DyViT-tiny of random weights (--arch tiny)' in said) == (starts and is_default)
 
 
