@@ -97,8 +97,7 @@ class ImageFolder(BaseDataset):
         self.extensions = image_endings() if extensions is None else tuple(ending.lower() for ending in extensions)
         self.exclusion = Exclusion(exclude)
         self.left_out: Counter[str] = Counter()  # files that are no images, by their endings
-        self.part, self.val, self.seed = part, val, seed
-        self.max_unreadable = max_unreadable
+        self.part, self.val, self.seed, self.max_unreadable = part, val, seed, max_unreadable
         # per image UNREAD, READABLE or UNREADABLE, in memory that the workers share
         self.state = torch.zeros(0, dtype=torch.uint8)
         self.checksum: tuple[int, int] | None = None  # number of images, and of their names in order
@@ -113,7 +112,6 @@ class ImageFolder(BaseDataset):
             self.state = torch.full((len(self),), UNREAD, dtype=torch.uint8).share_memory_()
 
     def load_data_list(self) -> list[dict]:
-        """Return ``dict(img_path=...)`` for each image, in a fixed order."""
         paths = self.choose(self.find_images())
         value = 0
         for start in range(0, len(paths), AT_ONCE):
@@ -160,8 +158,7 @@ class ImageFolder(BaseDataset):
         text = self.exclusion.describe()
         if idle := self.exclusion.idle:
             text += f'; no image matches {", ".join(map(repr, idle))}'
-        level = logging.WARNING if idle else logging.INFO
-        say_once(text, level)
+        say_once(text, logging.WARNING if idle else logging.INFO)
         return [image for image, stays in zip(images, kept) if stays]
 
     def choose(self, paths: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from ..registry import DATASETS
-from ..utils.text import one_line, printable
+from ..utils.text import first_few, one_line, printable
 from .finding import find_images
 from .folder import ImageFolder
 
@@ -111,14 +111,13 @@ class ClassFolder(ImageFolder):
         numbers = {_spelling(name): label for label, name in enumerate(classes)}
         if unknown := sorted({*found} - {*numbers}):
             raise ValueError(
-                f'{printable(folder)} has images of {_list(unknown)}, but {self._namer} the classes {_list(classes)}: '
-                'take those images out, or rename their folders to the class that they show'
+                f'{printable(folder)} has images of {first_few(unknown, 8)}, but {self._namer} the classes '
+                f'{printable(first_few(classes, 8))}: take those images out, or rename their folders to the class that '
+                'they show'
             )
         if missing := [name for name in classes if _spelling(name) not in found]:
-            print_log(
-                f'{printable(folder)} has no image of {_list(missing)}; the other classes keep their labels',
-                logger='current',
-            )
+            text = f'{folder} has no image of {first_few(missing, 8)}; the other classes keep their labels'
+            print_log(printable(text), logger='current')
         return numbers
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -128,24 +127,16 @@ class ClassFolder(ImageFolder):
 
 @DATASETS.register_module()
 class LabelledFolder(ClassFolder):
-    """A :class:`.ClassFolder` in which a class of one image is only learnt from.
-
-    Args:
-        data_root: The folder.
-        part: ``'train'``, ``'val'``, or ``None`` for all images.
-        **kwargs: Arguments of :class:`.ClassFolder`.
-    """
+    """A :class:`.ClassFolder`, of the same arguments, in which a class of one image is only learnt from."""
 
     remedy = 'name another folder'
 
     def choose(self, paths: list[str]) -> list[str]:
-        """Return the images of the data set's part."""
         if self.part and len(paths) < 2:
             return paths if self.part == 'train' else []
         return super().choose(paths)
 
     def load_data_list(self) -> list[dict]:
-        """Return ``dict(img_path=..., gt_label=...)`` for each image."""
         found = super().load_data_list()
         if not found:
             raise ValueError(
@@ -231,7 +222,3 @@ def _identify(path: str) -> tuple | str:
 def _spelling(name: str) -> str:
     """Return a name in one spelling: systems write accents with their letters, or behind them."""
     return unicodedata.normalize('NFC', name)
-
-
-def _list(names: Sequence[str]) -> str:
-    return printable(', '.join(names[:8]) + (f', ... ({len(names)} in all)' if len(names) > 8 else ''))

@@ -48,7 +48,7 @@ def to_8bit(pixels: Pixels, channels: int, value_range: tuple[float, float] | No
     return to_array(img, channels)
 
 
-def _scale_bands(bands: np.ndarray, value_range: tuple[float, float] | None, apart: bool = True) -> np.ndarray:
+def _scale_bands(bands: np.ndarray, value_range: tuple[float, float] | None, apart: bool) -> np.ndarray:
     """Bring bands ``(H, W, C)`` of any type to 8 bits, each by its own range or all by one."""
     if bands.dtype == np.uint8:
         return bands

@@ -7,7 +7,6 @@ import numpy as np
 import simplejpeg
 import torch
 import torch.nn.functional as F
-from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from PIL import Image
 
@@ -15,10 +14,10 @@ from ..registry import TRANSFORMS
 from ..utils.arguments import read_size, require_whole
 from .loading import (
     MAX_PIXELS,
+    LoadImage,
     find_orientation,
     pillow_limit,
     read_bytes,
-    read_channels,
     read_image,
     require_range,
     turn_bgr,
@@ -32,7 +31,7 @@ ORIENTED = (b'Exif\0\0', b'http://ns.adobe.com/xap')
 
 
 @TRANSFORMS.register_module()
-class LoadRandomResizedCrop(BaseTransform):
+class LoadRandomResizedCrop(LoadImage):
     """Transform that loads an image file, cuts out a random part and scales it bicubically.
 
     It takes the place of ``LoadImage`` and mmpretrain's ``RandomResizedCrop``, which it asks for the boxes. Its results
@@ -71,6 +70,7 @@ class LoadRandomResizedCrop(BaseTransform):
         value_range: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        super().__init__(channels, value_range, max_pixels)
         scale = read_size('scale', scale)
         require_whole(0, max_attempts=max_attempts)
         require_range('(0, 1]', crop_ratio_range=crop_ratio_range)
@@ -86,26 +86,22 @@ class LoadRandomResizedCrop(BaseTransform):
             )
         )
         self.scale = tuple(self.boxes.scale)
-        self.channels, self.value_range = read_channels(channels, value_range)
-        require_whole(1, max_pixels=max_pixels)
-        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
-        img, shape, path, data = None, None, results.get('img_path', ''), b''
+        path, shape = results.get('img_path', ''), None
         if not path and 'img' in results:  # of mmpretrain's inferencers
             img = turn_bgr(results['img'], self.channels)
         else:
             data = read_bytes(results, self.channels, self.max_pixels)
             shape = _upright_jpeg_shape(data, self.max_pixels) if self.channels == 3 else None
-        if shape is None:
-            img = read_image(path, data, self.channels, self.value_range, self.max_pixels) if img is None else img
-            shape = img.shape[:2]
-        y, x, height, width = self.boxes.rand_crop_params(SimpleNamespace(shape=shape))
-        factor = 1
-        if img is None:
+            if shape is None:
+                img = read_image(path, data, self.channels, self.value_range, self.max_pixels)
+        ori_shape, factor = shape or img.shape[:2], 1
+        y, x, height, width = self.boxes.rand_crop_params(SimpleNamespace(shape=ori_shape))
+        if shape is not None:
             img, factor = self._decode_reduced(path, data, shape, (height, width))
         results['img'] = _resize(img, tuple(side / factor for side in (y, x, y + height, x + width)), self.scale)
-        results['img_shape'], results['ori_shape'] = self.scale, shape
+        results['img_shape'], results['ori_shape'] = self.scale, ori_shape
         return results
 
     def _decode_reduced(

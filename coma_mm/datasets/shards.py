@@ -53,7 +53,6 @@ class ImageShards(ImageFolder):
     remedy = 'name yours with --cfg-options train_dataloader.dataset.data_root=FOLDER'
 
     def load_data_list(self) -> list[dict]:
-        """Return the place of each image, in a fixed order."""
         if self.part is not None:
             raise ValueError(f'part={self.part!r} goes with folders of images: put shards of each part into a folder')
         paths = self.find_files('shards', ('.tar', '.tar.gz', '.tgz'))

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..utils.reading import open_regular
+from ..utils.text import first_few
 from .loading import MAX_PIXELS, UnreadableImageError, is_deep, read_values
 from .tiff import is_tiff, open_tiff
 
@@ -29,12 +31,8 @@ class ValueRange:
 
     def warn(self) -> str:
         """Return what is wrong with it; nothing if all channels use enough levels."""
-        few = {channel: count for channel, count in self.levels.items() if count < FEW_LEVELS}
-        if not few:
-            return ''
-        named = ', '.join(f'channel {channel + 1} uses {count}' for channel, count in list(few.items())[:5])
-        more = f' and {len(few) - 5} more' if len(few) > 5 else ''
-        return f'{named} of 256 grey levels{more}: set the range with --value-range LOW HIGH'
+        few = [f'channel {channel + 1} uses {count}' for channel, count in self.levels.items() if count < FEW_LEVELS]
+        return f'{first_few(few, 5)} of 256 grey levels: set the range with --value-range LOW HIGH' if few else ''
 
 
 def find_value_range(
@@ -53,15 +51,11 @@ def find_value_range(
     """
     values = []
     for path in _draw(paths):
-        try:
-            if not is_deep(path, max_pixels=max_pixels):
-                continue
-            pixels = read_values(path, None, channels, max_pixels)
-        except UnreadableImageError:
-            continue  # the data set says so
-        if pixels.dtype == np.uint8:
-            continue
-        values.append(_thin(pixels, _read_nodata(path)))
+        with suppress(UnreadableImageError):  # the data set says so
+            if is_deep(path, max_pixels=max_pixels):
+                pixels = read_values(path, None, channels, max_pixels)
+                if pixels.dtype != np.uint8:
+                    values.append(_thin(pixels, _read_nodata(path)))
     values = [sample for sample in values if sample.size]
     if not values:
         return None
@@ -120,11 +114,8 @@ def _choose(sample: np.ndarray) -> tuple[float, float]:
 
 def _read_nodata(path: str) -> float | None:
     """Return the value for nothing that GDAL has written into a TIFF."""
-    try:
-        with open_regular(path) as file:
-            if is_tiff(file):
-                with open_tiff(file, path) as tiff:
-                    return float(str(tiff.pages.first.tags[42113].value).strip('\0 '))
-    except Exception:  # of a file whose pixels have just been read: most have no such tag
-        pass
+    with suppress(Exception), open_regular(path) as file:  # its pixels have just been read: most have no such tag
+        if is_tiff(file):
+            with open_tiff(file, path) as tiff:
+                return float(str(tiff.pages.first.tags[42113].value).strip('\0 '))
     return None
