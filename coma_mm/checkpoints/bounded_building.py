@@ -88,22 +88,19 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.operators -= 1
-        kind = _kind(func)
-        if kind == 'none':
-            self._take(0)
-            return func(*args, **kwargs)
+        kind, size = _kind(func), 0
         if kind == 'empty':  # the commonest by far
-            self._take(math.prod(args[0]) * (kwargs.get('dtype') or torch.get_default_dtype()).itemsize)
-            return func(*args, **kwargs)
-        try:
-            sizes = self._foresee(func, kind, args, kwargs)
-        except RuntimeError:
-            if kind != 'dynamic':
-                raise
-            result = func(*args, **kwargs)  # no larger than what it is made of
-            self._take(_bytes(result))
-            return result
-        self._take(sizes)
+            size = math.prod(args[0]) * (kwargs.get('dtype') or torch.get_default_dtype()).itemsize
+        elif kind != 'none':
+            try:
+                size = self._foresee(func, kind, args, kwargs)
+            except RuntimeError:
+                if kind != 'dynamic':
+                    raise
+                result = func(*args, **kwargs)  # no larger than what it is made of
+                self._take(_bytes(result))
+                return result
+        self._take(size)
         return func(*args, **kwargs)
 
     def _take(self, size: int) -> None:

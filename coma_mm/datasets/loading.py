@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -130,35 +130,44 @@ def is_deep(path: str | os.PathLike, data: bytes | None = None, max_pixels: int 
 
 @contextmanager
 def _opened(path: str | os.PathLike, data: bytes | None, max_pixels: int) -> Iterator[BinaryIO]:
-    """Open an image; say of errors which file they are about."""
+    """Open an image, within a limit of Pillow's and with errors that name it."""
+    with (
+        _named_errors(path),
+        open_regular(path) if data is None else io.BytesIO(data) as file,
+        pillow_limit(max_pixels),
+    ):
+        check_tags(file)
+        yield file
+
+
+@contextmanager
+def _named_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an error into one that names the file: decoders fed with garbage raise whatever they stumble over."""
     try:
-        with open_regular(path) if data is None else io.BytesIO(data) as file, pillow_limit(max_pixels):
-            check_tags(file)
-            yield file
+        yield
     except ImportError:
         raise
-    except Exception as error:  # decoders fed with garbage raise whatever they stumble over
-        raise _unreadable(path, error) from error
+    except Exception as error:
+        reason = one_line(str(error) or type(error).__name__)
+        if isinstance(error, UnidentifiedImageError):  # names the object that the bytes were read from
+            reason = 'cannot identify image file'
+        name = one_line(path)
+        raise UnreadableImageError(reason if name in reason else f'{name}: {reason}') from error
 
 
 def _decode(file: BinaryIO, path: str | os.PathLike, channels: int, max_pixels: int, keep_depth: bool) -> Pixels:
     """Decode an image; colours of 16 bits lose the lower ones in Pillow, unless ``keep_depth``."""
-    missing = None
-    if is_tiff(file) and not (channels in (1, 3) and is_plain_tiff(file)):
-        try:
-            return read_tiff(file, path, channels, max_pixels)
-        except (ImportError, CodecError) as error:  # some of these Pillow can read as well
-            missing = error
-            file.seek(0)
+    if not is_tiff(file) or (channels in (1, 3) and is_plain_tiff(file)):
+        return _read_with_pillow(file, channels, max_pixels, keep_depth)
     try:
-        pixels = _read_with_pillow(file, channels, max_pixels, keep_depth)
-    except Exception:
-        if missing is not None:
-            raise missing from None
+        return read_tiff(file, path, channels, max_pixels)
+    except (ImportError, CodecError):  # some of these Pillow can read as well
+        file.seek(0)
+        with suppress(Exception):
+            pixels = _read_with_pillow(file, channels, max_pixels, keep_depth)
+            if not keep_depth or pixels.values.dtype != np.uint8 or is_plain_tiff(file):  # it leaves 8 bits of 16
+                return pixels
         raise
-    if missing is not None and keep_depth and pixels.values.dtype == np.uint8 and not is_plain_tiff(file):
-        raise missing  # Pillow leaves 8 bits of 16
-    return pixels
 
 
 def _read_with_pillow(file: BinaryIO, channels: int, max_pixels: int, keep_depth: bool) -> Pixels:
@@ -192,14 +201,11 @@ def read_bytes(results: dict, channels: int, max_pixels: int) -> bytes:
     """
     if 'img_bytes' in results:
         return results.pop('img_bytes')
-    try:
-        with open_regular(results['img_path']) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > max_pixels * max(channels, 4) * 8 + ROOM:  # not packed, of the widest type, with profiles
-                raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
-            return file.read(size)
-    except Exception as error:  # decoders fed with garbage raise whatever they stumble over
-        raise _unreadable(results['img_path'], error) from error
+    with _named_errors(results['img_path']), open_regular(results['img_path']) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_pixels * max(channels, 4) * 8 + ROOM:  # not packed, of the widest type, with profiles
+            raise ValueError(f'the file has {size} bytes, more than an image within the limit; {RAISE_LIMIT}')
+        return file.read(size)
 
 
 @contextmanager
@@ -215,14 +221,6 @@ def pillow_limit(max_pixels: int) -> Iterator[None]:
         raise ValueError(f'{count} pixels are more than the limit of {max_pixels}; {RAISE_LIMIT}') from None
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-def _unreadable(path: str | os.PathLike, error: Exception) -> UnreadableImageError:
-    reason = one_line(str(error) or type(error).__name__)
-    if isinstance(error, UnidentifiedImageError):  # names the object that the bytes were read from
-        reason = 'cannot identify image file'
-    name = one_line(path)
-    return UnreadableImageError(reason if name in reason else f'{name}: {reason}')
 
 
 def _is_deep_png(file: BinaryIO, channels: int = 3) -> bool:
