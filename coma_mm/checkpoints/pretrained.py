@@ -185,7 +185,7 @@ def check_settings(backbone: nn.Module, checkpoint: dict, source: str, resized: 
 
     Args:
         backbone: Its ``settings`` are compared; nothing is done if it has none.
-        checkpoint: Its ``meta`` has the arguments of the backbone's constructor, see :func:`.read_settings`.
+        checkpoint: See :func:`.read_settings`.
         source: What log and error call the checkpoint.
         resized: Whether the size of patches may differ.
 

@@ -81,20 +81,8 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
             raise ValueError(f'{path}: each of its {part} needs an id of its own')
     known = dict(image_id={one['id'] for one in images}, category_id={one['id'] for one in categories})
     for one in content['annotations']:
-        for key, ids in known.items():
-            if type(one.get(key)) not in (int, str) or one[key] not in ids:
-                raise ValueError(
-                    f'{path}: annotation {one.get("id")} has {key}={one.get(key)}, an id that nothing there has'
-                )
-        box = one.get('bbox')
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-            raise ValueError(
-                f'{path}: the annotation {one.get("id")} has no bbox of four numbers (x, y, width, height)'
-            )
-        if not _is_number(one.get('area')) or one.get('iscrowd') not in (0, 1):
-            raise ValueError(
-                f'{path}: the annotation {one["id"]} needs an area in pixels, and iscrowd, which is 0 or 1'
-            )
+        if wrong := _find_fault(one, known):
+            raise ValueError(f'{path}: annotation {one["id"]} {wrong}')
     place = find_folder(path, [one['file_name'] for one in images], folder)
     _check_sizes(path, images, place)
     sizes = {one['id']: [one['height'], one['width']] for one in images}
@@ -108,6 +96,19 @@ def read_coco(path: str | os.PathLike, folder: str | os.PathLike | None = None) 
         raise ValueError(f'{path} has nothing to learn from: all boxes are empty, outside of their image, or of crowds')
     unmasked = sum(not one.get('segmentation') for one in content['annotations'])
     return CocoFile(path, content, place, unmasked)
+
+
+def _find_fault(annotation: dict, known: dict[str, set]) -> str | None:
+    """Return what is wrong with an annotation, its mask aside."""
+    for key, ids in known.items():
+        if type(found := annotation.get(key)) not in (int, str) or found not in ids:
+            return f'has {key}={found}, an id that nothing there has'
+    box = annotation.get('bbox')
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        return 'has no bbox of four numbers (x, y, width, height)'
+    if not _is_number(annotation.get('area')) or annotation.get('iscrowd') not in (0, 1):
+        return 'needs an area in pixels, and iscrowd, which is 0 or 1'
+    return None
 
 
 def _check_sizes(path: Path, images: Sequence[dict], folder: Path) -> None:

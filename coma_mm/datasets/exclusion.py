@@ -27,8 +27,8 @@ class Exclusion:
 
     def __init__(self, patterns: Any):
         patterns = [] if patterns is None else patterns
-        named = isinstance(patterns, (list, tuple)) and all(isinstance(one, str) for one in patterns)
-        if not named or not all(_simplify(one) for one in patterns):
+        is_list = isinstance(patterns, (list, tuple))
+        if not is_list or not all(isinstance(one, str) and _simplify(one) for one in patterns):
             raise ValueError(f"exclude must be a list of patterns such as ['*_mask.png', 'masks/*'], got {patterns!r}")
         self.tests = {
             pattern: re.compile(rf'(?s:(?:.*/)?)(?:{fnmatch.translate(_simplify(pattern))[:-2]})(?s:(?:/.*)?)\Z', re.I)

@@ -52,9 +52,6 @@ class SeededBatches(Sampler):
     depends neither on earlier samples nor on the number of loading workers. With samplers that deal samples out in
     turn, as mmengine's do, it does not depend on the number of ranks either.
 
-    Args:
-        batches: The batch sampler to take the batches of indices from.
-
     Attributes:
         seed: Seed of the run.
         epoch: Number of the epoch, or of the pass over the data.

@@ -241,8 +241,8 @@ def note(folder: str | os.PathLike, changes: Mapping[str, dict | None]) -> None:
 
 
 def _note(folder: Path, changes: Mapping[str, dict | None]) -> None:
-    content = _read(folder) or dict(kind=KIND, mark=_new_mark(), files={})
-    before = json.dumps(content)
+    before = _read(folder)
+    content = before or dict(kind=KIND, mark=_new_mark(), files={})
     files = {name: entry for name, entry in content['files'].items() if os.path.lexists(folder / name)}
     for name, entry in changes.items():
         files.pop(name, None)
@@ -252,13 +252,13 @@ def _note(folder: Path, changes: Mapping[str, dict | None]) -> None:
     for name, entry in files.items():
         if configs and entry['kind'] == 'config' and name != configs[-1]:
             files[name] = entry | dict(kind='earlier config')
-    content['files'] = files
-    if json.dumps(content) == before and has_manifest(folder):
+    text = json.dumps(content | dict(files=files), indent=1)
+    if text == json.dumps(before, indent=1):
         return
-    if os.path.lexists(folder / MANIFEST) and not has_manifest(folder):
+    if before is None and os.path.lexists(folder / MANIFEST):
         set_aside(folder / MANIFEST)
     with atomic_write(folder / MANIFEST, content['mark']) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1))
+        unfinished.write_text(text)
 
 
 def _make_parents(folder: Path, name: str) -> None:

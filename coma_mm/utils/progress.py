@@ -11,12 +11,7 @@ LINES = 30.0  # seconds between two lines where there is no terminal
 
 
 def show_progress(steps: Any, doing: str) -> Iterator[Any]:
-    """Yield the steps of something that has a length, and show how many are done.
-
-    Args:
-        steps: Iterable with a length.
-        doing: What the screen calls it.
-    """
+    """Yield the steps of something that has a length, and show how many are done, under the name ``doing``."""
     if sys.stdout.isatty():
         yield from track(steps, doing, total=len(steps))
         return

@@ -93,11 +93,7 @@ def nothing_to_lose() -> Iterator[None]:
 
 
 def end_listening(is_last: bool = True) -> None:
-    """Give the signals back.
-
-    Args:
-        is_last: Whether the process has nothing else to do. Then Ctrl-C kills it, too, and leaves no traceback.
-    """
+    """Give the signals back; if the process has nothing else to do, Ctrl-C kills it then, too, without a traceback."""
     for number in SHUTDOWN_SIGNALS:
         if signal.getsignal(number) is stop:
             signal.signal(number, signal.SIG_DFL if is_last else _State.before[number])
