@@ -113,8 +113,6 @@ def _read_index(index: Path, stamp: list[int]) -> list[tuple[str, int, int]] | N
         return None
     try:
         # What is in the index has taken more room in the shard: a header of 512 bytes at least.
-        if index.stat().st_size > stamp[0]:
-            raise ValueError('it is larger than the shard')
         content = read_json(index, min(stamp[0], MAX_INDEX))
         if not isinstance(content, list) or len(content) != 2:
             raise ValueError('it is no index of a shard')

@@ -46,11 +46,11 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
     Args:
         mark: A number that the lent name's begins with, by which whoever gave it knows the file again.
     """
-    path, lent = Path(path), None
-    try:
-        with naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lent = unfinished, _ = _new_file(path, mark)
+    path = Path(path)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished, descriptor = _new_file(path, mark)
+        try:
             yield unfinished
             _sync(unfinished)
             if _is_new(path):
@@ -59,10 +59,9 @@ def atomic_write(path: str | os.PathLike, mark: str | None = None) -> Iterator[P
             if is_remembered(path):
                 remember(path)
             _sync(path.parent)
-    finally:
-        if lent is not None:
-            lent[0].unlink(missing_ok=True)
-            os.close(lent[1])
+        finally:
+            unfinished.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def _new_file(path: Path, mark: str | None) -> tuple[Path, int]:
