@@ -19,7 +19,7 @@ MAX_STEPS = 5_000_000  # of the program
 MAX_DEPTH = 100  # of containers within each other
 MAX_TUPLE_KEYS = 10_000  # of dicts: their hashes can be made to collide
 _DAMAGE = ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error
-COSTS = {list: 72, dict: 80, tuple: 64, set: 232, OrderedDict: 300, Counter: 300}  # bytes of memory, about
+COSTS = {list: 72, dict: 80, tuple: 64, set: 232}  # bytes of memory, about
 
 
 class Unpickler:
@@ -143,7 +143,7 @@ class Unpickler:
     def freeze(self) -> None:
         items = self.pop_mark()
         self.check_keys(items)
-        self.push(frozenset(items), 232 + 100 * len(items))
+        self.push(frozenset(items), COSTS[set] + 100 * len(items))
 
     def check_keys(self, keys: list) -> None:
         """Refuse keys whose hashes take long."""
@@ -157,8 +157,7 @@ class Unpickler:
 
     def tuple_of(self, count: int) -> None:
         """Replace the last values by a tuple of them."""
-        items = tuple([self.pop() for _ in range(count)][::-1])
-        self.push(items, COSTS[tuple])
+        self.push(tuple([self.pop() for _ in range(count)][::-1]), COSTS[tuple])
 
     def text(self, size: int) -> None:
         text = str(self.take(size), 'utf-8', 'surrogatepass')

@@ -41,10 +41,11 @@ class CocoFile:
         held_out = {images[number]['id'] for number in numbers}
 
         def part(is_held_out: bool) -> dict:
-            kept = {image['id'] for image in images if (image['id'] in held_out) == is_held_out}
             return self.content | dict(
-                images=[image for image in images if image['id'] in kept],
-                annotations=[one for one in self.content['annotations'] if one['image_id'] in kept],
+                images=[one for one in images if (one['id'] in held_out) == is_held_out],
+                annotations=[
+                    one for one in self.content['annotations'] if (one['image_id'] in held_out) == is_held_out
+                ],
             )
 
         return part(False), part(True)
