@@ -112,18 +112,17 @@ def _local_file(path: str) -> Iterator[str]:
         path = _packaged_weights(name)
     elif table == 'hf':
         path = name if Path(name).is_dir() else _download_from_hub(name)
-    if '://' not in path and Path(path).expanduser().is_dir():
-        found = next((file for name in BACKBONES if (file := Path(path, name).expanduser()).is_file()), None)
+    local = Path(path).expanduser()
+    if '://' not in path and local.is_dir():
+        found = next((local / name for name in BACKBONES if (local / name).is_file()), None)
         if found is None:
             raise FileNotFoundError(f'the folder {path} has no {" and no ".join(BACKBONES)}: name a file in it')
-        path = str(found)
+        local = found
     with ExitStack() as stack:
         try:
-            if '://' not in path:
-                local = Path(path).expanduser()
-            elif path.startswith(('http://', 'https://')):
+            if path.startswith(('http://', 'https://')):
                 local = stack.enter_context(fetched(path))
-            else:
+            elif '://' in path:
                 local = Path(stack.enter_context(get_local_path(path)))
         except OSError as error:
             raise FileNotFoundError(f'there is no checkpoint {path}: {error}') from None
