@@ -83,9 +83,8 @@ class Photos(BaseDataset):
     ) -> None:
         if isinstance(names, str) or (names is not None and not names):
             raise ValueError(f'names must be a list of photos among {list(PHOTOS)}, or None for all, got {names!r}')
-        for name, value in dict(length=length, short_side=short_side).items():
-            if value is not None:
-                require_whole(1, **{name: value})
+        given = dict(length=length, short_side=short_side)
+        require_whole(1, **{name: value for name, value in given.items() if value is not None})
         self.names = tuple(PHOTOS if names is None else names)
         self.length = len(self.names) if length is None else length
         self.short_side = short_side
