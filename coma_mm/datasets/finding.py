@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..utils.manifest import MANIFEST, has_manifest
 from ..utils.reading import read_bytes
-from ..utils.text import first_few, one_line, printable
+from ..utils.text import one_line, printable
 from .image_headers import FORMATS
 from .listings import Listing, folder_times, keep_listing, recall_listing
 
@@ -32,8 +32,10 @@ def image_endings() -> tuple[str, ...]:
 
 def name_endings(endings: Counter[str]) -> str:
     """Return such as ``left out: 12 .heic, 3 .xcf``; nothing if there are none."""
-    named = [f'{count} {one_line(ending)}' for ending, count in endings.most_common()]
-    return f'left out: {first_few(named, KINDS_NAMED)}' if named else ''
+    named = [f'{count} {one_line(ending)}' for ending, count in endings.most_common(KINDS_NAMED)]
+    if more := endings.total() - sum(count for _, count in endings.most_common(KINDS_NAMED)):
+        named.append(f'{more} of other kinds')
+    return f'left out: {", ".join(named)}' if named else ''
 
 
 def find_images(

@@ -111,7 +111,7 @@ class ClassFolder(ImageFolder):
         numbers = {_spelling(name): label for label, name in enumerate(classes)}
         if unknown := sorted({*found} - {*numbers}):
             raise ValueError(
-                f'{printable(folder)} has images of {first_few(unknown, 8)}, but {self._namer} the classes '
+                f'{printable(folder)} has images of {printable(first_few(unknown, 8))}, but {self._namer} the classes '
                 f'{printable(first_few(classes, 8))}: take those images out, or rename their folders to the class that '
                 'they show'
             )
