@@ -55,10 +55,9 @@ cells = dict(
     taught_longest=dict(options={**taught, 'train_cfg.max_iters': 5632}),
     apart75_longest=dict(options={**hide_75, 'model.keep_apart': 0.3, 'train_cfg.max_iters': 14400}),
     align75_longest=dict(options={**align, **hide_75, 'train_cfg.max_iters': 7680}),
-    # from the weights that come along: as they are, and by as many GFLOPs as the two above
+    # from the weights that come along, for as many GFLOPs as these
     start=dict(options=start, length=0),
     start_longer=dict(options={**start, **hide_75, 'train_cfg.max_iters': 3600}),
-    start_longest=dict(options={**start, **hide_75, 'train_cfg.max_iters': 14400}),
     start_taught_longer=dict(options={**start, **taught, 'train_cfg.max_iters': 1408}),
     start_second_longer=dict(options={**start, **taught, 'train_cfg.max_iters': 1408, **own}),
     start_second_longest=dict(options={**start, **taught, 'train_cfg.max_iters': 5632, **own}),
