@@ -111,9 +111,9 @@ class Passes(NamedTuple):
         return round(min(self.most, max(self.fewest, self.passes * (self.images / images) ** self.fall)))
 
 
-# Peers pre-train for 1,000 passes over 1,000 photos, 400 over 10,000 and 100 to 200 over 100,000 and more. This curve
-# goes through these; not measured.
-PASSES = Passes(400, 10_000, 0.4, 100, 2000)
+# Over 1,000 photos, 360 passes are hardly ahead of 90 (docs/evidence.md, question 10). Peers pre-train for 100 to 200
+# passes over 100,000 photos and more.
+PASSES = Passes(400, 1_000, 0.2, 100, 2000)
 
 
 def choose_patch(size: int) -> int:

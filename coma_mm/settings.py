@@ -20,7 +20,9 @@ DEFAULT_METHOD = 'align'
 # weights that come along
 WEIGHTS = 'coma_mm://dyvit-p_cifar10_taught'  # short runs start from them
 TEACHER = 'coma_mm://dyvit-p_cifar10'  # measured as one in docs/evidence.md
-SHORT_IMAGES = 400_000  # that a run shows: up to so many it starts from weights by default, or has a teacher
+# Images that a run shows: up to so many it starts from weights by default, or has a teacher. An estimate: the lead over
+# runs without either is 2 to 4 points at 360,000 (docs/evidence.md, question 10), and shrinks.
+SHORT_IMAGES = 1_000_000
 
 
 def setting(help: str, default: Any = None, **option: Any) -> Any:

@@ -33,7 +33,7 @@ cells = dict(
     align75_shipped=dict(options={**align, **hide_75}, length=19.9375, seeds=[0]),
     # as many GFLOPs as copy
     off_long=dict(options=off, length=1.56),
-    # the default of coma-mm pretrain beyond 400,000 images, at nearly as many GFLOPs as copy
+    # the default of coma-mm pretrain beyond a million images, at nearly as many GFLOPs as copy
     align=dict(options=align),
     # runs from random weights; operations of the teacher's training come on top
     taught=dict(options=taught, length=0.875),
@@ -132,7 +132,7 @@ report = dict(
         qualities=['probe', 'finetune_10'],
         cells=dict(
             taught='with a teacher (default)',
-            align='align (default beyond 400,000 images)',
+            align='align (default beyond a million images)',
             align75='align, 75 % hidden',
             mae75_long='off, 75 % hidden',
             off_long='off',
