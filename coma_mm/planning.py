@@ -148,7 +148,9 @@ def choose_default(settings: PretrainSettings, encoder: Encoder, images: int) ->
     if settings.arch is None and settings.channels != 1:
         settings, small = start_from(replace(settings, init=WEIGHTS))
         settings = add_teacher(replace(settings, teacher=WEIGHTS), small)
-        small.origin += f' In so short a run that gains more than a {encoder.name} of random weights (--arch tiny).'
+        small.origin += (
+            f' Up to {SHORT_IMAGES:,} images that gains more than a {encoder.name} of random weights (--arch tiny).'
+        )
         return choose_steps(settings, small, images)
     settings = add_teacher(replace(settings, teacher=TEACHER), encoder)
     encoder.origin += f' To train without it: --method {DEFAULT_METHOD}.'
