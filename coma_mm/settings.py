@@ -18,8 +18,8 @@ METHODS = 'mae', 'coma', 'align'
 LOGGERS = 'tensorboard', 'wandb', 'mlflow'
 DEFAULT_METHOD = 'align'
 # weights that come along
-WEIGHTS = 'coma_mm://dyvit-p_cifar10_taught'  # short runs start from them
-TEACHER = 'coma_mm://dyvit-p_cifar10'  # measured as one in docs/evidence.md
+WEIGHTS = 'coma_mm://dyvit-p_cifar10_taught'  # short runs start from them, and have them as their teacher
+TEACHER = 'coma_mm://dyvit-p_cifar10'  # of short runs from random weights
 # Images that a run shows: up to so many it starts from weights by default, or has a teacher. An estimate: the lead over
 # runs without either is 2 to 4 points at 360,000 (docs/evidence.md, question 10), and shrinks.
 SHORT_IMAGES = 1_000_000

@@ -142,5 +142,7 @@ def find_config(folder: Path) -> Path | None:
 
 def _is_logged(path: Path) -> bool:
     """Say whether a config has the content of one that mmengine's logger has written."""
-    logged = (one for one in path.parent.glob('*/vis_data/config.py') if one.is_file() and not one.is_symlink())
-    return read_text(path, TEXT, follow=False) in (read_text(one, TEXT, follow=False) for one in logged)
+    logged = [one for one in path.parent.glob('*/vis_data/config.py') if one.is_file() and not one.is_symlink()]
+    return bool(logged) and read_text(path, TEXT, follow=False) in [
+        read_text(one, TEXT, follow=False) for one in logged
+    ]
