@@ -117,7 +117,7 @@ def plan_finetuning(settings: FinetuneSettings) -> Config:
     print(
         printable(
             f'{type_name(backbone["type"])} with {what}, {trial.parameters / 1e6:.1f} M parameters, on '
-            f'{weights.size[1]} x {weights.size[0]} px, {describe_end(settings, images, trial, accumulate)}'
+            f'{weights.size[1]} x {weights.size[0]} px.\n{describe_end(settings, images, trial, accumulate)}'
         ),
         flush=True,
     )

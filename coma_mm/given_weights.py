@@ -108,7 +108,7 @@ def add_teacher(settings: PretrainSettings, encoder: Encoder) -> PretrainSetting
         f'Its teacher is the {teacher.name} of {called}, frozen: it sees the whole images{scaled}, and what it makes '
         'of each unit is predicted beside the pixels.'
     )
-    encoder.origin = f'{encoder.origin} {one_line(said)}'.strip()
+    encoder.origin = f'{encoder.origin}\n{one_line(said)}'.strip()
     return replace(settings, method='mae', mask_ratio=settings.mask_ratio or TAUGHT.mask_ratio)
 
 

@@ -38,7 +38,7 @@ from .trial import MIN_STEP, TRIED, Trial, try_out
 from .utils.clock import command_begin
 from .utils.environment import fast_dtype, has_fast_bf16
 from .utils.paths import short_path
-from .utils.text import printable, three_digits
+from .utils.text import counted, printable, three_digits
 
 METHOD_TITLES = dict(mae='masked autoencoding', coma='CoMA', align='masked autoencoding with aligned halves')
 SAMPLED = 64  # images whose size is read
@@ -120,9 +120,9 @@ def plan_pretraining(settings: PretrainSettings) -> Config:
     if found.values is not None:
         settings = replace(settings, value_range=(found.values.low, found.values.high))
     images = len(found.names)
-    print(f'{images + found.held_out:,} images; trying some steps of training ...', flush=True)
+    print(f'{counted(images + found.held_out, "image")}; trying some steps of training ...', flush=True)
     plan = choose_default(settings, encoder, images) if is_open else choose_steps(settings, encoder, images)
-    print(' '.join(filter(None, [describe_plan(plan, found), plan.encoder.origin, *found.describe()])), flush=True)
+    print('\n'.join(filter(None, [describe_plan(plan, found), plan.encoder.origin, *found.describe()])), flush=True)
     found.warn()
     return make_config(plan.settings, plan.encoder, plan.accumulate)
 
@@ -149,11 +149,11 @@ def choose_default(settings: PretrainSettings, encoder: Encoder, images: int) ->
         settings, small = start_from(replace(settings, init=WEIGHTS))
         settings = add_teacher(replace(settings, teacher=WEIGHTS), small)
         small.origin += (
-            f' Up to {SHORT_IMAGES:,} images that gains more than a {encoder.name} of random weights (--arch tiny).'
+            f'\nUp to {SHORT_IMAGES:,} images that gains more than a {encoder.name} of random weights (--arch tiny).'
         )
         return choose_steps(settings, small, images)
     settings = add_teacher(replace(settings, teacher=TEACHER), encoder)
-    encoder.origin += f' To train without it: --method {DEFAULT_METHOD}.'
+    encoder.origin += f'\nTo train without it: --method {DEFAULT_METHOD}.'
     return choose_steps(settings, encoder, images)
 
 
@@ -240,14 +240,14 @@ def choose_batch(images: int, fitting: float, on_gpu: bool) -> tuple[int, int]:
 
 
 def describe_plan(plan: Plan, found: Images) -> str:
-    """Return the paragraph that opens a run."""
+    """Return the lines that open a run."""
     settings, encoder, trial, images = plan.settings, plan.encoder, plan.trial, len(found.names)
     size = settings.size
     apart = f', {found.held_out:,} of them held out' if found.held_out else ''
     text = (
-        f'{images + found.held_out:,} images found{apart}. {encoder.name} and its decoder, '
+        f'{counted(images + found.held_out, "image")} found{apart}.\n{encoder.name} and its decoder, '
         f'{trial.parameters / 1e6:.1f} M parameters, by {METHOD_TITLES[settings.method or DEFAULT_METHOD]}, on crops '
-        f'of {size} px in patches of {encoder.backbone["patch_size"]} px, '
+        f'of {size} px in patches of {encoder.backbone["patch_size"]} px.\n'
         f'{describe_end(settings, images, trial, plan.accumulate)}'
     )
     if settings.init is not None:
@@ -256,7 +256,7 @@ def describe_plan(plan: Plan, found: Images) -> str:
         text += advise_length(plan.shown, images, plan.spent + trial.seconds * USEFUL_IMAGES)
     is_small = encoder.name == SMALL
     if settings.channels in (None, 3) and (is_small or plan.shown < USEFUL_IMAGES):
-        text += f' A {SMALL} that starts from weights gains more in short runs: --init {WEIGHTS} --size {size}'
+        text += f'\nA {SMALL} that starts from weights gains more in short runs: --init {WEIGHTS} --size {size}'
         text += f', without --arch {settings.arch}.' if settings.arch and not is_small else '.'
     return text
 
@@ -267,17 +267,16 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
         short = dict(bfloat16='bf16', float16='fp16', float32='fp32')[fast_dtype(torch.cuda.get_device_capability())]
         where = f'{torch.cuda.get_device_name()}, {short}'
     else:
-        where = f'the CPU ({torch.get_num_threads()} threads), {"bf16" if has_fast_bf16() else "fp32"}'
+        where = f'the CPU ({counted(torch.get_num_threads(), "thread")}), {"bf16" if has_fast_bf16() else "fp32"}'
     steps, batch = settings.steps, settings.batch_size * accumulate
     seconds = trial.seconds * steps * batch
     end = end_after(seconds)
     text = (
-        f'{"about " if settings.minutes else ""}{steps} step{"s" * (steps != 1)} of {batch} images '
+        f'{"About " if settings.minutes else ""}{counted(steps, "step")} of {counted(batch, "image")} '
         f'({three_digits(steps * batch / images)} passes), on {where}: '
     )
     if settings.minutes is not None:
-        minutes = f'{settings.minutes:g} minute{"s" * (settings.minutes != 1)}'
-        text += f'{minutes} in all, until {end}; the number of steps follows the speed.'
+        text += f'{counted(settings.minutes, "minute")} in all, until {end}. The number of steps follows the speed.'
     else:
         text += f'about {duration(seconds)}, until {end}.'
         if not torch.cuda.is_available() and seconds > 1800:
@@ -292,6 +291,6 @@ def advise_length(shown: int, images: int, seconds: float) -> str:
     """Say that a run shows too few images, and what to type for one that shows enough in so many seconds."""
     epochs = max(1, math.ceil(USEFUL_IMAGES / images))
     return (
-        f' That shows {shown:,} images in all, too few for useful features, which take about {USEFUL_IMAGES:,}: '
+        f'\nThat shows {shown:,} images in all, too few for useful features, which take about {USEFUL_IMAGES:,}: '
         f'--minutes {math.ceil(seconds / 60)}, or --epochs {epochs}.'
     )

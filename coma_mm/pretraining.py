@@ -10,8 +10,8 @@ from .planning import plan_pretraining
 from .running import link_checkpoint, run
 from .settings import PretrainSettings
 from .utils.clock import command
-from .utils.paths import short_path
-from .utils.text import one_line
+from .utils.paths import quoted_path, short_path
+from .utils.text import one_line, printable
 
 HANDED_OVER = 'last.pth', 'backbone.safetensors'  # names in the run's folder
 
@@ -57,6 +57,7 @@ def hand_over(out: Path) -> Path:
     out = out.absolute()
     last, backbone = link_checkpoint(out, HANDED_OVER[0]), out / HANDED_OVER[1]
     export(str(last), str(backbone), prefix='backbone.', kind='weights')
-    files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith('.'))
-    print(one_line(f'{short_path(out)} has {", ".join(files)}'))
+    run = quoted_path(out)
+    print(one_line(f'{short_path(out)} has {HANDED_OVER[1]}, and report.html with curves and pictures'))
+    print(printable(f'next: coma-mm compare {run} LABELLED, or coma-mm finetune {run} LABELLED --out NEW'))
     return backbone

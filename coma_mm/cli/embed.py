@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..utils.files import MARK
 from ..utils.manifest import any_file
-from ..utils.text import one_line, printable
+from ..utils.text import counted, one_line, printable
 from . import types
 from .outputs import add_force, check_output
 from .parser import ArgumentParser, add_max_pixels, add_model_and_images, add_overrides, read_model_and_images
@@ -77,5 +77,5 @@ def main() -> None:
         with zipfile.ZipFile(unfinished, 'a') as archive:
             archive.comment = MARK.encode()
     of_classes = f' of {len(arrays["classes"])} classes' if 'classes' in arrays else ', without labels'
-    print(f'{len(read)} images{of_classes}, {features.shape[1]} features each')
+    print(f'{counted(len(read), "image")}{of_classes}, {features.shape[1]} features each')
     print(f'written to {printable(args.out)}')

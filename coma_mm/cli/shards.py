@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 from ..utils.files import naming, whole_folder
-from ..utils.text import printable
+from ..utils.text import counted, printable
 from . import types
 from .parser import ArgumentParser, add_max_pixels
 
@@ -108,7 +108,7 @@ def main() -> None:
         size = sum(shard.stat().st_size for shard in shards)
         for shard in shards:
             index_shard(shard)  # writes the index that training would have to
-    count = f'{len(shards)} shard{"s" * (len(shards) != 1)}'
-    print(f'{len(paths) - left_out} images in {count}, {size / 2**20:.0f} MiB, in {printable(args.out)}')
+    packed = f'{counted(len(paths) - left_out, "image")} in {counted(len(shards), "shard")}'
+    print(f'{packed}, {size / 2**20:.0f} MiB, in {printable(args.out)}')
     if left:
         print(name_endings(left))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.reading import read_text
-from ..utils.text import one_line
+from ..utils.text import counted, one_line
 from .finding import hold_out
 from .loading import UnreadableImageError, image_size
 
@@ -159,5 +159,5 @@ def find_folder(path: Path, names: Sequence[str], folder: str | os.PathLike | No
             f'{path} names the image {names[0]}, which is not {where}: name the folder with --images'
         )
     if missing := [name for name in names if not (place / name).is_file()]:
-        raise FileNotFoundError(f'{len(missing)} images of {path} are not in {place}, such as {missing[0]}')
+        raise FileNotFoundError(f'{place} lacks {counted(len(missing), "image")} of {path}, such as {missing[0]}')
     return place

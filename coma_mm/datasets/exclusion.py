@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ..utils.text import counted
+
 # Names that masks and other annotations have in folders of photos.
 OF_FILES = re.compile(r'(.+?)([-_.](?:masks?|seg|segmentation|gt|labels?|annotations?))$', re.I)
 OF_FOLDERS = 'masks', 'annotations', 'labels', 'segmentations'
@@ -60,7 +62,7 @@ class Exclusion:
     def describe(self) -> str:
         """Return such as ``2 images left out by exclude (2 by '*_mask.png')``; nothing if there are no patterns."""
         by = ', '.join(f'{count} by {pattern!r}' for pattern, count in self.counts.items())
-        return f'{self.total} images left out by exclude ({by})' if self.tests else ''
+        return f'{counted(self.total, "image")} left out by exclude ({by})' if self.tests else ''
 
     def advise(self, names: Sequence[str]) -> str | None:
         """Return what to type where some of the names that stay look like those of masks; ``None`` elsewhere."""

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..utils.reading import open_regular, read_text
-from ..utils.text import one_line
+from ..utils.text import counted, one_line
 from .finding import find_images, hold_out, image_endings
 from .image_headers import FORMATS
 from .loading import MAX_PIXELS, image_size, pillow_limit
@@ -117,7 +117,7 @@ def _pair(images: Path, masks: Path, endings: tuple[str, str] | None) -> tuple[l
     stems = [name.removesuffix(endings[0]) for name in names]
     known = {*mask_names}
     if missing := [stem for stem in stems if stem + endings[1] not in known]:
-        raise ValueError(f'{len(missing)} images of {images} have no mask in {masks}, such as {missing[0]}{endings[1]}')
+        raise ValueError(f'{masks} lacks masks of {counted(len(missing), "image")} of {images}, such as {missing[0]}{endings[1]}')
     return stems, endings
 
 

@@ -28,6 +28,11 @@ def first_few(names: Sequence[str], count: int) -> str:
     return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
 
 
+def counted(number: int | float, thing: str) -> str:
+    """Return a number of things: ``1 image``, ``12 images``, ``1,230 images``, ``0.5 minutes``."""
+    return f'{number:,.10g} {thing}{"s" * (number != 1)}'
+
+
 def three_digits(value: float) -> str:
     """Return a positive number rounded to three digits, in full: ``0.123``, ``1.23``, ``1,230``."""
     return f'{float(f"{value:.3g}"):,.10g}'

@@ -109,7 +109,7 @@ def test_a_segmentor_takes_all_from_weights_and_data(parts, call, tmp_path):
         (dict(categories=[dict(id=7, name='a'), dict(id=8, name='a')]), 'needs a name of its own'),
         (dict(categories=[dict(id=1, name='a')]), 'category_id=7, an id that nothing there has'),
         (dict(images=[dict(id=0, file_name='none.jpg')]), 'image_id=1, an id that nothing there has'),
-        (dict(images=[dict(id=i, file_name=f'{i + 1}.jpg') for i in range(5)]), '1 images of .* such as 5.jpg'),
+        (dict(images=[dict(id=i, file_name=f'{i + 1}.jpg') for i in range(5)]), 'lacks 1 image of .* such as 5.jpg'),
         (dict(images=[dict(id=i, file_name=f'x{i}.jpg') for i in range(5)]), 'name the folder with --images'),
         (dict(images=[dict(id=i) for i in range(5)]), 'each image needs a file_name'),
         (dict(images=[dict(id=0, file_name='0.jpg')] * 2), 'needs an id of its own'),
@@ -163,7 +163,7 @@ def test_masks_that_are_missing(tmp_path):
         read_masks(tmp_path)
     write_masks(tmp_path)
     (tmp_path / 'masks/1_mask.png').unlink()
-    with pytest.raises(ValueError, match='1 images of .* have no mask in .*, such as 1_mask.png'):
+    with pytest.raises(ValueError, match='masks lacks masks of 1 image of .*, such as 1_mask.png'):
         read_masks(tmp_path)
     (tmp_path / 'masks/0_mask.png').write_text('no image')
     save(tmp_path / 'masks/1_mask.png', np.zeros((40, 48), np.uint8))

@@ -51,18 +51,18 @@ def test_from_a_folder_to_weights(photos, call, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith('coma_mm ') and f'pre-training on {photos}' in lines[0]
-    opening = r'12 images found, 2 of them held out. DyViT-pico and its decoder, [\d.]+ M parameters, by masked '
-    assert re.search(
-        opening + r'autoencoding, on crops of 32 px in patches of 1 px, 6 steps of 4 images \(2\.4 passes\), '
-        'on the CPU',
-        done.stdout,
+    opening = (
+        r'12 images found, 2 of them held out.\nDyViT-pico and its decoder, [\d.]+ M parameters, by masked '
+        r'autoencoding, on crops of 32 px in patches of 1 px.\n6 steps of 4 images \(2\.4 passes\), on the CPU \(1 thread\), '
     )
+    assert re.search(opening, done.stdout)
     assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying some steps')
     assert 'That shows 24 images in all, too few for useful features' in done.stdout
     said = ' '.join(done.stdout.split())
     assert 'short runs: --init coma_mm://dyvit-p_cifar10_taught --size 32.' in said and '--method align.' in said
     assert 'step 1  loss ' in done.stdout and 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
-    assert len(lines) < 15 and not done.stderr  # nothing that one cannot act on
+    assert lines[-1] == 'next: coma-mm compare run LABELLED, or coma-mm finetune run LABELLED --out NEW'
+    assert len(lines) < 20 and not done.stderr  # nothing that one cannot act on
     run = tmp_path / 'run'
     assert {'backbone.safetensors', 'last.pth', 'config.py', 'reconstruction.png'} <= {x.name for x in run.iterdir()}
     model = DyViT('pico', img_size=32, patch_size=1)
@@ -143,7 +143,7 @@ def test_any_number_of_channels_of_any_depth_and_a_report_to_look_at(tmp_path, m
     backbone = coma_mm.load_backbone('run/backbone.safetensors')
     assert backbone(torch.zeros(1, 5, 32, 32))[-1].shape[1] == 256
     printed = capfd.readouterr().out
-    assert 'Values 0 to 4095 become 0 to 255 (by 6 of the images). Left out: 2 .heic, 1 .xcf.' in printed
+    assert 'Values 0 to 4095 become 0 to 255 (by 6 of the images).\nLeft out: 2 .heic, 1 .xcf.' in printed
     step = Config.fromfile('run/config.py').train_dataloader.dataset.pipeline[0]
     assert step.value_range == [0, 4095] and step.channels == 5
     assert json.loads(read_checkpoint('run/backbone.safetensors')['meta']['value_range']) == [0, 4095]
@@ -265,7 +265,7 @@ def test_passes_follow_from_the_images(images, passes):
 
 def test_large_numbers_of_passes_are_written_in_full():
     settings = PretrainSettings(['data'], 'out', steps=9063, batch_size=64)
-    assert '(1,450 passes)' in describe_end(settings, 400, Trial(1.0, 1e9, 1), 1)
+    assert '9,063 steps of 64 images (1,450 passes)' in describe_end(settings, 400, Trial(1.0, 1e9, 1), 1)
 
 
 def test_an_end_beyond_this_week_has_its_date():

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ...registry import HOOKS
 from ...utils.configs import type_name
 from ...utils.paths import short_path
-from ...utils.text import three_digits
+from ...utils.text import counted, three_digits
 from ..common import unwrap
 from ..runner.schedule import BatchSchedule
 
@@ -156,7 +156,7 @@ def describe_run(runner: Runner, batching: BatchSchedule) -> str:
     if torch.cuda.is_available():
         where = f'{get_world_size()} x {torch.cuda.get_device_name()}'
     else:
-        where = f'the CPU ({get_world_size()} x {torch.get_num_threads()} threads)'
+        where = f'the CPU ({get_world_size()} x {counted(torch.get_num_threads(), "thread")})'
     if type_name(type(runner.optim_wrapper)) in ('AutocastOptimWrapper', 'AmpOptimWrapper'):
         where += ', mixed precision'
     left = f', {runner.iter} of them done' if runner.iter else ''
@@ -164,9 +164,9 @@ def describe_run(runner: Runner, batching: BatchSchedule) -> str:
     every = sum(p.numel() for p in parameters)
     model = type(unwrap(runner.model)).__name__
     return (
-        f'{len(loader.dataset)} images; {model}, {trained / 1e6:.1f} M parameters to train of {every / 1e6:.1f} M; '
-        f'{runner.max_iters} steps of {batching.images} images{updates}{left}; on {where}. All else is in '
-        f'{short_path(runner.work_dir)}'
+        f'{counted(len(loader.dataset), "image")}; {model}, {trained / 1e6:.1f} M parameters to train of '
+        f'{every / 1e6:.1f} M; {counted(runner.max_iters, "step")} of {counted(batching.images, "image")}{updates}{left}; '
+        f'on {where}. All else is in {short_path(runner.work_dir)}'
     )
 
 
