@@ -5,6 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from .engine.common import find_steps
 from .export.weights import export
 from .planning import plan_pretraining
 from .running import link_checkpoint, run
@@ -48,16 +49,19 @@ def pretrain(
             from which ``resume=True`` goes on. A second Ctrl-C is obeyed at once.
         RunInterrupted: After SIGTERM, SIGHUP or SIGUSR1, once a checkpoint is saved; a ``SystemExit``.
     """
-    out = run(PretrainSettings, data, out, settings, resume, overwrite, serve, HANDED_OVER, plan_pretraining).work_dir
-    return hand_over(Path(out))
+    runner = run(PretrainSettings, data, out, settings, resume, overwrite, serve, HANDED_OVER, plan_pretraining)
+    mask = next(find_steps(runner.cfg.train_dataloader, ('ComplementaryMask',)))
+    return hand_over(Path(runner.work_dir), mask.input_size)
 
 
-def hand_over(out: Path) -> Path:
-    """Write what others take from a finished run: ``last.pth`` and ``backbone.safetensors``."""
+def hand_over(out: Path, size: int) -> Path:
+    """Write what others take from a finished run on crops of ``size`` px: ``last.pth``, ``backbone.safetensors``."""
     out = out.absolute()
     last, backbone = link_checkpoint(out, HANDED_OVER[0]), out / HANDED_OVER[1]
     export(str(last), str(backbone), prefix='backbone.', kind='weights')
     run = quoted_path(out)
     print(one_line(f'{short_path(out)} has {HANDED_OVER[1]}, and report.html with curves and pictures'))
-    print(printable(f'next: coma-mm compare {run} LABELLED, or coma-mm finetune {run} LABELLED --out NEW'))
+    # Crops enlarge what they show, so enlarged images have the better features (docs/evidence.md, From weights).
+    print(printable(f'next: coma-mm compare {run} LABELLED --size {2 * size}  (features better than at {size} px)'))
+    print(printable(f'or:   coma-mm finetune {run} LABELLED --out NEW'))
     return backbone

@@ -158,7 +158,10 @@ class CompareSettings:
         metavar='STEPS',
     )
     seeds: int = setting('how often few labels are drawn (default: 5)', 5, range=ranges.whole(1, 100))
-    size: int | None = setting('side of the images in pixels (default: that of the weights)', range=ranges.IMAGE_SIZE)
+    size: int | None = setting(
+        'side of the images in pixels (default: that of the weights; after `coma-mm pretrain` twice that is better)',
+        range=ranges.IMAGE_SIZE,
+    )
     exclude: Sequence[str] | None = setting(
         "leave out images whose path below the folder matches, e.g. '*_mask.png', in quotes",
         type='pattern',

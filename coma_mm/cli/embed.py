@@ -30,7 +30,8 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--size',
         type=types.image_size,
-        help="scale images to this side in pixels (default: the backbone's img_size, or 224)",
+        help="scale images to this side in pixels (default: the backbone's img_size, or 224; after `coma-mm pretrain` "
+        'twice that is better)',
     )
     parser.add_argument('--batch-size', type=types.batch_size, default=64, help='images at once (default: %(default)s)')
     parser.add_argument(

@@ -117,7 +117,9 @@ def _pair(images: Path, masks: Path, endings: tuple[str, str] | None) -> tuple[l
     stems = [name.removesuffix(endings[0]) for name in names]
     known = {*mask_names}
     if missing := [stem for stem in stems if stem + endings[1] not in known]:
-        raise ValueError(f'{masks} lacks masks of {counted(len(missing), "image")} of {images}, such as {missing[0]}{endings[1]}')
+        raise ValueError(
+            f'{masks} lacks masks of {counted(len(missing), "image")} of {images}, such as {missing[0]}{endings[1]}'
+        )
     return stems, endings
 
 

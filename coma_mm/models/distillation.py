@@ -16,7 +16,6 @@ from ..registry import MODELS
 from ..utils.arguments import require_number
 from ..utils.configs import list_configs
 from .dyvit import DyViT
-from .layers import initialize_linear
 
 
 class Distillation(nn.Module):
@@ -54,7 +53,8 @@ class Distillation(nn.Module):
         self._needs_weights, self._is_known = not is_loaded, False  # known: loaded, and compared with the checksum
         self.weight, self.rescaling = weight, rescaling
         self.head = nn.Linear(dim, channels)
-        initialize_linear(self.head)
+        nn.init.zeros_(self.head.weight)  # random weights would first undo what the encoder may know
+        nn.init.zeros_(self.head.bias)
         self.register_buffer('checksum', torch.zeros((), dtype=torch.long))  # 0: not trained with any yet
 
     def forward(self, features: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -30,7 +30,7 @@ def first_few(names: Sequence[str], count: int) -> str:
 
 def counted(number: int | float, thing: str) -> str:
     """Return a number of things: ``1 image``, ``12 images``, ``1,230 images``, ``0.5 minutes``."""
-    return f'{number:,.10g} {thing}{"s" * (number != 1)}'
+    return f'{number:,.12g} {thing}{"s" * (number != 1)}'
 
 
 def three_digits(value: float) -> str:

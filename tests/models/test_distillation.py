@@ -46,6 +46,7 @@ class Colours(torch.nn.Module):
 def test_the_teacher_sees_the_whole_image_and_each_unit_of_its_map_is_predicted(options):
     teacher = Colours()
     model, (images, mask) = build(evaluation=frozen(teacher, weight=2.0), **options), sample(grid=(3, 5))
+    torch.nn.init.xavier_uniform_(model.distillation.head.weight)
     teacher.seen.clear()
     losses, grads = gradients(model, images, mask)
     ((seen, with_gradient, training),) = teacher.seen
@@ -66,6 +67,13 @@ def test_the_teacher_sees_the_whole_image_and_each_unit_of_its_map_is_predicted(
     plain = build(evaluation=dict(mode='off'), **options)
     for name, value in plain(images, dict(mask=mask), mode='loss').items():
         torch.testing.assert_close(losses[name], value, msg='pixels are predicted as without a teacher')
+
+
+def test_a_new_teacher_changes_nothing_of_the_encoder_at_first():
+    model, (images, mask) = build(evaluation=frozen(Colours())), sample()
+    model(images, dict(mask=mask), mode='loss')['loss_teacher'].backward()
+    moved = [name for name, value in model.named_parameters() if value.grad is not None and value.grad.any()]
+    assert moved == ['distillation.head.weight', 'distillation.head.bias']
 
 
 @pytest.mark.parametrize(
@@ -112,6 +120,7 @@ def test_weights_of_the_teacher_are_loaded_once_kept_apart_and_compared(tmp_path
     batch = images, dict(mask=mask)
     student = dict(backbone={**BACKBONE, 'img_size': 32, 'patch_size': 1})
     model = build(evaluation=frozen(teacher), **student)
+    torch.nn.init.xavier_uniform_(model.distillation.head.weight)
     torch.manual_seed(3)
     state = torch.get_rng_state()
     first = model(*batch, mode='loss')

@@ -53,7 +53,8 @@ def test_from_a_folder_to_weights(photos, call, tmp_path):
     assert lines[0].startswith('coma_mm ') and f'pre-training on {photos}' in lines[0]
     opening = (
         r'12 images found, 2 of them held out.\nDyViT-pico and its decoder, [\d.]+ M parameters, by masked '
-        r'autoencoding, on crops of 32 px in patches of 1 px.\n6 steps of 4 images \(2\.4 passes\), on the CPU \(1 thread\), '
+        r'autoencoding, on crops of 32 px in patches of 1 px.\n'
+        r'6 steps of 4 images \(2\.4 passes\), on the CPU \(1 thread\), '
     )
     assert re.search(opening, done.stdout)
     assert lines[1].startswith('looking at the images in ') and lines[2].startswith('12 images; trying some steps')
@@ -61,7 +62,10 @@ def test_from_a_folder_to_weights(photos, call, tmp_path):
     said = ' '.join(done.stdout.split())
     assert 'short runs: --init coma_mm://dyvit-p_cifar10_taught --size 32.' in said and '--method align.' in said
     assert 'step 1  loss ' in done.stdout and 'step 6/6  loss ' in done.stdout and 'images/s' in done.stdout
-    assert lines[-1] == 'next: coma-mm compare run LABELLED, or coma-mm finetune run LABELLED --out NEW'
+    assert lines[-2:] == [
+        'next: coma-mm compare run LABELLED --size 64  (features better than at 32 px)',
+        'or:   coma-mm finetune run LABELLED --out NEW',
+    ]
     assert len(lines) < 20 and not done.stderr  # nothing that one cannot act on
     run = tmp_path / 'run'
     assert {'backbone.safetensors', 'last.pth', 'config.py', 'reconstruction.png'} <= {x.name for x in run.iterdir()}
@@ -127,7 +131,7 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(ValueError, match='give data, a folder of images, or resume=True to go on with the run in'):
         coma_mm.pretrain(None, str(tmp_path))
     with pytest.raises(FileNotFoundError, match='has no whole checkpoint'):
-        hand_over(tmp_path)
+        hand_over(tmp_path, 32)
 
 
 def test_any_number_of_channels_of_any_depth_and_a_report_to_look_at(tmp_path, monkeypatch, capfd):

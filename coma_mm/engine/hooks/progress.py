@@ -165,8 +165,8 @@ def describe_run(runner: Runner, batching: BatchSchedule) -> str:
     model = type(unwrap(runner.model)).__name__
     return (
         f'{counted(len(loader.dataset), "image")}; {model}, {trained / 1e6:.1f} M parameters to train of '
-        f'{every / 1e6:.1f} M; {counted(runner.max_iters, "step")} of {counted(batching.images, "image")}{updates}{left}; '
-        f'on {where}. All else is in {short_path(runner.work_dir)}'
+        f'{every / 1e6:.1f} M; {counted(runner.max_iters, "step")} of {counted(batching.images, "image")}'
+        f'{updates}{left}; on {where}. All else is in {short_path(runner.work_dir)}'
     )
 
 
