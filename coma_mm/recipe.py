@@ -192,8 +192,8 @@ def set_model(cfg: Config, settings: PretrainSettings, encoder: Encoder) -> None
     cfg.model.update(METHODS[settings.method or DEFAULT_METHOD].model)
     if encoder.teacher:  # whose targets are new to the decoder, and first disturb features that are there
         cfg.model.update(TAUGHT.model, evaluation=encoder.teacher)
-    elif settings.init:
-        cfg.model.keep_apart = 0.0  # these features do not become alike
+    elif settings.init and 'init_cfg' in encoder.decoder:
+        cfg.model.keep_apart = 0.0  # features become alike at first, but not those for which the decoder is trained
     if settings.channels not in (None, 3):
         cfg.model.data_preprocessor.update(mean=[127.5], std=[64.0])  # of all channels; nothing is known of them
     cfg.model.data_preprocessor.update(encoder.normalisation)

@@ -109,6 +109,7 @@ def test_timm_and_we_compute_the_same(tmp_path, options):
     whole = theirs.forward_features(images)[:, -196:]
     torch.testing.assert_close(model.backbone(images)[0].flatten(2).transpose(1, 2), whole, rtol=1e-4, atol=1e-4)
     assert f'{len(theirs.state_dict())} tensors of the encoder, and a decoder of random weights' in encoder.origin
+    assert model.keep_apart == 0.3
 
 
 @torch.no_grad()
@@ -118,7 +119,7 @@ def test_the_decoder_of_mae_goes_on(tmp_path):
     torch.save(dict(model=weights), tmp_path / 'mae_visualize_vit_base.pth')
     model, _, encoder = build(tmp_path / 'mae_visualize_vit_base.pth')
     assert f'{len(weights) - len(decoder.state_dict())} tensors of the encoder, 31 of the decoder' in encoder.origin
-    assert '1 (decoder_pos_embed)' in encoder.origin and model.backbone.extra_tokens == 1
+    assert '1 (decoder_pos_embed)' in encoder.origin and model.backbone.extra_tokens == 1 and not model.keep_apart
     images, ids = torch.randn(2, 3, 224, 224), torch.randperm(196)[:50].expand(2, -1)
     expected = decoder(encode(theirs, images, ids), ids).unflatten(-1, (256, 3)).transpose(-1, -2).flatten(-2)
     filled = model.decoder.append_mask_tokens(model.backbone(images, ids), ids, 196)
