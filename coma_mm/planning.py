@@ -270,10 +270,10 @@ def describe_end(settings: Any, images: int, trial: Trial, accumulate: int) -> s
         where = f'the CPU ({counted(torch.get_num_threads(), "thread")}), {"bf16" if has_fast_bf16() else "fp32"}'
     steps, batch = settings.steps, settings.batch_size * accumulate
     seconds = trial.seconds * steps * batch
-    end = end_after(seconds)
+    end, passes = end_after(seconds), steps * batch / images
     text = (
         f'{"About " if settings.minutes else ""}{counted(steps, "step")} of {counted(batch, "image")} '
-        f'({three_digits(steps * batch / images)} passes), on {where}: '
+        f'({three_digits(passes)} pass{"es" * (passes != 1)}), on {where}: '
     )
     if settings.minutes is not None:
         text += f'{counted(settings.minutes, "minute")} in all, until {end}. The number of steps follows the speed.'
