@@ -61,7 +61,7 @@ def hand_over(out: Path, size: int) -> Path:
     export(str(last), str(backbone), prefix='backbone.', kind='weights')
     run = quoted_path(out)
     print(one_line(f'{short_path(out)} has {HANDED_OVER[1]}, and report.html with curves and pictures'))
-    # Crops enlarge what they show, so enlarged images have the better features (docs/evidence.md, From weights).
+    # Larger maps have more positions, and better features (docs/evidence.md, Size of the images).
     print(printable(f'next: coma-mm compare {run} LABELLED --size {2 * size}  (features better than at {size} px)'))
     print(printable(f'or:   coma-mm finetune {run} LABELLED --out NEW'))
     return backbone
