@@ -59,9 +59,9 @@ def hand_over(out: Path, size: int) -> Path:
     out = out.absolute()
     last, backbone = link_checkpoint(out, HANDED_OVER[0]), out / HANDED_OVER[1]
     export(str(last), str(backbone), prefix='backbone.', kind='weights')
-    run = quoted_path(out)
+    folder = quoted_path(out)
     print(one_line(f'{short_path(out)} has {HANDED_OVER[1]}, and report.html with curves and pictures'))
     # Larger maps have more positions, and better features (docs/evidence.md, Size of the images).
-    print(printable(f'next: coma-mm compare {run} LABELLED --size {2 * size}  (features better than at {size} px)'))
-    print(printable(f'or:   coma-mm finetune {run} LABELLED --out NEW'))
+    print(printable(f'next: coma-mm compare {folder} LABELLED --size {2 * size}  (features better than at {size} px)'))
+    print(printable(f'or:   coma-mm finetune {folder} LABELLED --out NEW'))
     return backbone
